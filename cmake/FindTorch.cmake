@@ -1,0 +1,55 @@
+# Defines the imported target `torch` from a LibTorch folder (include/, lib/), without Torch's own CMake
+# package: that one insists on its CUDA detection and fails or warns where there is no toolkit.
+#
+#   TORCH_ROOT    the folder; an environment variable or -D; default third_party/libtorch/torch
+#   DALLE_CUDA    ON, OFF or AUTO
+#   Torch_CUDA    set: TRUE when the CUDA libraries are linked
+if(NOT TORCH_ROOT)
+  if(DEFINED ENV{TORCH_ROOT})
+    set(TORCH_ROOT $ENV{TORCH_ROOT})
+  else()
+    set(TORCH_ROOT ${PROJECT_SOURCE_DIR}/third_party/libtorch/torch)
+  endif()
+endif()
+set(TORCH_ROOT ${TORCH_ROOT} CACHE PATH "LibTorch: the folder that holds include/ and lib/")
+if(NOT EXISTS ${TORCH_ROOT}/lib/libtorch_cpu.so)
+  message(FATAL_ERROR "No LibTorch in ${TORCH_ROOT}. Run scripts/setup.sh, or give -DTORCH_ROOT=<folder with include/ and lib/>.")
+endif()
+
+file(STRINGS ${TORCH_ROOT}/include/torch/headeronly/version.h version_lines REGEX "define TORCH_VERSION_(MAJOR|MINOR|PATCH) ")
+string(REGEX REPLACE "[^0-9;]" "" Torch_VERSION "${version_lines}")
+string(REPLACE ";" "." Torch_VERSION "${Torch_VERSION}")
+
+set(Torch_CUDA FALSE)
+if(NOT DALLE_CUDA STREQUAL "OFF")
+  find_package(CUDAToolkit 13 QUIET)
+  if(CUDAToolkit_FOUND AND EXISTS ${TORCH_ROOT}/lib/libtorch_cuda.so)
+    set(Torch_CUDA TRUE)
+  elseif(DALLE_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "DALLE_CUDA=ON needs a CUDA 13 toolkit and ${TORCH_ROOT}/lib/libtorch_cuda.so")
+  endif()
+endif()
+
+# Torch ships fmt 12; Debian's spdlog is built on fmt 9. A folder with nothing but a link to the system's fmt
+# goes before Torch's in the include order.
+set(fmt_first ${CMAKE_BINARY_DIR}/fmt_first)
+find_path(fmt_include fmt/format.h PATHS /usr/include /usr/local/include NO_DEFAULT_PATH REQUIRED)
+file(MAKE_DIRECTORY ${fmt_first})
+file(CREATE_LINK ${fmt_include}/fmt ${fmt_first}/fmt SYMBOLIC)
+
+add_library(torch INTERFACE IMPORTED)
+set_target_properties(torch PROPERTIES INTERFACE_INCLUDE_DIRECTORIES ${fmt_first})
+target_include_directories(torch SYSTEM INTERFACE ${TORCH_ROOT}/include ${TORCH_ROOT}/include/torch/csrc/api/include)
+target_compile_definitions(torch INTERFACE _GLIBCXX_USE_CXX11_ABI=1 $<$<BOOL:${Torch_CUDA}>:DALLE_CUDA=1>)
+target_link_libraries(torch INTERFACE ${TORCH_ROOT}/lib/libtorch_cpu.so ${TORCH_ROOT}/lib/libc10.so)
+if(Torch_CUDA)
+  target_include_directories(torch SYSTEM INTERFACE ${CUDAToolkit_INCLUDE_DIRS})
+  # Nothing refers to libtorch_cuda by name: without --no-as-needed the linker would drop it.
+  target_link_libraries(torch INTERFACE "-Wl,--push-state,--no-as-needed" ${TORCH_ROOT}/lib/libtorch_cuda.so
+    ${TORCH_ROOT}/lib/libc10_cuda.so "-Wl,--pop-state" CUDA::cudart)
+endif()
+if(Torch_CUDA)
+  message(STATUS "LibTorch ${Torch_VERSION} at ${TORCH_ROOT} (CUDA ${CUDAToolkit_VERSION})")
+else()
+  message(STATUS "LibTorch ${Torch_VERSION} at ${TORCH_ROOT} (CPU)")
+endif()

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace dalle {
+
+/// Reads a whole file.
+/// @throws dalle::Error naming the path and the reason: missing, a directory, unreadable
+std::string read_file(const std::filesystem::path& path);
+
+/// Writes a file so that a reader sees the old content or the new one and never a part: to a file
+/// beside it, flushed to the disk, then renamed over it.
+/// @throws dalle::Error naming the path and the reason (disk full, read-only); `path` is then as
+/// before
+void write_file_atomically(const std::filesystem::path& path, std::string_view content);
+
+/// Flushes a file or a directory's entries to the disk.
+void flush_to_disk(const std::filesystem::path& path);
+
+/// Creates the directory and its parents.
+/// @throws dalle::Error naming the path and the reason
+void make_directories(const std::filesystem::path& path);
+
+/// SHA-256 in lower-case hexadecimal digits.
+std::string sha256(std::string_view bytes);
+std::string sha256_of_file(const std::filesystem::path& path);
+
+/// Holds an exclusive lock on a file until destroyed; the kernel drops it when the process dies.
+class FileLock {
+ public:
+  /// @throws dalle::Error if another process holds it, naming that process's id, or if `path`
+  /// cannot be written
+  explicit FileLock(const std::filesystem::path& path);
+  ~FileLock();
+  FileLock(const FileLock&) = delete;
+  FileLock& operator=(const FileLock&) = delete;
+
+ private:
+  int descriptor_;
+};
+
+}  // namespace dalle

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <filesystem>
+#include <string_view>
+#include <utility>
+
+#include <fmt/format.h>
+
+namespace dalle {
+
+enum class LogLevel { kInfo, kWarning, kError };
+
+/// Writes one line to standard error and to the log file, if one is open. Thread-safe.
+void log_line(LogLevel level, std::string_view line);
+
+/// Also appends every line, with its time, to `path`, which is created when missing.
+/// @throws dalle::Error if the file cannot be opened
+void open_log_file(const std::filesystem::path& path);
+
+template <class... Args>
+void log_info(fmt::format_string<Args...> format, Args&&... args) {
+  log_line(LogLevel::kInfo, fmt::format(format, std::forward<Args>(args)...));
+}
+
+template <class... Args>
+void log_warning(fmt::format_string<Args...> format, Args&&... args) {
+  log_line(LogLevel::kWarning, fmt::format(format, std::forward<Args>(args)...));
+}
+
+template <class... Args>
+void log_error(fmt::format_string<Args...> format, Args&&... args) {
+  log_line(LogLevel::kError, fmt::format(format, std::forward<Args>(args)...));
+}
+
+}  // namespace dalle

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+namespace dalle {
+
+/// Fills the slots of a caption tensor behind the caption's last token. The model puts its own
+/// learned vector of that position there; it is no id of the vocabulary.
+inline constexpr int64_t kPadToken = -1;
+
+/// One training sample, ready to be stacked. Tensors that the stage does not need are undefined.
+struct Sample {
+  int64_t position = 0;  ///< global position in the run: seeds the sample's noise
+  at::Tensor image;      ///< [3, S, S] uint8
+  at::Tensor codes;      ///< [N] int64 in [0, K), where image tokens were computed before
+  at::Tensor caption;    ///< [text_length - 1] int64, kPadToken behind the last token
+  std::string text;      ///< the caption as it was written
+};
+
+/// Samples stacked along a new first dimension, in the run's order.
+struct Batch {
+  std::vector<int64_t> positions;
+  at::Tensor images;    ///< [B, 3, S, S] uint8
+  at::Tensor codes;     ///< [B, N] int64
+  at::Tensor captions;  ///< [B, text_length - 1] int64
+  std::vector<std::string> texts;
+
+  int64_t size() const { return static_cast<int64_t>(positions.size()); }
+
+  /// The samples [begin, end) of this batch; tensors share memory.
+  Batch slice(int64_t begin, int64_t end) const;
+};
+
+/// @throws dalle::Error if the samples' shapes differ
+Batch stack(std::span<const Sample> samples);
+
+}  // namespace dalle

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "dalle/core/fields.h"
+
+namespace dalle {
+
+/// The shape of a discrete VAE. The defaults are the published model's; the optional keys are
+/// deviations that small runs need and the paper does not have. Source: Ramesh et al. 2021,
+/// appendix A.1, and the released code
+struct DiscreteVaeConfig {
+  int64_t groups = 4;
+  int64_t blocks_per_group = 2;
+  int64_t hidden = 256;
+  int64_t vocab_size = 8192;
+  int64_t codebook_width = 128;
+  std::optional<double> post_gain;
+  std::optional<double> log_scale_floor;
+  std::optional<double> codebook_init_std;
+
+  /// Side of the code grid of a picture of side `image_size`.
+  int64_t grid_size(int64_t image_size) const { return image_size >> (groups - 1); }
+
+  bool operator==(const DiscreteVaeConfig&) const = default;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& visit) {
+    visit("groups", self.groups,
+          {.help = "groups of residual blocks; the code grid is image_size / 2^(groups - 1)",
+           .min = 1,
+           .max = 7,
+           .paper = "4 (A.1)"});
+    visit("blocks_per_group", self.blocks_per_group,
+          {.help = "residual blocks a group", .min = 1, .max = 16, .paper = "2 (A.1)"});
+    visit("hidden", self.hidden,
+          {.help = "channels at full resolution; doubled in each group; a multiple of 4",
+           .min = 4,
+           .paper = "256 (released code)"});
+    visit("vocab_size", self.vocab_size,
+          {.help = "number of codes", .min = 2, .max = 65536, .paper = "8192 (section 2.1)"});
+    visit("codebook_width", self.codebook_width,
+          {.help = "width of a code's embedding, the decoder's first convolution",
+           .min = 1,
+           .paper = "128 (released code)"});
+    visit("post_gain", self.post_gain,
+          {.help = "factor on the output of each residual branch; null: 1 / (groups * "
+                   "blocks_per_group)^2",
+           .min = 0,
+           .max = 1,
+           .paper = "null, which is 1/64 (A.1)"});
+    visit("log_scale_floor", self.log_scale_floor,
+          {.help = "smallest ln b of the likelihood; null: none. Flat synthetic pictures need one",
+           .paper = "null"});
+    visit("codebook_init_std", self.codebook_init_std,
+          {.help = "standard deviation of the initial code embeddings; null: 1 / sqrt(vocab_size). "
+                   "Short runs want 1",
+           .min = 0,
+           .paper = "null (released code)"});
+  }
+};
+
+}  // namespace dalle

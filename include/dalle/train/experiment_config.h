@@ -1,0 +1,116 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "dalle/core/fields.h"
+#include "dalle/core/sequence_layout.h"
+#include "dalle/data/data_config.h"
+#include "dalle/data/tokenizer_config.h"
+#include "dalle/model/discrete_vae_config.h"
+#include "dalle/model/transformer_config.h"
+#include "dalle/sample/sampling_config.h"
+#include "dalle/train/train_config.h"
+
+namespace dalle {
+
+/// How pictures become image tokens for the transformer.
+enum class ImageTokens { kArgmax, kSample };
+
+constexpr auto enum_names(ImageTokens) {
+  return std::array{std::pair{ImageTokens::kArgmax, std::string_view("argmax")},
+                    std::pair{ImageTokens::kSample, std::string_view("sample")}};
+}
+
+struct DvaeStageConfig {
+  DiscreteVaeConfig model;
+  DvaeTrainConfig train;
+
+  bool operator==(const DvaeStageConfig&) const = default;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& visit) {
+    visit("model", self.model, {.help = "shape of the dVAE"});
+    visit("train", self.train, {.help = "training of the dVAE"});
+  }
+};
+
+struct DalleStageConfig {
+  TransformerConfig model;
+  DalleTrainConfig train;
+  ImageTokens image_tokens = ImageTokens::kArgmax;
+  int64_t crops_per_picture = 0;
+  bool cache_codes = false;
+
+  bool operator==(const DalleStageConfig&) const = default;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& visit) {
+    visit("model", self.model, {.help = "shape of the transformer"});
+    visit("train", self.train, {.help = "training of the transformer"});
+    visit("image_tokens", self.image_tokens,
+          {.help = "argmax of the dVAE's distribution, or a sample of it",
+           .paper = "argmax (section 2.2)"});
+    visit("crops_per_picture", self.crops_per_picture,
+          {.help = "different crops of a picture, one drawn an epoch; 0: a fresh one every epoch",
+           .min = 0,
+           .max = 64,
+           .paper = "0"});
+    visit("cache_codes", self.cache_codes,
+          {.help = "compute the image tokens once, into the run folder; needs crops_per_picture of "
+                   "at least 1 and argmax"});
+  }
+};
+
+struct SampleStageConfig : SamplingConfig {
+  std::vector<std::string> captions;
+  int64_t count = 4;
+
+  bool operator==(const SampleStageConfig&) const = default;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& visit) {
+    SamplingConfig::fields(self, visit);
+    visit("captions", self.captions,
+          {.help = "captions of the sample pictures during training; empty: captions of validation "
+                   "samples"});
+    visit("count", self.count, {.help = "pictures a caption", .min = 1, .max = 512});
+  }
+};
+
+/// A whole experiment: one YAML file. Its defaults are the paper's.
+struct ExperimentConfig {
+  std::string name = "experiment";
+  int64_t seed = 1;
+  DataConfig data;
+  TokenizerConfig tokenizer;
+  DvaeStageConfig dvae;
+  DalleStageConfig dalle;
+  SampleStageConfig sample;
+
+  /// The layout of the transformer's sequences.
+  SequenceLayout layout() const {
+    const int64_t grid = dvae.model.grid_size(data.image_size);
+    return {.text_length = dalle.model.text_length, .grid_height = grid, .grid_width = grid};
+  }
+
+  bool operator==(const ExperimentConfig&) const = default;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& visit) {
+    visit("name", self.name, {.help = "names the run folder, runs/<name>"});
+    visit("seed", self.seed, {.help = "seed of everything random", .min = 0});
+    visit("data", self.data, {.help = "pictures and captions"});
+    visit("tokenizer", self.tokenizer, {.help = "captions to tokens"});
+    visit("dvae", self.dvae, {.help = "the first stage: pictures to codes"});
+    visit("dalle", self.dalle, {.help = "the second stage: captions and codes"});
+    visit("sample", self.sample,
+          {.help = "pictures drawn during training, and defaults of dalle-sample"});
+  }
+};
+
+}  // namespace dalle

@@ -1,0 +1,151 @@
+#include "dalle/core/files.h"
+
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <memory>
+#include <sstream>
+
+#include "dalle/core/error.h"
+
+namespace dalle {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string reason() {
+  return std::strerror(errno);
+}
+
+/// A file descriptor that is closed on every way out.
+class Descriptor {
+ public:
+  Descriptor(const fs::path& path, int flags, mode_t mode = 0644)
+      : value_(::open(path.c_str(), flags | O_CLOEXEC, mode)) {}
+  ~Descriptor() { close(); }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+
+  bool is_open() const { return value_ >= 0; }
+  int get() const { return value_; }
+  int release() { return std::exchange(value_, -1); }
+  bool close() { return value_ < 0 || ::close(std::exchange(value_, -1)) == 0; }
+
+ private:
+  int value_;
+};
+
+bool write_all(int descriptor, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(descriptor, bytes.data(), bytes.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return false;
+    bytes.remove_prefix(static_cast<size_t>(written));
+  }
+  return true;
+}
+
+class Sha256 {
+ public:
+  Sha256() : context_(EVP_MD_CTX_new(), EVP_MD_CTX_free) {
+    DALLE_CHECK(context_ && EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr) == 1);
+  }
+  void update(const void* bytes, size_t size) {
+    DALLE_CHECK(EVP_DigestUpdate(context_.get(), bytes, size) == 1);
+  }
+  std::string hex() {
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned size = 0;
+    DALLE_CHECK(EVP_DigestFinal_ex(context_.get(), digest, &size) == 1);
+    std::string text;
+    for (unsigned i = 0; i < size; ++i) text += fmt::format("{:02x}", digest[i]);
+    return text;
+  }
+
+ private:
+  std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context_;
+};
+
+}  // namespace
+
+std::string read_file(const fs::path& path) {
+  if (fs::is_directory(path)) throw Error("{}: expected a file, found a directory", path.string());
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw Error("{}: cannot read: {}", path.string(), reason());
+  std::ostringstream content;
+  content << file.rdbuf();
+  if (file.bad()) throw Error("{}: cannot read: {}", path.string(), reason());
+  return std::move(content).str();
+}
+
+void write_file_atomically(const fs::path& path, std::string_view content) {
+  fs::path aside = path;
+  aside += ".part";
+  const auto give_up = [&](const std::string& why) {
+    std::error_code ignored;  // the write already failed for the reason that is reported
+    fs::remove(aside, ignored);
+    throw Error("{}: cannot write: {}", path.string(), why);
+  };
+  Descriptor file(aside, O_WRONLY | O_CREAT | O_TRUNC);
+  if (!file.is_open()) give_up(reason());
+  if (!write_all(file.get(), content) || ::fsync(file.get()) != 0 || !file.close())
+    give_up(reason());
+  if (::rename(aside.c_str(), path.c_str()) != 0) give_up(reason());
+  flush_to_disk(path.has_parent_path() ? path.parent_path() : fs::path("."));
+}
+
+void flush_to_disk(const fs::path& path) {
+  const Descriptor file(path, O_RDONLY);
+  if (!file.is_open() || ::fsync(file.get()) != 0)
+    throw Error("{}: cannot flush to the disk: {}", path.string(), reason());
+}
+
+void make_directories(const fs::path& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error) throw Error("{}: cannot create the directory: {}", path.string(), error.message());
+}
+
+std::string sha256(std::string_view bytes) {
+  Sha256 digest;
+  digest.update(bytes.data(), bytes.size());
+  return digest.hex();
+}
+
+std::string sha256_of_file(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw Error("{}: cannot read: {}", path.string(), reason());
+  Sha256 digest;
+  std::vector<char> buffer(1 << 20);
+  while (file) {
+    file.read(buffer.data(), static_cast<std::streamsize>(buffer.size()));
+    digest.update(buffer.data(), static_cast<size_t>(file.gcount()));
+  }
+  if (file.bad()) throw Error("{}: cannot read: {}", path.string(), reason());
+  return digest.hex();
+}
+
+FileLock::FileLock(const fs::path& path) {
+  Descriptor file(path, O_RDWR | O_CREAT);
+  if (!file.is_open()) throw Error("{}: cannot write: {}", path.string(), reason());
+  if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
+    const std::string holder = read_file(path);
+    throw Error("{}: in use by another process{}", path.string(),
+                holder.empty() ? "" : " (id " + holder + ")");
+  }
+  const std::string id = std::to_string(::getpid());
+  if (::ftruncate(file.get(), 0) != 0 || !write_all(file.get(), id))
+    throw Error("{}: cannot write: {}", path.string(), reason());
+  descriptor_ = file.release();
+}
+
+FileLock::~FileLock() {
+  ::close(descriptor_);
+}
+
+}  // namespace dalle

@@ -1,0 +1,109 @@
+#include "dalle/core/files.h"
+
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <functional>
+#include <optional>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "dalle/core/error.h"
+
+#include "temporary_directory.h"
+
+namespace dalle {
+namespace {
+
+using testing::HasSubstr;
+
+std::string error_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(Files, WriteReplacesTheWholeFileAndLeavesNothingBeside) {
+  const TemporaryDirectory folder;
+  write_file_atomically(folder / "a", "a long first content");
+  write_file_atomically(folder / "a", "second");
+  EXPECT_EQ(read_file(folder / "a"), "second");
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);
+}
+
+TEST(Files, AFailedWriteKeepsTheOldContent) {
+  const TemporaryDirectory folder;
+  std::filesystem::create_directory(folder / "a");  // a rename onto a directory fails
+  EXPECT_THAT(error_of([&] { write_file_atomically(folder / "a", "x"); }),
+              HasSubstr("/a: cannot write"));
+  EXPECT_TRUE(std::filesystem::is_directory(folder / "a"));
+  EXPECT_FALSE(std::filesystem::exists(folder / "a.part"));
+}
+
+TEST(Files, AWriteThatRunsOutOfRoomKeepsTheOldContentAndLeavesNoPart) {
+  const TemporaryDirectory folder;
+  write_file_atomically(folder / "a", "old");
+  const pid_t child = ::fork();
+  if (child == 0) {  // a limit on the file's size stands in for a full disk: write() fails half-way
+    std::signal(SIGXFSZ, SIG_IGN);
+    const rlimit limit{1000, 1000};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+    const std::string message =
+        error_of([&] { write_file_atomically(folder / "a", std::string(5000, 'x')); });
+    ::_exit(message.find("cannot write: File too large") == std::string::npos);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(read_file(folder / "a"), "old");
+  EXPECT_FALSE(std::filesystem::exists(folder / "a.part"));
+}
+
+TEST(Files, ReadNamesThePathAndTheReason) {
+  const TemporaryDirectory folder;
+  EXPECT_THAT(error_of([&] { read_file(folder / "none"); }),
+              HasSubstr("none: cannot read: No such file"));
+  EXPECT_THAT(error_of([&] { read_file(folder.path()); }),
+              HasSubstr("expected a file, found a directory"));
+}
+
+TEST(Files, Sha256MatchesThePublishedVectors) {
+  EXPECT_EQ(sha256(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+  EXPECT_EQ(sha256("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+}
+
+TEST(Files, Sha256OfAFileIsThatOfItsBytes) {
+  const TemporaryDirectory folder;
+  const std::string bytes(3'000'001, 'x');  // more than one buffer
+  write_file_atomically(folder / "a", bytes);
+  EXPECT_EQ(sha256_of_file(folder / "a"), sha256(bytes));
+}
+
+TEST(FileLock, IsExclusiveAndNamesItsHolder) {
+  const TemporaryDirectory folder;
+  std::optional<FileLock> held(folder / "lock");
+  EXPECT_THAT(error_of([&] { FileLock second(folder / "lock"); }),
+              HasSubstr("in use by another process (id " + std::to_string(::getpid()) + ")"));
+  held.reset();
+  EXPECT_NO_THROW(FileLock(folder / "lock"));
+}
+
+TEST(FileLock, IsFreeAfterItsHolderDied) {
+  const TemporaryDirectory folder;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    new FileLock(folder / "lock");
+    ::_exit(0);
+  }
+  ::waitpid(child, nullptr, 0);
+  EXPECT_NO_THROW(FileLock(folder / "lock"));
+}
+
+}  // namespace
+}  // namespace dalle
