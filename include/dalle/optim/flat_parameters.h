@@ -1,0 +1,75 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+namespace torch::nn {
+class Module;
+}
+
+namespace dalle {
+
+/// All parameters of a module as views of one flat buffer, and their gradients as views of another.
+///
+/// Clipping, the optimizer, averaging, reduction over ranks and saving are then a few large
+/// operations instead of a loop over tensors. Each parameter starts at a multiple of 64 bytes; the
+/// gaps hold zeros and stay zero.
+///
+/// Never call zero_grad() on the module: it drops the views. Call zero_gradients().
+class FlatParameters {
+ public:
+  /// Where one parameter lies in the flat buffers.
+  struct Slice {
+    std::string name;  ///< dotted name in the module
+    int64_t offset;
+    std::vector<int64_t> shape;
+    int64_t size;
+  };
+
+  /// Moves the module's parameters into a new flat buffer. The module must be on its final device,
+  /// and must outlive this object.
+  /// @throws dalle::Error if the parameters are not all of one type and on one device
+  explicit FlatParameters(torch::nn::Module& module);
+
+  /// [P] the parameters' values, in the order of slices()
+  const at::Tensor& values() const { return values_; }
+  /// [P] the sum of the gradients of every backward pass since zero_gradients()
+  const at::Tensor& gradients() const { return gradients_; }
+  const std::vector<Slice>& slices() const { return slices_; }
+
+  void zero_gradients();
+
+  /// The parts of a flat buffer [P] under the parameters' names; they share its memory.
+  std::vector<std::pair<std::string, at::Tensor>> named_views(const at::Tensor& flat) const;
+
+  /// Name of the first parameter whose part of `flat` [P] holds a value that is not finite; empty:
+  /// none.
+  std::string first_non_finite(const at::Tensor& flat) const;
+
+  /// Makes the module compute with the values of another flat buffer [P] until the guard is
+  /// destroyed; nothing is copied. Evaluation with averaged weights does this.
+  class [[nodiscard]] BoundValues {
+   public:
+    BoundValues(FlatParameters& parameters, const at::Tensor& values);
+    ~BoundValues();
+    BoundValues(const BoundValues&) = delete;
+    BoundValues& operator=(const BoundValues&) = delete;
+
+   private:
+    FlatParameters& parameters_;
+  };
+
+ private:
+  void bind(const at::Tensor& values);
+
+  std::vector<at::Tensor> parameters_;
+  std::vector<Slice> slices_;
+  at::Tensor values_;
+  at::Tensor gradients_;
+};
+
+}  // namespace dalle

@@ -1,0 +1,42 @@
+#include "dalle/optim/adamw.h"
+
+#include <utility>
+
+#include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/linalg_vector_norm.h>
+#include <torch/types.h>
+
+#include "dalle/core/error.h"
+
+namespace dalle {
+
+AdamW::AdamW(at::Tensor values, const AdamWOptions& options)
+    : options_(options),
+      values_(std::move(values)),
+      first_moment_(torch::zeros_like(values_)),
+      second_moment_(torch::zeros_like(values_)),
+      updates_(torch::zeros({}, values_.options())) {}
+
+void AdamW::step(const at::Tensor& gradients, double learning_rate) {
+  DALLE_CHECK(gradients.sizes() == values_.sizes());
+  const torch::NoGradGuard no_grad;
+  updates_ += 1;
+  at::_fused_adamw_({values_}, {gradients}, {first_moment_}, {second_moment_},
+                    /*max_exp_avg_sqs=*/{}, {updates_}, learning_rate, options_.beta1,
+                    options_.beta2, options_.weight_decay, options_.epsilon, /*amsgrad=*/false,
+                    /*maximize=*/false);
+}
+
+int64_t AdamW::updates() const {
+  return static_cast<int64_t>(updates_.item<float>());
+}
+
+void AdamW::set_updates(int64_t updates) {
+  updates_.fill_(static_cast<double>(updates));
+}
+
+double gradient_norm(const at::Tensor& gradients) {
+  return at::linalg_vector_norm(gradients, 2, std::nullopt, false, at::kDouble).item<double>();
+}
+
+}  // namespace dalle

@@ -1,0 +1,84 @@
+#include "dalle/optim/flat_parameters.h"
+
+#include <torch/nn/module.h>
+#include <torch/types.h>
+
+#include "dalle/core/error.h"
+
+namespace dalle {
+namespace {
+
+constexpr int64_t kAlignment = 64;  // bytes: a cache line, and the widest vector register
+
+int64_t round_up(int64_t value, int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+at::Tensor view_of(const at::Tensor& flat, const FlatParameters::Slice& slice) {
+  return flat.narrow(0, slice.offset, slice.size).view(slice.shape);
+}
+
+}  // namespace
+
+FlatParameters::FlatParameters(torch::nn::Module& module) {
+  int64_t offset = 0;
+  for (const auto& item : module.named_parameters()) {
+    const at::Tensor& parameter = item.value();
+    if (!parameters_.empty() && (parameter.dtype() != parameters_.front().dtype() ||
+                                 parameter.device() != parameters_.front().device()))
+      throw Error("{}: its type or device differs from that of {}", item.key(),
+                  slices_.front().name);
+    slices_.push_back({item.key(), offset, parameter.sizes().vec(), parameter.numel()});
+    parameters_.push_back(parameter);
+    offset +=
+        round_up(parameter.numel(), kAlignment / static_cast<int64_t>(parameter.element_size()));
+  }
+  if (parameters_.empty()) throw Error("the module has no parameters to train");
+
+  const torch::NoGradGuard no_grad;
+  const auto options = parameters_.front().options().requires_grad(false);
+  values_ = torch::zeros({offset}, options);
+  gradients_ = torch::zeros({offset}, options);
+  for (size_t i = 0; i < parameters_.size(); ++i)
+    view_of(values_, slices_[i]).copy_(parameters_[i]);
+  bind(values_);
+  for (size_t i = 0; i < parameters_.size(); ++i)
+    parameters_[i].mutable_grad() = view_of(gradients_, slices_[i]);
+}
+
+void FlatParameters::zero_gradients() {
+  gradients_.zero_();
+}
+
+std::vector<std::pair<std::string, at::Tensor>> FlatParameters::named_views(
+    const at::Tensor& flat) const {
+  DALLE_CHECK(flat.sizes() == values_.sizes());
+  std::vector<std::pair<std::string, at::Tensor>> views;
+  for (const Slice& slice : slices_) views.emplace_back(slice.name, view_of(flat, slice));
+  return views;
+}
+
+std::string FlatParameters::first_non_finite(const at::Tensor& flat) const {
+  for (const auto& [name, view] : named_views(flat))
+    if (!at::isfinite(view).all().item<bool>()) return name;
+  return "";
+}
+
+void FlatParameters::bind(const at::Tensor& values) {
+  // set_data, not assignment: every handle of the parameter, the module's members included,
+  // follows.
+  for (size_t i = 0; i < parameters_.size(); ++i)
+    parameters_[i].set_data(view_of(values, slices_[i]));
+}
+
+FlatParameters::BoundValues::BoundValues(FlatParameters& parameters, const at::Tensor& values)
+    : parameters_(parameters) {
+  DALLE_CHECK(values.sizes() == parameters.values().sizes());
+  parameters_.bind(values);
+}
+
+FlatParameters::BoundValues::~BoundValues() {
+  parameters_.bind(parameters_.values_);
+}
+
+}  // namespace dalle
