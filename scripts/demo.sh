@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# From clone to picture: sets everything up, trains configs/shapes-demo.yaml on the CPU and draws 8 captions x 4 pictures.
+#
+# Interrupt it whenever you like and start it again: what is finished is not done twice, and training resumes.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly run=runs/shapes-demo
+readonly captions=(
+  "a red circle" "a blue square" "a green triangle" "a yellow star"
+  "a purple ring" "an orange circle" "a blue star" "a green square")
+
+say() { printf '\n== %s\n' "$*"; }
+began=$SECONDS
+
+say "1/4 packages and LibTorch"
+scripts/setup.sh
+say "2/4 build"
+scripts/build.sh
+say "3/4 training: tokenizer, dVAE, DALL-E ($run)"
+build/release/bin/dalle-train --config configs/shapes-demo.yaml
+say "4/4 pictures"
+build/release/bin/dalle-sample --model "$run" --count 4 --seed 1 --grid "$run/samples.png" --out "$run/pictures" \
+  "${captions[@]}"
+
+say "done in $(((SECONDS - began) / 60)) min $(((SECONDS - began) % 60)) s"
+cat <<EOF
+Look at   $run/samples.png: a row for each of: ${captions[*]@Q}
+Try       build/release/bin/dalle-sample "a small pink circle on a black background"
+          build/release/bin/dalle-train --config configs/shapes-64.yaml        two objects, all attributes; hours
+          build/release/bin/dalle-train --config configs/pictures-64.yaml --set data.path=YOUR_PICTURES
+EOF
