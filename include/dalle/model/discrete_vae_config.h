@@ -23,6 +23,15 @@ struct DiscreteVaeConfig {
   /// Side of the code grid of a picture of side `image_size`.
   int64_t grid_size(int64_t image_size) const { return image_size >> (groups - 1); }
 
+  /// Channels of the encoder's group `group` in [1, groups]; the decoder's groups run backwards.
+  int64_t width_of_group(int64_t group) const { return hidden << (group - 1); }
+
+  /// The factor on each residual branch: post_gain, or the published 1 / (number of blocks)^2.
+  double residual_gain() const {
+    const auto blocks = static_cast<double>(groups * blocks_per_group);
+    return post_gain.value_or(1.0 / (blocks * blocks));
+  }
+
   bool operator==(const DiscreteVaeConfig&) const = default;
 
   template <class Self, class Visitor>

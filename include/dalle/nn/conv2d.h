@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstdint>
+
+#include <ATen/core/Generator.h>
+#include <ATen/core/Tensor.h>
+#include <torch/nn/module.h>
+#include <torch/nn/pimpl.h>
+
+#include "dalle/nn/precision.h"
+
+namespace dalle {
+
+/// The dVAE's convolution: stride 1, padded with zeros so that the picture keeps its size.
+///
+/// Parameters are `w` [out, in, kernel, kernel] and `b` [out], the released code's names. They are
+/// zero until initialize() or until a checkpoint is loaded. Under Precision::kBfloat16 input,
+/// weight and bias are cast explicitly and gradients reach the float32 parameters through the
+/// casts; under kFloat32 the convolution runs in the type of the parameters, so that a module
+/// moved to float64 is an oracle. Source: Ramesh et al. 2021, released code
+class Conv2dImpl : public torch::nn::Module {
+ public:
+  /// @param kernel  side of the square window, odd
+  Conv2dImpl(int64_t in_channels, int64_t out_channels, int64_t kernel, Precision precision);
+
+  /// Draws w from N(0, 1 / (in * kernel^2)), that is with standard deviation
+  /// 1 / sqrt(in * kernel^2), and sets b to 0.
+  void initialize(at::Generator generator);
+
+  /// The same with another standard deviation of w.
+  void initialize(at::Generator generator, double standard_deviation);
+
+  /// @param x  [B, in, H, W], any floating type
+  /// @return   [B, out, H, W] bfloat16 under kBfloat16, else of the parameters' type
+  at::Tensor forward(const at::Tensor& x);
+
+  const at::Tensor& weight() const { return w_; }
+  const at::Tensor& bias() const { return b_; }
+
+ private:
+  Precision precision_;
+  at::Tensor w_;
+  at::Tensor b_;
+};
+TORCH_MODULE(Conv2d);
+
+}  // namespace dalle

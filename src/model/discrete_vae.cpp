@@ -1,0 +1,131 @@
+#include "dalle/model/discrete_vae.h"
+
+#include <torch/types.h>
+
+#include "dalle/core/error.h"
+#include "dalle/nn/describe_tensor.h"
+#include "dalle/nn/gumbel.h"
+#include "dalle/nn/logit_laplace.h"
+
+namespace dalle {
+namespace {
+
+const DiscreteVaeConfig& checked(const DiscreteVaeConfig& config) {
+  if (config.groups < 1 || config.blocks_per_group < 1 || config.vocab_size < 2 ||
+      config.codebook_width < 1)
+    throw Error(
+        "dvae.model: found groups {}, blocks_per_group {}, vocab_size {}, codebook_width {}, "
+        "expected at least 1, 1, 2, 1",
+        config.groups, config.blocks_per_group, config.vocab_size, config.codebook_width);
+  if (config.hidden < 4 || config.hidden % 4 != 0)
+    throw Error("dvae.model.hidden: found {}, expected a positive multiple of 4", config.hidden);
+  return config;
+}
+
+// Over the codes, dimension 1 but last in memory: the view spares argmax a copy.
+at::Tensor likeliest_code(const at::Tensor& logits) {
+  return logits.permute({0, 2, 3, 1}).argmax(-1);  // [B, h, w]
+}
+
+at::Tensor picture_of(const PixelDistribution& predicted) {
+  return unmap_pixels(predicted.mean.sigmoid()).contiguous();
+}
+
+}  // namespace
+
+DiscreteVaeImpl::DiscreteVaeImpl(const DiscreteVaeConfig& config, Precision precision)
+    : config_(checked(config)),
+      encoder_(register_module("encoder", ImageEncoder(config, precision))),
+      decoder_(register_module("decoder", ImageDecoder(config, precision))) {}
+
+void DiscreteVaeImpl::initialize(at::Generator generator) {
+  encoder_->initialize(generator);
+  decoder_->initialize(generator, config_.codebook_init_std);
+}
+
+at::Tensor DiscreteVaeImpl::logits(const at::Tensor& images) {
+  return encoder_(mapped_pixels(images));
+}
+
+at::Tensor DiscreteVaeImpl::encode(const at::Tensor& images) {
+  const torch::NoGradGuard no_grad;
+  return likeliest_code(logits(images));
+}
+
+at::Tensor DiscreteVaeImpl::sample_codes(const at::Tensor& images,
+                                         std::span<const uint64_t> seeds) {
+  const torch::NoGradGuard no_grad;
+  const auto plain = logits(images);
+  if (static_cast<int64_t>(seeds.size()) != plain.size(0))
+    throw Error("sample_codes: found {} seeds for {} images, expected one each", seeds.size(),
+                plain.size(0));
+  return likeliest_code(plain + noise(seeds, images.size(2), images.size(3)));
+}
+
+at::Tensor DiscreteVaeImpl::decode(const at::Tensor& codes) {
+  const torch::NoGradGuard no_grad;
+  if (codes.dim() != 3 || codes.scalar_type() != at::kLong)
+    throw Error("codes: found {}, expected Long [B, h, w]", describe_tensor(codes));
+  if (codes.numel() > 0) {
+    const auto [smallest, largest] = codes.aminmax();
+    if (smallest.item<int64_t>() < 0 || largest.item<int64_t>() >= config_.vocab_size)
+      throw Error("codes: found values from {} to {}, expected them in [0, {})",
+                  smallest.item<int64_t>(), largest.item<int64_t>(), config_.vocab_size);
+  }
+  return picture_of(decoder_->decode_codes(codes));
+}
+
+at::Tensor DiscreteVaeImpl::decode_soft(const at::Tensor& weights) {
+  const torch::NoGradGuard no_grad;
+  if (weights.dim() != 4 || weights.size(1) != config_.vocab_size || !weights.is_floating_point())
+    throw Error("weights of codes: found {}, expected Float [B, {}, h, w]",
+                describe_tensor(weights), config_.vocab_size);
+  return picture_of(decoder_->forward(weights));
+}
+
+at::Tensor DiscreteVaeImpl::noise(std::span<const uint64_t> seeds, int64_t height,
+                                  int64_t width) const {
+  return gumbel_noise(seeds,
+                      {config_.vocab_size, config_.grid_size(height), config_.grid_size(width)},
+                      decoder_->codebook().device());
+}
+
+DvaeLoss DiscreteVaeImpl::loss(const at::Tensor& images, const at::Tensor& noise,
+                               double temperature, double kl_weight) {
+  const auto pixels = mapped_pixels(images);
+  const auto plain = encoder_(pixels);                             // [B, K, h, w]
+  const auto relaxed = gumbel_softmax(plain, noise, temperature);  // [B, K, h, w]
+  return loss_of(decoder_->forward(relaxed), pixels, plain, kl_weight);
+}
+
+DvaeLoss DiscreteVaeImpl::hard_loss(const at::Tensor& images, double kl_weight) {
+  const torch::NoGradGuard no_grad;
+  const auto pixels = mapped_pixels(images);
+  const auto plain = encoder_(pixels);  // [B, K, h, w]
+  return loss_of(decoder_->decode_codes(likeliest_code(plain)), pixels, plain, kl_weight);
+}
+
+// The paper sums the likelihood over all dimensions and beta * KL over all positions, and divides
+// both by the number of dimensions: the mean KL of a position counts (h w) / (3 H W), 1/192 at 256
+// pixels and four groups.
+DvaeLoss DiscreteVaeImpl::loss_of(const PixelDistribution& predicted, const at::Tensor& pixels,
+                                  const at::Tensor& logits, double kl_weight) const {
+  const auto positions = static_cast<double>(logits.size(2) * logits.size(3));
+  const auto dimensions = static_cast<double>(pixels.size(1) * pixels.size(2) * pixels.size(3));
+  DvaeLoss loss;
+  loss.reconstruction = logit_laplace_nll(predicted.mean, predicted.log_scale, pixels);
+  loss.kl = kl_to_uniform(logits);
+  loss.total = loss.reconstruction + loss.kl * (kl_weight * positions / dimensions);
+  return loss;
+}
+
+at::Tensor DiscreteVaeImpl::mapped_pixels(const at::Tensor& images) const {
+  const int64_t factor = int64_t{1} << (config_.groups - 1);
+  if (images.dim() != 4 || !images.is_floating_point() || images.size(1) != 3 ||
+      images.size(2) % factor != 0 || images.size(3) % factor != 0 || images.numel() == 0)
+    throw Error("images: found {}, expected Float [B, 3, H, W] with H and W multiples of {}",
+                describe_tensor(images), factor);
+  return map_pixels(images.to(decoder_->codebook().scalar_type()));
+}
+
+}  // namespace dalle

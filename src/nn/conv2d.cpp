@@ -1,0 +1,36 @@
+#include "dalle/nn/conv2d.h"
+
+#include <cmath>
+
+#include <torch/types.h>
+
+#include "dalle/core/error.h"
+
+namespace dalle {
+
+Conv2dImpl::Conv2dImpl(int64_t in_channels, int64_t out_channels, int64_t kernel,
+                       Precision precision)
+    : precision_(precision) {
+  DALLE_CHECK(in_channels > 0 && out_channels > 0 && kernel > 0 && kernel % 2 == 1);
+  w_ = register_parameter("w", torch::zeros({out_channels, in_channels, kernel, kernel}));
+  b_ = register_parameter("b", torch::zeros({out_channels}));
+}
+
+void Conv2dImpl::initialize(at::Generator generator) {
+  const auto fan_in = static_cast<double>(w_.size(1) * w_.size(2) * w_.size(3));
+  initialize(std::move(generator), 1.0 / std::sqrt(fan_in));
+}
+
+void Conv2dImpl::initialize(at::Generator generator, double standard_deviation) {
+  const torch::NoGradGuard no_grad;
+  w_.normal_(0.0, standard_deviation, std::move(generator));
+  b_.zero_();
+}
+
+at::Tensor Conv2dImpl::forward(const at::Tensor& x) {
+  const auto type = precision_ == Precision::kBfloat16 ? at::kBFloat16 : w_.scalar_type();
+  return at::conv2d(x.to(type), w_.to(type), b_.to(type), /*stride=*/1,
+                    /*padding=*/w_.size(2) / 2);
+}
+
+}  // namespace dalle
