@@ -15,12 +15,12 @@ struct DatasetPair {
 
 /// Opens what `config` names: the explicit table of kinds of data.
 ///
+/// Without validation_path the files are parted by split_by_key(): each side has a sample at least,
+/// and a single sample is on both.
+///
 /// @param seed  the experiment's; procedural scenes depend on it, the split of files does not
-/// @throws dalle::Error naming the path if it is missing, of the wrong kind, or holds no sample;
-/// also if the
-///         training side would be empty. The validation side falls back to one sample of at least
-///         one where the fraction would leave none, and is the training side itself only when there
-///         is one sample in all
+/// @throws dalle::Error naming the path if it is missing, of the wrong kind, or holds no sample, or
+///         if validation_path shares samples with path
 DatasetPair open_datasets(const DataConfig& config, uint64_t seed);
 
 }  // namespace dalle

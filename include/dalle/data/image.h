@@ -45,7 +45,8 @@ Picture crop_picture(const Picture& picture, int64_t size, CropKind kind, SeedSt
 /// @return [3, height, width] uint8
 at::Tensor picture_to_tensor(const Picture& picture);
 
-/// @param image  [3, H, W] uint8, or floating point in [0, 1], which is rounded
+/// @param image  [3, H, W] uint8, or floating point in [0, 1], which is clamped and rounded
+/// @throws dalle::Error if a value is not finite
 Picture tensor_to_picture(const at::Tensor& image);
 
 }  // namespace dalle

@@ -1,0 +1,92 @@
+#include "dalle/data/captions.h"
+
+#include <cstdint>
+
+#include "dalle/core/error.h"
+
+#include <nlohmann/json.hpp>
+
+namespace dalle {
+namespace {
+
+/// Offset of the first byte that begins no UTF-8 character; the text's size where it is all UTF-8.
+/// Overlong forms, surrogates and numbers above U+10FFFF are none. Source: RFC 3629, section 4
+size_t first_invalid_byte(std::string_view text) {
+  const auto byte = [&](size_t i) -> uint32_t {
+    return i < text.size() ? static_cast<uint8_t>(text[i]) : 0;
+  };
+  size_t i = 0;
+  while (i < text.size()) {
+    const uint32_t lead = byte(i);
+    const size_t length = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+    if (length == 0 || lead > 0xf4) return i;
+    for (size_t k = 1; k < length; ++k)
+      if ((byte(i + k) & 0xc0) != 0x80) return i;
+    const uint32_t second = byte(i + 1);
+    if ((lead == 0xe0 && second < 0xa0) || (lead == 0xed && second > 0x9f) ||
+        (lead == 0xf0 && second < 0x90) || (lead == 0xf4 && second > 0x8f))
+      return i;
+    i += length;
+  }
+  return i;
+}
+
+void require_utf8(std::string_view text) {
+  if (const size_t place = first_invalid_byte(text); place < text.size())
+    throw Error("captions: byte {} ({:#04x}) is not UTF-8", place,
+                static_cast<uint8_t>(text[place]));
+}
+
+std::string_view without_byte_order_mark(std::string_view text) {
+  constexpr std::string_view kMark = "\xef\xbb\xbf";
+  return text.starts_with(kMark) ? text.substr(kMark.size()) : text;
+}
+
+/// Adds `caption` without the blanks around it, unless nothing is left.
+void add_trimmed(std::string_view caption, std::vector<std::string>& captions) {
+  constexpr std::string_view kBlanks = " \t\v\f\r\n";
+  const size_t first = caption.find_first_not_of(kBlanks);
+  if (first == std::string_view::npos) return;
+  const size_t last = caption.find_last_not_of(kBlanks);
+  captions.emplace_back(caption.substr(first, last - first + 1));
+}
+
+}  // namespace
+
+std::vector<std::string> parse_captions(std::string_view text) {
+  require_utf8(text);
+  text = without_byte_order_mark(text);
+  std::vector<std::string> captions;
+  while (!text.empty()) {
+    const size_t end = std::min(text.find_first_of("\r\n"), text.size());
+    add_trimmed(text.substr(0, end), captions);
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return captions;
+}
+
+std::vector<std::string> parse_json_captions(std::string_view text) {
+  require_utf8(text);
+  constexpr bool kThrows = false;
+  const nlohmann::json record =
+      nlohmann::json::parse(without_byte_order_mark(text), nullptr, kThrows);
+  if (!record.is_object())
+    throw Error("captions: {}, expected a JSON object",
+                record.is_discarded() ? "not JSON" : "a JSON " + std::string(record.type_name()));
+  const auto caption = record.find("caption");
+  std::vector<std::string> captions;
+  if (caption == record.end() || caption->is_null()) return captions;
+  const auto add = [&](const nlohmann::json& value) {
+    if (!value.is_string())
+      throw Error("captions: \"caption\" holds a {}, expected a string or a list of strings",
+                  value.type_name());
+    add_trimmed(value.get_ref<const std::string&>(), captions);
+  };
+  if (caption->is_array())
+    for (const nlohmann::json& alternative : *caption) add(alternative);
+  else
+    add(*caption);
+  return captions;
+}
+
+}  // namespace dalle

@@ -1,0 +1,83 @@
+#include "dalle/data/datasets.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "dalle/core/error.h"
+#include "dalle/data/folder_dataset.h"
+#include "dalle/data/shard_dataset.h"
+#include "dalle/data/split_dataset.h"
+
+namespace dalle {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::unique_ptr<Dataset> open_files(const DataConfig& config, const std::string& path) {
+  switch (config.kind) {
+    case DatasetKind::kFolder:
+      return std::make_unique<FolderDataset>(path);
+    case DatasetKind::kShards:
+      return std::make_unique<ShardDataset>(path, config.index_cache);
+    case DatasetKind::kShapes:
+      break;  // made, not read
+  }
+  throw Error("data.kind: {} has no files", to_string(config.kind));
+}
+
+bool is_within(const fs::path& inner, const fs::path& outer) {
+  const fs::path relative = fs::canonical(inner).lexically_relative(fs::canonical(outer));
+  return !relative.empty() && *relative.begin() != "..";
+}
+
+/// Both paths must exist. Folders are searched to the bottom, so one inside the other is shared.
+void require_distinct_folders(const DataConfig& config) {
+  if (is_within(config.validation_path, config.path) ||
+      is_within(config.path, config.validation_path))
+    throw Error(
+        "data.validation_path: {} and data.path {} share pictures, expected folders that "
+        "do not contain each other",
+        config.validation_path, config.path);
+}
+
+void require_distinct_shards(const DataConfig& config) {
+  std::set<fs::path> training;
+  for (const ShardFile& shard : list_shards(config.path))
+    training.insert(fs::canonical(shard.path));
+  for (const ShardFile& shard : list_shards(config.validation_path))
+    if (training.contains(fs::canonical(shard.path)))
+      throw Error("data.validation_path: shard {} is one of data.path {} too", shard.path.string(),
+                  config.path);
+}
+
+/// Training on all of `path`, validation on all of `validation_path`.
+DatasetPair open_both_paths(const DataConfig& config) {
+  DatasetPair pair{.train = open_files(config, config.path),
+                   .validation = open_files(config, config.validation_path)};
+  if (config.kind == DatasetKind::kShards)
+    require_distinct_shards(config);
+  else
+    require_distinct_folders(config);
+  return pair;
+}
+
+DatasetPair open_and_split(const DataConfig& config) {
+  const std::shared_ptr<const Dataset> whole = open_files(config, config.path);
+  SplitIndices sides = split_by_key(*whole, config.validation_fraction);
+  return {.train = std::make_unique<SplitDataset>(whole, std::move(sides.train)),
+          .validation = std::make_unique<SplitDataset>(whole, std::move(sides.validation))};
+}
+
+}  // namespace
+
+DatasetPair open_datasets(const DataConfig& config, uint64_t /*seed*/) {
+  if (config.path.empty())
+    throw Error("data.path: empty, expected where the pictures are (data.kind is {})",
+                to_string(config.kind));
+  return config.validation_path.empty() ? open_and_split(config) : open_both_paths(config);
+}
+
+}  // namespace dalle

@@ -1,0 +1,132 @@
+#include "dalle/data/jpeg_decoder.h"
+
+// clang-format off
+#include <cstdio>     // jpeglib.h wants FILE declared
+#include <jpeglib.h>
+#include <jerror.h>   // its list of messages depends on what jpeglib.h defines
+// clang-format on
+
+#include <csetjmp>
+#include <string>
+
+#include "dalle/core/error.h"
+
+namespace dalle {
+namespace {
+
+/// libjpeg reports through callbacks that must not return; no C++ exception may cross its frames.
+struct ErrorReport {
+  jpeg_error_mgr callbacks;  // first, so that libjpeg's pointer to it is one to the report
+  std::jmp_buf way_out;
+  char message[JMSG_LENGTH_MAX];
+};
+
+[[noreturn]] void give_up(j_common_ptr decoder) {
+  auto* report = reinterpret_cast<ErrorReport*>(decoder->err);
+  report->callbacks.format_message(decoder, report->message);
+  std::longjmp(report->way_out, 1);
+}
+
+bool spoils_pixels(int warning) {
+  switch (warning) {
+    case JWRN_JPEG_EOF:
+    case JWRN_HIT_MARKER:
+    case JWRN_HUFF_BAD_CODE:
+    case JWRN_ARITH_BAD_CODE:
+    case JWRN_MUST_RESYNC:
+      return true;
+    default:
+      return false;
+  }
+}
+
+void receive_message(j_common_ptr decoder, int level) {
+  const bool is_warning = level < 0;
+  if (is_warning && spoils_pixels(decoder->err->msg_code)) give_up(decoder);
+}
+
+void print_nothing(j_common_ptr) {}
+
+/// A decoder that frees its memory on every way out.
+class Decoder {
+ public:
+  Decoder() {
+    state_.err = jpeg_std_error(&report_.callbacks);
+    report_.callbacks.error_exit = give_up;
+    report_.callbacks.emit_message = receive_message;
+    report_.callbacks.output_message = print_nothing;
+    report_.message[0] = '\0';
+  }
+  ~Decoder() { jpeg_destroy_decompress(&state_); }
+  Decoder(const Decoder&) = delete;
+  Decoder& operator=(const Decoder&) = delete;
+
+  const char* message() const { return report_.message; }
+  bool is_inverted_cmyk() const { return state_.saw_Adobe_marker; }
+  int channels() const { return state_.output_components; }
+
+  /// Reads the header; false after an error. setjmp() wants functions without destructors to run.
+  bool start(std::string_view bytes) {
+    if (setjmp(report_.way_out) != 0) return false;
+    jpeg_create_decompress(&state_);
+    jpeg_mem_src(&state_, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size());
+    jpeg_read_header(&state_, TRUE);
+    const bool is_cmyk = state_.jpeg_color_space == JCS_CMYK || state_.jpeg_color_space == JCS_YCCK;
+    state_.out_color_space = is_cmyk ? JCS_CMYK : JCS_RGB;
+    jpeg_calc_output_dimensions(&state_);
+    return true;
+  }
+
+  int64_t width() const { return state_.output_width; }
+  int64_t height() const { return state_.output_height; }
+
+  /// Decodes into rows of width() * channels() bytes and reads on to the end marker.
+  bool read(uint8_t* pixels) {
+    if (setjmp(report_.way_out) != 0) return false;
+    jpeg_start_decompress(&state_);
+    const size_t row_bytes = size_t{state_.output_width} * state_.output_components;
+    while (state_.output_scanline < state_.output_height) {
+      JSAMPROW row = pixels + row_bytes * state_.output_scanline;
+      jpeg_read_scanlines(&state_, &row, 1);
+    }
+    jpeg_finish_decompress(&state_);
+    return true;
+  }
+
+ private:
+  ErrorReport report_ = {};
+  jpeg_decompress_struct state_ = {};
+};
+
+/// @param pixels  4 bytes a pixel; Adobe's programs store inks inverted, 255 for none
+std::vector<uint8_t> rgb_of_cmyk(const std::vector<uint8_t>& pixels, bool is_inverted) {
+  std::vector<uint8_t> rgb(pixels.size() / 4 * 3);
+  for (size_t i = 0; i < pixels.size() / 4; ++i) {
+    const auto light = [&](size_t ink) {
+      return is_inverted ? pixels[4 * i + ink] : 255 - pixels[4 * i + ink];
+    };
+    for (size_t channel = 0; channel < 3; ++channel)
+      rgb[3 * i + channel] = static_cast<uint8_t>((light(channel) * light(3) + 127) / 255);
+  }
+  return rgb;
+}
+
+}  // namespace
+
+Picture decode_jpeg(std::string_view bytes) {
+  const auto damaged = [](const Decoder& decoder) {
+    return Error("JPEG picture: damaged or cut short: {}", decoder.message());
+  };
+  Decoder decoder;
+  if (!decoder.start(bytes)) throw damaged(decoder);
+  Picture picture;
+  picture.width = decoder.width();
+  picture.height = decoder.height();
+  const bool is_cmyk = decoder.channels() == 4;
+  picture.pixels.resize(picture.width * picture.height * decoder.channels());
+  if (!decoder.read(picture.pixels.data())) throw damaged(decoder);
+  if (is_cmyk) picture.pixels = rgb_of_cmyk(picture.pixels, decoder.is_inverted_cmyk());
+  return picture;
+}
+
+}  // namespace dalle

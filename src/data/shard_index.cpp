@@ -1,0 +1,206 @@
+#include "dalle/data/shard_index.h"
+
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
+#include <set>
+#include <utility>
+
+#include "dalle/core/error.h"
+#include "dalle/core/files.h"
+#include "dalle/core/log.h"
+
+namespace dalle {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kTitle = "dalle shard index, version 1";
+constexpr size_t kDigestLineBytes = 65;  // 64 hexadecimal digits and a line end
+
+/// The key and extension of a member's name, if it is part of a sample.
+std::optional<std::pair<std::string, std::string>> split_name(std::string_view name) {
+  if (name.starts_with("./")) name.remove_prefix(2);
+  const size_t slash = name.find_last_of('/');
+  const size_t start = slash == std::string_view::npos ? 0 : slash + 1;
+  const std::string_view base = name.substr(start);
+  if (base.starts_with("__") && base.ends_with("__")) return std::nullopt;
+  const size_t dot = base.find('.');
+  if (dot == 0 || dot == std::string_view::npos || dot + 1 == base.size()) return std::nullopt;
+  std::string extension(base.substr(dot + 1));
+  for (char& letter : extension)
+    if (letter >= 'A' && letter <= 'Z') letter = static_cast<char>(letter - 'A' + 'a');
+  return std::pair{std::string(name.substr(0, start + dot)), std::move(extension)};
+}
+
+/// Appends `text` with its length in front, so that it may hold any byte, line ends included.
+void add_text(std::string& out, std::string_view text) {
+  out += fmt::format("{} {}\n", text.size(), text);
+}
+
+/// Reads back what format_shard_index() wrote; every function returns false at the first surprise.
+class IndexReader {
+ public:
+  explicit IndexReader(std::string_view text) : text_(text) {}
+
+  template <class Integer>
+  bool read_number(Integer& number, char end) {
+    const auto [last, error] = std::from_chars(text_.data(), text_.data() + text_.size(), number);
+    if (error != std::errc()) return false;
+    text_.remove_prefix(static_cast<size_t>(last - text_.data()));
+    return skip(std::string_view(&end, 1));
+  }
+
+  bool read_text(std::string& text) {
+    size_t length = 0;
+    if (!read_number(length, ' ') || length > text_.size()) return false;
+    text = text_.substr(0, length);
+    text_.remove_prefix(length);
+    return skip("\n");
+  }
+
+  bool skip(std::string_view expected) {
+    if (!text_.starts_with(expected)) return false;
+    text_.remove_prefix(expected.size());
+    return true;
+  }
+
+  bool at_end() const { return text_.empty(); }
+
+ private:
+  std::string_view text_;
+};
+
+bool read_sample(IndexReader& reader, ShardSample& sample) {
+  size_t members = 0;
+  if (!reader.read_number(members, ' ') || !reader.read_text(sample.key)) return false;
+  for (size_t i = 0; i < members; ++i) {
+    ShardMember member;
+    if (!reader.read_number(member.bytes.offset, ' ') ||
+        !reader.read_number(member.bytes.size, ' ') || !reader.read_text(member.extension))
+      return false;
+    sample.members.push_back(std::move(member));
+  }
+  return true;
+}
+
+fs::path default_cache() {
+  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache != '\0')
+    return fs::path(cache) / "dalle";
+  if (const char* home = std::getenv("HOME"); home != nullptr && *home != '\0')
+    return fs::path(home) / ".cache" / "dalle";
+  return {};
+}
+
+}  // namespace
+
+ShardStamp shard_stamp(const fs::path& shard) {
+  struct stat status = {};
+  if (::stat(shard.c_str(), &status) != 0)
+    throw Error("{}: cannot read: {}", shard.string(), std::strerror(errno));
+  return {.bytes = static_cast<uint64_t>(status.st_size),
+          .modified_ns = int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec};
+}
+
+ShardIndex index_of(const TarListing& listing, const fs::path& shard) {
+  ShardIndex index{.damage = listing.damage};
+  std::set<std::string, std::less<>> known;
+  for (const TarMember& member : listing.members) {
+    auto name = split_name(member.name);
+    if (!name) continue;
+    auto& [key, extension] = *name;
+    if (index.samples.empty() || index.samples.back().key != key) {
+      if (!known.insert(key).second)
+        throw Error(
+            "{}: the members of sample '{}' are not adjacent, expected an archive in the "
+            "order of its names",
+            shard.string(), key);
+      index.samples.push_back({.key = key});
+    }
+    std::vector<ShardMember>& members = index.samples.back().members;
+    for (const ShardMember& other : members)
+      if (other.extension == extension)
+        throw Error("{}: sample '{}' has two members '.{}', expected one", shard.string(), key,
+                    extension);
+    members.push_back({std::move(extension), {member.offset, member.size}});
+  }
+  return index;
+}
+
+std::string format_shard_index(const ShardIndex& index, const ShardStamp& stamp) {
+  std::string text =
+      fmt::format("{}\nshard {} {}\ndamage ", kTitle, stamp.bytes, stamp.modified_ns);
+  add_text(text, index.damage);
+  for (const ShardSample& sample : index.samples) {
+    text += fmt::format("{} ", sample.members.size());
+    add_text(text, sample.key);
+    for (const auto& [extension, bytes] : sample.members) {
+      text += fmt::format("{} {} ", bytes.offset, bytes.size);
+      add_text(text, extension);
+    }
+  }
+  return text + sha256(text) + "\n";
+}
+
+std::optional<ShardIndex> parse_shard_index(std::string_view text, const ShardStamp& stamp) {
+  if (text.size() < kDigestLineBytes) return std::nullopt;
+  const std::string_view content = text.substr(0, text.size() - kDigestLineBytes);
+  if (text.substr(content.size()) != sha256(content) + "\n") return std::nullopt;
+  IndexReader reader(content);
+  ShardStamp indexed;
+  ShardIndex index;
+  if (!reader.skip(kTitle) || !reader.skip("\nshard ") || !reader.read_number(indexed.bytes, ' ') ||
+      !reader.read_number(indexed.modified_ns, '\n') || indexed != stamp ||
+      !reader.skip("damage ") || !reader.read_text(index.damage))
+    return std::nullopt;
+  while (!reader.at_end())
+    if (!read_sample(reader, index.samples.emplace_back())) return std::nullopt;
+  return index;
+}
+
+std::vector<fs::path> shard_index_files(const fs::path& shard, const fs::path& cache) {
+  std::vector<fs::path> files = {shard};
+  files.front() += ".index";
+  const fs::path folder = cache.empty() ? default_cache() : cache;
+  if (!folder.empty()) {  // shards of one name in many folders share the cache
+    const std::string place = sha256(fs::weakly_canonical(shard).string()).substr(0, 16);
+    files.push_back(folder / fmt::format("{}-{}.index", shard.filename().string(), place));
+  }
+  return files;
+}
+
+std::optional<ShardIndex> load_shard_index(const fs::path& shard, const fs::path& cache) {
+  const ShardStamp stamp = shard_stamp(shard);
+  for (const fs::path& file : shard_index_files(shard, cache)) {
+    std::error_code unreachable;  // then it holds no index for us
+    if (!fs::is_regular_file(file, unreachable)) continue;
+    if (auto index = parse_shard_index(read_file(file), stamp)) return index;
+  }
+  return std::nullopt;
+}
+
+ShardIndex make_shard_index(const fs::path& shard, const fs::path& cache) {
+  const ShardStamp stamp = shard_stamp(shard);  // before reading: a change meanwhile must show
+  ShardIndex index = index_of(list_tar(shard), shard);
+  const std::string text = format_shard_index(index, stamp);
+  std::string obstacle;
+  for (const fs::path& file : shard_index_files(shard, cache)) {
+    try {
+      make_directories(file.parent_path());
+      write_file_atomically(file, text);
+      return index;
+    } catch (const Error& error) {
+      // Another process may be indexing the same shard and have moved its file in front of ours.
+      if (load_shard_index(shard, cache) == index) return index;
+      obstacle = error.what();
+    }
+  }
+  log_warning("{}: its index cannot be stored and is made again at every start ({})",
+              shard.string(), obstacle);
+  return index;
+}
+
+}  // namespace dalle

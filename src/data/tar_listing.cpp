@@ -1,0 +1,89 @@
+#include "dalle/data/tar_listing.h"
+
+#include <archive.h>
+#include <archive_entry.h>
+
+#include <algorithm>
+#include <fstream>
+#include <memory>
+
+#include "dalle/core/error.h"
+
+namespace dalle {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kBlockBytes = 512;
+
+struct CloseArchive {
+  void operator()(archive* reader) const { archive_read_free(reader); }
+};
+using Archive = std::unique_ptr<archive, CloseArchive>;
+
+std::string reason(archive* reader) {
+  const char* message = archive_error_string(reader);
+  return message == nullptr ? "unknown error" : message;
+}
+
+Archive open_archive(const fs::path& path) {
+  Archive reader(archive_read_new());
+  if (reader == nullptr) throw std::bad_alloc();
+  archive_read_support_format_tar(reader.get());
+  constexpr size_t kBufferBytes = 64 * 1024;
+  if (archive_read_open_filename(reader.get(), path.c_str(), kBufferBytes) != ARCHIVE_OK)
+    throw Error("{}: cannot read as a tar archive: {}", path.string(), reason(reader.get()));
+  return reader;
+}
+
+/// A whole archive ends in blocks of zeros. Without them members may be missing, and libarchive
+/// says nothing where the cut is between two members.
+bool has_end_mark(const fs::path& path, uint64_t bytes) {
+  if (bytes < kBlockBytes) return false;
+  std::ifstream file(path, std::ios::binary);
+  file.seekg(static_cast<std::streamoff>(bytes - kBlockBytes));
+  std::string block(kBlockBytes, 'x');
+  file.read(block.data(), kBlockBytes);
+  return file && std::ranges::all_of(block, [](char byte) { return byte == '\0'; });
+}
+
+}  // namespace
+
+TarListing list_tar(const fs::path& path) {
+  if (!fs::exists(path)) throw Error("{}: no such file", path.string());
+  if (!fs::is_regular_file(path))
+    throw Error("{}: expected a tar archive, found no regular file", path.string());
+  const uint64_t bytes = fs::file_size(path);
+  const Archive reader = open_archive(path);
+  TarListing listing;
+  while (true) {
+    archive_entry* entry = nullptr;
+    const int status = archive_read_next_header(reader.get(), &entry);
+    if (status == ARCHIVE_EOF) break;
+    if (status != ARCHIVE_OK && status != ARCHIVE_WARN) {  // a warning leaves the member usable
+      if (listing.members.empty())
+        throw Error("{}: cannot read as a tar archive: {}", path.string(), reason(reader.get()));
+      listing.damage = reason(reader.get());
+      return listing;
+    }
+    if (archive_entry_filetype(entry) != AE_IFREG || archive_entry_hardlink(entry) != nullptr)
+      continue;
+    const char* name = archive_entry_pathname(entry);
+    TarMember member{.name = name == nullptr ? "" : name,
+                     // libarchive has consumed what is in front of the member's bytes by now
+                     .offset = static_cast<uint64_t>(archive_filter_bytes(reader.get(), 0)),
+                     .size = static_cast<uint64_t>(archive_entry_size(entry))};
+    if (archive_entry_sparse_count(entry) > 0)
+      throw Error("{}: member '{}' is sparse, expected plain members", path.string(), member.name);
+    if (member.offset > bytes || bytes - member.offset < member.size) {
+      listing.damage = fmt::format("cut short within member '{}'", member.name);
+      return listing;
+    }
+    listing.members.push_back(std::move(member));
+  }
+  if (!has_end_mark(path, bytes)) listing.damage = "cut short: its end mark is missing";
+  if (bytes == 0) throw Error("{}: empty, expected a tar archive", path.string());
+  return listing;
+}
+
+}  // namespace dalle

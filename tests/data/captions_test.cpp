@@ -1,0 +1,70 @@
+#include "dalle/data/captions.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "error_of.h"
+
+namespace dalle {
+namespace {
+
+using namespace std::string_literals;
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+TEST(Captions, AreTheLinesThatAreNotBlank) {
+  EXPECT_THAT(parse_captions("a cat\nthe same cat\n"), ElementsAre("a cat", "the same cat"));
+  EXPECT_THAT(parse_captions("one"), ElementsAre("one"));
+  EXPECT_THAT(parse_captions("\n\n  a cat \t\n   \n\none\n\n"), ElementsAre("a cat", "one"));
+  EXPECT_THAT(parse_captions(""), IsEmpty());
+  EXPECT_THAT(parse_captions(" \n\t\n"), IsEmpty());
+}
+
+TEST(Captions, TakeEveryLineEndAndDropTheByteOrderMark) {
+  EXPECT_THAT(parse_captions("\xef\xbb\xbf"
+                             "a\r\nb\rc\n\r\nd"),
+              ElementsAre("a", "b", "c", "d"));
+  EXPECT_THAT(parse_captions("\xef\xbb\xbf"), IsEmpty());
+}
+
+TEST(Captions, KeepAnyCharacterOfUnicode) {
+  for (const std::string& character :
+       {"\x7f"s, "\xc2\x80"s, "\xdf\xbf"s, "\xe0\xa0\x80"s, "\xed\x9f\xbf"s, "\xee\x80\x80"s,
+        "\xef\xbf\xbf"s, "\xf0\x90\x80\x80"s, "\xf4\x8f\xbf\xbf"s, "\0"s})
+    EXPECT_THAT(parse_captions("a" + character + "b"), ElementsAre("a" + character + "b"));
+}
+
+TEST(Captions, RefuseWhatIsNotUtf8AndSayWhere) {
+  EXPECT_EQ(error_of([] { parse_captions("caf\xe9 au lait"); }),
+            "captions: byte 3 (0xe9) is not UTF-8");
+  for (const std::string& wrong :
+       {"\x80"s, "\xc0\xaf"s, "\xc1\xbf"s, "\xe0\x9f\xbf"s, "\xed\xa0\x80"s, "\xf0\x8f\xbf\xbf"s,
+        "\xf4\x90\x80\x80"s, "\xf5\x80\x80\x80"s, "\xff"s, "\xe2\x82"s, "\xc3"s, "\xe2\x28\xa1"s})
+    EXPECT_THAT(error_of([&] { parse_captions("a" + wrong); }),
+                testing::StartsWith("captions: byte 1 (0x"));
+}
+
+TEST(JsonCaptions, AreTheCaptionKeyAlone) {
+  EXPECT_THAT(parse_json_captions(R"({"caption": " a \"red\" cat ", "url": "http://x"})"),
+              ElementsAre("a \"red\" cat"));
+  EXPECT_THAT(parse_json_captions(R"({"caption": ["a", "", "b"]})"), ElementsAre("a", "b"));
+  EXPECT_THAT(parse_json_captions(R"({"caption": null})"), IsEmpty());
+  EXPECT_THAT(parse_json_captions(R"({"url": "http://x"})"), IsEmpty());
+  EXPECT_THAT(parse_json_captions("\xef\xbb\xbf{\"caption\": \"\\u00e9\"}"), ElementsAre("é"));
+}
+
+TEST(JsonCaptions, RefuseWhatIsNoRecord) {
+  EXPECT_EQ(error_of([] { parse_json_captions("{\"caption\": "); }),
+            "captions: not JSON, expected a JSON object");
+  EXPECT_EQ(error_of([] { parse_json_captions("[1]"); }),
+            "captions: a JSON array, expected a JSON object");
+  EXPECT_EQ(error_of([] { parse_json_captions(R"({"caption": 5})"); }),
+            "captions: \"caption\" holds a number, expected a string or a list of strings");
+  EXPECT_EQ(error_of([] { parse_json_captions(R"({"caption": ["a", {}]})"); }),
+            "captions: \"caption\" holds a object, expected a string or a list of strings");
+  EXPECT_THAT(error_of([] { parse_json_captions("{\"caption\": \"\xe9\"}"); }),
+              testing::HasSubstr("is not UTF-8"));
+}
+
+}  // namespace
+}  // namespace dalle

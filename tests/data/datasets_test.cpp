@@ -1,0 +1,126 @@
+#include "dalle/data/datasets.h"
+
+#include <algorithm>
+#include <set>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "dalle/core/files.h"
+
+#include "error_of.h"
+#include "temporary_directory.h"
+#include "test_tars.h"
+
+namespace dalle {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+std::set<std::string> keys_of(const Dataset& dataset) {
+  std::set<std::string> keys;
+  for (int64_t i = 0; i < dataset.size(); ++i) keys.insert(dataset.key(i));
+  return keys;
+}
+
+class DatasetsTest : public testing::Test {
+ protected:
+  void put_pictures(const std::string& folder, int count) const {
+    make_directories(folder_ / folder);
+    for (int i = 0; i < count; ++i)
+      write_file_atomically(folder_ / (folder + "/" + std::to_string(i) + ".jpg"), "picture");
+  }
+
+  DataConfig config(DatasetKind kind, const std::string& path,
+                    const std::string& validation_path = "") const {
+    DataConfig result;
+    result.kind = kind;
+    result.path = (folder_ / path).string();
+    if (!validation_path.empty()) result.validation_path = (folder_ / validation_path).string();
+    result.index_cache = (folder_ / "cache").string();
+    result.validation_fraction = 0.2;
+    return result;
+  }
+
+  TemporaryDirectory folder_;
+};
+
+TEST_F(DatasetsTest, PartsAFolderWithoutOverlapAndAlikeForEverySeed) {
+  put_pictures("data", 100);
+  const DatasetPair pair = open_datasets(config(DatasetKind::kFolder, "data"), 1);
+  std::set<std::string> all = keys_of(*pair.train);
+  all.merge(keys_of(*pair.validation));
+  EXPECT_EQ(all.size(), 100U);
+  EXPECT_EQ(pair.train->size() + pair.validation->size(), 100);
+  EXPECT_GT(pair.validation->size(), 5);
+  const DatasetPair again = open_datasets(config(DatasetKind::kFolder, "data"), 2);
+  EXPECT_EQ(keys_of(*again.validation), keys_of(*pair.validation));
+}
+
+TEST_F(DatasetsTest, PartsShardsToo) {
+  NamedContents members;
+  for (int i = 0; i < 100; ++i) members.emplace_back(std::to_string(i) + ".jpg", "picture");
+  write_tar(folder_ / "0.tar", members);
+  const DatasetPair pair = open_datasets(config(DatasetKind::kShards, "0.tar"), 1);
+  EXPECT_EQ(pair.train->size() + pair.validation->size(), 100);
+  EXPECT_GT(pair.validation->size(), 5);
+  EXPECT_EQ(std::get<std::string>(pair.validation->get(0).image), "picture");
+}
+
+TEST_F(DatasetsTest, WorksWithOneSampleInAll) {
+  put_pictures("data", 1);
+  const DatasetPair pair = open_datasets(config(DatasetKind::kFolder, "data"), 1);
+  EXPECT_EQ(keys_of(*pair.train), keys_of(*pair.validation));
+  EXPECT_EQ(pair.train->size(), 1);
+}
+
+TEST_F(DatasetsTest, UsesASeparateValidationPathWhole) {
+  put_pictures("train", 20);
+  put_pictures("validation", 5);
+  const DatasetPair pair = open_datasets(config(DatasetKind::kFolder, "train", "validation"), 1);
+  EXPECT_EQ(pair.train->size(), 20);
+  EXPECT_EQ(pair.validation->size(), 5);
+}
+
+TEST_F(DatasetsTest, RefusesPathsThatShareSamples) {
+  put_pictures("data", 3);
+  put_pictures("data/held_out", 3);
+  put_pictures("database", 3);
+  fs::create_directory_symlink("data", folder_ / "link");
+  for (const auto& [path, validation] :
+       {std::pair{"data", "data"}, std::pair{"data", "data/held_out"},
+        std::pair{"data/held_out", "data"}, std::pair{"data", "link"}})
+    EXPECT_THAT(error_of([&] { open_datasets(config(DatasetKind::kFolder, path, validation), 1); }),
+                HasSubstr("expected folders that do not contain each other"))
+        << path << " and " << validation;
+  EXPECT_NO_THROW(open_datasets(config(DatasetKind::kFolder, "data", "database"), 1));
+}
+
+TEST_F(DatasetsTest, RefusesPatternsThatShareShards) {
+  for (const char* name : {"0.tar", "1.tar", "2.tar"}) write_tar(folder_ / name, {{"a.jpg", "p"}});
+  EXPECT_THAT(
+      error_of([&] { open_datasets(config(DatasetKind::kShards, "{0..1}.tar", "1.tar"), 1); }),
+      testing::AllOf(HasSubstr("data.validation_path: shard "),
+                     HasSubstr("1.tar is one of data.path ")));
+  const DatasetPair pair = open_datasets(config(DatasetKind::kShards, "{0..1}.tar", "2.tar"), 1);
+  EXPECT_EQ(pair.train->size(), 2);
+  EXPECT_THAT(keys_of(*pair.validation), ElementsAre("2.tar/a"));
+}
+
+TEST_F(DatasetsTest, NamesTheKeyOrPathThatIsWrong) {
+  DataConfig none;
+  EXPECT_EQ(error_of([&] { open_datasets(none, 1); }),
+            "data.path: empty, expected where the pictures are (data.kind is folder)");
+  EXPECT_THAT(error_of([&] { open_datasets(config(DatasetKind::kFolder, "none"), 1); }),
+              HasSubstr("/none: no such folder"));
+  put_pictures("empty", 0);
+  EXPECT_THAT(error_of([&] { open_datasets(config(DatasetKind::kFolder, "empty"), 1); }),
+              HasSubstr("/empty: no picture in the folder"));
+  EXPECT_THAT(error_of([&] { open_datasets(config(DatasetKind::kShards, "empty"), 1); }),
+              HasSubstr("/empty: no shard in the folder"));
+}
+
+}  // namespace
+}  // namespace dalle

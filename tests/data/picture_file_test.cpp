@@ -1,0 +1,142 @@
+#include "dalle/data/picture_file.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "error_of.h"
+#include "test_pictures.h"
+
+namespace dalle {
+namespace {
+
+using testing::HasSubstr;
+
+std::string sample_file(const std::string& extension, int width = 37, int height = 23) {
+  cv::Mat pixels(height, width, CV_8UC3);
+  cv::randu(pixels, 0, 256);
+  return encoded(pixels, extension);
+}
+
+/// A BMP header of the usual 40 bytes.
+std::string bmp_header(int32_t width, int32_t height, int bits_a_pixel) {
+  return "BM" + little_endian(0, 8) + little_endian(54, 4) + little_endian(40, 4) +
+         little_endian(static_cast<uint32_t>(width), 4) +
+         little_endian(static_cast<uint32_t>(height), 4) + little_endian(1, 2) +
+         little_endian(bits_a_pixel, 2) + std::string(24, '\0');
+}
+
+TEST(PictureFile, TellsKindAndSizeWithoutDecoding) {
+  for (const auto& [extension, kind] :
+       {std::pair{".jpg", PictureFileKind::kJpeg}, std::pair{".png", PictureFileKind::kPng},
+        std::pair{".webp", PictureFileKind::kWebp}, std::pair{".bmp", PictureFileKind::kBmp}}) {
+    const std::string bytes = sample_file(extension);
+    const PictureFile file = inspect_picture_file(bytes);
+    EXPECT_EQ(file.kind, kind) << extension;
+    EXPECT_EQ(file.width, 37) << extension;
+    EXPECT_EQ(file.height, 23) << extension;
+    EXPECT_TRUE(file.exif.empty());
+  }
+}
+
+TEST(PictureFile, ReadsAllThreeHeadersOfWebp) {
+  cv::Mat opaque(23, 37, CV_8UC3, cv::Scalar(1, 2, 3));
+  cv::Mat transparent(23, 37, CV_8UC4, cv::Scalar(1, 2, 3, 77));
+  const std::string lossy = encoded(opaque, ".webp", {cv::IMWRITE_WEBP_QUALITY, 80});
+  const std::string lossless = encoded(opaque, ".webp", {cv::IMWRITE_WEBP_QUALITY, 101});
+  const std::string extended = encoded(transparent, ".webp", {cv::IMWRITE_WEBP_QUALITY, 80});
+  EXPECT_EQ(lossy.substr(12, 4), "VP8 ");
+  EXPECT_EQ(lossless.substr(12, 4), "VP8L");
+  EXPECT_EQ(extended.substr(12, 4), "VP8X");
+  for (const std::string& bytes : {lossy, lossless, extended}) {
+    EXPECT_EQ(inspect_picture_file(bytes).width, 37);
+    EXPECT_EQ(inspect_picture_file(bytes).height, 23);
+  }
+}
+
+TEST(PictureFile, FindsExifInEveryKindThatHasIt) {
+  const std::string tiff = tiff_with_orientation(6, true);
+  const std::string jpeg = with_jpeg_exif(sample_file(".jpg"), tiff);
+  EXPECT_EQ(inspect_picture_file(jpeg).exif, tiff);
+  const std::string png = with_png_chunk(sample_file(".png"), "eXIf", tiff);
+  EXPECT_EQ(inspect_picture_file(png).exif, tiff);
+  const std::string chunk = "EXIF" + little_endian(tiff.size(), 4) + tiff;
+  std::string webp = sample_file(".webp") + chunk;
+  webp.replace(4, 4, little_endian(webp.size() - 8, 4));
+  EXPECT_EQ(inspect_picture_file(webp).exif, tiff);
+}
+
+TEST(PictureFile, RefusesWhatIsNoPictureAndSaysHowItBegins) {
+  EXPECT_EQ(error_of([] { inspect_picture_file(""); }), "the picture file is empty");
+  EXPECT_EQ(error_of([] { inspect_picture_file("Hello, I am text"); }),
+            "not a picture: the file begins with 48 65 6c 6c 6f 2c 20 49, expected a JPEG, PNG, "
+            "WebP or BMP");
+  EXPECT_THAT(error_of([] { inspect_picture_file("BMW is a maker of cars and bikes"); }),
+              HasSubstr("not a picture"));
+  EXPECT_THAT(error_of([] { inspect_picture_file("GIF89a............"); }),
+              HasSubstr("not a picture"));
+}
+
+TEST(PictureFile, FindsContainersThatAreCutAtAnyPlace) {
+  for (const std::string extension : {".png", ".webp", ".bmp"}) {
+    const std::string whole = sample_file(extension);
+    for (size_t length = 20; length < whole.size(); length += 7)
+      EXPECT_THAT(error_of([&] { inspect_picture_file(whole.substr(0, length)); }),
+                  testing::AnyOf(HasSubstr("cut short"), HasSubstr("not a picture")))
+          << extension << " of " << length << " bytes";
+  }
+}
+
+TEST(PictureFile, RefusesSizesThatNoPictureHasBeforeAskingForMemory) {
+  std::string png = sample_file(".png");
+  png.replace(16, 8, big_endian(0x7fffffff7fffffff, 8));
+  EXPECT_EQ(error_of([&] { inspect_picture_file(png); }),
+            "PNG picture: claims 2147483647 x 2147483647 pixels, more than the 100 million that "
+            "are allowed");
+  std::string jpeg = sample_file(".jpg");
+  const size_t frame = jpeg.find("\xff\xc0");
+  jpeg.replace(frame + 5, 4, big_endian(0xffffffff, 4));
+  EXPECT_THAT(error_of([&] { inspect_picture_file(jpeg); }),
+              HasSubstr("JPEG picture: claims 65535 x 65535 pixels"));
+  EXPECT_THAT(error_of([] { inspect_picture_file(bmp_header(2'000'000'000, -2'000'000'000, 24)); }),
+              HasSubstr("BMP picture: claims 2000000000 x 2000000000 pixels"));
+  EXPECT_THAT(error_of([] { inspect_picture_file(bmp_header(-5, 7, 24)); }), HasSubstr("claims"));
+  EXPECT_THAT(error_of([] { inspect_picture_file(bmp_header(0, 7, 24)); }),
+              HasSubstr("claims 0 x 7 pixels"));
+  EXPECT_THAT(error_of([] { inspect_picture_file(bmp_header(5, 7, 65000)); }),
+              HasSubstr("BMP picture: damaged: 65000 bits a pixel"));
+}
+
+TEST(PictureFile, RefusesAnimations) {
+  std::string webp = encoded(cv::Mat(23, 37, CV_8UC4, cv::Scalar(1, 2, 3, 77)), ".webp",
+                             {cv::IMWRITE_WEBP_QUALITY, 80});
+  webp[20] = static_cast<char>(webp[20] | 2);
+  EXPECT_EQ(error_of([&] { inspect_picture_file(webp); }),
+            "WebP picture: animated, expected a single picture");
+}
+
+TEST(PictureFile, NeverReadsOutsideOfBytesThatLie) {
+  SeedStream random(7);
+  for (const std::string extension : {".jpg", ".png", ".webp", ".bmp"}) {
+    const std::string whole = sample_file(extension);
+    for (int i = 0; i < 2000; ++i) {  // an access outside stops the sanitizers' builds
+      std::string bytes = whole.substr(0, 12 + random.below(whole.size() - 12));
+      for (int change = 0; change < 3; ++change)
+        bytes[random.below(std::min<size_t>(bytes.size(), 64))] = static_cast<char>(random());
+      const std::string message = error_of([&] {
+        const PictureFile file = inspect_picture_file(bytes);
+        EXPECT_LE(file.width * file.height, kMaxPicturePixels);
+      });
+      EXPECT_FALSE(message.empty());
+    }
+  }
+}
+
+TEST(PictureExtension, IsRecognisedInAnyCase) {
+  for (const char* extension : {"jpg", "JPEG", "Png", "webp", "BMP"})
+    EXPECT_TRUE(is_picture_extension(extension)) << extension;
+  for (const char* extension : {"", "txt", "gif", "jpgx", "seg.png"})
+    EXPECT_FALSE(is_picture_extension(extension)) << extension;
+}
+
+}  // namespace
+}  // namespace dalle

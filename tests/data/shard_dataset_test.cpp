@@ -1,0 +1,153 @@
+#include "dalle/data/shard_dataset.h"
+
+#include <atomic>
+#include <thread>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "error_of.h"
+#include "temporary_directory.h"
+#include "test_tars.h"
+
+namespace dalle {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+class ShardDatasetTest : public testing::Test {
+ protected:
+  ShardDataset open(const std::string& name = "") const {
+    return ShardDataset((folder_ / name).string(), folder_ / "cache");
+  }
+
+  TemporaryDirectory folder_;
+};
+
+TEST_F(ShardDatasetTest, ReadsPicturesAndCaptionsOfAllShards) {
+  write_tar(folder_ / "00001.tar", {{"000010000.png", "third"}, {"000010000.txt", "c"}});
+  write_tar(folder_ / "00000.tar", {{"000000000.jpg", std::string("fi\0rst", 6)},
+                                    {"000000000.txt", "a\nb\n"},
+                                    {"000000000.json", R"({"caption": "not used"})"},
+                                    {"d/1.JPEG", "second"},
+                                    {"d/1.json", R"({"caption": "from JSON"})"}});
+  for (int time = 0; time < 2; ++time) {  // the second time from the stored indices
+    const ShardDataset dataset = open();
+    ASSERT_EQ(dataset.size(), 3);
+    EXPECT_EQ(dataset.key(0), "00000.tar/000000000");
+    EXPECT_EQ(dataset.key(1), "00000.tar/d/1");
+    EXPECT_EQ(dataset.key(2), "00001.tar/000010000");
+    const Example first = dataset.get(0);
+    EXPECT_EQ(first.key, dataset.key(0));
+    EXPECT_EQ(std::get<std::string>(first.image), std::string("fi\0rst", 6));
+    EXPECT_THAT(first.captions, ElementsAre("a", "b"));
+    EXPECT_EQ(std::get<std::string>(dataset.get(1).image), "second");
+    EXPECT_THAT(dataset.captions(1), ElementsAre("from JSON"));
+    EXPECT_EQ(std::get<std::string>(dataset.get(2).image), "third");
+    EXPECT_THAT(dataset.captions(2), ElementsAre("c"));
+  }
+}
+
+TEST_F(ShardDatasetTest, IndexesOnce) {
+  write_tar(folder_ / "0.tar", {{"a.jpg", "picture"}});
+  testing::internal::CaptureStderr();
+  open();
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("indexing 1 of 1 shards"));
+  testing::internal::CaptureStderr();
+  open();
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+}
+
+TEST_F(ShardDatasetTest, FallsBackToJsonWhereTheTextIsBlank) {
+  write_tar(folder_ / "0.tar", {{"a.jpg", "p"},
+                                {"a.txt", " \n"},
+                                {"a.json", R"({"caption": "said"})"},
+                                {"b.jpg", "p"},
+                                {"c.jpg", "p"},
+                                {"c.json", R"({"caption": null})"}});
+  const ShardDataset dataset = open();
+  EXPECT_THAT(dataset.captions(0), ElementsAre("said"));
+  EXPECT_THAT(dataset.captions(1), IsEmpty());
+  EXPECT_THAT(dataset.captions(2), IsEmpty());
+}
+
+TEST_F(ShardDatasetTest, TakesTheFirstOfSeveralPicturesAndNoOtherExtension) {
+  write_tar(folder_ / "0.tar", {{"a.seg.png", "mask"}, {"a.webp", "first"}, {"a.jpg", "second"}});
+  EXPECT_EQ(std::get<std::string>(open().get(0).image), "first");
+}
+
+TEST_F(ShardDatasetTest, LeavesOutSamplesWithoutPictureAndCountsThem) {
+  write_tar(folder_ / "0.tar", {{"a.txt", "x"}, {"b.jpg", "p"}, {"c.json", "{}"}});
+  testing::internal::CaptureStderr();
+  const ShardDataset dataset = open();
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              HasSubstr("0.tar: 2 of its 3 samples have no picture and are left out"));
+  EXPECT_EQ(dataset.size(), 1);
+  EXPECT_EQ(dataset.key(0), "0.tar/b");
+}
+
+TEST_F(ShardDatasetTest, KeepsTheGoodSamplesOfACutShardAndSaysSoOnce) {
+  write_tar(folder_ / "0.tar",
+            {{"a.jpg", std::string(600, 'a')}, {"b.jpg", std::string(600, 'b')}});
+  const std::string whole = read_file(folder_ / "0.tar");
+  write_file_atomically(folder_ / "0.tar", whole.substr(0, 512 + 1024 + 512 + 300));
+  testing::internal::CaptureStderr();
+  const ShardDataset dataset = open();
+  EXPECT_EQ(std::get<std::string>(dataset.get(0).image), std::string(600, 'a'));
+  EXPECT_EQ(dataset.size(), 1);
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_THAT(log, HasSubstr("0.tar: damaged, its 1 samples in front of the damage are used (cut "
+                             "short within member 'b.jpg')"));
+  EXPECT_EQ(log.find("damaged"), log.rfind("damaged,"));
+}
+
+TEST_F(ShardDatasetTest, NamesTheSampleWhoseCaptionsAreBad) {
+  write_tar(folder_ / "0.tar",
+            {{"a.jpg", "p"}, {"a.txt", "caf\xe9"}, {"b.jpg", "p"}, {"b.json", "{"}});
+  const ShardDataset dataset = open();
+  EXPECT_EQ(error_of([&] { dataset.get(0); }), "0.tar/a.txt: captions: byte 3 (0xe9) is not UTF-8");
+  EXPECT_EQ(error_of([&] { dataset.captions(1); }),
+            "0.tar/b.json: captions: not JSON, expected a JSON object");
+}
+
+TEST_F(ShardDatasetTest, RefusesAShardThatChangedUnderTheRun) {
+  write_tar(folder_ / "0.tar", {{"a.jpg", "picture"}});
+  const ShardDataset dataset = open();
+  write_tar(folder_ / "0.tar", {{"a.jpg", "another"}, {"b.jpg", "picture"}});
+  EXPECT_THAT(error_of([&] { dataset.get(0); }), HasSubstr("0.tar: has changed since"));
+  fs::remove(folder_ / "0.tar");
+  EXPECT_THAT(error_of([&] { dataset.get(0); }), HasSubstr("0.tar: cannot read: No such file"));
+}
+
+TEST_F(ShardDatasetTest, RefusesShardsThatAreNoneOrHoldNothing) {
+  write_file_atomically(folder_ / "0.tar", "no archive");
+  EXPECT_THAT(error_of([&] { open(); }), HasSubstr("0.tar: cannot read as a tar archive"));
+  write_tar(folder_ / "0.tar", {{"a.txt", "x"}});
+  EXPECT_THAT(error_of([&] { open(); }), HasSubstr("no sample with a picture in 1 shards"));
+  write_tar(folder_ / "0.tar", {{"a.jpg", "x"}, {"a.jpg", "y"}});
+  EXPECT_THAT(error_of([&] { open(); }), HasSubstr("sample 'a' has two members '.jpg'"));
+}
+
+TEST_F(ShardDatasetTest, IsReadByManyThreadsAtOnce) {
+  NamedContents members;
+  for (int i = 0; i < 200; ++i)
+    members.emplace_back(std::to_string(i) + ".jpg", std::string(1000 + i, static_cast<char>(i)));
+  write_tar(folder_ / "0.tar", members);
+  const ShardDataset dataset = open();
+  std::atomic<int> wrong = 0;
+  {
+    std::vector<std::jthread> threads;
+    for (int thread = 0; thread < 4; ++thread)
+      threads.emplace_back([&] {
+        for (int64_t i = 0; i < dataset.size(); ++i)
+          wrong += std::get<std::string>(dataset.get(i).image) != members[i].second;
+      });
+  }
+  EXPECT_EQ(wrong, 0);
+}
+
+}  // namespace
+}  // namespace dalle

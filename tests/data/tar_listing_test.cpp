@@ -1,0 +1,119 @@
+#include "dalle/data/tar_listing.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "error_of.h"
+#include "temporary_directory.h"
+#include "test_tars.h"
+
+namespace dalle {
+namespace {
+
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+/// What lies at the listed places, name by name.
+NamedContents contents_of(const std::filesystem::path& path, const TarListing& listing) {
+  const std::string bytes = read_file(path);
+  NamedContents contents;
+  for (const TarMember& member : listing.members)
+    contents.emplace_back(member.name, bytes.substr(member.offset, member.size));
+  return contents;
+}
+
+TEST(TarListing, SaysWhereEveryMembersBytesAre) {
+  const TemporaryDirectory folder;
+  NamedContents members = {
+      {"empty.txt", ""}, {"one.txt", "1"}, {"block.bin", std::string(512, 'b')}};
+  for (int i = 0; i < 100; ++i)
+    members.emplace_back("d/" + std::to_string(i), std::string(i * 997, static_cast<char>(i)));
+  write_tar(folder / "a.tar", members);
+  const TarListing listing = list_tar(folder / "a.tar");
+  EXPECT_EQ(contents_of(folder / "a.tar", listing), members);
+  EXPECT_EQ(listing.damage, "");
+}
+
+TEST(TarListing, SeesThroughGnuAndPaxHeadersToLongNames) {
+  const TemporaryDirectory folder;
+  const std::string gnu_name = "gnu/" + std::string(200, 'g') + ".txt";
+  const std::string pax_name = "pax/" + std::string(150, 'p') + ".txt";
+  const std::string record_end = " path=" + pax_name + "\n";
+  const std::string record = std::to_string(record_end.size() + 3) + record_end;
+  const std::string bytes = tar_member("././@LongLink", gnu_name + '\0', 'L') +
+                            tar_member(gnu_name, "gnu content") + tar_member("x", record, 'x') +
+                            tar_member("shortened", "pax content") + kTarEnd;
+  write_file_atomically(folder / "a.tar", bytes);
+  EXPECT_EQ(contents_of(folder / "a.tar", list_tar(folder / "a.tar")),
+            (NamedContents{{gnu_name, "gnu content"}, {pax_name, "pax content"}}));
+}
+
+TEST(TarListing, LeavesOutWhatIsNoRegularFile) {
+  const TemporaryDirectory folder;
+  write_file_atomically(folder / "a.tar", tar_member("d/", "", '5') + tar_member("link", "", '2') +
+                                              tar_member("d/a.txt", "a") + kTarEnd);
+  EXPECT_EQ(contents_of(folder / "a.tar", list_tar(folder / "a.tar")),
+            (NamedContents{{"d/a.txt", "a"}}));
+}
+
+TEST(TarListing, KeepsTheWholeMembersOfAnArchiveCutAnywhere) {
+  const TemporaryDirectory folder;
+  const NamedContents members = {
+      {"a", std::string(700, 'a')}, {"b", std::string(100, 'b')}, {"c", std::string(512, 'c')}};
+  const std::string whole = tar_of(members);
+  std::vector<size_t> ends;  // of each member's bytes
+  for (const TarMember& member :
+       (write_tar(folder / "w.tar", members), list_tar(folder / "w.tar")).members)
+    ends.push_back(member.offset + member.size);
+  for (size_t length = ends.front(); length < whole.size() - 1024; length += 61) {
+    write_file_atomically(folder / "cut.tar", whole.substr(0, length));
+    const TarListing listing = list_tar(folder / "cut.tar");
+    const auto kept = std::ranges::count_if(ends, [&](size_t end) { return end <= length; });
+    EXPECT_EQ(std::ssize(listing.members), kept) << length;
+    EXPECT_NE(listing.damage, "") << length;
+  }
+}
+
+TEST(TarListing, KeepsTheMembersInFrontOfADamagedHeader) {
+  const TemporaryDirectory folder;
+  std::string bytes = tar_member("a", "1") + tar_member("b", "2") + tar_member("c", "3") + kTarEnd;
+  bytes[1024 + 5] = 'x';  // b's name no longer agrees with its header's sum
+  write_file_atomically(folder / "a.tar", bytes);
+  const TarListing listing = list_tar(folder / "a.tar");
+  EXPECT_EQ(contents_of(folder / "a.tar", listing), (NamedContents{{"a", "1"}}));
+  EXPECT_THAT(listing.damage, HasSubstr("Damaged tar archive"));
+}
+
+TEST(TarListing, BelievesNoHeaderThatClaimsMoreThanThereIs) {
+  const TemporaryDirectory folder;
+  write_file_atomically(folder / "a.tar",
+                        tar_member("a", "1") + tar_header("huge", 0x1ffffffffULL) + kTarEnd);
+  const TarListing listing = list_tar(folder / "a.tar");
+  EXPECT_EQ(listing.members.size(), 1U);
+  EXPECT_EQ(listing.damage, "cut short within member 'huge'");
+}
+
+TEST(TarListing, RefusesWhatIsNoTarArchive) {
+  const TemporaryDirectory folder;
+  write_file_atomically(folder / "text.tar", std::string(5000, 't'));
+  EXPECT_THAT(error_of([&] { list_tar(folder / "text.tar"); }),
+              HasSubstr("text.tar: cannot read as a tar archive: "));
+  write_file_atomically(folder / "gzip.tar", "\x1f\x8b\x08 and what gzip makes of it");
+  EXPECT_THAT(error_of([&] { list_tar(folder / "gzip.tar"); }),
+              HasSubstr("gzip.tar: cannot read as a tar archive: "));
+  write_file_atomically(folder / "empty.tar", "");
+  EXPECT_THAT(error_of([&] { list_tar(folder / "empty.tar"); }), HasSubstr("empty.tar: "));
+  EXPECT_THAT(error_of([&] { list_tar(folder / "none.tar"); }),
+              HasSubstr("none.tar: no such file"));
+  EXPECT_THAT(error_of([&] { list_tar(folder.path()); }), HasSubstr("found no regular file"));
+}
+
+TEST(TarListing, OfAnArchiveWithoutMembersIsEmpty) {
+  const TemporaryDirectory folder;
+  write_tar(folder / "a.tar", {});
+  EXPECT_THAT(list_tar(folder / "a.tar").members, IsEmpty());
+  EXPECT_EQ(list_tar(folder / "a.tar").damage, "");
+}
+
+}  // namespace
+}  // namespace dalle
