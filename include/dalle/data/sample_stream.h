@@ -3,7 +3,8 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
-#include <memory>
+#include <string>
+#include <vector>
 
 #include "dalle/core/sequence_layout.h"
 #include "dalle/data/batch.h"
@@ -24,8 +25,8 @@ struct SampleStreamOptions {
   int64_t image_size = 256;
   uint8_t background = 255;  ///< grey level under transparent pictures
   CropKind crop = CropKind::kDvae;
-  int64_t crops_per_picture =
-      0;  ///< 0: a fresh crop every epoch; else one of so many, drawn per epoch
+  /// 0: a fresh crop every epoch; else one of so many, drawn per epoch
+  int64_t crops_per_picture = 0;
   int64_t caption_length = 255;  ///< SequenceLayout::max_caption_tokens()
   double bpe_dropout = 0.0;
 };
@@ -33,31 +34,62 @@ struct SampleStreamOptions {
 /// The samples of a run as a pure function of their global position: which example, which of its
 /// captions, which crop, which segmentation. Thread-safe; this is all that the loader's workers
 /// call.
+///
+/// What each choice depends on, besides the experiment's seed:
+///
+///     example       epoch and position (sample_order.h)
+///     caption       epoch and example
+///     crop          position; with crops_per_picture, example and crop number, and the number on
+///                   epoch and example: so crops, and the codes of crops, can be made beforehand
+///     segmentation  position
+///     replacement   position and attempt
 class SampleStream {
  public:
   /// The data set, tokenizer (may be null when with_caption is false) and record must outlive the
   /// stream.
+  /// @throws dalle::Error if the data set is empty
   SampleStream(const Dataset& dataset, const Tokenizer* tokenizer, SkippedSamples& skipped,
                const SampleStreamOptions& options);
 
-  /// A bad example is recorded and replaced by another, chosen by (seed, position, attempt).
-  /// @throws dalle::Error if too many are bad (see SkippedSamples)
+  /// The sample at global position `position` >= 0 of the run.
+  ///
+  /// An example is bad if it cannot be read, decoded or cut, or has no caption where one is wanted.
+  /// It is recorded and replaced: attempt by attempt through a permutation of the data set that
+  /// belongs to the position, until an example works.
+  ///
+  /// @throws dalle::Error if too many are bad (see SkippedSamples) or all of them
   Sample at(int64_t position) const;
 
-  /// Codes of crop `crop` of example `index`, flattened: used instead of the picture when set.
+  /// Codes of crop `crop` of example `index`: [N] int64 in [0, K), or undefined if the example is
+  /// bad. An error it throws is none of the sample and ends the run.
   using CodeLookup = std::function<at::Tensor(int64_t index, int64_t crop)>;
-  void use_codes(CodeLookup codes) { codes_ = std::move(codes); }
+
+  /// Has samples carry codes in place of pictures, which are then not read. With the codes of
+  /// image() all else stays the same, replacements included.
+  void use_codes(CodeLookup codes);
 
   /// The picture of example `index` cut as crop number `crop` of it; what a code cache is computed
   /// from.
+  ///
+  /// @return [3, S, S] uint8; undefined if the example is bad, which is recorded
+  /// @throws dalle::Error if too many are bad (see SkippedSamples)
   at::Tensor image(int64_t index, int64_t crop) const;
 
   const SampleOrder& order() const { return order_; }
 
-  /// Captions cut because they had more than caption_length tokens.
+  /// Captions cut because they had more than caption_length tokens, in the samples made so far.
   int64_t truncated_captions() const { return truncated_captions_; }
 
  private:
+  Sample make(int64_t position, int64_t index, int64_t crop, const at::Tensor& codes) const;
+  int64_t index_at(int64_t position) const;
+  int64_t crop_number(int64_t position, int64_t index) const;
+  uint64_t crop_seed(int64_t index, int64_t crop) const;
+  at::Tensor cut(const Example& example, uint64_t seed) const;
+  std::string choose_caption(const std::vector<std::string>& captions, int64_t position,
+                             int64_t index) const;
+  at::Tensor encode_caption(const std::string& text, int64_t position) const;
+
   const Dataset& dataset_;
   const Tokenizer* tokenizer_;
   SkippedSamples& skipped_;

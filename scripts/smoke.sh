@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Drives the real binaries for about a minute: a few steps of each stage, a kill -9, a resume, pictures.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly bin=build/release/bin
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+die() { printf 'smoke: error: %s\n' "$*" >&2; exit 1; }
+
+train() {
+  "$bin/dalle-train" --config configs/shapes-demo.yaml --run-dir "$1" --set data.shapes.samples=500 \
+    --set dvae.train.steps=30 --set dvae.train.save_every=5 --set dvae.train.eval_every=15 --set dvae.train.eval_samples=16 \
+    --set dalle.train.steps=16 --set dalle.train.save_every=4 --set dalle.train.eval_every=8 \
+    --set dalle.train.eval_samples=16 --set dalle.train.sample_every=16 "${@:2}"
+}
+weights() { sha256sum "$1"/checkpoints/*/step-*/{weights,average,first_moment,second_moment}.safetensors | cut -d' ' -f1; }
+metrics() { python3 -c 'import json, sys
+for line in open(sys.argv[1]): print({k: v for k, v in json.loads(line).items() if k != "time"})' "$1/metrics.jsonl"; }
+
+train "$work/whole" 2>"$work/whole.log" || { cat "$work/whole.log"; die "training failed"; }
+
+train "$work/killed" 2>"$work/killed.log" &
+victim=$!
+for _ in $(seq 300); do  # until the first checkpoint of the second stage, or the end
+  compgen -G "$work/killed/checkpoints/dalle/step-*" >/dev/null && break
+  kill -0 $victim 2>/dev/null || break
+  sleep 0.1
+done
+kill -9 $victim 2>/dev/null || die "the run ended before it could be killed"
+wait $victim 2>/dev/null || true
+train "$work/killed" 2>>"$work/killed.log" || { cat "$work/killed.log"; die "resuming failed"; }
+
+diff <(weights "$work/whole") <(weights "$work/killed") || die "killed and resumed differs from uninterrupted: weights"
+diff <(metrics "$work/whole") <(metrics "$work/killed") || die "killed and resumed differs from uninterrupted: metrics"
+
+cp -r "$work/killed/checkpoints/dalle/"step-* "$work/"
+rm -rf "$work/killed"
+"$bin/dalle-sample" --model "$(ls -d "$work"/step-* | tail -1)" --count 2 --out "$work/pictures" "a red circle" "a blue star" ||
+  die "sampling failed"
+[ "$(ls "$work"/pictures/*.png | wc -l)" -eq 4 ] || die "expected 4 pictures"
+
+set +e
+"$bin/dalle-train" --config configs/shapes-demo.yaml --set dvae.train.stepz=1 2>"$work/error"; status=$?
+set -e
+[ $status -eq 1 ] && grep -q 'steps' "$work/error" || die "a mistyped key was not refused with status 1 and a suggestion"
+printf 'smoke: ok\n'

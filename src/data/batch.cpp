@@ -1,0 +1,64 @@
+#include "dalle/data/batch.h"
+
+#include <ATen/ops/stack.h>
+#include <fmt/ranges.h>
+
+#include "dalle/core/error.h"
+
+namespace dalle {
+namespace {
+
+std::string describe(const at::Tensor& tensor) {
+  if (!tensor.defined()) return "none";
+  return fmt::format("{} [{}]", c10::toString(tensor.scalar_type()),
+                     fmt::join(tensor.sizes().begin(), tensor.sizes().end(), ", "));
+}
+
+/// Stacks one of the samples' tensors; undefined where no sample has it.
+at::Tensor stack_member(std::span<const Sample> samples, const char* name,
+                        at::Tensor Sample::*member) {
+  const at::Tensor& first = samples.front().*member;
+  std::vector<at::Tensor> tensors;
+  tensors.reserve(samples.size());
+  for (const Sample& sample : samples) {
+    const at::Tensor& tensor = sample.*member;
+    const bool alike = tensor.defined() == first.defined() &&
+                       (!first.defined() || (tensor.sizes() == first.sizes() &&
+                                             tensor.scalar_type() == first.scalar_type()));
+    if (!alike)
+      throw Error("samples {} and {} cannot share a batch: {} {} and {}", samples.front().position,
+                  sample.position, name, describe(first), describe(tensor));
+    tensors.push_back(tensor);
+  }
+  return first.defined() ? at::stack(tensors) : at::Tensor();
+}
+
+}  // namespace
+
+Batch Batch::slice(int64_t begin, int64_t end) const {
+  DALLE_CHECK(0 <= begin && begin <= end && end <= size());
+  const auto rows = [&](const at::Tensor& tensor) {
+    return tensor.defined() ? tensor.slice(0, begin, end) : at::Tensor();
+  };
+  return {.positions = {positions.begin() + begin, positions.begin() + end},
+          .images = rows(images),
+          .codes = rows(codes),
+          .captions = rows(captions),
+          .texts = {texts.begin() + begin, texts.begin() + end}};
+}
+
+Batch stack(std::span<const Sample> samples) {
+  DALLE_CHECK(!samples.empty());
+  Batch batch{.positions = {},
+              .images = stack_member(samples, "image", &Sample::image),        // [B, 3, S, S]
+              .codes = stack_member(samples, "codes", &Sample::codes),         // [B, N]
+              .captions = stack_member(samples, "caption", &Sample::caption),  // [B, T]
+              .texts = {}};
+  for (const Sample& sample : samples) {
+    batch.positions.push_back(sample.position);
+    batch.texts.push_back(sample.text);
+  }
+  return batch;
+}
+
+}  // namespace dalle

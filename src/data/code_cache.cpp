@@ -1,0 +1,270 @@
+#include "dalle/data/code_cache.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+
+#include "dalle/core/error.h"
+#include "dalle/core/files.h"
+#include "dalle/core/log.h"
+#include "dalle/data/batch_loader.h"
+
+#include "random_access_file.h"
+
+#include <nlohmann/json.hpp>
+
+namespace dalle {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+static_assert(std::endian::native == std::endian::little, "the file is little-endian");
+
+constexpr int64_t kPage = 4096;
+constexpr int64_t kRowsDoneOffset = kPage - 8;  // 8 aligned bytes: written whole or not at all
+constexpr std::string_view kFormat = "dalle code cache";
+constexpr int64_t kVersion = 1;
+constexpr uint16_t kBad = 0xFFFF;
+
+int64_t row_bytes(const CodeCacheContent& content) {
+  return content.codes_per_image * static_cast<int64_t>(sizeof(uint16_t));
+}
+
+int64_t file_bytes(const CodeCacheContent& content) {
+  return kPage + content.rows() * row_bytes(content);
+}
+
+std::string describe(const CodeCacheContent& content) {
+  const json line = {{"format", kFormat},
+                     {"version", kVersion},
+                     {"size", content.size},
+                     {"crops", content.crops},
+                     {"image_size", content.image_size},
+                     {"codes_per_image", content.codes_per_image},
+                     {"vocab_size", content.vocab_size},
+                     {"source", content.source}};
+  return line.dump();
+}
+
+/// The first page of a cache without any row.
+std::string first_page(const CodeCacheContent& content) {
+  std::string page = describe(content) + "\n";
+  DALLE_CHECK(static_cast<int64_t>(page.size()) <= kRowsDoneOffset);
+  page.resize(kRowsDoneOffset, ' ');
+  page.resize(kPage, '\0');
+  return page;
+}
+
+/// The line of JSON at the head of the file.
+/// @throws dalle::Error if the file is no code cache
+std::string read_description(const RandomAccessFile& file) {
+  std::string page(static_cast<size_t>(std::min(kPage, file.size())), '\0');
+  file.read(0, page.data(), static_cast<int64_t>(page.size()));
+  const std::string line = page.substr(0, page.find('\n'));
+  const json entry = json::parse(line, nullptr, /*allow_exceptions=*/false);
+  const bool ours = entry.is_object() && entry.contains("format") && entry["format"] == kFormat;
+  if (!ours || static_cast<int64_t>(page.size()) < kPage)
+    throw Error("{}: found another kind of file, expected a code cache", file.path().string());
+  return line;
+}
+
+int64_t read_rows_done(const RandomAccessFile& file) {
+  int64_t rows = 0;
+  file.read(kRowsDoneOffset, &rows, sizeof(rows));
+  return rows;
+}
+
+void check(const CodeCacheContent& content) {
+  DALLE_CHECK(content.size > 0 && content.crops > 0);
+  DALLE_CHECK(content.image_size > 0 && content.codes_per_image > 0);
+  DALLE_CHECK(0 < content.vocab_size && content.vocab_size <= kBad);
+}
+
+}  // namespace
+
+struct CodeCache::Implementation {
+  RandomAccessFile file;
+  CodeCacheContent content;
+};
+
+CodeCache::CodeCache(fs::path path, const CodeCacheContent& expected)
+    : implementation_(new Implementation{.file = {std::move(path), RandomAccessFile::Mode::kRead},
+                                         .content = expected}) {
+  check(expected);
+  const RandomAccessFile& file = implementation_->file;
+  const std::string name = file.path().string();
+  const std::string found = read_description(file);
+  if (found != describe(expected))
+    throw Error("{}: found the codes {}, expected {}", name, found, describe(expected));
+  if (file.size() != file_bytes(expected))
+    throw Error("{}: found {} bytes, expected {}", name, file.size(), file_bytes(expected));
+  if (const int64_t done = read_rows_done(file); done != expected.rows())
+    throw Error("{}: found {} rows of codes, expected {}: its computation was interrupted", name,
+                done, expected.rows());
+}
+
+CodeCache::~CodeCache() = default;
+CodeCache::CodeCache(CodeCache&&) noexcept = default;
+CodeCache& CodeCache::operator=(CodeCache&&) noexcept = default;
+
+at::Tensor CodeCache::lookup(int64_t index, int64_t crop) const {
+  const CodeCacheContent& content = implementation_->content;
+  DALLE_CHECK(0 <= index && index < content.size && 0 <= crop && crop < content.crops);
+  const int64_t row = index * content.crops + crop;
+  std::vector<uint16_t> stored(static_cast<size_t>(content.codes_per_image));
+  implementation_->file.read(kPage + row * row_bytes(content), stored.data(), row_bytes(content));
+  if (std::ranges::all_of(stored, [](uint16_t code) { return code == kBad; })) return {};
+  for (const uint16_t code : stored)
+    if (code >= content.vocab_size)
+      throw Error(
+          "{}: crop {} of sample {} has code {}, expected less than {}: the file is damaged",
+          implementation_->file.path().string(), crop, index, code, content.vocab_size);
+  at::Tensor codes = at::empty({content.codes_per_image}, at::kLong);
+  std::ranges::copy(stored, codes.mutable_data_ptr<int64_t>());
+  return codes;
+}
+
+namespace {
+
+/// Opens the file of an earlier computation, or begins a new one.
+class CodeCacheWriter {
+ public:
+  CodeCacheWriter(const fs::path& path, const CodeCacheContent& content) : content_(content) {
+    if (!fs::exists(path) || !continues(path)) write_file_atomically(path, first_page(content));
+    file_.emplace(path, RandomAccessFile::Mode::kReadWrite);
+    rows_done_ = rows_flushed_ = read_rows_done(*file_);
+    if (rows_done_ < content.rows()) file_->allocate(file_bytes(content));
+  }
+
+  int64_t rows_done() const { return rows_done_; }
+  int64_t rows_unflushed() const { return rows_done_ - rows_flushed_; }
+
+  void append(const std::vector<uint16_t>& codes) {
+    const auto bytes = static_cast<int64_t>(codes.size() * sizeof(uint16_t));
+    file_->write(kPage + rows_done_ * row_bytes(content_), codes.data(), bytes);
+    rows_done_ += bytes / row_bytes(content_);
+  }
+
+  /// Rows first, their number second: no crash can leave a number that is too high.
+  void flush() {
+    file_->flush();
+    file_->write(kRowsDoneOffset, &rows_done_, sizeof(rows_done_));
+    file_->flush();
+    rows_flushed_ = rows_done_;
+  }
+
+ private:
+  /// Whether the file at `path` is of the same content and whole as far as it goes.
+  bool continues(const fs::path& path) const {
+    if (fs::is_directory(path))
+      throw Error("{}: found a directory, expected a code cache", path.string());
+    const RandomAccessFile file(path, RandomAccessFile::Mode::kRead);
+    if (read_description(file) != describe(content_)) {
+      log_info("{}: holds other codes; computing them anew", path.string());
+      return false;
+    }
+    const int64_t rows = read_rows_done(file);
+    const bool whole = 0 <= rows && rows <= content_.rows() &&
+                       file.size() <= file_bytes(content_) &&
+                       file.size() >= kPage + rows * row_bytes(content_);
+    if (!whole)
+      log_warning("{}: {} bytes cannot hold {} of {} rows of codes; computing them anew",
+                  path.string(), file.size(), rows, content_.rows());
+    return whole;
+  }
+
+  CodeCacheContent content_;
+  std::optional<RandomAccessFile> file_;
+  int64_t rows_done_ = 0;
+  int64_t rows_flushed_ = 0;
+};
+
+/// Makes pictures on the loader's threads, black where an example is bad, and knows which are.
+class PictureRows {
+ public:
+  PictureRows(const CachedImage& image, const CodeCacheContent& content)
+      : image_(image), crops_(content.crops), shape_{3, content.image_size, content.image_size} {}
+
+  Sample make(int64_t row) {
+    at::Tensor image = image_(row / crops_, row % crops_);
+    if (!image.defined()) {
+      image = at::zeros(shape_, at::kByte);
+      const std::lock_guard lock(mutex_);
+      bad_.insert(row);
+    }
+    DALLE_CHECK(image.sizes() == at::IntArrayRef(shape_));
+    return {.position = row, .image = std::move(image), .codes = {}, .caption = {}, .text = {}};
+  }
+
+  /// Whether `row` has no picture; asked once.
+  bool take_bad(int64_t row) {
+    const std::lock_guard lock(mutex_);
+    return bad_.erase(row) > 0;
+  }
+
+ private:
+  const CachedImage& image_;
+  const int64_t crops_;
+  const std::array<int64_t, 3> shape_;
+  std::mutex mutex_;
+  std::set<int64_t> bad_;
+};
+
+/// @return the codes of a batch as they are stored, row after row
+std::vector<uint16_t> encode_batch(const Batch& batch, const EncodeImages& encode,
+                                   PictureRows& pictures, const CodeCacheContent& content) {
+  const int64_t length = content.codes_per_image;
+  const at::Tensor codes = encode(batch.images).to(at::kCPU, at::kLong).contiguous();
+  if (codes.dim() < 2 || codes.size(0) != batch.size() || codes.numel() != batch.size() * length)
+    throw Error("the encoder made {} codes of {} pictures, expected {} of each", codes.numel(),
+                batch.size(), length);
+  std::vector<uint16_t> stored;
+  stored.reserve(static_cast<size_t>(codes.numel()));
+  const int64_t* code = codes.const_data_ptr<int64_t>();
+  for (const int64_t row : batch.positions) {
+    const bool bad = pictures.take_bad(row);
+    for (int64_t i = 0; i < length; ++i, ++code) {
+      if (*code < 0 || *code >= content.vocab_size)
+        throw Error("the encoder made code {}, expected one in [0, {})", *code, content.vocab_size);
+      stored.push_back(bad ? kBad : static_cast<uint16_t>(*code));
+    }
+  }
+  return stored;
+}
+
+}  // namespace
+
+bool compute_code_cache(const fs::path& path, const CodeCacheContent& content,
+                        const CachedImage& image, const EncodeImages& encode,
+                        const CodeCacheOptions& options) {
+  check(content);
+  DALLE_CHECK(options.rows_a_flush > 0);
+  CodeCacheWriter file(path, content);
+  PictureRows pictures(image, content);
+  BatchLoader loader([&pictures](int64_t row) { return pictures.make(row); },
+                     {.batch_size = options.batch_size,
+                      .first_position = file.rows_done(),
+                      .workers = options.workers,
+                      .prefetch = options.prefetch,
+                      .end_position = content.rows()});
+  bool go_on = true;
+  while (go_on && file.rows_done() < content.rows()) {
+    file.append(encode_batch(loader.next(), encode, pictures, content));
+    go_on = !options.progress || options.progress(file.rows_done(), content.rows());
+    if (file.rows_unflushed() >= options.rows_a_flush) file.flush();
+  }
+  if (file.rows_unflushed() > 0) file.flush();
+  return file.rows_done() == content.rows();
+}
+
+}  // namespace dalle

@@ -1,0 +1,88 @@
+#include "dalle/data/skipped_samples.h"
+
+#include <cerrno>
+#include <cstring>
+#include <string_view>
+
+#include "dalle/core/error.h"
+#include "dalle/core/files.h"
+#include "dalle/core/log.h"
+
+#include <nlohmann/json.hpp>
+
+namespace dalle {
+namespace {
+
+using nlohmann::json;
+
+/// How many of the samples are logged as well; of a large data set there may be thousands.
+constexpr int64_t kLoggedSamples = 10;
+
+/// The text with bytes that are not UTF-8 replaced, as the file holds it: a key must be the same
+/// one when it is read back.
+std::string as_utf8(const std::string& text) {
+  return json::parse(json(text).dump(-1, ' ', false, json::error_handler_t::replace));
+}
+
+}  // namespace
+
+SkippedSamples::SkippedSamples(std::filesystem::path path, int64_t dataset_size,
+                               double max_bad_fraction)
+    : path_(std::move(path)), dataset_size_(dataset_size), max_bad_fraction_(max_bad_fraction) {
+  DALLE_CHECK(dataset_size > 0 && max_bad_fraction >= 0);
+  if (path_.empty()) return;
+  if (std::filesystem::exists(path_)) read_known_keys();
+  file_.open(path_, std::ios::app | std::ios::binary);
+  if (!file_) throw Error("{}: cannot write: {}", path_.string(), std::strerror(errno));
+}
+
+void SkippedSamples::read_known_keys() {
+  const std::string content = read_file(path_);
+  const size_t complete = content.rfind('\n') + 1;  // 0 where there is no whole line
+  if (complete < content.size()) {
+    std::error_code error;
+    std::filesystem::resize_file(path_, complete, error);
+    if (error) throw Error("{}: cannot write: {}", path_.string(), error.message());
+  }
+  int64_t number = 1;
+  for (size_t begin = 0; begin < complete; ++number) {
+    const size_t end = content.find('\n', begin);
+    const std::string_view line(content.data() + begin, end - begin);
+    const json entry = json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (!entry.is_object() || !entry.contains("key") || !entry["key"].is_string())
+      throw Error("{}:{}: found {:?}, expected {{\"key\": ..., \"reason\": ...}}", path_.string(),
+                  number, line);
+    keys_.insert(entry["key"].get<std::string>());
+    begin = end + 1;
+  }
+}
+
+void SkippedSamples::add(const std::string& key, const std::string& reason) {
+  const std::string printable_key = as_utf8(key);
+  const std::string printable_reason = as_utf8(reason);
+  const std::lock_guard lock(mutex_);
+  if (keys_.insert(printable_key).second) {
+    const std::string line = json{{"key", printable_key}, {"reason", printable_reason}}.dump();
+    if (++added_ <= kLoggedSamples) log_warning("skipped {}", line);
+    if (added_ == kLoggedSamples)
+      log_warning("further samples that are skipped are counted, and listed in the run folder");
+    if (!path_.empty()) {
+      file_ << line << '\n' << std::flush;
+      if (!file_) throw Error("{}: cannot write: {}", path_.string(), std::strerror(errno));
+    }
+  }
+  const auto count = static_cast<double>(keys_.size());
+  if (count > max_bad_fraction_ * static_cast<double>(dataset_size_))
+    throw Error(
+        "{} of {} samples are unusable, more than the {}% that data.max_bad_fraction allows; the "
+        "latest is {}: {}{}",
+        keys_.size(), dataset_size_, 100 * max_bad_fraction_, printable_key, printable_reason,
+        path_.empty() ? "" : " (all are listed in " + path_.string() + ")");
+}
+
+int64_t SkippedSamples::count() const {
+  const std::lock_guard lock(mutex_);
+  return static_cast<int64_t>(keys_.size());
+}
+
+}  // namespace dalle

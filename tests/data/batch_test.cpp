@@ -1,0 +1,84 @@
+#include "dalle/data/batch.h"
+
+#include <stdexcept>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/types.h>
+
+#include "dalle/core/error.h"
+
+namespace dalle {
+namespace {
+
+Sample sample_of(int64_t position) {
+  return {.position = position,
+          .image = torch::full({3, 4, 4}, position, torch::kByte),
+          .codes = torch::full({5}, 10 * position, torch::kLong),
+          .caption = torch::full({6}, 100 * position, torch::kLong),
+          .text = "caption " + std::to_string(position)};
+}
+
+TEST(BatchTest, StacksSamplesInOrder) {
+  const std::vector<Sample> samples = {sample_of(7), sample_of(3), sample_of(5)};
+  const Batch batch = stack(samples);
+  EXPECT_EQ(batch.size(), 3);
+  EXPECT_THAT(batch.positions, testing::ElementsAre(7, 3, 5));
+  EXPECT_THAT(batch.texts, testing::ElementsAre("caption 7", "caption 3", "caption 5"));
+  EXPECT_EQ(batch.images.sizes(), (at::IntArrayRef{3, 3, 4, 4}));
+  EXPECT_EQ(batch.images.scalar_type(), torch::kByte);
+  for (int64_t i = 0; i < 3; ++i) {
+    EXPECT_TRUE(torch::equal(batch.images[i], samples[static_cast<size_t>(i)].image));
+    EXPECT_TRUE(torch::equal(batch.codes[i], samples[static_cast<size_t>(i)].codes));
+    EXPECT_TRUE(torch::equal(batch.captions[i], samples[static_cast<size_t>(i)].caption));
+  }
+}
+
+TEST(BatchTest, LeavesUndefinedWhatNoSampleHas) {
+  std::vector<Sample> samples = {sample_of(1), sample_of(2)};
+  for (Sample& sample : samples) sample.codes = at::Tensor();
+  const Batch batch = stack(samples);
+  EXPECT_FALSE(batch.codes.defined());
+  EXPECT_TRUE(batch.images.defined());
+  EXPECT_FALSE(batch.slice(0, 1).codes.defined());
+}
+
+TEST(BatchTest, SliceHoldsItsSamplesAndSharesMemory) {
+  const std::vector<Sample> samples = {sample_of(0), sample_of(1), sample_of(2), sample_of(3)};
+  Batch batch = stack(samples);
+  const Batch middle = batch.slice(1, 3);
+  EXPECT_EQ(middle.size(), 2);
+  EXPECT_THAT(middle.positions, testing::ElementsAre(1, 2));
+  EXPECT_THAT(middle.texts, testing::ElementsAre("caption 1", "caption 2"));
+  EXPECT_TRUE(torch::equal(middle.codes, batch.codes.slice(0, 1, 3)));
+  EXPECT_TRUE(torch::equal(middle.captions, batch.captions.slice(0, 1, 3)));
+  batch.images[2].fill_(200);
+  EXPECT_EQ(middle.images[1].min().item<int>(), 200);
+  EXPECT_EQ(batch.slice(2, 2).size(), 0);
+  EXPECT_THROW(batch.slice(1, 5), std::logic_error);
+}
+
+TEST(BatchTest, NamesSamplesThatDoNotFitTogether) {
+  const auto message_of = [](const Sample& odd) -> std::string {
+    try {
+      stack(std::vector{sample_of(1), odd});
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  Sample larger = sample_of(2);
+  larger.image = torch::zeros({3, 8, 4}, torch::kByte);
+  EXPECT_EQ(message_of(larger),
+            "samples 1 and 2 cannot share a batch: image Byte [3, 4, 4] and Byte [3, 8, 4]");
+  Sample typed = sample_of(2);
+  typed.codes = typed.codes.to(torch::kInt);
+  EXPECT_EQ(message_of(typed), "samples 1 and 2 cannot share a batch: codes Long [5] and Int [5]");
+  Sample partial = sample_of(2);
+  partial.caption = at::Tensor();
+  EXPECT_EQ(message_of(partial), "samples 1 and 2 cannot share a batch: caption Long [6] and none");
+}
+
+}  // namespace
+}  // namespace dalle

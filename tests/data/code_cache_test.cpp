@@ -1,0 +1,265 @@
+#include "dalle/data/code_cache.h"
+
+#include <atomic>
+#include <fstream>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/types.h>
+
+#include "dalle/core/error.h"
+#include "dalle/core/files.h"
+
+#include "temporary_directory.h"
+
+namespace dalle {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+CodeCacheContent content() {
+  return {.size = 7,
+          .crops = 3,
+          .image_size = 2,
+          .codes_per_image = 4,
+          .vocab_size = 65'535,
+          .source = "hash of dVAE, data and crops"};
+}
+
+bool is_bad(int64_t index) {
+  return index == 0 || index == 4;
+}
+
+/// A picture that tells its example and crop; none for the bad examples.
+at::Tensor image(int64_t index, int64_t crop) {
+  if (is_bad(index)) return {};
+  at::Tensor picture = torch::zeros({3, 2, 2}, torch::kByte);
+  picture[0].fill_(index);
+  picture[1].fill_(crop);
+  return picture;
+}
+
+/// Codes that tell what they were computed from: 1000 index + 100 crop + cell; [B, 2, 2].
+at::Tensor encode(const at::Tensor& images) {
+  const at::Tensor pictures = images.to(torch::kInt);
+  return 1000 * pictures.select(1, 0) + 100 * pictures.select(1, 1) +
+         torch::arange(4, torch::kInt).view({2, 2});
+}
+
+void expect_complete(const std::filesystem::path& path) {
+  const CodeCache cache(path, content());
+  for (int64_t index = 0; index < 7; ++index)
+    for (int64_t crop = 0; crop < 3; ++crop) {
+      const at::Tensor codes = cache.lookup(index, crop);
+      ASSERT_EQ(codes.defined(), !is_bad(index)) << index;
+      if (!codes.defined()) continue;
+      EXPECT_EQ(codes.scalar_type(), torch::kLong);
+      EXPECT_TRUE(torch::equal(codes, 1000 * index + 100 * crop + torch::arange(4)))
+          << index << " " << crop;
+    }
+}
+
+/// Computes until `stop_after` rows are done.
+bool compute(const std::filesystem::path& path, int64_t stop_after = 1000,
+             const CachedImage& make_image = image) {
+  return compute_code_cache(path, content(), make_image, encode,
+                            {.batch_size = 2,
+                             .workers = 2,
+                             .prefetch = 2,
+                             .rows_a_flush = 4,
+                             .progress = [&](int64_t done, int64_t total) {
+                               EXPECT_EQ(total, 21);
+                               return done < stop_after;
+                             }});
+}
+
+template <class Action>
+std::string message_of(Action&& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+std::string message_of_opening(const std::filesystem::path& path,
+                               const CodeCacheContent& expected = content()) {
+  return message_of([&] { CodeCache(path, expected); });
+}
+
+void change_byte(const std::filesystem::path& path, int64_t offset, char byte) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(offset);
+  file.put(byte);
+}
+
+TEST(CodeCacheTest, HoldsTheCodesOfEveryCropOfEveryExample) {
+  const TemporaryDirectory folder;
+  EXPECT_TRUE(compute(folder / "codes"));
+  expect_complete(folder / "codes");
+  EXPECT_EQ(std::filesystem::file_size(folder / "codes"), 4096u + 7 * 3 * 4 * 2);
+}
+
+TEST(CodeCacheTest, KeepsTheHighestCodeApartFromTheMarkOfABadExample) {
+  const TemporaryDirectory folder;
+  CodeCacheContent one = content();
+  one.size = one.crops = 1;
+  const auto highest = [](const at::Tensor&) { return torch::full({1, 4}, 65'534, torch::kLong); };
+  compute_code_cache(folder / "codes", one,
+                     [](int64_t, int64_t) {
+                       return torch::zeros({3, 2, 2}, torch::kByte);
+                     },
+                     highest, {});
+  const at::Tensor codes = CodeCache(folder / "codes", one).lookup(0, 0);
+  ASSERT_TRUE(codes.defined());
+  EXPECT_TRUE(torch::equal(codes, torch::full({4}, 65'534)));
+}
+
+TEST(CodeCacheTest, IsNotComputedTwice) {
+  const TemporaryDirectory folder;
+  compute(folder / "codes");
+  EXPECT_TRUE(compute(folder / "codes", 1000, [](int64_t, int64_t) -> at::Tensor {
+    ADD_FAILURE() << "asked for a picture";
+    return {};
+  }));
+  expect_complete(folder / "codes");
+}
+
+TEST(CodeCacheTest, GoesOnWhereItWasStopped) {
+  for (int64_t stop_after = 1; stop_after < 21; stop_after += 3) {
+    const TemporaryDirectory folder;
+    EXPECT_FALSE(compute(folder / "codes", stop_after));
+    EXPECT_THAT(message_of_opening(folder / "codes"), HasSubstr("computation was interrupted"));
+    const int64_t done = (stop_after + 1) / 2 * 2;  // whole batches of two
+    std::atomic<int64_t> first = 1000;
+    EXPECT_TRUE(compute(folder / "codes", 1000, [&](int64_t index, int64_t crop) {
+      for (int64_t row = index * 3 + crop, seen = first; row < seen;)
+        if (first.compare_exchange_weak(seen, row)) break;
+      return image(index, crop);
+    }));
+    EXPECT_EQ(first, done);
+    expect_complete(folder / "codes");
+  }
+}
+
+// A process that dies keeps the rows of its last flush; what it wrote behind them does not count.
+TEST(CodeCacheTest, GoesOnFromTheLastFlushAfterACrash) {
+  const TemporaryDirectory folder;
+  const auto crash_at_ten = [](int64_t index, int64_t crop) {
+    if (index * 3 + crop == 10) throw std::runtime_error("power cut");
+    return image(index, crop);
+  };
+  EXPECT_THROW(compute(folder / "codes", 1000, crash_at_ten), std::runtime_error);
+  change_byte(folder / "codes", 4096 + 8 * 8, 'x');  // garbage in the first row that is not done
+  EXPECT_THAT(message_of_opening(folder / "codes"),
+              HasSubstr("found 8 rows of codes, expected 21"));
+  EXPECT_TRUE(compute(folder / "codes"));
+  expect_complete(folder / "codes");
+}
+
+TEST(CodeCacheTest, IsComputedAnewForOtherContent) {
+  const TemporaryDirectory folder;
+  CodeCacheContent other = content();
+  other.source = "another dVAE";
+  compute_code_cache(folder / "codes", other, image,
+                     [](const at::Tensor& images) {
+                       return torch::zeros({images.size(0), 4}, torch::kLong);
+                     },
+                     {});
+  EXPECT_THAT(message_of_opening(folder / "codes"),
+              AllOf(HasSubstr((folder / "codes").string()), HasSubstr("another dVAE"),
+                    HasSubstr("hash of dVAE, data and crops")));
+  EXPECT_TRUE(compute(folder / "codes"));
+  expect_complete(folder / "codes");
+}
+
+TEST(CodeCacheTest, EveryPartOfTheContentCounts) {
+  const TemporaryDirectory folder;
+  compute(folder / "codes");
+  std::vector<CodeCacheContent> others(6, content());
+  others[0].size = 8;
+  others[1].crops = 2;
+  others[2].image_size = 4;
+  others[3].codes_per_image = 5;
+  others[4].vocab_size = 512;
+  others[5].source = "";
+  for (const CodeCacheContent& other : others)
+    EXPECT_THAT(message_of_opening(folder / "codes", other), HasSubstr("found the codes {"));
+}
+
+TEST(CodeCacheTest, NoticesAFileThatIsCutShort) {
+  const TemporaryDirectory folder;
+  for (const int64_t bytes : {4096 + 167, 4096 + 8, 4096}) {
+    compute(folder / "codes");
+    std::filesystem::resize_file(folder / "codes", static_cast<uintmax_t>(bytes));
+    EXPECT_THAT(message_of_opening(folder / "codes"),
+                HasSubstr(fmt::format("found {} bytes, expected 4264", bytes)));
+    EXPECT_TRUE(compute(folder / "codes")) << "computes them anew";
+    expect_complete(folder / "codes");
+  }
+}
+
+TEST(CodeCacheTest, NoticesACountOfRowsThatCannotBe) {
+  const TemporaryDirectory folder;
+  compute(folder / "codes");
+  change_byte(folder / "codes", 4095, '\x80');  // negative
+  EXPECT_THAT(message_of_opening(folder / "codes"), HasSubstr("rows of codes, expected 21"));
+  EXPECT_TRUE(compute(folder / "codes"));
+  expect_complete(folder / "codes");
+}
+
+TEST(CodeCacheTest, NoticesACodeOutsideOfTheVocabulary) {
+  const TemporaryDirectory folder;
+  CodeCacheContent small = content();
+  small.vocab_size = 512;
+  compute_code_cache(folder / "codes", small, image,
+                     [](const at::Tensor& images) {
+                       return torch::zeros({images.size(0), 4}, torch::kLong);
+                     },
+                     {});
+  change_byte(folder / "codes", 4096 + 8 * 3 + 1, '\x02');  // first code of row 3: 512
+  const CodeCache cache(folder / "codes", small);
+  EXPECT_THAT(message_of([&] { cache.lookup(1, 0); }),
+              HasSubstr("crop 0 of sample 1 has code 512, expected less than 512"));
+  EXPECT_TRUE(cache.lookup(1, 1).defined());
+}
+
+TEST(CodeCacheTest, LeavesOtherFilesAlone) {
+  const TemporaryDirectory folder;
+  const std::string text(5000, 'x');
+  for (const std::string& content_of_file :
+       {std::string(), std::string("short"), text, std::string("{\"format\": 1}\n") + text}) {
+    write_file_atomically(folder / "file", content_of_file);
+    const auto expected = HasSubstr("found another kind of file, expected a code cache");
+    EXPECT_THAT(message_of_opening(folder / "file"), expected);
+    EXPECT_THAT(message_of([&] { compute(folder / "file"); }), expected);
+    EXPECT_EQ(read_file(folder / "file"), content_of_file);
+  }
+  EXPECT_THAT(message_of([&] { compute(folder.path()); }),
+              HasSubstr("found a directory, expected a code cache"));
+  EXPECT_THAT(message_of_opening(folder / "none"), HasSubstr("none: cannot open: No such file"));
+  EXPECT_THAT(message_of([&] { compute(folder / "no" / "folder"); }), HasSubstr("cannot write"));
+}
+
+TEST(CodeCacheTest, RefusesCodesThatItCannotHold) {
+  const TemporaryDirectory folder;
+  const auto message_for = [&](const at::Tensor& codes) {
+    return message_of([&] {
+      compute_code_cache(folder / "codes", content(), image,
+                         [&](const at::Tensor&) { return codes; }, {.batch_size = 2});
+    });
+  };
+  EXPECT_THAT(message_for(torch::full({2, 4}, 65'535)),
+              HasSubstr("the encoder made code 65535, expected one in [0, 65535)"));
+  EXPECT_THAT(message_for(torch::full({2, 4}, -1)), HasSubstr("the encoder made code -1"));
+  EXPECT_THAT(message_for(torch::zeros({2, 5}, torch::kLong)),
+              HasSubstr("the encoder made 10 codes of 2 pictures, expected 4 of each"));
+}
+
+}  // namespace
+}  // namespace dalle

@@ -1,0 +1,390 @@
+#include "dalle/data/sample_stream.h"
+
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <optional>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/types.h>
+
+#include "dalle/core/error.h"
+#include "dalle/core/files.h"
+#include "dalle/data/batch_loader.h"
+#include "dalle/data/code_cache.h"
+
+#include "temporary_directory.h"
+
+namespace dalle {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr int64_t kPictureSide = 48;
+constexpr int64_t kImageSize = 32;
+
+/// A picture of noise: two crops of it are equal only if they are the same crop.
+Picture noise(uint64_t seed, int64_t side = kPictureSide) {
+  SeedStream random(seed);
+  Picture picture{.width = side, .height = side, .pixels = {}};
+  picture.pixels.resize(static_cast<size_t>(3 * side * side));
+  for (uint8_t& value : picture.pixels) value = static_cast<uint8_t>(random.below(256));
+  return picture;
+}
+
+/// Pictures of noise with three captions each, and what a test makes of some of them.
+class NoiseDataset : public Dataset {
+ public:
+  explicit NoiseDataset(int64_t size) : size_(size) {}
+
+  int64_t size() const override { return size_; }
+  std::string key(int64_t index) const override { return "noise/" + std::to_string(index); }
+  std::vector<std::string> captions(int64_t index) const override {
+    if (const auto found = captions_of.find(index); found != captions_of.end())
+      return found->second;
+    const std::string name = "picture " + std::to_string(index);
+    return {name + " of noise", "some " + name, name};
+  }
+  Example get(int64_t index) const override {
+    ++pictures_read;
+    if (unreadable.contains(index)) throw Error("{}: cut short", key(index));
+    if (const auto found = bytes_of.find(index); found != bytes_of.end())
+      return {.key = key(index), .image = found->second, .captions = captions(index)};
+    const int64_t side = small.contains(index) ? kImageSize / 2 : kPictureSide;
+    return {.key = key(index),
+            .image = noise(static_cast<uint64_t>(index), side),
+            .captions = captions(index)};
+  }
+
+  std::set<int64_t> unreadable;
+  std::set<int64_t> small;
+  std::map<int64_t, std::string> bytes_of;
+  std::map<int64_t, std::vector<std::string>> captions_of;
+  mutable std::atomic<int64_t> pictures_read = 0;
+
+ private:
+  int64_t size_;
+};
+
+Tokenizer train_on_noise() {
+  int64_t next = 0;
+  const auto captions = [&]() -> std::optional<std::string> {
+    if (next == 200) return std::nullopt;
+    return fmt::format("some picture {} of noise", next++);
+  };
+  return Tokenizer(train_tokenizer(captions, {.vocab_size = 300}));
+}
+
+const Tokenizer& trained_tokenizer() {
+  static const Tokenizer tokenizer = train_on_noise();
+  return tokenizer;
+}
+
+class SampleStreamTest : public testing::Test {
+ protected:
+  SampleStream stream(SampleStreamOptions options = {}) {
+    options.image_size = kImageSize;
+    options.caption_length = std::min<int64_t>(options.caption_length, 40);
+    return SampleStream(dataset, &tokenizer, skipped, options);
+  }
+
+  /// The example that a sample shows, by its caption, which holds the example's number.
+  static int64_t index_of(const Sample& sample) {
+    const size_t digit = sample.text.find_first_of("0123456789");
+    return std::stoll(sample.text.substr(digit));
+  }
+
+  at::Tensor padded(std::vector<int64_t> tokens, int64_t length = 40) {
+    tokens.resize(static_cast<size_t>(length), kPadToken);
+    return torch::tensor(tokens);
+  }
+
+  static void expect_equal(const Sample& a, const Sample& b) {
+    EXPECT_EQ(a.position, b.position);
+    EXPECT_EQ(a.text, b.text);
+    ASSERT_EQ(a.image.defined(), b.image.defined());
+    ASSERT_EQ(a.caption.defined(), b.caption.defined());
+    EXPECT_TRUE(!a.image.defined() || torch::equal(a.image, b.image));
+    EXPECT_TRUE(!a.caption.defined() || torch::equal(a.caption, b.caption));
+  }
+
+  NoiseDataset dataset{20};
+  const Tokenizer& tokenizer = trained_tokenizer();
+  SkippedSamples skipped{"", 20, 1.0};
+};
+
+TEST_F(SampleStreamTest, EveryEpochHoldsEveryExampleOnce) {
+  const SampleStream samples = stream();
+  for (int64_t epoch = 0; epoch < 2; ++epoch) {
+    std::set<int64_t> seen;
+    for (int64_t i = 0; i < 20; ++i) {
+      const Sample sample = samples.at(20 * epoch + i);
+      EXPECT_EQ(sample.position, 20 * epoch + i);
+      EXPECT_EQ(index_of(sample), samples.order().index(sample.position));
+      EXPECT_EQ(sample.image.sizes(), (at::IntArrayRef{3, kImageSize, kImageSize}));
+      EXPECT_EQ(sample.image.scalar_type(), torch::kByte);
+      EXPECT_FALSE(sample.codes.defined());
+      seen.insert(index_of(sample));
+    }
+    EXPECT_EQ(seen.size(), 20u);
+  }
+}
+
+TEST_F(SampleStreamTest, IsAFunctionOfThePositionAlone) {
+  const SampleStream once = stream({.bpe_dropout = 0.3});
+  const SampleStream again = stream({.bpe_dropout = 0.3});
+  std::vector<Sample> forwards;
+  for (int64_t position = 0; position < 50; ++position) forwards.push_back(once.at(position));
+  for (int64_t position = 49; position >= 0; --position)
+    expect_equal(again.at(position), forwards[static_cast<size_t>(position)]);
+}
+
+TEST_F(SampleStreamTest, LoaderMakesTheSameBatchesWithAnyNumberOfWorkers) {
+  dataset.unreadable = {3, 11};
+  const SampleStream samples = stream({.bpe_dropout = 0.3});
+  const auto batches = [&](int64_t workers) {
+    BatchLoader loader([&](int64_t position) { return samples.at(position); },
+                       {.batch_size = 7, .workers = workers, .prefetch = 2});
+    std::vector<Batch> made;
+    for (int i = 0; i < 6; ++i) made.push_back(loader.next());
+    return made;
+  };
+  const std::vector<Batch> expected = batches(1);
+  for (const int64_t workers : {2, 5}) {
+    const std::vector<Batch> found = batches(workers);
+    for (size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_TRUE(torch::equal(found[i].images, expected[i].images));
+      EXPECT_TRUE(torch::equal(found[i].captions, expected[i].captions));
+      EXPECT_EQ(found[i].texts, expected[i].texts);
+    }
+  }
+}
+
+TEST_F(SampleStreamTest, GoesThroughTheDataInItsOwnOrderWithoutShuffling) {
+  const SampleStream samples = stream({.shuffle = false, .crop = CropKind::kCenter});
+  for (int64_t position = 0; position < 45; ++position)
+    EXPECT_EQ(index_of(samples.at(position)), position % 20);
+  EXPECT_TRUE(torch::equal(samples.at(3).image, samples.at(23).image)) << "a central crop";
+}
+
+TEST_F(SampleStreamTest, CutsAFreshCropEveryEpoch) {
+  const SampleStream samples = stream({.shuffle = false, .crop = CropKind::kDvae});
+  int different = 0;
+  for (int64_t i = 0; i < 20; ++i)
+    different += !torch::equal(samples.at(i).image, samples.at(20 + i).image);
+  EXPECT_GE(different, 18);  // two crops of 48 pixels may coincide
+}
+
+TEST_F(SampleStreamTest, DrawsOneOfTheNumberedCropsEachEpoch) {
+  const SampleStream samples =
+      stream({.shuffle = false, .crop = CropKind::kDvae, .crops_per_picture = 3});
+  std::set<int64_t> drawn;
+  for (int64_t position = 0; position < 100; ++position) {
+    const Sample sample = samples.at(position);
+    int64_t matches = 0;
+    for (int64_t crop = 0; crop < 3; ++crop)
+      if (torch::equal(sample.image, samples.image(position % 20, crop))) {
+        ++matches;
+        drawn.insert(crop);
+      }
+    EXPECT_GE(matches, 1) << "position " << position;
+  }
+  EXPECT_EQ(drawn.size(), 3u);
+}
+
+TEST_F(SampleStreamTest, DrawsOneOfTheCaptionsEachEpoch) {
+  const SampleStream samples = stream({.shuffle = false});
+  std::map<std::string, int> counts;
+  for (int64_t epoch = 0; epoch < 90; ++epoch) ++counts[samples.at(20 * epoch + 5).text];
+  EXPECT_EQ(counts.size(), 3u);
+  for (const auto& [caption, count] : counts) EXPECT_GT(count, 10) << caption;
+}
+
+TEST_F(SampleStreamTest, PadsTheTokensOfTheCaption) {
+  const SampleStream samples = stream();
+  for (int64_t position = 0; position < 20; ++position) {
+    const Sample sample = samples.at(position);
+    EXPECT_EQ(sample.caption.scalar_type(), torch::kLong);
+    EXPECT_TRUE(torch::equal(sample.caption, padded(tokenizer.encode(sample.text))));
+  }
+  EXPECT_EQ(samples.truncated_captions(), 0);
+}
+
+TEST_F(SampleStreamTest, DropsMergesByPosition) {
+  const SampleStream samples = stream({.seed = 9, .bpe_dropout = 0.5});
+  int changed = 0;
+  for (int64_t position = 0; position < 20; ++position) {
+    const Sample sample = samples.at(position);
+    const uint64_t seed = derive_seed(9, SeedPurpose::kBpeDropout, static_cast<uint64_t>(position));
+    EXPECT_TRUE(torch::equal(sample.caption,
+                             padded(tokenizer.encode_with_dropout(sample.text, 0.5, seed))));
+    changed += !torch::equal(sample.caption, padded(tokenizer.encode(sample.text)));
+  }
+  EXPECT_GE(changed, 10);
+}
+
+TEST_F(SampleStreamTest, CutsAndCountsCaptionsThatAreTooLong) {
+  dataset.captions_of[4] = {"4 zebras and 17 quick foxes jump over the lazy dogs"};
+  const std::vector<int64_t> tokens = tokenizer.encode(dataset.captions_of[4][0]);
+  ASSERT_GT(tokens.size(), 12u);
+  const SampleStream samples = stream({.shuffle = false, .caption_length = 12});
+  const Sample sample = samples.at(4);
+  EXPECT_TRUE(torch::equal(sample.caption, padded(tokens, 12)));
+  EXPECT_EQ(sample.text, dataset.captions_of[4][0]);
+  EXPECT_EQ(samples.truncated_captions(), 1);
+}
+
+TEST_F(SampleStreamTest, MakesOnlyWhatTheStageWants) {
+  const SampleStream pictures(dataset, nullptr, skipped,
+                              {.with_caption = false, .image_size = kImageSize});
+  dataset.captions_of[pictures.order().index(0)] = {};  // and so needs no caption
+  const Sample picture = pictures.at(0);
+  EXPECT_TRUE(picture.image.defined());
+  EXPECT_FALSE(picture.caption.defined());
+  EXPECT_EQ(picture.text, "");
+
+  dataset.captions_of.clear();
+  dataset.pictures_read = 0;
+  const Sample text = stream({.with_image = false}).at(0);
+  EXPECT_FALSE(text.image.defined());
+  EXPECT_TRUE(text.caption.defined());
+  EXPECT_EQ(dataset.pictures_read, 0);
+  EXPECT_EQ(skipped.count(), 0);
+}
+
+TEST_F(SampleStreamTest, DecodesTheBytesOfAPictureFile) {
+  dataset.bytes_of[6] = encode_picture(noise(6), PictureFormat::kPng);
+  const SampleStream samples = stream({.shuffle = false});
+  const Sample from_bytes = samples.at(6);
+  dataset.bytes_of.clear();
+  expect_equal(from_bytes, samples.at(6));
+}
+
+TEST_F(SampleStreamTest, RecordsAndReplacesBadExamples) {
+  const TemporaryDirectory folder;
+  dataset.unreadable = {1};
+  dataset.small = {2};
+  dataset.bytes_of[3] = "no picture";
+  dataset.captions_of[4] = {};
+  dataset.captions_of[5] = {"", " \t\n"};
+  dataset.captions_of[6] = {"", "the second of 6"};
+  dataset.captions_of[7] = {"caf\xe9 7"};  // not UTF-8
+  SkippedSamples list(folder / "skipped.jsonl", 20, 1.0);
+  const SampleStream samples(dataset, &tokenizer, list,
+                             {.shuffle = false, .image_size = kImageSize, .caption_length = 40});
+  const std::set<int64_t> bad = {1, 2, 3, 4, 5, 7};
+  for (int64_t position = 0; position < 60; ++position) {
+    const Sample sample = samples.at(position);
+    EXPECT_EQ(sample.position, position);
+    EXPECT_FALSE(bad.contains(index_of(sample)));
+    EXPECT_TRUE(bad.contains(position % 20) || index_of(sample) == position % 20);
+    expect_equal(sample, samples.at(position));
+  }
+  EXPECT_EQ(samples.at(6).text, "the second of 6");
+  EXPECT_EQ(list.count(), 6);
+  const std::string lines = read_file(folder / "skipped.jsonl");
+  EXPECT_THAT(lines, HasSubstr(R"({"key":"noise/1","reason":"noise/1: cut short"})"));
+  EXPECT_THAT(lines, HasSubstr(R"({"key":"noise/4","reason":"no caption"})"));
+  EXPECT_THAT(lines, HasSubstr(R"({"key":"noise/5","reason":"no caption"})"));
+}
+
+TEST_F(SampleStreamTest, ReplacesTheSameExampleByOthersAtOtherPositions) {
+  dataset.unreadable = {1};
+  const SampleStream samples = stream({.shuffle = false});
+  std::set<int64_t> replacements;
+  for (int64_t epoch = 0; epoch < 40; ++epoch)
+    replacements.insert(index_of(samples.at(20 * epoch + 1)));
+  EXPECT_GT(replacements.size(), 10u);
+}
+
+TEST_F(SampleStreamTest, FindsTheOneExampleThatWorks) {
+  for (int64_t index = 0; index < 20; ++index)
+    if (index != 13) dataset.unreadable.insert(index);
+  const SampleStream samples = stream();
+  for (int64_t position = 0; position < 40; ++position)
+    EXPECT_EQ(index_of(samples.at(position)), 13);
+  EXPECT_EQ(skipped.count(), 19);
+}
+
+TEST_F(SampleStreamTest, EndsWhenNoExampleWorks) {
+  for (int64_t index = 0; index < 20; ++index) dataset.unreadable.insert(index);
+  const SampleStream samples = stream({.shuffle = false});
+  try {
+    samples.at(2);
+    FAIL() << "made a sample of nothing";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(),
+                HasSubstr("none of the 20 samples can be used; the latest is noise/"));
+    EXPECT_THAT(error.what(), HasSubstr(": cut short"));
+  }
+}
+
+TEST_F(SampleStreamTest, EndsWhenTooManyAreBad) {
+  dataset.unreadable = {0, 1, 2};
+  SkippedSamples strict("", 20, 0.1);
+  const SampleStream samples(dataset, &tokenizer, strict,
+                             {.shuffle = false, .image_size = kImageSize});
+  for (int64_t position = 3; position < 20; ++position) EXPECT_NO_THROW(samples.at(position));
+  EXPECT_THROW(for (int64_t position = 0; position < 3; ++position) samples.at(position), Error);
+  EXPECT_EQ(strict.count(), 3);
+}
+
+TEST_F(SampleStreamTest, PassesOnErrorsThatAreNotTheSamples) {
+  const SampleStreamOptions options{.shuffle = false, .crop = CropKind::kCenter};
+  SampleStream samples = stream(options);
+  samples.use_codes([](int64_t, int64_t) -> at::Tensor { throw Error("the cache is damaged"); });
+  EXPECT_THROW(samples.at(0), Error);
+  EXPECT_EQ(skipped.count(), 0);
+  EXPECT_THROW(samples.at(-1), std::logic_error);
+  EXPECT_THROW(stream({.crop = CropKind::kDvae}).use_codes({}), std::logic_error);
+  EXPECT_THROW(SampleStream(NoiseDataset(0), &tokenizer, skipped, {}), Error);
+  EXPECT_THROW(SampleStream(dataset, nullptr, skipped, {}), std::logic_error);
+}
+
+// The promise behind dalle.cache_codes: the same training as on the fly with the same crops.
+TEST_F(SampleStreamTest, CachedCodesAreThoseOnTheFly) {
+  dataset.unreadable = {3, 8};
+  dataset.captions_of[5] = {};
+  const SampleStreamOptions options{.crop = CropKind::kTransformer, .crops_per_picture = 2};
+  const SampleStream on_the_fly = stream(options);
+  SampleStream cached = stream(options);
+
+  // Stands in for the dVAE: two sums of the picture.
+  const auto encode = [](const at::Tensor& images) {
+    const at::Tensor sums = images.to(torch::kLong).sum({2, 3});
+    return sums.slice(1, 0, 2).remainder(8192);
+  };
+  const CodeCacheContent content{.size = 20,
+                                 .crops = 2,
+                                 .image_size = kImageSize,
+                                 .codes_per_image = 2,
+                                 .vocab_size = 8192,
+                                 .source = "sums"};
+  const TemporaryDirectory folder;
+  compute_code_cache(folder / "codes", content,
+                     [&](int64_t index, int64_t crop) { return cached.image(index, crop); }, encode,
+                     {});
+  EXPECT_EQ(skipped.count(), 2);
+  const CodeCache cache(folder / "codes", content);
+  cached.use_codes([&](int64_t index, int64_t crop) { return cache.lookup(index, crop); });
+
+  dataset.pictures_read = 0;
+  std::vector<Sample> found;
+  for (int64_t position = 0; position < 60; ++position) found.push_back(cached.at(position));
+  EXPECT_EQ(dataset.pictures_read, 0);
+  for (const Sample& sample : found) {
+    const Sample expected = on_the_fly.at(sample.position);
+    EXPECT_EQ(sample.text, expected.text);
+    EXPECT_TRUE(torch::equal(sample.caption, expected.caption));
+    EXPECT_FALSE(sample.image.defined());
+    EXPECT_TRUE(torch::equal(sample.codes, encode(expected.image.unsqueeze(0)).squeeze(0)));
+  }
+}
+
+}  // namespace
+}  // namespace dalle

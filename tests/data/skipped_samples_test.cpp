@@ -1,0 +1,154 @@
+#include "dalle/data/skipped_samples.h"
+
+#include <algorithm>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "dalle/core/error.h"
+#include "dalle/core/files.h"
+
+#include "temporary_directory.h"
+
+#include <nlohmann/json.hpp>
+
+namespace dalle {
+namespace {
+
+using testing::HasSubstr;
+
+std::vector<std::string> keys_in(const std::filesystem::path& path) {
+  std::istringstream lines(read_file(path));
+  std::vector<std::string> keys;
+  for (std::string line; std::getline(lines, line);)
+    keys.push_back(nlohmann::json::parse(line).at("key").get<std::string>());
+  return keys;
+}
+
+void write(const std::filesystem::path& path, const std::string& content) {
+  std::ofstream(path, std::ios::binary) << content;
+}
+
+template <class Action>
+std::string message_of(Action&& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(SkippedSamplesTest, ListsEachSampleOnceAtOnce) {
+  const TemporaryDirectory folder;
+  SkippedSamples skipped(folder / "skipped.jsonl", 100, 0.5);
+  skipped.add("a.jpg", "cut short");
+  EXPECT_EQ(read_file(folder / "skipped.jsonl"), "{\"key\":\"a.jpg\",\"reason\":\"cut short\"}\n");
+  skipped.add("a.jpg", "cut short");
+  skipped.add("b\n\".jpg", "empty");
+  EXPECT_EQ(skipped.count(), 2);
+  EXPECT_THAT(keys_in(folder / "skipped.jsonl"), testing::ElementsAre("a.jpg", "b\n\".jpg"));
+}
+
+TEST(SkippedSamplesTest, GoesOnWhereTheFileStops) {
+  const TemporaryDirectory folder;
+  SkippedSamples(folder / "skipped.jsonl", 100, 0.5).add("a", "bad");
+  SkippedSamples resumed(folder / "skipped.jsonl", 100, 0.5);
+  EXPECT_EQ(resumed.count(), 1);
+  resumed.add("a", "bad");
+  resumed.add("b", "bad");
+  EXPECT_EQ(resumed.count(), 2);
+  EXPECT_THAT(keys_in(folder / "skipped.jsonl"), testing::ElementsAre("a", "b"));
+}
+
+TEST(SkippedSamplesTest, CutsOffALineThatACrashLeftTorn) {
+  const std::string whole = "{\"key\":\"a\",\"reason\":\"bad\"}\n";
+  const std::string torn = "{\"key\":\"b\",\"reason\":\"bad\"}";
+  for (size_t length = 1; length <= torn.size(); ++length) {
+    const TemporaryDirectory folder;
+    write(folder / "skipped.jsonl", whole + torn.substr(0, length));
+    SkippedSamples skipped(folder / "skipped.jsonl", 100, 0.5);
+    EXPECT_EQ(skipped.count(), 1);
+    skipped.add("c", "bad");
+    EXPECT_THAT(keys_in(folder / "skipped.jsonl"), testing::ElementsAre("a", "c"));
+  }
+}
+
+TEST(SkippedSamplesTest, KnowsAKeyThatIsNotUtf8AfterResuming) {
+  const TemporaryDirectory folder;
+  const std::string key = "caf\xe9.jpg";
+  SkippedSamples(folder / "skipped.jsonl", 100, 0.5).add(key, "bad \xff name");
+  SkippedSamples resumed(folder / "skipped.jsonl", 100, 0.5);
+  resumed.add(key, "bad");
+  EXPECT_EQ(resumed.count(), 1);
+}
+
+TEST(SkippedSamplesTest, EndsTheRunExactlyAboveTheAllowedFraction) {
+  for (const auto& [fraction, allowed] : {std::pair{0.0, 0}, {0.05, 2}, {0.1, 4}, {1.0, 40}}) {
+    SkippedSamples skipped("", 40, fraction);
+    for (int i = 0; i < allowed; ++i) {
+      skipped.add(std::to_string(i), "bad");
+      skipped.add(std::to_string(i), "bad");
+    }
+    EXPECT_EQ(skipped.count(), allowed);
+    if (allowed < 40) {
+      EXPECT_THROW(skipped.add("one more", "bad"), Error);
+      EXPECT_THROW(skipped.add("0", "bad"), Error) << "still too many";
+    }
+  }
+}
+
+TEST(SkippedSamplesTest, SaysHowManyWhichAndWhere) {
+  const TemporaryDirectory folder;
+  SkippedSamples skipped(folder / "skipped.jsonl", 40, 0.05);
+  skipped.add("a", "bad");
+  skipped.add("b", "bad");
+  EXPECT_EQ(message_of([&] { skipped.add("c.jpg", "cut short"); }),
+            "3 of 40 samples are unusable, more than the 5% that data.max_bad_fraction allows; the "
+            "latest is c.jpg: cut short (all are listed in " +
+                (folder / "skipped.jsonl").string() + ")");
+  EXPECT_THAT(keys_in(folder / "skipped.jsonl"), testing::ElementsAre("a", "b", "c.jpg"));
+}
+
+TEST(SkippedSamplesTest, LogsTheFirstFewEachInOneLine) {
+  SkippedSamples skipped("", 1000, 1.0);
+  testing::internal::CaptureStderr();
+  for (int i = 0; i < 100; ++i) skipped.add(fmt::format("picture\n{}", i), "bad");
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_THAT(log, HasSubstr(R"({"key":"picture\n0","reason":"bad"})"));
+  EXPECT_EQ(std::count(log.begin(), log.end(), '\n'), 11) << log;
+}
+
+TEST(SkippedSamplesTest, IsSafeFromSeveralThreads) {
+  const TemporaryDirectory folder;
+  SkippedSamples skipped(folder / "skipped.jsonl", 1000, 1.0);
+  {
+    std::vector<std::jthread> threads;
+    for (int thread = 0; thread < 4; ++thread)
+      threads.emplace_back([&skipped, thread] {
+        for (int i = 0; i < 100; ++i) skipped.add(std::to_string(i + 50 * thread), "bad");
+      });
+  }
+  EXPECT_EQ(skipped.count(), 250);
+  EXPECT_EQ(keys_in(folder / "skipped.jsonl").size(), 250u);
+}
+
+TEST(SkippedSamplesTest, NamesAFileItCannotUse) {
+  const TemporaryDirectory folder;
+  write(folder / "list.jsonl", "{\"key\":\"a\",\"reason\":\"bad\"}\n[1, 2]\n");
+  EXPECT_THAT(message_of([&] { SkippedSamples(folder / "list.jsonl", 10, 0.5); }),
+              testing::AllOf(HasSubstr("list.jsonl:2: found"), HasSubstr("[1, 2]"),
+                             HasSubstr("expected {\"key\": ..., \"reason\": ...}")));
+  EXPECT_THAT(message_of([&] { SkippedSamples(folder.path(), 10, 0.5); }),
+              HasSubstr("expected a file, found a directory"));
+  EXPECT_THAT(message_of([&] { SkippedSamples(folder / "none" / "x.jsonl", 10, 0.5); }),
+              HasSubstr("x.jsonl: cannot write: No such file or directory"));
+}
+
+}  // namespace
+}  // namespace dalle
