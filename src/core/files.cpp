@@ -10,6 +10,8 @@
 #include <fstream>
 #include <memory>
 #include <sstream>
+#include <utility>
+#include <vector>
 
 #include "dalle/core/error.h"
 
@@ -118,16 +120,58 @@ std::string sha256(std::string_view bytes) {
 }
 
 std::string sha256_of_file(const fs::path& path) {
+  return digest_of_file(path).sha256;
+}
+
+FileDigest digest_of_file(const fs::path& path) {
+  if (fs::is_directory(path)) throw Error("{}: expected a file, found a directory", path.string());
   std::ifstream file(path, std::ios::binary);
   if (!file) throw Error("{}: cannot read: {}", path.string(), reason());
   Sha256 digest;
+  int64_t size = 0;
   std::vector<char> buffer(1 << 20);
   while (file) {
     file.read(buffer.data(), static_cast<std::streamsize>(buffer.size()));
     digest.update(buffer.data(), static_cast<size_t>(file.gcount()));
+    size += file.gcount();
   }
   if (file.bad()) throw Error("{}: cannot read: {}", path.string(), reason());
-  return digest.hex();
+  return {.size = size, .sha256 = digest.hex()};
+}
+
+struct FileWriter::Implementation {
+  fs::path path;
+  Descriptor file;
+  Sha256 digest;
+  int64_t size = 0;
+
+  explicit Implementation(const fs::path& target)
+      : path(target), file(target, O_WRONLY | O_CREAT | O_TRUNC) {}
+};
+
+FileWriter::FileWriter(const fs::path& path)
+    : implementation_(std::make_unique<Implementation>(path)) {
+  if (!implementation_->file.is_open())
+    throw Error("{}: cannot write: {}", path.string(), reason());
+}
+
+FileWriter::~FileWriter() = default;
+
+void FileWriter::write(std::string_view bytes) {
+  Implementation& self = *implementation_;
+  DALLE_CHECK(self.file.is_open());
+  if (!write_all(self.file.get(), bytes))
+    throw Error("{}: cannot write: {}", self.path.string(), reason());
+  self.digest.update(bytes.data(), bytes.size());
+  self.size += static_cast<int64_t>(bytes.size());
+}
+
+FileDigest FileWriter::finish() {
+  Implementation& self = *implementation_;
+  DALLE_CHECK(self.file.is_open());
+  if (::fsync(self.file.get()) != 0 || !self.file.close())
+    throw Error("{}: cannot write: {}", self.path.string(), reason());
+  return {.size = self.size, .sha256 = self.digest.hex()};
 }
 
 FileLock::FileLock(const fs::path& path) {

@@ -1,33 +1,22 @@
 #include "dalle/core/files.h"
 
 #include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
-#include <functional>
 #include <optional>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "dalle/core/error.h"
-
+#include "child_process.h"
+#include "error_of.h"
 #include "temporary_directory.h"
 
 namespace dalle {
 namespace {
 
 using testing::HasSubstr;
-
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 TEST(Files, WriteReplacesTheWholeFileAndLeavesNothingBeside) {
   const TemporaryDirectory folder;
@@ -49,17 +38,14 @@ TEST(Files, AFailedWriteKeepsTheOldContent) {
 TEST(Files, AWriteThatRunsOutOfRoomKeepsTheOldContentAndLeavesNoPart) {
   const TemporaryDirectory folder;
   write_file_atomically(folder / "a", "old");
-  const pid_t child = ::fork();
-  if (child == 0) {  // a limit on the file's size stands in for a full disk: write() fails half-way
-    std::signal(SIGXFSZ, SIG_IGN);
+  const int status = exit_status_in_child([&] {
+    std::signal(SIGXFSZ, SIG_IGN);  // a limit on the file's size stands in for a full disk
     const rlimit limit{1000, 1000};
     ::setrlimit(RLIMIT_FSIZE, &limit);
     const std::string message =
         error_of([&] { write_file_atomically(folder / "a", std::string(5000, 'x')); });
     ::_exit(message.find("cannot write: File too large") == std::string::npos);
-  }
-  int status = 0;
-  ::waitpid(child, &status, 0);
+  });
   EXPECT_EQ(status, 0);
   EXPECT_EQ(read_file(folder / "a"), "old");
   EXPECT_FALSE(std::filesystem::exists(folder / "a.part"));
@@ -85,6 +71,42 @@ TEST(Files, Sha256OfAFileIsThatOfItsBytes) {
   EXPECT_EQ(sha256_of_file(folder / "a"), sha256(bytes));
 }
 
+TEST(Files, ADigestNamesThePathAndTheReason) {
+  const TemporaryDirectory folder;
+  EXPECT_THAT(error_of([&] { digest_of_file(folder / "none"); }),
+              HasSubstr("none: cannot read: No such file"));
+  EXPECT_THAT(error_of([&] { digest_of_file(folder.path()); }),
+              HasSubstr("expected a file, found a directory"));
+}
+
+TEST(FileWriter, PiecesMakeTheWholeAndItsDigest) {
+  const TemporaryDirectory folder;
+  write_file_atomically(folder / "a", "content that was there before and is longer");
+  FileWriter writer(folder / "a");
+  writer.write("one ");
+  writer.write("");
+  writer.write("two");
+  EXPECT_EQ(writer.finish(), (FileDigest{.size = 7, .sha256 = sha256("one two")}));
+  EXPECT_EQ(read_file(folder / "a"), "one two");
+  EXPECT_EQ(digest_of_file(folder / "a"), (FileDigest{.size = 7, .sha256 = sha256("one two")}));
+}
+
+TEST(FileWriter, NamesThePathAndTheReason) {
+  const TemporaryDirectory folder;
+  EXPECT_THAT(error_of([&] { FileWriter writer(folder / "none" / "a"); }),
+              HasSubstr("none/a: cannot write: No such file"));
+  const int status = exit_status_in_child([&] {
+    std::signal(SIGXFSZ, SIG_IGN);
+    const rlimit limit{1000, 1000};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+    FileWriter writer(folder / "a");
+    writer.write(std::string(900, 'x'));
+    const std::string message = error_of([&] { writer.write(std::string(900, 'x')); });
+    ::_exit(!message.ends_with("/a: cannot write: File too large"));
+  });
+  EXPECT_EQ(status, 0);
+}
+
 TEST(FileLock, IsExclusiveAndNamesItsHolder) {
   const TemporaryDirectory folder;
   std::optional<FileLock> held(folder / "lock");
@@ -96,12 +118,11 @@ TEST(FileLock, IsExclusiveAndNamesItsHolder) {
 
 TEST(FileLock, IsFreeAfterItsHolderDied) {
   const TemporaryDirectory folder;
-  const pid_t child = ::fork();
-  if (child == 0) {
-    new FileLock(folder / "lock");
+  const int status = exit_status_in_child([&] {
+    new FileLock(folder / "lock");  // never released by us
     ::_exit(0);
-  }
-  ::waitpid(child, nullptr, 0);
+  });
+  EXPECT_EQ(status, 0);
   EXPECT_NO_THROW(FileLock(folder / "lock"));
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -29,6 +30,41 @@ void make_directories(const std::filesystem::path& path);
 /// SHA-256 in lower-case hexadecimal digits.
 std::string sha256(std::string_view bytes);
 std::string sha256_of_file(const std::filesystem::path& path);
+
+/// What tells a file's content from any other.
+struct FileDigest {
+  int64_t size = 0;    ///< bytes
+  std::string sha256;  ///< 64 lower-case hexadecimal digits
+
+  bool operator==(const FileDigest&) const = default;
+};
+
+/// @throws dalle::Error naming the path and the reason: missing, a directory, unreadable
+FileDigest digest_of_file(const std::filesystem::path& path);
+
+/// Writes a file piece by piece and hashes the pieces as they pass, so that content of many
+/// gigabytes is never in memory twice. What a reader sees before finish() is a part: write to a
+/// place aside and rename.
+class FileWriter {
+ public:
+  /// Creates the file, or empties the one that is there.
+  /// @throws dalle::Error naming the path and the reason
+  explicit FileWriter(const std::filesystem::path& path);
+  ~FileWriter();
+  FileWriter(const FileWriter&) = delete;
+  FileWriter& operator=(const FileWriter&) = delete;
+
+  /// @throws dalle::Error naming the path and the reason (disk full)
+  void write(std::string_view bytes);
+
+  /// Flushes the file to the disk and closes it.
+  /// @throws dalle::Error naming the path and the reason (disk full)
+  FileDigest finish();
+
+ private:
+  struct Implementation;
+  std::unique_ptr<Implementation> implementation_;
+};
 
 /// Holds an exclusive lock on a file until destroyed; the kernel drops it when the process dies.
 class FileLock {

@@ -1,0 +1,92 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "dalle/model/model_io.h"
+
+namespace dalle {
+
+/// What a checkpoint holds: all that is needed to go on, or to sample, without anything beside it.
+struct CheckpointContent {
+  int64_t step = 0;                             ///< training steps done
+  std::map<std::string, NamedTensors> tensors;  ///< "weights" is weights.safetensors
+  std::map<std::string, std::string> files;     ///< "config.yaml" and its bytes
+};
+
+/// Reads a checkpoint: a folder of files whose sizes and SHA-256 sums its manifest.json lists, with
+/// a sum of the manifest itself. Every byte that is returned has been verified. Nothing in it says
+/// where it lies, so a copy elsewhere is as good.
+/// @param only  names of `tensors` and `files` to read; empty: all. The others are not looked at
+/// @throws dalle::Error naming the file that is missing, truncated, changed or of another format
+/// version
+CheckpointContent read_checkpoint(const std::filesystem::path& checkpoint,
+                                  const std::set<std::string>& only = {});
+
+/// Compares every file of a checkpoint with its manifest.
+/// @throws dalle::Error as read_checkpoint() does
+void verify_checkpoint(const std::filesystem::path& checkpoint);
+
+/// The checkpoints in `folder`, newest first; not verified. Empty if there is no such folder.
+std::vector<std::filesystem::path> checkpoints_in(const std::filesystem::path& folder);
+
+/// The one with the lowest score among the checkpoints that were saved with one.
+std::optional<std::filesystem::path> best_checkpoint(const std::filesystem::path& folder);
+
+/// Reads the newest checkpoint of `folder` that verifies and warns of each newer one that does not.
+/// @return nothing if there is none at all
+/// @throws dalle::Error if there are some and none verifies: to begin anew in silence would lose
+/// them
+std::optional<CheckpointContent> read_newest_checkpoint(const std::filesystem::path& folder,
+                                                        const std::set<std::string>& only = {});
+
+/// The checkpoints of a training: FOLDER/step-00001200/{weights.safetensors, ..., manifest.json},
+/// with the names of the newest and of the best in FOLDER/latest and FOLDER/best, for people and
+/// scripts (nothing here relies on them).
+///
+/// A process killed at any moment, or a disk that fills up, leaves every earlier checkpoint and
+/// never a half-written one under a checkpoint's name: files are written into a folder aside
+/// (.part), flushed, read back, and renamed.
+class CheckpointStore {
+ public:
+  /// Called with a few words before each change of the disk, for tests that stop there.
+  using Observer = std::function<void(std::string_view change)>;
+
+  /// Creates the folder if need be, and tidies up after a process that was killed while saving.
+  /// One process at a time may have a store on a folder (see RunFolder's lock).
+  /// @param keep_last  how many of the newest checkpoints stay, at least 1; the best stays besides
+  CheckpointStore(std::filesystem::path folder, int64_t keep_last, Observer before_change = {});
+
+  /// Saves a checkpoint, and removes old ones once it is safe. One of the same step is replaced;
+  /// damaged ones of later steps, which a fallback to an earlier one left behind, are removed.
+  /// @param score  lower is better; nothing or not a number: never the best
+  /// @throws dalle::Error naming the file and the reason (disk full); earlier checkpoints are then
+  /// intact
+  void save(const CheckpointContent& content, std::optional<double> score = std::nullopt);
+
+  /// read_newest_checkpoint() of this folder.
+  std::optional<CheckpointContent> load_newest() const;
+
+  const std::filesystem::path& folder() const { return folder_; }
+
+ private:
+  void recover();
+  void write_aside(const std::filesystem::path& aside, const CheckpointContent& content,
+                   std::optional<double> score);
+  void put_in_place(const std::filesystem::path& aside, const std::filesystem::path& checkpoint);
+  void point(const std::string& pointer, const std::filesystem::path& checkpoint);
+  void remove_old(int64_t saved_step);
+
+  std::filesystem::path folder_;
+  int64_t keep_last_;
+  Observer before_change_;
+};
+
+}  // namespace dalle

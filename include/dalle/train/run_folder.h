@@ -1,0 +1,46 @@
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string_view>
+
+#include "dalle/core/files.h"
+
+namespace dalle {
+
+/// Where things lie in the folder of a run. Nothing is read or made.
+struct RunPaths {
+  std::filesystem::path root;
+
+  std::filesystem::path config() const { return root / "config.yaml"; }      ///< resolved
+  std::filesystem::path versions() const { return root / "versions.json"; }  ///< see versions.h
+  std::filesystem::path metrics() const { return root / "metrics.jsonl"; }   ///< a line a report
+  std::filesystem::path log() const { return root / "log.txt"; }             ///< the console's
+  std::filesystem::path skipped() const { return root / "skipped.jsonl"; }   ///< bad samples
+  std::filesystem::path events() const { return root / "events"; }           ///< for TensorBoard
+  std::filesystem::path samples() const { return root / "samples"; }         ///< pictures
+  std::filesystem::path lock() const { return root / "run.lock"; }
+  std::filesystem::path checkpoints(std::string_view stage) const {
+    return root / "checkpoints" / stage;
+  }
+};
+
+/// The folder of a run, held by this process alone until destroyed.
+class RunFolder : public RunPaths {
+ public:
+  /// Opens the folder, or creates it, and takes its lock.
+  /// @throws dalle::Error if another process holds it, if a file is in the way, or if it cannot be
+  /// written
+  explicit RunFolder(const std::filesystem::path& path);
+
+ private:
+  FileLock lock_;
+};
+
+/// Moves a run's folder out of the way, to the first free name of PATH.old-1, PATH.old-2, ...
+/// @return the new name; nothing if there was no such folder
+/// @throws dalle::Error if a process holds the run, if it is no run's folder, or if it cannot be
+/// renamed
+std::optional<std::filesystem::path> move_run_aside(const std::filesystem::path& path);
+
+}  // namespace dalle

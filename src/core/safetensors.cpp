@@ -1,0 +1,277 @@
+#include "dalle/core/safetensors.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <functional>
+#include <limits>
+#include <set>
+#include <utility>
+
+#include "dalle/core/error.h"
+
+#include <nlohmann/json.hpp>
+
+namespace dalle {
+namespace {
+
+using Json = nlohmann::json;
+
+static_assert(std::endian::native == std::endian::little, "safetensors are little-endian");
+
+constexpr const char* kMetadata = "__metadata__";
+constexpr size_t kLengthSize = sizeof(uint64_t);
+
+constexpr std::array<std::pair<std::string_view, int64_t>, 11> kElementSizes = {{{"BOOL", 1},
+                                                                                 {"U8", 1},
+                                                                                 {"I8", 1},
+                                                                                 {"U16", 2},
+                                                                                 {"I16", 2},
+                                                                                 {"F16", 2},
+                                                                                 {"BF16", 2},
+                                                                                 {"I32", 4},
+                                                                                 {"F32", 4},
+                                                                                 {"I64", 8},
+                                                                                 {"F64", 8}}};
+
+/// Refuses, while the JSON is being read, what nlohmann's parser lets pass: keys that come twice
+/// (the last would win), and nesting that no valid header has and that only costs memory. Remembers
+/// the order of the outermost keys.
+class StrictParse {
+ public:
+  explicit StrictParse(const std::string& source) : source_(source) {}
+
+  bool operator()(int depth, Json::parse_event_t event, const Json& parsed) {
+    switch (event) {
+      case Json::parse_event_t::object_start:
+      case Json::parse_event_t::array_start:
+        if (depth > 2) throw Error("{}: the header is nested more than three deep", source_);
+        keys_.resize(static_cast<size_t>(depth) + 1);
+        keys_.back().clear();
+        break;
+      case Json::parse_event_t::key:
+        see_key(depth, parsed.get_ref<const std::string&>());
+        break;
+      default:
+        break;
+    }
+    return true;
+  }
+
+  const std::vector<std::string>& names() const { return names_; }
+
+ private:
+  void see_key(int depth, const std::string& key) {  // the depth is the values', 1 for outermost
+    if (!keys_.at(static_cast<size_t>(depth) - 1).insert(key).second)
+      throw Error("{}: the header has {} twice", source_, Json(key).dump());
+    if (depth == 1) names_.push_back(key);
+  }
+
+  const std::string& source_;
+  std::vector<std::set<std::string>> keys_;  // of the objects that are open, outermost first
+  std::vector<std::string> names_;
+};
+
+/// One tensor's part of the JSON; `who` names file and tensor.
+class EntryParser {
+ public:
+  EntryParser(std::string who, const Json& json) : who_(std::move(who)), json_(json) {
+    if (!json.is_object()) throw Error("{}: expected an object, found {}", who_, json.type_name());
+    for (const auto& [key, value] : json.items())
+      if (key != "dtype" && key != "shape" && key != "data_offsets")
+        throw Error("{}: unknown key \"{}\"", who_, key);
+  }
+
+  std::string dtype() const {
+    const Json& value = member("dtype");
+    if (!value.is_string())
+      throw Error("{}: dtype: expected a string, found {}", who_, value.dump());
+    return value.get<std::string>();
+  }
+
+  std::vector<int64_t> sizes(const char* key) const {
+    const Json& list = member(key);
+    if (!list.is_array()) throw Error("{}: {}: expected a list, found {}", who_, key, list.dump());
+    std::vector<int64_t> sizes;
+    for (const Json& value : list) {
+      constexpr uint64_t limit = std::numeric_limits<int64_t>::max();
+      if (!value.is_number_unsigned() || value.get<uint64_t>() > limit)
+        throw Error("{}: {}: expected whole numbers from 0 to {}, found {}", who_, key, limit,
+                    value.dump());
+      sizes.push_back(value.get<int64_t>());
+    }
+    return sizes;
+  }
+
+ private:
+  const Json& member(const char* key) const {
+    const auto found = json_.find(key);
+    if (found == json_.end()) throw Error("{}: has no {}", who_, key);
+    return *found;
+  }
+
+  std::string who_;
+  const Json& json_;
+};
+
+/// Bytes of a tensor; nothing if they are more than 63 bits can count, even with the empty
+/// dimensions left out (libraries compute strides from the others).
+std::optional<int64_t> byte_count(const std::vector<int64_t>& shape, int64_t element_size) {
+  int64_t bytes = element_size;
+  bool empty = false;
+  for (const int64_t size : shape) {
+    empty |= size == 0;
+    if (size != 0 && __builtin_mul_overflow(bytes, size, &bytes)) return std::nullopt;
+  }
+  return empty ? 0 : bytes;
+}
+
+SafetensorsEntry parse_entry(const std::string& source, const std::string& name, const Json& json) {
+  if (std::ranges::any_of(name, [](unsigned char c) { return c < 0x20 || c == 0x7f; }))
+    throw Error("{}: the name of a tensor has a control character: {}", source, Json(name).dump());
+  const std::string who = fmt::format("{}: tensor \"{}\"", source, name);
+  const EntryParser parser(who, json);
+  SafetensorsEntry entry{.name = name, .dtype = parser.dtype(), .shape = parser.sizes("shape")};
+  const std::vector<int64_t> offsets = parser.sizes("data_offsets");
+  if (offsets.size() != 2)
+    throw Error("{}: data_offsets: expected two numbers, found {}", who, offsets.size());
+  entry.begin = offsets[0];
+  entry.end = offsets[1];
+  if (entry.begin > entry.end)
+    throw Error("{}: begins at byte {} and ends before, at {}", who, entry.begin, entry.end);
+
+  const auto element_size = safetensors_element_size(entry.dtype);
+  if (!element_size) throw Error("{}: cannot read the type {}", who, Json(entry.dtype).dump());
+  const auto bytes = byte_count(entry.shape, *element_size);
+  if (!bytes) throw Error("{}: its shape is too large for any file", who);
+  if (*bytes != entry.end - entry.begin)
+    throw Error("{}: its shape and type need {} bytes, but it has {}", who, *bytes,
+                entry.end - entry.begin);
+  return entry;
+}
+
+void check_coverage(const std::string& source, const std::vector<SafetensorsEntry>& entries,
+                    int64_t data_size) {
+  std::vector<const SafetensorsEntry*> by_place;
+  for (const SafetensorsEntry& entry : entries) by_place.push_back(&entry);
+  std::ranges::stable_sort(by_place, {}, [](const SafetensorsEntry* entry) {
+    return std::pair{entry->begin, entry->end};
+  });
+  int64_t covered = 0;
+  for (const SafetensorsEntry* entry : by_place) {
+    if (entry->end > data_size)
+      throw Error("{}: tensor \"{}\": ends at byte {} of the data, which has {}: a truncated file",
+                  source, entry->name, entry->end, data_size);
+    if (entry->begin < covered)
+      throw Error("{}: tensor \"{}\": overlaps another one", source, entry->name);
+    if (entry->begin > covered)
+      throw Error("{}: tensor \"{}\": {} unused bytes before it", source, entry->name,
+                  entry->begin - covered);
+    covered = entry->end;
+  }
+  if (covered != data_size)
+    throw Error("{}: {} bytes after the last tensor", source, data_size - covered);
+}
+
+std::map<std::string, std::string> parse_metadata(const std::string& source, const Json& json) {
+  if (!json.is_object()) throw Error("{}: {}: expected an object", source, kMetadata);
+  std::map<std::string, std::string> metadata;
+  for (const auto& [key, value] : json.items()) {
+    if (!value.is_string())
+      throw Error("{}: {}: expected a string at \"{}\", found {}", source, kMetadata, key,
+                  value.type_name());
+    metadata[key] = value.get<std::string>();
+  }
+  return metadata;
+}
+
+SafetensorsHeader parse_header(const std::string& source, const std::string& text) {
+  if (!text.starts_with('{'))
+    throw Error("{}: not a safetensors file: its header is not a JSON object", source);
+  StrictParse strict(source);
+  Json json;
+  try {
+    json = Json::parse(text, std::ref(strict));
+  } catch (const Json::parse_error& error) {
+    throw Error("{}: not a safetensors file: its header is no JSON, at byte {}", source,
+                kLengthSize + error.byte - 1);
+  } catch (const Json::out_of_range&) {
+    throw Error("{}: the header has a number that is out of range", source);
+  }
+  SafetensorsHeader header;
+  for (const std::string& name : strict.names()) {
+    if (name == kMetadata)
+      header.metadata = parse_metadata(source, json[name]);
+    else
+      header.entries.push_back(parse_entry(source, name, json[name]));
+  }
+  return header;
+}
+
+}  // namespace
+
+std::optional<int64_t> safetensors_element_size(std::string_view dtype) {
+  for (const auto& [name, size] : kElementSizes)
+    if (name == dtype) return size;
+  return std::nullopt;
+}
+
+SafetensorsHeader read_safetensors_header(const std::filesystem::path& path) {
+  const std::string source = path.string();
+  if (std::filesystem::is_directory(path))
+    throw Error("{}: expected a safetensors file, found a directory", source);
+  std::ifstream file(path, std::ios::binary | std::ios::ate);
+  if (!file) throw Error("{}: cannot read: {}", source, std::strerror(errno));
+  const auto file_size = static_cast<int64_t>(file.tellg());
+  file.seekg(0);
+
+  uint64_t length = 0;
+  if (file_size < static_cast<int64_t>(kLengthSize))
+    throw Error("{}: not a safetensors file: it has {} bytes", source, file_size);
+  file.read(reinterpret_cast<char*>(&length), kLengthSize);
+  if (length > kMaxSafetensorsHeader)
+    throw Error("{}: not a safetensors file: it claims a header of {} bytes, more than {}", source,
+                length, kMaxSafetensorsHeader);
+  const int64_t data_start = static_cast<int64_t>(kLengthSize + length);
+  if (data_start > file_size)
+    throw Error(
+        "{}: claims a header of {} bytes, but has only {}: truncated, or no safetensors file",
+        source, length, file_size);
+  std::string text(length, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(length));
+  if (!file) throw Error("{}: cannot read: {}", source, std::strerror(errno));
+
+  SafetensorsHeader header = parse_header(source, text);
+  header.data_start = data_start;
+  check_coverage(source, header.entries, file_size - data_start);
+  return header;
+}
+
+std::string format_safetensors_header(const SafetensorsHeader& header) {
+  std::string text = "{";  // put together by hand: an ordered object of nlohmann's is quadratic
+  std::set<std::string_view> names;
+  try {
+    if (!header.metadata.empty())
+      text += fmt::format("{}:{},", Json(kMetadata).dump(), Json(header.metadata).dump());
+    for (const SafetensorsEntry& entry : header.entries) {
+      DALLE_CHECK(entry.name != kMetadata && names.insert(entry.name).second);
+      const Json json = {{"dtype", entry.dtype},
+                         {"shape", entry.shape},
+                         {"data_offsets", {entry.begin, entry.end}}};
+      text += fmt::format("{}:{},", Json(entry.name).dump(), json.dump());
+    }
+  } catch (const Json::type_error&) {
+    throw Error("a tensor's name or the metadata is not UTF-8");
+  }
+  if (text.ends_with(',')) text.pop_back();
+  text += '}';
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  const uint64_t length = text.size();
+  DALLE_CHECK(length <= kMaxSafetensorsHeader);
+  return std::string(reinterpret_cast<const char*>(&length), kLengthSize) + text;
+}
+
+}  // namespace dalle

@@ -1,0 +1,267 @@
+#include "dalle/train/checkpoint.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <system_error>
+#include <utility>
+
+#include "dalle/core/error.h"
+#include "dalle/core/files.h"
+#include "dalle/core/log.h"
+
+#include "manifest.h"
+
+namespace dalle {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kPrefix = "step-";
+constexpr std::string_view kTensorSuffix = ".safetensors";
+constexpr const char* kAside = ".part";    // being written, or being removed
+constexpr const char* kReplaced = ".old";  // to be removed once its successor is in place
+
+fs::path with_suffix(const fs::path& path, std::string_view suffix) {
+  return path.string() + std::string(suffix);
+}
+
+/// The step in a checkpoint's name; nothing if it is no checkpoint's.
+std::optional<int64_t> step_of(const fs::path& path) {
+  const std::string name = path.filename().string();
+  if (!name.starts_with(kPrefix)) return std::nullopt;
+  int64_t step = 0;
+  const char* end = name.data() + name.size();
+  const auto [stop, error] = std::from_chars(name.data() + kPrefix.size(), end, step);
+  return error == std::errc() && stop == end && step >= 0 ? std::optional(step) : std::nullopt;
+}
+
+std::vector<fs::path> entries_of(const fs::path& folder) {
+  std::error_code error;
+  std::vector<fs::path> entries;
+  fs::directory_iterator entry(folder, error);
+  for (; !error && entry != fs::directory_iterator(); entry.increment(error))
+    entries.push_back(entry->path());
+  if (error) throw Error("{}: cannot list the folder: {}", folder.string(), error.message());
+  return entries;
+}
+
+void rename_folder(const fs::path& from, const fs::path& to) {
+  std::error_code error;
+  fs::rename(from, to, error);
+  if (error)
+    throw Error("{}: cannot rename to {}: {}", from.string(), to.string(), error.message());
+}
+
+void remove_folder(const fs::path& path) {
+  std::error_code error;
+  fs::remove_all(path, error);
+  if (error) throw Error("{}: cannot remove: {}", path.string(), error.message());
+}
+
+bool verifies(const fs::path& checkpoint) {
+  try {
+    verify_checkpoint(checkpoint);
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+std::string free_space(const fs::path& folder) {
+  std::error_code error;
+  const fs::space_info space = fs::space(folder, error);
+  return error ? "unknown" : fmt::format("{:.1f} MB", static_cast<double>(space.available) / 1e6);
+}
+
+}  // namespace
+
+CheckpointContent read_checkpoint(const fs::path& checkpoint, const std::set<std::string>& only) {
+  const Manifest manifest = read_manifest(checkpoint);
+  CheckpointContent content{.step = manifest.step, .tensors = {}, .files = {}};
+  std::set<std::string> wanted = only;
+  for (const auto& [file, digest] : manifest.files) {
+    const bool is_tensors = file.ends_with(kTensorSuffix);
+    const std::string name = is_tensors ? file.substr(0, file.size() - kTensorSuffix.size()) : file;
+    if (!only.empty() && wanted.erase(name) == 0) continue;
+    verify_file(checkpoint, manifest, file);
+    if (is_tensors)
+      content.tensors[name] = read_safetensors(checkpoint / file).tensors;
+    else
+      content.files[name] = read_file(checkpoint / file);
+  }
+  if (!wanted.empty())
+    throw Error("{}: the checkpoint has no {}", checkpoint.string(), fmt::join(wanted, ", "));
+  return content;
+}
+
+void verify_checkpoint(const fs::path& checkpoint) {
+  const Manifest manifest = read_manifest(checkpoint);
+  for (const auto& [file, digest] : manifest.files) verify_file(checkpoint, manifest, file);
+}
+
+std::vector<fs::path> checkpoints_in(const fs::path& folder) {
+  std::vector<fs::path> checkpoints;
+  if (!fs::exists(folder)) return checkpoints;
+  for (const fs::path& entry : entries_of(folder))
+    if (step_of(entry)) checkpoints.push_back(entry);
+  std::ranges::sort(checkpoints, std::greater(), step_of);
+  return checkpoints;
+}
+
+std::optional<fs::path> best_checkpoint(const fs::path& folder) {
+  std::optional<fs::path> best;
+  double best_score = 0;
+  for (const fs::path& checkpoint : checkpoints_in(folder)) {
+    std::optional<double> score;
+    try {
+      score = read_manifest(checkpoint).score;
+    } catch (const Error&) {
+      continue;  // a damaged one is never the best; whoever loads it is told why
+    }
+    if (score && (!best || *score <= best_score)) {  // of equal ones the earliest
+      best = checkpoint;
+      best_score = *score;
+    }
+  }
+  return best;
+}
+
+std::optional<CheckpointContent> read_newest_checkpoint(const fs::path& folder,
+                                                        const std::set<std::string>& only) {
+  const std::vector<fs::path> checkpoints = checkpoints_in(folder);
+  for (const fs::path& checkpoint : checkpoints) {
+    try {
+      return read_checkpoint(checkpoint, only);
+    } catch (const Error& error) {
+      log_warning("skipping the checkpoint {}: {}", checkpoint.filename().string(), error.what());
+    }
+  }
+  if (!checkpoints.empty())
+    throw Error(
+        "{}: none of its {} checkpoints can be used (see the warnings above); restore one "
+        "from a copy, or begin anew with --restart",
+        folder.string(), checkpoints.size());
+  return std::nullopt;
+}
+
+CheckpointStore::CheckpointStore(fs::path folder, int64_t keep_last, Observer before_change)
+    : folder_(std::move(folder)),
+      keep_last_(keep_last),
+      before_change_(before_change ? std::move(before_change) : [](std::string_view) {}) {
+  DALLE_CHECK(keep_last_ >= 1);
+  make_directories(folder_);
+  recover();
+}
+
+std::optional<CheckpointContent> CheckpointStore::load_newest() const {
+  return read_newest_checkpoint(folder_);
+}
+
+/// Undoes what a process began and was killed in.
+void CheckpointStore::recover() {
+  for (const fs::path& entry : entries_of(folder_)) {
+    const fs::path checkpoint = fs::path(entry).replace_extension();
+    const bool is_pointer = checkpoint.filename() == "latest" || checkpoint.filename() == "best";
+    if (!is_pointer && !step_of(checkpoint)) continue;
+    if (entry.extension() == kReplaced && !fs::exists(checkpoint)) {
+      before_change_("put back a replaced checkpoint");
+      rename_folder(entry, checkpoint);
+    } else if (entry.extension() == kAside || entry.extension() == kReplaced) {
+      before_change_("remove leftovers");
+      remove_folder(entry);
+    }
+  }
+}
+
+void CheckpointStore::save(const CheckpointContent& content, std::optional<double> score) {
+  DALLE_CHECK(content.step >= 0);
+  const fs::path checkpoint = folder_ / fmt::format("{}{:08}", kPrefix, content.step);
+  const fs::path aside = with_suffix(checkpoint, kAside);
+  if (score && !std::isfinite(*score)) score.reset();
+  try {
+    write_aside(aside, content, score);
+    put_in_place(aside, checkpoint);
+  } catch (const Error& error) {
+    std::error_code ignored;  // the error that is reported is the one that came first
+    fs::remove_all(aside, ignored);
+    throw Error(
+        "cannot save the checkpoint of step {}: {} ({} free). Earlier checkpoints are intact: make "
+        "room or give write access, then start the same command again",
+        content.step, error.what(), free_space(folder_));
+  }
+  point("latest", checkpoint);
+  if (const auto best = best_checkpoint(folder_)) point("best", *best);
+  remove_old(content.step);
+}
+
+/// Writes and verifies a whole checkpoint, everything on the disk, under a name that is not one.
+void CheckpointStore::write_aside(const fs::path& aside, const CheckpointContent& content,
+                                  std::optional<double> score) {
+  before_change_("make the folder aside");
+  remove_folder(aside);
+  make_directories(aside);
+  Manifest manifest{.step = content.step, .score = score, .files = {}};
+  for (const auto& [name, tensors] : content.tensors) {
+    const std::string file = name + std::string(kTensorSuffix);
+    before_change_("write " + file);
+    manifest.files[file] = write_safetensors(aside / file, tensors, {{"format", "pt"}});
+  }
+  for (const auto& [file, bytes] : content.files) {
+    DALLE_CHECK(file != Manifest::kFileName && !manifest.files.contains(file));
+    before_change_("write " + file);
+    FileWriter writer(aside / file);
+    writer.write(bytes);
+    manifest.files[file] = writer.finish();
+  }
+  before_change_("write the manifest");
+  FileWriter writer(aside / Manifest::kFileName);
+  writer.write(format_manifest(manifest));
+  writer.finish();
+  flush_to_disk(aside);
+  verify_checkpoint(aside);
+}
+
+/// Gives a finished checkpoint its name. A folder cannot be renamed onto another that has content,
+/// so one of the same step steps aside first; recover() brings it back if we die in between.
+void CheckpointStore::put_in_place(const fs::path& aside, const fs::path& checkpoint) {
+  const fs::path replaced = with_suffix(checkpoint, kReplaced);
+  const bool replaces = fs::exists(checkpoint);
+  if (replaces) {
+    before_change_("move the replaced checkpoint away");
+    rename_folder(checkpoint, replaced);
+  }
+  before_change_("rename the new checkpoint");
+  rename_folder(aside, checkpoint);
+  before_change_("flush the folder");
+  flush_to_disk(folder_);
+  if (replaces) {
+    before_change_("remove the replaced checkpoint");
+    remove_folder(replaced);
+  }
+}
+
+void CheckpointStore::point(const std::string& pointer, const fs::path& checkpoint) {
+  before_change_("point " + pointer);
+  write_file_atomically(folder_ / pointer, checkpoint.filename().string() + "\n");
+}
+
+void CheckpointStore::remove_old(int64_t saved_step) {
+  const std::optional<fs::path> best = best_checkpoint(folder_);
+  int64_t kept = 0;
+  for (const fs::path& checkpoint : checkpoints_in(folder_)) {
+    const bool is_later = step_of(checkpoint) > saved_step;
+    if (is_later ? verifies(checkpoint) : kept++ < keep_last_ || checkpoint == best) continue;
+    const fs::path aside = with_suffix(checkpoint, kAside);
+    try {  // renamed first: no half-removed folder ever bears a checkpoint's name
+      before_change_("rename an old checkpoint");
+      rename_folder(checkpoint, aside);
+      before_change_("remove an old checkpoint");
+      remove_folder(aside);
+    } catch (const Error& error) {  // the new one is safe; the next save tries again
+      log_warning("an old checkpoint stays: {}", error.what());
+    }
+  }
+}
+
+}  // namespace dalle

@@ -1,0 +1,76 @@
+#include "manifest.h"
+
+#include "dalle/core/error.h"
+
+#include <nlohmann/json.hpp>
+
+namespace dalle {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+bool is_plain_name(const std::string& name) {
+  return !name.empty() && name != "." && name != ".." && name.find('/') == std::string::npos &&
+         name.find('\0') == std::string::npos;
+}
+
+Manifest parse_manifest(const Json& json) {
+  Manifest manifest;
+  manifest.step = json.at("step").get<int64_t>();
+  if (!json.at("score").is_null()) manifest.score = json.at("score").get<double>();
+  for (const auto& [name, file] : json.at("files").items())
+    manifest.files[name] = {.size = file.at("size").get<int64_t>(),
+                            .sha256 = file.at("sha256").get<std::string>()};
+  return manifest;
+}
+
+}  // namespace
+
+std::string format_manifest(const Manifest& manifest) {
+  Json json = {{"format_version", Manifest::kFormatVersion}, {"step", manifest.step}};
+  json["score"] = manifest.score ? Json(*manifest.score) : Json(nullptr);
+  json["files"] = Json::object();
+  for (const auto& [name, digest] : manifest.files)
+    json["files"][name] = {{"size", digest.size}, {"sha256", digest.sha256}};
+  json["manifest_sha256"] = sha256(json.dump());
+  return json.dump(2) + "\n";
+}
+
+Manifest read_manifest(const std::filesystem::path& checkpoint) {
+  const std::filesystem::path path = checkpoint / Manifest::kFileName;
+  if (!std::filesystem::is_directory(checkpoint))
+    throw Error("{}: not a checkpoint: no such folder", checkpoint.string());
+  const std::string text = read_file(path);
+  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) throw Error("{}: damaged: it is no JSON object", path.string());
+  if (const auto version = json.find("format_version");
+      version != json.end() && *version != Manifest::kFormatVersion)
+    throw Error("{}: checkpoint of format version {}; this program reads version {}", path.string(),
+                version->dump(), Manifest::kFormatVersion);
+  Manifest manifest;
+  try {
+    manifest = parse_manifest(json);
+  } catch (const Json::exception&) {
+    throw Error("{}: damaged: an entry is missing or of the wrong type", path.string());
+  }
+  if (text != format_manifest(manifest))
+    throw Error("{}: damaged: it is not what its own SHA-256 says", path.string());
+  for (const auto& [name, digest] : manifest.files)
+    if (!is_plain_name(name))
+      throw Error("{}: lists a file outside the checkpoint: {}", path.string(), Json(name).dump());
+  return manifest;
+}
+
+void verify_file(const std::filesystem::path& checkpoint, const Manifest& manifest,
+                 const std::string& name) {
+  const std::filesystem::path path = checkpoint / name;
+  const FileDigest found = digest_of_file(path);
+  const FileDigest& expected = manifest.files.at(name);
+  if (found.size != expected.size)
+    throw Error("{}: damaged: {} bytes, expected {}", path.string(), found.size, expected.size);
+  if (found.sha256 != expected.sha256)
+    throw Error("{}: damaged: its SHA-256 is not the one in {}", path.string(),
+                Manifest::kFileName);
+}
+
+}  // namespace dalle

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <exception>
+#include <utility>
+
+namespace dalle {
+
+constexpr int kThrew = 99;
+
+/// Runs `action` in a forked process and returns the status that it exits with: 0 after a return,
+/// kThrew after an exception. What it does to the process (limits, rights, sudden death) ends
+/// there.
+template <class Action>
+int exit_status_in_child(Action&& action) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    try {
+      std::forward<Action>(action)();
+    } catch (const std::exception&) {
+      ::_exit(kThrew);
+    }
+    ::_exit(0);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/// Gives up root's right to write anywhere, for good.
+inline void become_nobody() {
+  if (::getuid() == 0 && ::setuid(65534) != 0) ::_exit(98);
+}
+
+}  // namespace dalle

@@ -1,0 +1,26 @@
+#include "dalle/core/build_info.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace dalle {
+namespace {
+
+using testing::MatchesRegex;
+
+TEST(BuildInfo, SaysWhatTheProgramWasBuiltFromAndWith) {
+  const BuildInfo info = build_info();
+  EXPECT_THAT(std::string(info.version), MatchesRegex("[0-9]+\\.[0-9]+\\.[0-9]+"));
+  EXPECT_THAT(std::string(info.git_revision), MatchesRegex("[0-9a-f]{40}(-dirty)?|unknown"));
+  EXPECT_THAT(std::string(info.compiler), MatchesRegex("[A-Za-z]+ [0-9]+\\..*"));
+  EXPECT_THAT(std::string(info.libtorch), MatchesRegex("[0-9]+\\.[0-9]+\\.[0-9]+"));
+  EXPECT_THAT(std::string(info.cuda), MatchesRegex("([0-9]+\\.[0-9.]+)?"));
+}
+
+TEST(BuildInfo, NamesTheProcessor) {
+  EXPECT_FALSE(cpu_model().empty());
+  EXPECT_EQ(cpu_model().find('\n'), std::string::npos);
+}
+
+}  // namespace
+}  // namespace dalle

@@ -1,0 +1,98 @@
+#include "dalle/train/run_folder.h"
+
+#include <optional>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "child_process.h"
+#include "error_of.h"
+#include "temporary_directory.h"
+
+namespace dalle {
+namespace {
+
+using testing::HasSubstr;
+namespace fs = std::filesystem;
+
+TEST(RunFolder, IsCreatedWithItsFoldersAndOpensAgain) {
+  const TemporaryDirectory folder;
+  {
+    const RunFolder run(folder / "runs" / "a");
+    EXPECT_TRUE(fs::is_directory(run.events()));
+    EXPECT_TRUE(fs::is_directory(run.samples()));
+    EXPECT_EQ(run.checkpoints("dvae"), folder / "runs" / "a" / "checkpoints" / "dvae");
+  }
+  EXPECT_NO_THROW(RunFolder(folder / "runs" / "a"));
+}
+
+TEST(RunFolder, BelongsToOneProcess) {
+  const TemporaryDirectory folder;
+  std::optional<RunFolder> held(folder / "run");
+  EXPECT_THAT(error_of([&] { RunFolder second(folder / "run"); }),
+              HasSubstr("run/run.lock: in use by another process (id"));
+  EXPECT_THAT(error_of([&] { move_run_aside(folder / "run"); }),
+              HasSubstr("run/run.lock: in use by another process (id"));
+  EXPECT_TRUE(fs::exists(folder / "run"));
+  held.reset();
+  EXPECT_NO_THROW(RunFolder(folder / "run"));
+}
+
+TEST(RunFolder, AFileInTheWayIsNamed) {
+  const TemporaryDirectory folder;
+  write_file_atomically(folder / "run", "mine");
+  EXPECT_THAT(error_of([&] { RunFolder run(folder / "run"); }),
+              HasSubstr("/run: a file is in the way of the run folder"));
+  EXPECT_THAT(error_of([&] { move_run_aside(folder / "run"); }), HasSubstr("a file is in the way"));
+  EXPECT_THAT(error_of([&] { RunFolder run(folder / "run" / "inner"); }),
+              HasSubstr("/run/inner: cannot create the directory: Not a directory"));
+  EXPECT_EQ(read_file(folder / "run"), "mine");
+}
+
+TEST(RunFolder, AReadOnlyFolderIsNamed) {
+  const TemporaryDirectory folder;
+  { const RunFolder run(folder / "run"); }
+  fs::permissions(folder / "run", fs::perms(0555));
+  fs::permissions(folder.path(), fs::perms(0555));
+  const int status = exit_status_in_child([&] {
+    become_nobody();
+    const std::string open = error_of([&] { RunFolder run(folder / "run"); });
+    const std::string make = error_of([&] { RunFolder run(folder / "new"); });
+    const std::string move = error_of([&] { move_run_aside(folder / "run"); });
+    const std::string expected = "/run: cannot write into the run folder: Permission denied";
+    ::_exit(
+        (open.find(expected) == std::string::npos) * 1 +
+        (make.find("/new: cannot create the directory: Permission denied") == std::string::npos) *
+            2 +
+        (move.find(expected) == std::string::npos) * 4);
+  });
+  fs::permissions(folder / "run", fs::perms(0755));
+  EXPECT_EQ(status, 0);
+}
+
+TEST(MoveRunAside, TakesTheFirstFreeNameAndLeavesTheRestAlone) {
+  const TemporaryDirectory folder;
+  for (int number = 1; number <= 3; ++number) {
+    {
+      const RunFolder run(folder / "run");
+      write_file_atomically(run.metrics(), std::to_string(number));
+    }
+    const auto aside = move_run_aside(fs::path(folder / "run") / "");  // a slash at the end
+    ASSERT_EQ(aside, folder / ("run.old-" + std::to_string(number)));
+    EXPECT_EQ(read_file(*aside / "metrics.jsonl"), std::to_string(number));
+    EXPECT_FALSE(fs::exists(folder / "run"));
+  }
+  EXPECT_EQ(move_run_aside(folder / "run"), std::nullopt);
+}
+
+TEST(MoveRunAside, RefusesAFolderThatIsNoRuns) {
+  const TemporaryDirectory folder;
+  make_directories(folder / "home");
+  write_file_atomically(folder / "home" / "thesis.tex", "precious");
+  EXPECT_THAT(error_of([&] { move_run_aside(folder / "home"); }),
+              HasSubstr("/home: not a run's folder (no config.yaml)"));
+  EXPECT_TRUE(fs::exists(folder / "home" / "thesis.tex"));
+}
+
+}  // namespace
+}  // namespace dalle
