@@ -40,6 +40,13 @@ std::string ConfigProblem::text() const {
   std::string text;
   for (const std::string* part : {&place, &key, &message})
     if (!part->empty()) text += (text.empty() ? "" : ": ") + *part;
+  std::ranges::replace_if(
+      text,
+      [](char c) {
+        const auto byte = static_cast<unsigned char>(c);
+        return byte < 0x20 || byte == 0x7f;
+      },
+      ' ');
   return text;
 }
 

@@ -66,9 +66,13 @@ std::string found(const YamlNode& node) {
     case YamlNode::Kind::kScalar:
       break;
   }
-  std::string text;
-  for (const char c : node.text.substr(0, kMaxQuotedText)) text += c == '\n' ? ' ' : c;
-  if (node.text.size() > kMaxQuotedText) text += "...";
+  std::string text = node.text;
+  if (text.size() > kMaxQuotedText) {
+    size_t end = kMaxQuotedText;
+    while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80)
+      --end;  // within a character
+    text = text.substr(0, end) + "...";
+  }
   return node.is_quoted ? "the text \"" + text + "\"" : text;
 }
 
@@ -128,8 +132,9 @@ class Reader {
  private:
   void collect_paths(const ConfigSchema& schema, const std::string& path) {
     for (const ConfigKey& key : schema.keys) {
-      paths_.push_back(join(path, key.name));
-      collect_paths(key.schema, paths_.back());
+      const std::string key_path = join(path, key.name);
+      paths_.push_back(key_path);
+      collect_paths(key.schema, key_path);
     }
   }
 

@@ -323,6 +323,18 @@ TEST(ConfigIo, CutsLongValuesInMessages) {
   EXPECT_THAT(problems_of("flag: " + std::string(500, 'x')),
               ElementsAre("x.yaml:1:7: flag: found " + std::string(60, 'x') +
                           "..., expected true or false"));
+  // 20 bytes, then 20 characters of three bytes: the cut falls between two of them.
+  std::string euros;
+  for (int i = 0; i < 20; ++i) euros += "\u20ac";
+  EXPECT_THAT(problems_of("flag: " + std::string(20, 'x') + euros),
+              ElementsAre("x.yaml:1:7: flag: found " + std::string(20, 'x') + euros.substr(0, 39) +
+                          "..., expected true or false"));
+}
+
+TEST(ConfigIo, KeepsMessagesOnOneLine) {
+  EXPECT_THAT(problems_of("\"a\\nb\": 1"), ElementsAre(HasSubstr("x.yaml:1:1: a b: found an unk")));
+  EXPECT_THAT(problems_of("", {"a\nb=1"}),
+              ElementsAre(HasSubstr("--set a b=1: a b: found an unk")));
   EXPECT_THAT(problems_of("flag: \"a\\nb\""),
               ElementsAre("x.yaml:1:7: flag: found the text \"a b\", expected true or false "
                           "without quotes"));

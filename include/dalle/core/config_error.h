@@ -14,7 +14,8 @@ struct ConfigProblem {
   std::string key = "";      ///< dotted path; empty for the file as a whole
   std::string message = "";  ///< what was found, what was expected
 
-  /// `place: key: message`, without the parts that are empty
+  /// `place: key: message` on one line, without the parts that are empty; control characters, which
+  /// files and keys may bring in, become spaces
   std::string text() const;
 
   bool operator==(const ConfigProblem&) const = default;

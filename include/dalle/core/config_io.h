@@ -63,7 +63,7 @@ std::string describe_config() {
 
 /// JSON Schema (draft 2020-12) of the YAML, for editors.
 template <ConfigStruct T>
-std::string config_json_schema(std::string_view title) {
+std::string config_json_schema(std::string_view title = "config") {
   return json_schema(config_schema<T>(), title);
 }
 
