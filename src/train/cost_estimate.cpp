@@ -106,32 +106,6 @@ ConvolutionCounter count_decoder(const DiscreteVaeConfig& model, int64_t image_s
   return count;
 }
 
-DvaeCost dvae_cost(const ExperimentConfig& config) {
-  const DiscreteVaeConfig& model = config.dvae.model;
-  const int64_t size = config.data.image_size;
-  const ConvolutionCounter encoder = count_encoder(model, size);
-  const ConvolutionCounter decoder = count_decoder(model, size);
-  const Precision precision = config.dvae.train.precision;
-  DvaeCost cost{.encoder_parameters = encoder.parameters,
-                .decoder_parameters = decoder.parameters,
-                .encoder_flops = encoder.flops,
-                .decoder_flops = decoder.flops,
-                .micro_batch_size = micro_batch_of(config.dvae.train),
-                .memory = memory_of_parameters(encoder.parameters + decoder.parameters, precision)};
-  const int64_t grid = model.grid_size(size);
-  // In float32: the logits, the posterior and its logarithm; mean, scale and terms of the pixels.
-  const int64_t loss_values = 3 * model.vocab_size * grid * grid + 12 * size * size;
-  // The backward pass holds the gradients on both sides of one convolution.
-  const int64_t in_flight = 2 * std::max(encoder.largest_tensor, decoder.largest_tensor);
-  const int64_t sample_bytes =
-      (encoder.kept_values + decoder.kept_values + in_flight) * bytes_of(precision) +
-      encoder.index_values * kIndexBytes + loss_values * kFloatBytes;
-  cost.memory.activations = cost.micro_batch_size * sample_bytes;
-  cost.memory.all_activations = cost.memory.activations;
-  cost.memory.kept_activations = cost.memory.activations;
-  return cost;
-}
-
 int64_t attention_pairs(const TransformerConfig& model, const SequenceLayout& layout) {
   const int64_t text = layout.text_length;
   const int64_t image = layout.image_length();
@@ -156,8 +130,7 @@ int64_t layer_bytes_per_token(const TransformerConfig& model, int64_t value_byte
   return residual + attention + mlp;
 }
 
-void estimate_activations(const ExperimentConfig& config, int64_t largest_vocab,
-                          TransformerCost& cost) {
+void estimate_activations(const ExperimentConfig& config, int64_t largest_vocab, DalleCost& cost) {
   const TransformerConfig& model = config.dalle.model;
   const int64_t value_bytes = bytes_of(config.dalle.train.precision);
   const int64_t tokens = cost.micro_batch_size * config.layout().length();
@@ -170,41 +143,6 @@ void estimate_activations(const ExperimentConfig& config, int64_t largest_vocab,
   cost.memory.kept_activations = model.depth * stream + layer + heads;
   cost.memory.activations =
       model.recompute ? cost.memory.kept_activations : cost.memory.all_activations;
-}
-
-TransformerCost transformer_cost(const ExperimentConfig& config, int64_t text_vocab,
-                                 const DvaeCost& dvae) {
-  const TransformerConfig& model = config.dalle.model;
-  const SequenceLayout layout = config.layout();
-  const int64_t width = model.width;
-  const int64_t text = layout.text_length;
-  const int64_t image_vocab = config.dvae.model.vocab_size;
-  const int64_t text_classes = text_vocab + (model.text_loss_includes_padding ? text : 0);
-
-  // Tokens of both kinds, a pad and a position for each text slot, start-of-text and
-  // start-of-image, rows and columns.
-  const int64_t embeddings =
-      width * (text_vocab + image_vocab + 2 * text + 2 + layout.grid_height + layout.grid_width);
-  // Two normalisations (4d), queries, keys and values (3d^2 + 3d), projection (d^2 + d), and the
-  // MLP (8d^2 + 5d).
-  const int64_t block = 12 * width * width + 13 * width;
-  const int64_t heads = 2 * width + width * (text_classes + image_vocab);
-
-  TransformerCost cost{.embedding_parameters = embeddings,
-                       .block_parameters = model.depth * block,
-                       .head_parameters = heads,
-                       .attention_pairs = attention_pairs(model, layout),
-                       .micro_batch_size = micro_batch_of(config.dalle.train)};
-  const auto d = static_cast<double>(width);
-  cost.flops =
-      24 * static_cast<double>(model.depth) * d * d * static_cast<double>(layout.length()) +
-      4 * d * static_cast<double>(cost.attention_pairs) +
-      2 * d * static_cast<double>(text * text_classes + layout.image_length() * image_vocab);
-  cost.token_flops = config.dalle.cache_codes ? 0 : dvae.encoder_flops;
-  cost.memory = memory_of_parameters(cost.parameters(), config.dalle.train.precision);
-  cost.memory.frozen_weights = dvae.parameters() * kFloatBytes;
-  estimate_activations(config, std::max(text_classes, image_vocab), cost);
-  return cost;
 }
 
 std::string count_text(int64_t count) {
@@ -253,39 +191,97 @@ std::string memory_text(const MemoryEstimate& memory, int64_t micro_batch_size) 
 
 }  // namespace
 
-CostEstimate estimate_cost(const ExperimentConfig& config, int64_t text_vocab_size) {
-  CostEstimate cost{.dvae = dvae_cost(config), .transformer = {}};
-  cost.transformer = transformer_cost(config, text_vocab_size, cost.dvae);
+DvaeCost estimate_dvae_cost(const ExperimentConfig& config) {
+  const DiscreteVaeConfig& model = config.dvae.model;
+  const int64_t size = config.data.image_size;
+  const ConvolutionCounter encoder = count_encoder(model, size);
+  const ConvolutionCounter decoder = count_decoder(model, size);
+  const Precision precision = config.dvae.train.precision;
+  DvaeCost cost{.encoder_parameters = encoder.parameters,
+                .decoder_parameters = decoder.parameters,
+                .encoder_flops = encoder.flops,
+                .decoder_flops = decoder.flops,
+                .training_flops = 3 * (encoder.flops + decoder.flops),
+                .micro_batch_size = micro_batch_of(config.dvae.train),
+                .memory = memory_of_parameters(encoder.parameters + decoder.parameters, precision)};
+  const int64_t grid = model.grid_size(size);
+  // In float32: the logits, the posterior and its logarithm; mean, scale and terms of the pixels.
+  const int64_t loss_values = 3 * model.vocab_size * grid * grid + 12 * size * size;
+  // The backward pass holds the gradients on both sides of one convolution.
+  const int64_t in_flight = 2 * std::max(encoder.largest_tensor, decoder.largest_tensor);
+  const int64_t sample_bytes =
+      (encoder.kept_values + decoder.kept_values + in_flight) * bytes_of(precision) +
+      encoder.index_values * kIndexBytes + loss_values * kFloatBytes;
+  cost.memory.activations = cost.micro_batch_size * sample_bytes;
+  cost.memory.all_activations = cost.memory.activations;
+  cost.memory.kept_activations = cost.memory.activations;
   return cost;
 }
 
-CostEstimate estimate_cost(const ExperimentConfig& config) {
-  return estimate_cost(config, config.tokenizer.vocab_size);
+DalleCost estimate_dalle_cost(const ExperimentConfig& config, int64_t text_vocab_size) {
+  const DvaeCost dvae = estimate_dvae_cost(config);
+  const TransformerConfig& model = config.dalle.model;
+  const SequenceLayout layout = config.layout();
+  const int64_t width = model.width;
+  const int64_t text = layout.text_length;
+  const int64_t image_vocab = config.dvae.model.vocab_size;
+  const int64_t text_classes = text_vocab_size + (model.text_loss_includes_padding ? text : 0);
+
+  // Tokens of both kinds, a pad and a position for each text slot, start-of-text and
+  // start-of-image, rows and columns.
+  const int64_t embeddings = width * (text_vocab_size + image_vocab + 2 * text + 2 +
+                                      layout.grid_height + layout.grid_width);
+  // Two normalisations (4d), queries, keys and values (3d^2 + 3d), projection (d^2 + d), and the
+  // MLP (8d^2 + 5d).
+  const int64_t block = 12 * width * width + 13 * width;
+  const int64_t heads = 2 * width + width * (text_classes + image_vocab);
+
+  DalleCost cost{.embedding_parameters = embeddings,
+                 .block_parameters = model.depth * block,
+                 .head_parameters = heads,
+                 .attention_pairs = attention_pairs(model, layout),
+                 .micro_batch_size = micro_batch_of(config.dalle.train)};
+  const auto d = static_cast<double>(width);
+  cost.forward_flops =
+      24 * static_cast<double>(model.depth) * d * d * static_cast<double>(layout.length()) +
+      4 * d * static_cast<double>(cost.attention_pairs) +
+      2 * d * static_cast<double>(text * text_classes + layout.image_length() * image_vocab);
+  cost.training_flops = 3 * cost.forward_flops;
+  cost.token_flops = config.dalle.cache_codes ? 0 : dvae.encoder_flops;
+  cost.memory = memory_of_parameters(cost.parameters(), config.dalle.train.precision);
+  cost.memory.frozen_weights = dvae.parameters() * kFloatBytes;
+  estimate_activations(config, std::max(text_classes, image_vocab), cost);
+  return cost;
 }
 
-std::string to_text(const CostEstimate& cost) {
-  const DvaeCost& dvae = cost.dvae;
-  const TransformerCost& transformer = cost.transformer;
+std::string to_text(const DvaeCost& cost) {
   std::string text = "dVAE\n";
-  text += row("parameters: encoder", count_text(dvae.encoder_parameters));
-  text += row("  decoder", count_text(dvae.decoder_parameters));
-  text += row("  total", count_text(dvae.parameters()));
-  text += row("a picture: encoder forward", flops_text(dvae.encoder_flops));
-  text += row("  decoder forward", flops_text(dvae.decoder_flops));
-  text += row("  training", flops_text(dvae.train_flops()));
-  text += memory_text(dvae.memory, dvae.micro_batch_size);
-  text += "transformer\n";
-  text += row("parameters: embeddings", count_text(transformer.embedding_parameters));
-  text += row("  blocks", count_text(transformer.block_parameters));
-  text += row("  heads", count_text(transformer.head_parameters));
-  text += row("  total", count_text(transformer.parameters()));
-  text += row("attention pairs, all layers", count_text(transformer.attention_pairs));
-  text += row("a sequence: forward", flops_text(transformer.flops));
-  text += row("  training", flops_text(transformer.train_flops()));
-  if (transformer.token_flops > 0)
-    text += row("  its image tokens, by the dVAE", flops_text(transformer.token_flops));
-  text += memory_text(transformer.memory, transformer.micro_batch_size);
-  return text;
+  text += row("parameters: encoder", count_text(cost.encoder_parameters));
+  text += row("  decoder", count_text(cost.decoder_parameters));
+  text += row("  total", count_text(cost.parameters()));
+  text += row("a picture: encoder forward", flops_text(cost.encoder_flops));
+  text += row("  decoder forward", flops_text(cost.decoder_flops));
+  text += row("  training", flops_text(cost.training_flops));
+  return text + memory_text(cost.memory, cost.micro_batch_size);
+}
+
+std::string to_text(const DalleCost& cost) {
+  std::string text = "transformer\n";
+  text += row("parameters: embeddings", count_text(cost.embedding_parameters));
+  text += row("  blocks", count_text(cost.block_parameters));
+  text += row("  heads", count_text(cost.head_parameters));
+  text += row("  total", count_text(cost.parameters()));
+  text += row("attention pairs, all layers", count_text(cost.attention_pairs));
+  text += row("a sequence: forward", flops_text(cost.forward_flops));
+  text += row("  training", flops_text(cost.training_flops));
+  if (cost.token_flops > 0)
+    text += row("  its image tokens, by the dVAE", flops_text(cost.token_flops));
+  return text + memory_text(cost.memory, cost.micro_batch_size);
+}
+
+std::string cost_report(const ExperimentConfig& config) {
+  return to_text(estimate_dvae_cost(config)) +
+         to_text(estimate_dalle_cost(config, config.tokenizer.vocab_size));
 }
 
 }  // namespace dalle

@@ -32,38 +32,32 @@ struct DvaeCost {
   int64_t decoder_parameters = 0;
   double encoder_flops = 0;  ///< forward, of one picture
   double decoder_flops = 0;
+  double training_flops = 0;  ///< forward and backward of one picture; backward is twice forward
   int64_t micro_batch_size = 0;
-  MemoryEstimate memory;
+  MemoryEstimate memory = {};
 
   int64_t parameters() const { return encoder_parameters + decoder_parameters; }
-  /// Forward and backward of one picture, the latter counted as twice the former.
-  double train_flops() const { return 3 * (encoder_flops + decoder_flops); }
 };
 
 /// What the transformer costs.
-struct TransformerCost {
+struct DalleCost {
   int64_t embedding_parameters = 0;  ///< of tokens, pads, positions, rows, columns, start vectors
   int64_t block_parameters = 0;      ///< all layers
   int64_t head_parameters = 0;       ///< last normalisation and both heads
   int64_t attention_pairs = 0;       ///< unmasked (query, key) of one head, summed over the layers
-  double flops = 0;                  ///< forward, of one sequence
-  double token_flops = 0;  ///< the dVAE's encoder for one picture; 0 where codes are cached
-  int64_t micro_batch_size = 0;
-  MemoryEstimate memory;
-
-  int64_t parameters() const { return embedding_parameters + block_parameters + head_parameters; }
+  double forward_flops = 0;          ///< of one sequence
   /// Forward and backward of one sequence. Recomputation is work too, but no useful one: it is not
   /// counted, nor is making the image tokens.
-  double train_flops() const { return 3 * flops; }
+  double training_flops = 0;
+  double token_flops = 0;  ///< the dVAE's encoder for one picture; 0 where codes are cached
+  int64_t micro_batch_size = 0;
+  MemoryEstimate memory = {};
+
+  int64_t parameters() const { return embedding_parameters + block_parameters + head_parameters; }
 };
 
-struct CostEstimate {
-  DvaeCost dvae;
-  TransformerCost transformer;
-};
-
-/// What an experiment costs, by formulas: no model is made and nothing is allocated, so the
-/// paper's 12 billion parameters take as long as a toy's.
+/// What the stages of an experiment cost, by formulas: no model is made and nothing is allocated,
+/// so the paper's 12 billion parameters take as long as a toy's.
 ///
 /// Parameters and operations are exact (matrix products, convolutions and unmasked attention pairs;
 /// element-wise work is left out). Activations are those that the backward pass reads: the inputs
@@ -73,10 +67,14 @@ struct CostEstimate {
 /// @param config           valid, see validate()
 /// @param text_vocab_size  tokens of the tokenizer; one that is not trained yet has at most
 ///                         `tokenizer.vocab_size`
-CostEstimate estimate_cost(const ExperimentConfig& config, int64_t text_vocab_size);
-CostEstimate estimate_cost(const ExperimentConfig& config);
+DvaeCost estimate_dvae_cost(const ExperimentConfig& config);
+DalleCost estimate_dalle_cost(const ExperimentConfig& config, int64_t text_vocab_size);
 
-/// The estimate as a table for people.
-std::string to_text(const CostEstimate& cost);
+/// The estimates as tables for people.
+std::string to_text(const DvaeCost& cost);
+std::string to_text(const DalleCost& cost);
+
+/// Both, for a tokenizer of the size that the config names: the report of `--dry-run`.
+std::string cost_report(const ExperimentConfig& config);
 
 }  // namespace dalle

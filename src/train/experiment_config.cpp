@@ -1,4 +1,4 @@
-#include "dalle/train/experiment_io.h"
+#include "dalle/train/experiment_config.h"
 
 #include <algorithm>
 #include <set>
