@@ -1,6 +1,8 @@
 #include "dalle/nn/conv2d.h"
 
 #include <cmath>
+#include <string>
+#include <vector>
 
 #include <gtest/gtest.h>
 #include <torch/types.h>
@@ -78,6 +80,23 @@ TEST(Conv2dTest, ComputesInBfloat16FromFloat32Weights) {
   y.to(at::kFloat).square().sum().backward();
   EXPECT_EQ(rounded->weight().grad().scalar_type(), at::kFloat);
   EXPECT_GT(rounded->weight().grad().abs().sum().item<double>(), 0.0);
+}
+
+TEST(Conv2dTest, ScalesItsOutputAndItsGradients) {
+  Conv2d convolution(3, 2, 3, Precision::kFloat32);
+  convolution->initialize(seeded(1));
+  convolution->to(at::kDouble);
+  const auto x = torch::randn({1, 3, 4, 4}, seeded(2));
+  const auto gradients = [&](const at::Tensor& y) {
+    convolution->zero_grad();
+    y.sin().sum().backward();
+    return std::vector{convolution->weight().grad().clone(), convolution->bias().grad().clone()};
+  };
+  const auto inside = gradients(convolution(x, 0.25));
+  const auto outside = gradients(0.25 * convolution(x));
+  EXPECT_TRUE(torch::allclose(convolution(x, 0.25), 0.25 * convolution(x)));
+  EXPECT_TRUE(torch::allclose(inside[0], outside[0]));
+  EXPECT_TRUE(torch::allclose(inside[1], outside[1]));
 }
 
 TEST(Conv2dTest, RunsInFloat64AfterBeingMovedThere) {
