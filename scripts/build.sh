@@ -1,9 +1,14 @@
 #!/usr/bin/env bash
-# Configures and builds build/release, with progress. Needs scripts/setup.sh to have run.
+# Configures and builds build/release, with progress: everything, or the targets that are named.
+# Needs scripts/setup.sh to have run.
+#
+#   scripts/build.sh                            the library, the tools and the tests
+#   scripts/build.sh dalle-train dalle-sample   these only
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-cmake --preset release ${TORCH_ROOT:+-DTORCH_ROOT="$TORCH_ROOT"} >build-configure.log 2>&1 || {
-  cat build-configure.log; rm -f build-configure.log; printf 'build: error: could not configure\n' >&2; exit 1; }
-rm -f build-configure.log
-cmake --build --preset release --parallel "${DALLE_BUILD_JOBS:-$(nproc)}"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+cmake --preset release >"$log" 2>&1 || { cat "$log" >&2; printf 'build: error: could not configure\n' >&2; exit 1; }
+grep LibTorch "$log" || true
+cmake --build --preset release --parallel "${DALLE_BUILD_JOBS:-$(nproc)}" ${1:+--target "$@"}

@@ -16,7 +16,7 @@ began=$SECONDS
 say "1/4 packages and LibTorch"
 scripts/setup.sh
 say "2/4 build"
-scripts/build.sh
+scripts/build.sh dalle-train dalle-sample
 say "3/4 training: tokenizer, dVAE, DALL-E ($run)"
 build/release/bin/dalle-train --config configs/shapes-demo.yaml
 say "4/4 pictures"
@@ -26,7 +26,7 @@ build/release/bin/dalle-sample --model "$run" --count 4 --seed 1 --grid "$run/sa
 say "done in $(((SECONDS - began) / 60)) min $(((SECONDS - began) % 60)) s"
 cat <<EOF
 Look at   $run/samples.png: a row for each of: ${captions[*]@Q}
-Try       build/release/bin/dalle-sample "a small pink circle on a black background"
+Try       build/release/bin/dalle-sample "a small purple circle on a black background"
           build/release/bin/dalle-train --config configs/shapes-64.yaml        two objects, all attributes; hours
           build/release/bin/dalle-train --config configs/pictures-64.yaml --set data.path=YOUR_PICTURES
 EOF

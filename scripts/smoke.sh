@@ -8,19 +8,19 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 die() { printf 'smoke: error: %s\n' "$*" >&2; exit 1; }
 
-train() {
-  "$bin/dalle-train" --config configs/shapes-demo.yaml --run-dir "$1" --set data.shapes.samples=500 \
-    --set dvae.train.steps=30 --set dvae.train.save_every=5 --set dvae.train.eval_every=15 --set dvae.train.eval_samples=16 \
-    --set dalle.train.steps=16 --set dalle.train.save_every=4 --set dalle.train.eval_every=8 \
-    --set dalle.train.eval_samples=16 --set dalle.train.sample_every=16 "${@:2}"
-}
+readonly options=(--config configs/shapes-demo.yaml --set data.shapes.samples=500
+  --set dvae.train.steps=30 --set dvae.train.warmup_steps=5 --set dvae.train.save_every=5
+  --set dvae.train.eval_every=15 --set dvae.train.eval_samples=16
+  --set dalle.train.steps=16 --set dalle.train.warmup_steps=5 --set dalle.train.save_every=4
+  --set dalle.train.eval_every=8 --set dalle.train.eval_samples=16 --set dalle.train.sample_every=16)
+train() { "$bin/dalle-train" "${options[@]}" --run-dir "$1"; }
 weights() { sha256sum "$1"/checkpoints/*/step-*/{weights,average,first_moment,second_moment}.safetensors | cut -d' ' -f1; }
 metrics() { python3 -c 'import json, sys
 for line in open(sys.argv[1]): print({k: v for k, v in json.loads(line).items() if k != "time"})' "$1/metrics.jsonl"; }
 
 train "$work/whole" 2>"$work/whole.log" || { cat "$work/whole.log"; die "training failed"; }
 
-train "$work/killed" 2>"$work/killed.log" &
+"$bin/dalle-train" "${options[@]}" --run-dir "$work/killed" 2>"$work/killed.log" &  # not train(): $! is to be the trainer
 victim=$!
 for _ in $(seq 300); do  # until the first checkpoint of the second stage, or the end
   compgen -G "$work/killed/checkpoints/dalle/step-*" >/dev/null && break

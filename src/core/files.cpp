@@ -76,7 +76,9 @@ class Sha256 {
 }  // namespace
 
 std::string read_file(const fs::path& path) {
-  if (fs::is_directory(path)) throw Error("{}: expected a file, found a directory", path.string());
+  std::error_code unknown;  // a path that cannot be looked at cannot be opened either
+  if (fs::is_directory(path, unknown))
+    throw Error("{}: expected a file, found a directory", path.string());
   std::ifstream file(path, std::ios::binary);
   if (!file) throw Error("{}: cannot read: {}", path.string(), reason());
   std::ostringstream content;

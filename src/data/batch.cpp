@@ -1,5 +1,8 @@
 #include "dalle/data/batch.h"
 
+#include <algorithm>
+
+#include <ATen/ops/full.h>
 #include <ATen/ops/stack.h>
 #include <fmt/ranges.h>
 
@@ -45,6 +48,13 @@ Batch Batch::slice(int64_t begin, int64_t end) const {
           .codes = rows(codes),
           .captions = rows(captions),
           .texts = {texts.begin() + begin, texts.begin() + end}};
+}
+
+at::Tensor pad_caption(const std::vector<int64_t>& tokens, int64_t length) {
+  at::Tensor caption = at::full({length}, kPadToken, at::kLong);
+  const auto kept = std::min(static_cast<int64_t>(tokens.size()), length);
+  std::copy_n(tokens.begin(), kept, caption.mutable_data_ptr<int64_t>());
+  return caption;
 }
 
 Batch stack(std::span<const Sample> samples) {

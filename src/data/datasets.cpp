@@ -8,6 +8,7 @@
 
 #include "dalle/core/error.h"
 #include "dalle/data/folder_dataset.h"
+#include "dalle/data/shapes_dataset.h"
 #include "dalle/data/shard_dataset.h"
 #include "dalle/data/split_dataset.h"
 
@@ -73,7 +74,13 @@ DatasetPair open_and_split(const DataConfig& config) {
 
 }  // namespace
 
-DatasetPair open_datasets(const DataConfig& config, uint64_t /*seed*/) {
+DatasetPair open_datasets(const DataConfig& config, uint64_t seed) {
+  if (config.kind == DatasetKind::kShapes) {
+    const auto open = [&](ShapesSplit split) {
+      return std::make_unique<ShapesDataset>(config.shapes, config.image_size, seed, split);
+    };
+    return {.train = open(ShapesSplit::kTrain), .validation = open(ShapesSplit::kL1)};
+  }
   if (config.path.empty())
     throw Error("data.path: empty, expected where the pictures are (data.kind is {})",
                 to_string(config.kind));

@@ -4,8 +4,6 @@
 #include <utility>
 #include <variant>
 
-#include <ATen/ops/full.h>
-
 #include "dalle/core/error.h"
 #include "dalle/core/seeds.h"
 
@@ -146,11 +144,8 @@ at::Tensor SampleStream::encode_caption(const std::string& text, int64_t positio
       options_.bpe_dropout > 0 ? tokenizer_->encode_with_dropout(text, options_.bpe_dropout, seed)
                                : tokenizer_->encode(text);
   if (tokens.empty()) throw Error("no caption");  // nothing is left of it when normalised
-  const auto length = static_cast<size_t>(options_.caption_length);
-  if (tokens.size() > length) ++truncated_captions_;
-  at::Tensor caption = at::full({options_.caption_length}, kPadToken, at::kLong);
-  std::copy_n(tokens.begin(), std::min(tokens.size(), length), caption.mutable_data_ptr<int64_t>());
-  return caption;
+  if (tokens.size() > static_cast<size_t>(options_.caption_length)) ++truncated_captions_;
+  return pad_caption(tokens, options_.caption_length);
 }
 
 }  // namespace dalle

@@ -39,8 +39,9 @@ PixelDistribution ImageDecoderImpl::forward(const at::Tensor& weights) {
 PixelDistribution ImageDecoderImpl::decode_codes(const at::Tensor& codes) {
   const auto embeddings = input_->weight().flatten(1).t();  // [K, codebook_width]
   const auto chosen = embeddings.index_select(0, codes.flatten()) + input_->bias();
-  return decode_embeddings(chosen.view({codes.size(0), codes.size(1), codes.size(2), -1})
-                               .permute({0, 3, 1, 2}));  // [B, codebook_width, h, w]
+  return decode_embeddings(
+      chosen.view({codes.size(0), codes.size(1), codes.size(2), chosen.size(1)})
+          .permute({0, 3, 1, 2}));  // [B, codebook_width, h, w]
 }
 
 PixelDistribution ImageDecoderImpl::decode_embeddings(at::Tensor x) {

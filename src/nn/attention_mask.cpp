@@ -29,7 +29,7 @@ std::vector<int64_t> attended_distances(AttentionKind kind, const SequenceLayout
     case AttentionKind::kConv:
       for (int64_t row = 0; row <= reach; ++row)
         for (int64_t column = -reach; column <= reach; ++column)
-          distances.insert(row * width + (width - column) % width);
+          distances.insert(row * width + (width - column % width) % width);
       break;
   }
   distances.erase(distances.lower_bound(length), distances.end());

@@ -27,10 +27,11 @@ void Conv2dImpl::initialize(at::Generator generator, double standard_deviation) 
   b_.zero_();
 }
 
-at::Tensor Conv2dImpl::forward(const at::Tensor& x) {
+at::Tensor Conv2dImpl::forward(const at::Tensor& x, double output_scale) {
   const auto type = precision_ == Precision::kBfloat16 ? at::kBFloat16 : w_.scalar_type();
-  return at::conv2d(x.to(type), w_.to(type), b_.to(type), /*stride=*/1,
-                    /*padding=*/w_.size(2) / 2);
+  const auto w = output_scale == 1.0 ? w_ : w_ * output_scale;
+  const auto b = output_scale == 1.0 ? b_ : b_ * output_scale;
+  return at::conv2d(x.to(type), w.to(type), b.to(type), /*stride=*/1, /*padding=*/w_.size(2) / 2);
 }
 
 }  // namespace dalle

@@ -42,8 +42,8 @@ at::Tensor ResidualBlockImpl::forward(const at::Tensor& x) {
   at::Tensor y = res_path_[0](at::relu(x));  // [B, out / 4, H, W]
   y = res_path_[1](y.relu_());
   y = res_path_[2](y.relu_());
-  y = res_path_[3](y.relu_());  // [B, out, H, W]
-  return at::add(id_path_ ? id_path_(x) : x, y, post_gain_);
+  y = res_path_[3](y.relu_(), post_gain_);  // [B, out, H, W]
+  return y + (id_path_ ? id_path_(x) : x);
 }
 
 at::Tensor ResidualBlockImpl::forward_upsampled(const at::Tensor& x) {
@@ -51,8 +51,8 @@ at::Tensor ResidualBlockImpl::forward_upsampled(const at::Tensor& x) {
   at::Tensor y = res_path_[0](at::relu(x));  // [B, out / 4, H, W]
   y = res_path_[1](upsample_twofold(y.relu_()));
   y = res_path_[2](y.relu_());
-  y = res_path_[3](y.relu_());  // [B, out, 2H, 2W]
-  return at::add(upsample_twofold(id_path_(x)), y, post_gain_);
+  y = res_path_[3](y.relu_(), post_gain_);  // [B, out, 2H, 2W]
+  return y + upsample_twofold(id_path_(x));
 }
 
 void ResidualBlockImpl::initialize(at::Generator generator) {

@@ -80,5 +80,12 @@ TEST(BatchTest, NamesSamplesThatDoNotFitTogether) {
   EXPECT_EQ(message_of(partial), "samples 1 and 2 cannot share a batch: caption Long [6] and none");
 }
 
+TEST(PadCaption, FillsUpOrCutsToTheLength) {
+  const auto padded = pad_caption({5, 6}, 4);
+  EXPECT_TRUE(padded.equal(torch::tensor({int64_t{5}, int64_t{6}, kPadToken, kPadToken})));
+  EXPECT_TRUE(pad_caption({5, 6, 7}, 2).equal(torch::tensor({int64_t{5}, int64_t{6}})));
+  EXPECT_TRUE(pad_caption({}, 2).equal(torch::full({2}, kPadToken, torch::kInt64)));
+}
+
 }  // namespace
 }  // namespace dalle

@@ -4,6 +4,10 @@
 
 namespace dalle {
 
+/// Fills the slots of a caption tensor behind the caption's last token. The model puts its own
+/// learned vector of that position there; it is no id of the vocabulary.
+inline constexpr int64_t kPadToken = -1;
+
 /// Where each state of a DALL-E sequence sits: text first, then the image grid in raster order.
 ///
 /// There is one state for each token that is predicted, 256 + 1024 = 1280 at the paper's size. Text

@@ -7,11 +7,9 @@
 
 #include <ATen/core/Tensor.h>
 
-namespace dalle {
+#include "dalle/core/sequence_layout.h"
 
-/// Fills the slots of a caption tensor behind the caption's last token. The model puts its own
-/// learned vector of that position there; it is no id of the vocabulary.
-inline constexpr int64_t kPadToken = -1;
+namespace dalle {
 
 /// One training sample, ready to be stacked. Tensors that the stage does not need are undefined.
 struct Sample {
@@ -35,6 +33,10 @@ struct Batch {
   /// The samples [begin, end) of this batch; tensors share memory.
   Batch slice(int64_t begin, int64_t end) const;
 };
+
+/// The first `length` tokens of a caption, filled up with kPadToken.
+/// @return [length] int64
+at::Tensor pad_caption(const std::vector<int64_t>& tokens, int64_t length);
 
 /// @throws dalle::Error if the samples' shapes differ
 Batch stack(std::span<const Sample> samples);

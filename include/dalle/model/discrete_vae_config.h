@@ -16,9 +16,9 @@ struct DiscreteVaeConfig {
   int64_t hidden = 256;
   int64_t vocab_size = 8192;
   int64_t codebook_width = 128;
-  std::optional<double> post_gain;
-  std::optional<double> log_scale_floor;
-  std::optional<double> codebook_init_std;
+  std::optional<double> post_gain = std::nullopt;
+  std::optional<double> log_scale_floor = std::nullopt;
+  std::optional<double> codebook_init_std = std::nullopt;
 
   /// Side of the code grid of a picture of side `image_size`.
   int64_t grid_size(int64_t image_size) const { return image_size >> (groups - 1); }

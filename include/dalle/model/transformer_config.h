@@ -7,17 +7,13 @@
 #include <vector>
 
 #include "dalle/core/fields.h"
+#include "dalle/nn/activation.h"
 #include "dalle/nn/attention_kind.h"
 
 namespace dalle {
 
-enum class Activation { kGelu, kQuickGelu };
 enum class TransformerInit { kSparseTransformer, kNormal002 };
 
-constexpr auto enum_names(Activation) {
-  return std::array{std::pair{Activation::kGelu, std::string_view("gelu")},
-                    std::pair{Activation::kQuickGelu, std::string_view("quick_gelu")}};
-}
 constexpr auto enum_names(TransformerInit) {
   return std::array{
       std::pair{TransformerInit::kSparseTransformer, std::string_view("sparse_transformer")},

@@ -30,9 +30,10 @@ class Conv2dImpl : public torch::nn::Module {
   /// The same with another standard deviation of w.
   void initialize(at::Generator generator, double standard_deviation);
 
-  /// @param x  [B, in, H, W], any floating type
-  /// @return   [B, out, H, W] bfloat16 under kBfloat16, else of the parameters' type
-  at::Tensor forward(const at::Tensor& x);
+  /// @param x             [B, in, H, W], any floating type
+  /// @param output_scale  constant factor on the output; it goes into the weights, which are fewer
+  /// @return              [B, out, H, W] bfloat16 under kBfloat16, else of the parameters' type
+  at::Tensor forward(const at::Tensor& x, double output_scale = 1.0);
 
   const at::Tensor& weight() const { return w_; }
   const at::Tensor& bias() const { return b_; }

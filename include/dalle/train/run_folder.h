@@ -14,11 +14,14 @@ struct RunPaths {
 
   std::filesystem::path config() const { return root / "config.yaml"; }      ///< resolved
   std::filesystem::path versions() const { return root / "versions.json"; }  ///< see versions.h
-  std::filesystem::path metrics() const { return root / "metrics.jsonl"; }   ///< a line a report
-  std::filesystem::path log() const { return root / "log.txt"; }             ///< the console's
-  std::filesystem::path skipped() const { return root / "skipped.jsonl"; }   ///< bad samples
-  std::filesystem::path events() const { return root / "events"; }           ///< for TensorBoard
-  std::filesystem::path samples() const { return root / "samples"; }         ///< pictures
+  std::filesystem::path tokenizer() const { return root / "tokenizer.model"; }
+  std::filesystem::path codes() const { return root / "codes.bin"; }        ///< see CodeCache
+  std::filesystem::path metrics() const { return root / "metrics.jsonl"; }  ///< a line a report
+  std::filesystem::path log() const { return root / "log.txt"; }            ///< the console's
+  std::filesystem::path skipped() const { return root / "skipped.jsonl"; }  ///< bad samples
+  std::filesystem::path skipped_validation() const { return root / "skipped_validation.jsonl"; }
+  std::filesystem::path events() const { return root / "tensorboard"; }  ///< a folder a stage
+  std::filesystem::path samples() const { return root / "samples"; }     ///< pictures
   std::filesystem::path lock() const { return root / "run.lock"; }
   std::filesystem::path checkpoints(std::string_view stage) const {
     return root / "checkpoints" / stage;

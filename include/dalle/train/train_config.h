@@ -47,7 +47,7 @@ struct TrainConfig {
   double learning_rate = 0.0;
   int64_t warmup_steps = 0;
   Schedule decay = {.shape = ScheduleShape::kConstant};
-  PlateauConfig plateau;
+  PlateauConfig plateau = {};
   double beta1 = 0.9;
   double beta2 = 0.999;
   double epsilon = 1e-8;
@@ -153,6 +153,7 @@ struct DvaeTrainConfig : TrainConfig {
                               .from = 1.0,
                               .to = 0.0125,
                               .steps = 1'200'000},
+                    .plateau = {},
                     .weight_decay = 1e-4} {}
 
   bool operator==(const DvaeTrainConfig&) const = default;

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <cstdint>
+
+#include <ATen/core/Tensor.h>
+
+#include "dalle/nn/precision.h"
+
+namespace dalle {
+
+/// Sum of the cross-entropies of a classifier head, a few rows at a time: the logits of all rows
+/// never exist at once.
+///
+/// Gradients are computed along with the loss, while a chunk's logits are at hand, and kept: one
+/// [N, width] and one [classes, width] tensor. Softmax and sums are float32 (float64 for float64
+/// parameters).
+///
+/// @param states     [N, width] floating
+/// @param weight     [classes, width], of the head; logits are states weightᵀ
+/// @param targets    [N] int64 in [0, classes), or -1: such a row counts for nothing
+/// @param chunk      rows at a time
+/// @return           [] the sum over rows, in nats
+at::Tensor chunked_cross_entropy(const at::Tensor& states, const at::Tensor& weight,
+                                 const at::Tensor& targets, Precision precision,
+                                 int64_t chunk = 1024);
+
+}  // namespace dalle

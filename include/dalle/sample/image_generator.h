@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#include <ATen/core/Tensor.h>
+
+#include "dalle/model/dalle_model.h"
+#include "dalle/sample/sampling_config.h"
+
+namespace dalle {
+
+/// Which pictures of a caption are drawn.
+struct GenerateOptions {
+  uint64_t seed = 1;
+  int64_t first_image = 0;  ///< number of the first picture
+  int64_t count = 1;
+};
+
+/// Called after each step with the image tokens drawn so far and in all.
+using GenerateProgress = std::function<void(int64_t done, int64_t total)>;
+
+/// Draws image tokens of a caption, with a cache of keys and values.
+///
+/// The token of image i at a position is drawn with one uniform number that depends on (seed, i,
+/// position) alone. Pictures are drawn kRowsAtOnce at a time, a last few padded up to that: matrix
+/// products round differently for other numbers of rows, and so image i of a seed is the same, bit
+/// for bit, whatever the batch.
+///
+/// @param caption  [text_length - 1] int64, kPadToken behind the last token
+/// @return         [count, grid_height, grid_width] int64 on the CPU
+/// @throws dalle::Error if the model's logits are not finite
+at::Tensor generate_codes(DalleModel model, const at::Tensor& caption,
+                          const SamplingConfig& sampling, const GenerateOptions& options,
+                          const GenerateProgress& progress = {});
+
+}  // namespace dalle

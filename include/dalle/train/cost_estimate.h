@@ -1,0 +1,80 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "dalle/train/experiment_config.h"
+
+namespace dalle {
+
+/// Expected memory of a training stage at its peak, in bytes.
+struct MemoryEstimate {
+  int64_t weights = 0;           ///< float32, under every precision
+  int64_t gradients = 0;         ///< float32
+  int64_t moments = 0;           ///< AdamW's two, float32
+  int64_t average = 0;           ///< exponential average of the weights, float32
+  int64_t compute_weights = 0;   ///< bfloat16 copies of the weights, under that precision
+  int64_t frozen_weights = 0;    ///< of the dVAE while the transformer trains
+  int64_t activations = 0;       ///< of one micro-batch, as configured
+  int64_t all_activations = 0;   ///< the same were recompute off (equal for the dVAE)
+  int64_t kept_activations = 0;  ///< the same were recompute on (equal for the dVAE)
+
+  int64_t total() const {
+    return weights + gradients + moments + average + compute_weights + frozen_weights + activations;
+  }
+  /// Weights, moments and average: what a checkpoint holds beside some kilobytes of text.
+  int64_t checkpoint() const { return weights + moments + average; }
+};
+
+/// What the dVAE costs. Operations count a multiplication and an addition as two.
+struct DvaeCost {
+  int64_t encoder_parameters = 0;
+  int64_t decoder_parameters = 0;
+  double encoder_flops = 0;  ///< forward, of one picture
+  double decoder_flops = 0;
+  double training_flops = 0;  ///< forward and backward of one picture; backward is twice forward
+  int64_t micro_batch_size = 0;
+  MemoryEstimate memory = {};
+
+  int64_t parameters() const { return encoder_parameters + decoder_parameters; }
+};
+
+/// What the transformer costs.
+struct DalleCost {
+  int64_t embedding_parameters = 0;  ///< of tokens, pads, positions, rows, columns, start vectors
+  int64_t block_parameters = 0;      ///< all layers
+  int64_t head_parameters = 0;       ///< last normalisation and both heads
+  int64_t attention_pairs = 0;       ///< unmasked (query, key) of one head, summed over the layers
+  double forward_flops = 0;          ///< of one sequence
+  /// Forward and backward of one sequence. Recomputation is work too, but no useful one: it is not
+  /// counted, nor is making the image tokens.
+  double training_flops = 0;
+  double token_flops = 0;  ///< the dVAE's encoder for one picture; 0 where codes are cached
+  int64_t micro_batch_size = 0;
+  MemoryEstimate memory = {};
+
+  int64_t parameters() const { return embedding_parameters + block_parameters + head_parameters; }
+};
+
+/// What the stages of an experiment cost, by formulas: no model is made and nothing is allocated,
+/// so the paper's 12 billion parameters take as long as a toy's.
+///
+/// Parameters and operations are exact (matrix products, convolutions and unmasked attention pairs;
+/// element-wise work is left out). Activations are those that the backward pass reads: the inputs
+/// of convolutions, matrix products and normalisations, without attention scores and with a chunk
+/// of the logits at a time. Allocators add to that.
+///
+/// @param config           valid, see validate()
+/// @param text_vocab_size  tokens of the tokenizer; one that is not trained yet has at most
+///                         `tokenizer.vocab_size`
+DvaeCost estimate_dvae_cost(const ExperimentConfig& config);
+DalleCost estimate_dalle_cost(const ExperimentConfig& config, int64_t text_vocab_size);
+
+/// The estimates as tables for people.
+std::string to_text(const DvaeCost& cost);
+std::string to_text(const DalleCost& cost);
+
+/// Both, for a tokenizer of the size that the config names: the report of `--dry-run`.
+std::string cost_report(const ExperimentConfig& config);
+
+}  // namespace dalle

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <array>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include <c10/core/Device.h>
+
+#include "dalle/train/experiment_config.h"
+#include "dalle/train/run_folder.h"
+#include "dalle/train/stop_signal.h"
+#include "dalle/train/trainer.h"
+
+namespace dalle {
+
+/// What an experiment consists of, in the order in which it is done.
+enum class Stage { kTokenizer, kDvae, kDalle };
+
+constexpr auto enum_names(Stage) {
+  return std::array{std::pair{Stage::kTokenizer, std::string_view("tokenizer")},
+                    std::pair{Stage::kDvae, std::string_view("dvae")},
+                    std::pair{Stage::kDalle, std::string_view("dalle")}};
+}
+
+struct ExperimentOptions {
+  c10::Device device = c10::kCPU;
+  std::optional<Stage> only;  ///< one stage instead of all of them
+  bool allow_config_change =
+      false;  ///< go on although the config differs from the one the run began with
+};
+
+/// Runs the stages of an experiment in order. A finished stage is skipped and an interrupted one
+/// goes on, from what the run folder holds.
+///
+/// @throws dalle::Error if the config differs from that of a stage already begun (the message lists
+/// the keys),
+///         if a stage lacks what an earlier one makes, or as Trainer::run() does
+TrainOutcome run_experiment(const ExperimentConfig& config, const RunFolder& run,
+                            const ExperimentOptions& options, const StopSignal& stop);
+
+}  // namespace dalle

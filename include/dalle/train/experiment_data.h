@@ -1,0 +1,55 @@
+#pragma once
+
+#include <functional>
+
+#include <ATen/core/Generator.h>
+#include <c10/core/Device.h>
+
+#include "dalle/data/batch.h"
+#include "dalle/data/datasets.h"
+#include "dalle/data/sample_stream.h"
+#include "dalle/data/skipped_samples.h"
+#include "dalle/train/experiment_config.h"
+#include "dalle/train/run_folder.h"
+
+namespace dalle {
+
+/// The data of an experiment, opened once and shared by its stages.
+class ExperimentData {
+ public:
+  /// Opens the data set and reads the run's list of skipped samples.
+  ExperimentData(const ExperimentConfig& config, const RunFolder& run);
+
+  const Dataset& train() const { return *datasets_.train; }
+  const Dataset& validation() const { return *datasets_.validation; }
+  SkippedSamples& skipped_train() { return skipped_train_; }
+  SkippedSamples& skipped_validation() { return skipped_validation_; }
+
+ private:
+  DatasetPair datasets_;
+  SkippedSamples skipped_train_;
+  SkippedSamples skipped_validation_;
+};
+
+/// What every stage's samples have in common; the stage adds its crops, its text and its order.
+SampleStreamOptions stream_options(const ExperimentConfig& config);
+
+/// Options of a stream that validates: its samples in their own order, cropped centrally.
+SampleStreamOptions validation_options(const ExperimentConfig& config);
+
+/// The generator that the weights of stage 1 (dVAE) or 2 (transformer) are drawn from.
+at::Generator initial_weights_generator(const ExperimentConfig& config, uint64_t stage);
+
+/// Calls `use` with the first `train.eval_samples` samples of `stream`, or all if there are fewer,
+/// in batches of the size that training computes at once.
+void for_each_evaluation_batch(const SampleStream& stream, const TrainConfig& train,
+                               const DataConfig& data,
+                               const std::function<void(const Batch&)>& use);
+
+/// The first `count` samples of `stream`, or all if there are fewer.
+Batch first_samples(const SampleStream& stream, int64_t count);
+
+/// [B, 3, S, S] float32 in [0, 1] on `device`
+at::Tensor unit_images(const Batch& batch, c10::Device device);
+
+}  // namespace dalle

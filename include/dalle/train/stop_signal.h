@@ -1,0 +1,23 @@
+#pragma once
+
+namespace dalle {
+
+/// Turns the first SIGINT or SIGTERM into a request that the trainer honours between two steps; the
+/// second one ends the process at once, with status 128 + its number and without cleaning up.
+///
+/// Handlers are process-wide, so at most one object lives at a time; destruction puts the former
+/// ones back.
+class StopSignal {
+ public:
+  StopSignal();
+  ~StopSignal();
+  StopSignal(const StopSignal&) = delete;
+  StopSignal& operator=(const StopSignal&) = delete;
+
+  bool requested() const { return number() != 0; }
+
+  /// The signal that asked to stop; 0: none yet.
+  int number() const;
+};
+
+}  // namespace dalle

@@ -1,0 +1,83 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+
+#include <c10/core/Device.h>
+
+#include "dalle/data/batch_loader.h"
+#include "dalle/optim/adamw.h"
+#include "dalle/optim/flat_parameters.h"
+#include "dalle/optim/weight_average.h"
+#include "dalle/train/checkpoint.h"
+#include "dalle/train/learning_rate.h"
+#include "dalle/train/metric_log.h"
+#include "dalle/train/run_folder.h"
+#include "dalle/train/stop_signal.h"
+#include "dalle/train/throughput.h"
+#include "dalle/train/train_config.h"
+#include "dalle/train/train_task.h"
+#include "dalle/train/trainer_state.h"
+
+namespace dalle {
+
+enum class TrainOutcome { kFinished, kStopped };
+
+struct TrainerOptions {
+  c10::Device device = c10::kCPU;
+  int64_t data_workers = 2;
+  int64_t prefetch = 4;
+};
+
+/// Trains one stage: a loop of step, log, evaluate, save. It goes on from the newest checkpoint
+/// that verifies, and a run that was interrupted, however often, ends with the same bits as one
+/// that was not.
+///
+/// Everything random is a function of the seed and the step or sample (core/seeds.h), so the
+/// weights, the optimizer's moments, the average and the counters of TrainerState are all there is
+/// to save.
+class Trainer {
+ public:
+  /// The task, config and run folder must outlive the trainer.
+  Trainer(TrainTask& task, const TrainConfig& config, const RunFolder& run,
+          const TrainerOptions& options);
+
+  /// Trains until config.steps are made or `stop` is requested; a checkpoint of the last step is
+  /// saved either way.
+  /// @throws dalle::Error after too many non-finite steps in a row, with too many bad samples, or
+  /// if a checkpoint
+  ///         cannot be written
+  TrainOutcome run(const StopSignal& stop);
+
+  int64_t step() const { return state_.step; }
+
+ private:
+  void resume();
+  void train_step();
+  void record(const std::vector<Metric>& losses, double norm);
+  void skip(const Metric* bad_loss);
+  void log();
+  void evaluate();
+  void show_pictures();
+  void save();
+  bool due(int64_t every) const { return state_.step % every == 0 || state_.step == config_.steps; }
+
+  TrainTask& task_;
+  const TrainConfig& config_;
+  FlatParameters parameters_;
+  AdamW optimizer_;
+  WeightAverage average_;
+  PlateauCuts plateau_;
+  CheckpointStore checkpoints_;
+  TrainerState state_;
+  std::optional<double> score_;  ///< of the current weights, once they are evaluated
+  int64_t saved_step_ = -1;
+  std::filesystem::path pictures_;  ///< folder for show_pictures()
+  Throughput throughput_;
+  std::unique_ptr<MetricLog> log_;
+  std::unique_ptr<BatchLoader> loader_;
+};
+
+}  // namespace dalle

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "dalle/train/learning_rate.h"
+#include "dalle/train/running_means.h"
+
+namespace dalle {
+
+/// The counters of a training run: all that a checkpoint holds beside weights, moments and average.
+struct TrainerState {
+  int64_t step = 0;     ///< batches consumed, those of skipped steps included
+  int64_t updates = 0;  ///< updates of the weights; the optimizer's bias correction depends on it
+  int64_t skipped_in_row = 0;  ///< steps left out since the last update
+  PlateauCuts::State plateau;
+  RunningMeans since_log;         ///< losses since the last line of the log
+  RunningMeans since_evaluation;  ///< losses since the last evaluation
+
+  int64_t skipped() const { return step - updates; }
+
+  /// JSON; numbers are written so that reading gives the same bits.
+  std::string to_json() const;
+
+  /// @param source  where the text is from, for the message
+  /// @throws dalle::Error if the text is no such state
+  static TrainerState from_json(const std::string& text, const std::string& source);
+};
+
+}  // namespace dalle

@@ -1,0 +1,343 @@
+#include "dalle/core/config_reader.h"
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "dalle/core/files.h"
+#include "dalle/core/nearest_name.h"
+#include "dalle/core/strict_number.h"
+#include "dalle/core/yaml_tree.h"
+
+namespace dalle {
+namespace {
+
+constexpr size_t kMaxQuotedText = 60;  // longer values are cut in messages
+
+std::string join(const std::string& path, std::string_view name) {
+  return path.empty() ? std::string(name) : fmt::format("{}.{}", path, name);
+}
+
+std::string text_of(double limit) {
+  return dump_inline(limit == static_cast<double>(static_cast<int64_t>(limit))
+                         ? ConfigValue{static_cast<int64_t>(limit)}
+                         : ConfigValue{limit});
+}
+
+std::string range_of(const ConfigSchema& schema) {
+  const bool has_min = schema.min > -std::numeric_limits<double>::infinity();
+  const bool has_max = schema.max < std::numeric_limits<double>::infinity();
+  if (has_min && has_max)
+    return fmt::format(" from {} to {}", text_of(schema.min), text_of(schema.max));
+  if (has_min) return " of at least " + text_of(schema.min);
+  if (has_max) return " of at most " + text_of(schema.max);
+  return "";
+}
+
+std::string expected(const ConfigSchema& schema) {
+  const std::string_view or_null = schema.is_nullable ? " or null" : "";
+  switch (schema.type) {
+    case ConfigType::kBool:
+      return fmt::format("true or false{}", or_null);
+    case ConfigType::kInteger:
+      return fmt::format("a whole number{}{}", range_of(schema), or_null);
+    case ConfigType::kNumber:
+      return fmt::format("a number{}{}", range_of(schema), or_null);
+    case ConfigType::kText:
+      return fmt::format("text{}", or_null);
+    case ConfigType::kChoice:
+      return fmt::format("one of {}{}", fmt::join(schema.choices, ", "), or_null);
+    case ConfigType::kList:
+      return fmt::format("a list in [brackets]{}", or_null);
+    case ConfigType::kStruct:
+      return "keys with values";
+  }
+  throw Error("config type {} has no description", static_cast<int>(schema.type));
+}
+
+std::string found(const YamlNode& node) {
+  switch (node.kind) {
+    case YamlNode::Kind::kNull:
+      return "nothing (null)";
+    case YamlNode::Kind::kList:
+      return "a list";
+    case YamlNode::Kind::kMap:
+      return "keys with values";
+    case YamlNode::Kind::kScalar:
+      break;
+  }
+  std::string text = node.text;
+  if (text.size() > kMaxQuotedText) {
+    size_t end = kMaxQuotedText;
+    while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80)
+      --end;  // within a character
+    text = text.substr(0, end) + "...";
+  }
+  return node.is_quoted ? "the text \"" + text + "\"" : text;
+}
+
+/// Checks a YAML tree against a schema. Goes on after a problem; what is wrong is left out of the
+/// value.
+class Reader {
+ public:
+  /// @param source     of the whole text, in messages
+  /// @param has_lines  whether messages add line and column to the source
+  Reader(const ConfigSchema& root, std::string_view source, bool has_lines, ConfigReading& reading)
+      : source_(source), has_lines_(has_lines), reading_(reading) {
+    collect_paths(root, "");
+  }
+
+  void report(YamlPlace place, const std::string& key, std::string message) {
+    reading_.problems.push_back({place_text(place), key, std::move(message)});
+  }
+
+  /// Says which key an unknown one most likely meant: a sibling, else a key of that name elsewhere,
+  /// else one with a similar path.
+  void report_unknown(YamlPlace place, const std::string& path) {
+    const auto last_name = [](const std::string& key) { return key.substr(key.rfind('.') + 1); };
+    const auto parent = [](const std::string& key) {
+      const size_t dot = key.rfind('.');
+      return dot == key.npos ? "" : key.substr(0, dot);
+    };
+    std::vector<std::string> siblings;
+    std::string namesake;
+    for (const std::string& known : paths_) {
+      if (parent(known) == parent(path)) siblings.push_back(last_name(known));
+      const bool is_namesake = last_name(known) == last_name(path);
+      if (is_namesake &&
+          (namesake.empty() || edit_distance(known, path) < edit_distance(namesake, path)))
+        namesake = known;
+    }
+    const std::string sibling = nearest_name(last_name(path), siblings);
+    std::string nearest = sibling.empty() ? namesake : join(parent(path), sibling);
+    if (nearest.empty()) nearest = nearest_name(path, paths_);
+    if (!nearest.empty())
+      report(place, path, "found an unknown key, expected a known one; the nearest is " + nearest);
+    else
+      report(place, path,
+             fmt::format("found an unknown key, expected one of {}",
+                         fmt::join(siblings.empty() ? paths_ : siblings, ", ")));
+  }
+
+  std::optional<ConfigValue> read(const ConfigSchema& schema, const YamlNode& node, YamlPlace place,
+                                  const std::string& path) {
+    reading_.places[path] = place_text(place);
+    if (node.kind == YamlNode::Kind::kNull && schema.is_nullable) return ConfigValue{};
+    if (schema.type == ConfigType::kStruct) return read_struct(schema, node, place, path);
+    if (schema.type == ConfigType::kList) return read_list(schema, node, place, path);
+    if (node.kind == YamlNode::Kind::kScalar) return read_scalar(schema, node, place, path);
+    return refuse(schema, node, place, path);
+  }
+
+ private:
+  void collect_paths(const ConfigSchema& schema, const std::string& path) {
+    for (const ConfigKey& key : schema.keys) {
+      const std::string key_path = join(path, key.name);
+      paths_.push_back(key_path);
+      collect_paths(key.schema, key_path);
+    }
+  }
+
+  std::string place_text(YamlPlace place) const {
+    return has_lines_ && place.line > 0 ? fmt::format("{}:{}:{}", source_, place.line, place.column)
+                                        : source_;
+  }
+
+  std::nullopt_t refuse(const ConfigSchema& schema, const YamlNode& node, YamlPlace place,
+                        const std::string& path, std::string_view advice = "") {
+    report(place, path,
+           fmt::format("found {}, expected {}{}{}", found(node), expected(schema),
+                       advice.empty() ? "" : " ", advice));
+    return std::nullopt;
+  }
+
+  std::optional<ConfigValue> read_struct(const ConfigSchema& schema, const YamlNode& node,
+                                         YamlPlace place, const std::string& path) {
+    ConfigValue::Map map;
+    if (node.kind == YamlNode::Kind::kNull) return ConfigValue{std::move(map)};  // all defaults
+    if (node.kind != YamlNode::Kind::kMap) return refuse(schema, node, place, path);
+    std::map<std::string, YamlPlace> seen;
+    for (size_t i = 0; i + 1 < node.children.size(); i += 2) {
+      const YamlNode& key = node.children[i];
+      const YamlNode& child = node.children[i + 1];
+      if (key.kind != YamlNode::Kind::kScalar) {
+        report(key.place, path, fmt::format("found {} as a key, expected a name", found(key)));
+        continue;
+      }
+      const std::string child_path = join(path, key.text);
+      if (key.text == "<<" && !key.is_quoted) {
+        report(key.place, child_path,
+               "found a merge key, expected keys written out; aliases of whole values are fine");
+        continue;
+      }
+      if (const auto [first, is_new] = seen.emplace(key.text, key.place); !is_new) {
+        report(key.place, child_path,
+               fmt::format("found the key again, expected it once; it stands in line {} too",
+                           first->second.line));
+        continue;
+      }
+      const auto known = std::ranges::find(schema.keys, key.text, &ConfigKey::name);
+      if (known == schema.keys.end()) {
+        report_unknown(key.place, child_path);
+        continue;
+      }
+      // An empty value has no place of its own.
+      const YamlPlace child_place = child.kind == YamlNode::Kind::kNull ? key.place : child.place;
+      if (auto value = read(known->schema, child, child_place, child_path))
+        map.push_back({key.text, *std::move(value)});
+    }
+    return ConfigValue{std::move(map)};
+  }
+
+  std::optional<ConfigValue> read_list(const ConfigSchema& schema, const YamlNode& node,
+                                       YamlPlace place, const std::string& path) {
+    if (node.kind != YamlNode::Kind::kList) return refuse(schema, node, place, path);
+    ConfigValue::List list;
+    bool is_complete = true;
+    for (size_t i = 0; i < node.children.size(); ++i) {
+      const YamlNode& item = node.children[i];
+      auto value = read(schema.element.front(), item, item.place, fmt::format("{}[{}]", path, i));
+      is_complete &= value.has_value();
+      if (value) list.push_back(*std::move(value));
+    }
+    if (!is_complete) return std::nullopt;
+    return ConfigValue{std::move(list)};
+  }
+
+  std::optional<ConfigValue> read_scalar(const ConfigSchema& schema, const YamlNode& node,
+                                         YamlPlace place, const std::string& path) {
+    const auto is_in_range = [&](double number) {
+      return number >= schema.min && number <= schema.max;
+    };
+    const bool is_number =
+        schema.type == ConfigType::kInteger || schema.type == ConfigType::kNumber;
+    if (node.is_quoted && (is_number || schema.type == ConfigType::kBool))
+      return refuse(schema, node, place, path, "without quotes");
+    switch (schema.type) {
+      case ConfigType::kBool:
+        if (node.text == "true") return ConfigValue{true};
+        if (node.text == "false") return ConfigValue{false};
+        break;
+      case ConfigType::kInteger:
+        if (const auto number = parse_whole_number(node.text);
+            number && is_in_range(static_cast<double>(*number)))
+          return ConfigValue{*number};
+        break;
+      case ConfigType::kNumber:
+        if (const auto number = parse_number(node.text); number && is_in_range(*number))
+          return ConfigValue{*number};
+        break;
+      case ConfigType::kText:
+        return ConfigValue{node.text};
+      case ConfigType::kChoice:
+        if (std::ranges::find(schema.choices, node.text) != schema.choices.end())
+          return ConfigValue{node.text};
+        break;
+      case ConfigType::kList:
+      case ConfigType::kStruct:
+        break;
+    }
+    return refuse(schema, node, place, path, is_number ? number_advice(node.text) : "");
+  }
+
+  std::string source_;
+  bool has_lines_;
+  ConfigReading& reading_;
+  std::vector<std::string> paths_;
+};
+
+std::string trim(std::string_view text) {
+  const size_t first = text.find_first_not_of(" \t");
+  if (first == text.npos) return "";
+  return std::string(text.substr(first, text.find_last_not_of(" \t") - first + 1));
+}
+
+/// The schema of a dotted key, or nothing if there is none.
+const ConfigSchema* find_key(const ConfigSchema& root, std::string_view key) {
+  const ConfigSchema* schema = &root;
+  while (true) {
+    const size_t dot = key.find('.');
+    const auto known = std::ranges::find(schema->keys, key.substr(0, dot), &ConfigKey::name);
+    if (known == schema->keys.end()) return nullptr;
+    schema = &known->schema;
+    if (dot == key.npos) return schema;
+    key.remove_prefix(dot + 1);
+  }
+}
+
+ConfigValue nest(std::string_view key, ConfigValue value) {
+  const size_t dot = key.find('.');
+  if (dot != key.npos) value = nest(key.substr(dot + 1), std::move(value));
+  ConfigValue::Map map;
+  map.push_back({std::string(key.substr(0, dot)), std::move(value)});
+  return {std::move(map)};
+}
+
+void read_override(const ConfigSchema& schema, const std::string& override_text,
+                   ConfigReading& reading) {
+  Reader reader(schema, "--set " + override_text, false, reading);
+  const size_t equals = override_text.find('=');
+  const std::string key = trim(std::string_view(override_text).substr(0, equals));
+  if (equals == override_text.npos || key.empty()) {
+    reader.report({}, "", "found no key and value, expected key=value");
+    return;
+  }
+  const ConfigSchema* of_key = find_key(schema, key);
+  if (of_key == nullptr) {
+    reader.report_unknown({}, key);
+    return;
+  }
+  try {
+    const YamlNode node = parse_yaml(override_text.substr(equals + 1));
+    if (auto value = reader.read(*of_key, node, node.place, key))
+      reading.layers.push_back(nest(key, *std::move(value)));
+  } catch (const YamlError& error) {
+    reader.report({}, key, error.what());
+  }
+}
+
+}  // namespace
+
+std::string ConfigReading::place_of(std::string_view key) const {
+  const auto place = places.find(key);
+  return place == places.end() ? "" : place->second;
+}
+
+void ConfigReading::throw_problems() const {
+  if (!problems.empty()) throw ConfigError(problems);
+}
+
+ConfigReading read_config_text(const ConfigSchema& schema, const std::string& text,
+                               std::string_view source, std::span<const std::string> overrides) {
+  ConfigReading reading;
+  Reader reader(schema, source, true, reading);
+  try {
+    const YamlNode root = parse_yaml(text);
+    if (auto value = reader.read(schema, root, root.place, ""))
+      reading.layers.push_back(*std::move(value));
+  } catch (const YamlError& error) {
+    reader.report(error.place, "", error.what());
+    reading.is_readable = false;
+  }
+  for (const std::string& override_text : overrides) read_override(schema, override_text, reading);
+  return reading;
+}
+
+ConfigReading read_config_file(const ConfigSchema& schema, const std::filesystem::path& path,
+                               std::span<const std::string> overrides) {
+  std::string text;
+  std::optional<ConfigProblem> problem;
+  try {
+    text = read_file(path);
+  } catch (const Error& error) {
+    problem = {.message = error.what()};  // it names the path
+  }
+  ConfigReading reading = read_config_text(schema, text, path.string(), overrides);
+  if (problem) {
+    reading.problems.insert(reading.problems.begin(), *problem);
+    reading.is_readable = false;
+  }
+  return reading;
+}
+
+}  // namespace dalle

@@ -1,0 +1,193 @@
+#include "dalle/data/tokenizer.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <unordered_map>
+
+#include <sentencepiece_processor.h>
+#include <sentencepiece_trainer.h>
+
+#include "dalle/core/error.h"
+#include "dalle/core/files.h"
+#include "dalle/core/utf8.h"
+#include "dalle/data/bpe_dropout.h"
+#include "dalle/data/bpe_model.h"
+
+namespace dalle {
+namespace {
+
+// <unk> and the 256 bytes: a vocabulary of so many has learnt nothing.
+constexpr int64_t kPiecesBeforeLearning = 257;
+
+// What BPE training reads of a caption. sentencepiece leaves longer ones out, and ends the process
+// over words of more than 65,535 characters.
+constexpr size_t kMaxTrainingBytes = 4096;
+
+void check_utf8(std::string_view text) {
+  if (const size_t place = first_invalid_utf8(text); place < text.size())
+    throw Error("byte {} of the caption is {:#04x}, expected UTF-8", place,
+                static_cast<uint8_t>(text[place]));
+}
+
+/// sentencepiece's message without its source line and condition: "Internal: file(1) [x > 0] why".
+std::string reason(const sentencepiece::util::Status& status) {
+  const std::string message = status.ToString();
+  const size_t end = message.find("] ");
+  const bool says_more = end != std::string::npos && end + 2 < message.size();
+  return says_more ? message.substr(end + 2) : message;
+}
+
+void check_ok(const sentencepiece::util::Status& status, std::string_view what) {
+  if (!status.ok()) throw Error("{}: {}", what, reason(status));
+}
+
+/// Hands captions to sentencepiece one after the other.
+class CaptionList : public sentencepiece::SentenceIterator {
+ public:
+  explicit CaptionList(const std::vector<std::string>& captions) : captions_(captions) {}
+
+  bool done() const override { return next_ == captions_.size(); }
+  void Next() override { ++next_; }
+  const std::string& value() const override { return captions_[next_]; }
+  sentencepiece::util::Status status() const override { return {}; }
+
+ private:
+  const std::vector<std::string>& captions_;
+  size_t next_ = 0;
+};
+
+/// sentencepiece marks rare characters by U+2585 and passes over captions that hold one. It is
+/// worth no piece, so training sees a blank in its place; in encoding it is three bytes.
+std::string without_reserved_mark(std::string_view caption) {
+  constexpr std::string_view kMark = "\xe2\x96\x85";
+  std::string text(caption);
+  for (size_t place = 0; (place = text.find(kMark, place)) != std::string::npos;)
+    text.replace(place, kMark.size(), 1, ' ');
+  return text;
+}
+
+std::vector<std::string> read_captions(const CaptionIterator& captions, int64_t count) {
+  std::vector<std::string> list;
+  while (static_cast<int64_t>(list.size()) < count) {
+    const std::optional<std::string> caption = captions();
+    if (!caption) break;
+    check_utf8(*caption);
+    list.push_back(without_reserved_mark(utf8_prefix(*caption, kMaxTrainingBytes)));
+  }
+  return list;
+}
+
+[[noreturn]] void fail_without_captions(size_t count) {
+  throw Error("tokenizer: found no words in {} captions, expected some to train the BPE on", count);
+}
+
+}  // namespace
+
+struct Tokenizer::Implementation {
+  explicit Implementation(std::string bytes)
+      : model(std::move(bytes)), merges(read_bpe_model(model)) {
+    check_ok(processor.LoadFromSerializedProto(model), "found no sentencepiece model");
+  }
+
+  std::string model;
+  BpeMerges merges;
+  sentencepiece::SentencePieceProcessor processor;
+};
+
+Tokenizer::Tokenizer(std::string model) try
+    : implementation_(std::make_unique<Implementation>(std::move(model))) {
+} catch (const Error& error) {
+  throw Error("tokenizer model: {}", error.what());
+}
+Tokenizer::~Tokenizer() = default;
+Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
+Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
+
+int64_t Tokenizer::vocab_size() const {
+  return static_cast<int64_t>(implementation_->merges.vocabulary().size());
+}
+
+std::vector<int64_t> Tokenizer::encode(std::string_view text) const {
+  check_utf8(text);
+  // Half the time of the split and the walk below, of which it is the oracle.
+  std::vector<int> tokens;
+  check_ok(implementation_->processor.Encode(text, &tokens), "tokenizer: cannot encode");
+  return {tokens.begin(), tokens.end()};
+}
+
+std::vector<int64_t> Tokenizer::encode_with_dropout(std::string_view text, double dropout,
+                                                    uint64_t seed) const {
+  check_utf8(text);
+  // With every merge dropped sentencepiece gives the normalised text's characters, without a draw.
+  std::vector<int> characters;
+  check_ok(implementation_->processor.SampleEncode(text, -1, 1.0F, &characters),
+           "tokenizer: cannot encode");
+  SeedStream random(seed);
+  return implementation_->merges.merge(characters, dropout, random);
+}
+
+std::string Tokenizer::decode(const std::vector<int64_t>& tokens) const {
+  std::vector<int> ids;
+  ids.reserve(tokens.size());
+  for (const int64_t token : tokens) {
+    if (token < 0 || token >= vocab_size())
+      throw Error("token {}: expected one in [0, {})", token, vocab_size());
+    ids.push_back(static_cast<int>(token));
+  }
+  std::string text;
+  check_ok(implementation_->processor.Decode(ids, &text), "tokenizer: cannot decode");
+  return text;
+}
+
+const std::string& Tokenizer::model() const {
+  return implementation_->model;
+}
+
+Tokenizer load_tokenizer(const std::filesystem::path& path) {
+  std::string model = read_file(path);
+  try {
+    return Tokenizer(std::move(model));
+  } catch (const Error& error) {
+    throw Error("{}: {}", path.string(), error.what());
+  }
+}
+
+std::string train_tokenizer(const CaptionIterator& captions, const TokenizerConfig& config) {
+  const std::vector<std::string> list = read_captions(captions, config.max_training_captions);
+  const std::unordered_map<std::string, std::string> options = {
+      {"model_type", "bpe"},
+      {"vocab_size", std::to_string(config.vocab_size)},
+      {"hard_vocab_limit", "false"},  // captions may hold fewer merges
+      {"normalization_rule_name", "nmt_nfkc_cf"},
+      {"byte_fallback", "true"},
+      {"character_coverage", "1.0"},
+      {"max_sentence_length", std::to_string(kMaxTrainingBytes)},
+      {"unk_id", "0"},  // sentencepiece insists on one; with byte fallback it is never produced
+      {"bos_id", "-1"},
+      {"eos_id", "-1"},
+      {"pad_id", "-1"},
+      {"num_threads", "1"},
+      {"minloglevel", "3"},  // its errors come back as a status
+  };
+  CaptionList sentences(list);
+  std::string model;
+  if (list.end() ==
+      std::find_if(list.begin(), list.end(), [](const auto& s) { return !s.empty(); }))
+    fail_without_captions(list.size());
+  const auto status = sentencepiece::SentencePieceTrainer::Train(options, &sentences, &model);
+  if (!status.ok()) {
+    const std::string why = reason(status);
+    int64_t needed = 0;
+    if (std::sscanf(why.c_str(), "Vocabulary size is smaller than required_chars. %*d vs %ld.",
+                    &needed) == 1)
+      throw Error(
+          "tokenizer.vocab_size: found {}, expected at least {}: every byte and every distinct "
+          "character of the captions needs a token",
+          config.vocab_size, needed);
+    throw Error("tokenizer: cannot train the BPE on {} captions: {}", list.size(), why);
+  }
+  if (Tokenizer(model).vocab_size() <= kPiecesBeforeLearning) fail_without_captions(list.size());
+  return model;
+}
+
+}  // namespace dalle

@@ -1,0 +1,187 @@
+#include "dalle/model/dalle_model.h"
+
+#include <cmath>
+
+#include <torch/types.h>
+
+#include "dalle/core/error.h"
+#include "dalle/core/seeds.h"
+#include "dalle/nn/chunked_cross_entropy.h"
+#include "dalle/nn/describe_tensor.h"
+#include "dalle/nn/recompute.h"
+
+namespace dalle {
+namespace {
+
+const TransformerConfig& checked(const TransformerConfig& config) {
+  if (config.depth < 1)
+    throw Error("dalle.model.depth: found {}, expected at least 1", config.depth);
+  if (config.attention.empty())
+    throw Error("dalle.model.attention: found no mask, expected at least one");
+  return config;
+}
+
+void check_shape(const char* what, const at::Tensor& tensor, int64_t length) {
+  if (tensor.dim() != 2 || tensor.size(1) != length || tensor.scalar_type() != at::kLong)
+    throw Error("{}: found {}, expected Long [B, {}]", what, describe_tensor(tensor), length);
+}
+
+}  // namespace
+
+DalleModelImpl::DalleModelImpl(const TransformerConfig& config, const SequenceLayout& layout,
+                               int64_t text_vocab_size, int64_t image_vocab_size,
+                               Precision precision)
+    : config_(checked(config)),
+      layout_(layout),
+      text_vocab_size_(text_vocab_size),
+      image_vocab_size_(image_vocab_size),
+      precision_(precision) {
+  const int64_t width = config.width;
+  const auto embedding = [&](const char* name, std::vector<int64_t> sizes) {
+    return register_parameter(name, torch::zeros(sizes));
+  };
+  text_embedding_ = embedding("text_embedding", {text_vocab_size, width});
+  pad_embedding_ = embedding("pad_embedding", {layout.text_length, width});
+  start_of_text_ = embedding("start_of_text", {width});
+  text_position_ = embedding("text_position", {layout.text_length, width});
+  image_embedding_ = embedding("image_embedding", {image_vocab_size, width});
+  start_of_image_ = embedding("start_of_image", {width});
+  row_position_ = embedding("row_position", {layout.grid_height, width});
+  column_position_ = embedding("column_position", {layout.grid_width, width});
+  for (int64_t layer = 0; layer < config.depth; ++layer) {
+    const TransformerBlockOptions options{.attention = {.width = width,
+                                                        .heads = config.heads,
+                                                        .kind = config.attention_of_layer(layer),
+                                                        .conv_kernel = config.conv_kernel,
+                                                        .layout = layout,
+                                                        .precision = precision},
+                                          .activation = config.activation,
+                                          .dropout = config.dropout};
+    blocks_.push_back(
+        register_module(fmt::format("block_{}", layer + 1), TransformerBlock(options)));
+  }
+  norm_ = register_module("norm", LayerNorm(width));
+  const int64_t text_classes =
+      text_vocab_size + (config.text_loss_includes_padding ? layout.text_length : 0);
+  text_head_ = register_module("text_head", Linear(width, text_classes, false, precision));
+  image_head_ = register_module("image_head", Linear(width, image_vocab_size, false, precision));
+}
+
+void DalleModelImpl::initialize(at::Generator generator) {
+  const torch::NoGradGuard no_grad;
+  const auto width = static_cast<double>(config_.width);
+  const bool sparse = config_.init == TransformerInit::kSparseTransformer;
+  // Child et al. 2019, section 5.4; 2 position embeddings (row and column) are added up.
+  const double token = sparse ? 0.125 / std::sqrt(width) : 0.02;
+  const double position = sparse ? 0.125 / std::sqrt(2 * width) : 0.02;
+  for (at::Tensor* tensor :
+       {&text_embedding_, &pad_embedding_, &start_of_text_, &image_embedding_, &start_of_image_})
+    tensor->normal_(0.0, token, generator);
+  for (at::Tensor* tensor : {&text_position_, &row_position_, &column_position_})
+    tensor->normal_(0.0, position, generator);
+  const WeightInit init{.scale = sparse ? 0.125 : 0.02,
+                        .by_fan_in = sparse,
+                        .branch_scale = 1.0 / std::sqrt(2.0 * static_cast<double>(config_.depth))};
+  for (TransformerBlock& block : blocks_) block->initialize(generator, init);
+  norm_->initialize();
+  text_head_->initialize(generator, sparse ? 0.0 : 0.02);
+  image_head_->initialize(generator, sparse ? 0.0 : 0.02);
+}
+
+/// Start-of-text, then the caption; pads are a vector of their position without position embedding.
+at::Tensor DalleModelImpl::embed_text(const at::Tensor& captions) const {
+  const auto pads = captions.eq(kPadToken);  // [B, T - 1]
+  const auto tokens = at::embedding(text_embedding_, captions.masked_fill(pads, 0)) +
+                      text_position_.slice(0, 1);  // [B, T - 1, D]
+  const auto caption =
+      at::where(pads.unsqueeze(2), pad_embedding_.slice(0, 1), tokens);  // [B, T - 1, D]
+  const auto start =
+      (start_of_text_ + text_position_[0]).expand({captions.size(0), 1, config_.width});
+  return at::cat({start, caption}, 1);  // [B, T, D]
+}
+
+/// Start-of-image, then all codes but the last, each with the position of the code that its state
+/// predicts.
+at::Tensor DalleModelImpl::embed_image(const at::Tensor& codes) const {
+  const auto positions = (row_position_.unsqueeze(1) + column_position_).flatten(0, 1);  // [N, D]
+  const auto start = start_of_image_.expand({codes.size(0), 1, config_.width});
+  const auto tokens = at::embedding(image_embedding_, codes.slice(1, 0, -1));  // [B, N - 1, D]
+  return at::cat({start, tokens}, 1) + positions;                              // [B, N, D]
+}
+
+at::Tensor DalleModelImpl::states(const at::Tensor& captions, const at::Tensor& codes,
+                                  uint64_t dropout_seed) {
+  check_shape("captions", captions, layout_.max_caption_tokens());
+  check_shape("codes", codes, layout_.image_length());
+  auto x = at::cat({embed_text(captions), embed_image(codes)}, 1);  // [B, length, D]
+  for (size_t layer = 0; layer < blocks_.size(); ++layer) {
+    const uint64_t seed = mix_bits(dropout_seed + layer);
+    const auto block = [this, layer, seed](const at::Tensor& h) {
+      return blocks_[layer]->forward(h, seed);
+    };
+    x = config_.recompute ? recompute(block, x) : block(x);
+  }
+  return norm_(x);
+}
+
+/// The token that each text state predicts, -1 for none: state p predicts caption token p, and the
+/// last state nothing. With padding as targets, the pad of position p is class vocabulary + p.
+at::Tensor DalleModelImpl::text_targets(const at::Tensor& captions) const {
+  const auto nothing = at::full({captions.size(0), 1}, -1, captions.options());
+  if (!config_.text_loss_includes_padding)
+    return at::cat({captions, nothing}, 1);  // kPadToken is -1 too
+  const auto pad_classes =
+      text_vocab_size_ + at::arange(1, layout_.text_length, captions.options());
+  return at::cat({at::where(captions.eq(kPadToken), pad_classes, captions), nothing}, 1);  // [B, T]
+}
+
+LossCounts DalleModelImpl::count_targets(const at::Tensor& captions) const {
+  return {.text_tokens = text_targets(captions).ge(0).sum().item<int64_t>(),
+          .image_tokens = captions.size(0) * layout_.image_length()};
+}
+
+DalleLoss DalleModelImpl::loss(const at::Tensor& captions, const at::Tensor& codes,
+                               const LossCounts& counts, uint64_t dropout_seed) {
+  const auto x = states(captions, codes, dropout_seed);  // [B, length, D]
+  const auto text_states = x.slice(1, 0, layout_.text_length).flatten(0, 1);
+  const auto image_states = x.slice(1, layout_.text_length).flatten(0, 1);
+  const auto mean = [](const at::Tensor& sum, int64_t count) {
+    return sum / static_cast<double>(std::max<int64_t>(count, 1));
+  };
+  const auto text = mean(chunked_cross_entropy(text_states, text_head_->weight(),
+                                               text_targets(captions).flatten(), precision_),
+                         counts.text_tokens);
+  const auto image =
+      mean(chunked_cross_entropy(image_states, image_head_->weight(), codes.flatten(), precision_),
+           counts.image_tokens);
+  const double weight = config_.text_loss_weight;
+  return {.total = weight * text + (1 - weight) * image,
+          .text = text.detach(),
+          .image = image.detach()};
+}
+
+DecodingState DalleModelImpl::read_captions(const at::Tensor& captions) {
+  check_shape("captions", captions, layout_.max_caption_tokens());
+  DecodingState state{.layers = std::vector<KeyValueCache>(blocks_.size())};
+  auto x = embed_text(captions);
+  for (size_t layer = 0; layer < blocks_.size(); ++layer)
+    x = blocks_[layer]->forward_cached(x, 0, state.layers[layer]);
+  state.next_position = layout_.text_length;
+  return state;
+}
+
+at::Tensor DalleModelImpl::next_image_logits(DecodingState& state, const at::Tensor& previous) {
+  const int64_t position = state.next_position++;
+  DALLE_CHECK(layout_.is_image(position) && position < layout_.length());
+  const auto place =
+      row_position_[layout_.row(position)] + column_position_[layout_.column(position)];  // [D]
+  const auto token = position == layout_.text_length
+                         ? start_of_image_.expand({previous.size(0), config_.width})
+                         : at::embedding(image_embedding_, previous);  // [B, D]
+  auto x = (token + place).unsqueeze(1);                               // [B, 1, D]
+  for (size_t layer = 0; layer < blocks_.size(); ++layer)
+    x = blocks_[layer]->forward_cached(x, position, state.layers[layer]);
+  return image_head_(norm_(x)).squeeze(1).to(at::kFloat);  // [B, V]
+}
+
+}  // namespace dalle

@@ -1,0 +1,72 @@
+#include "dalle/nn/transformer_block.h"
+
+#include <array>
+
+#include <torch/types.h>
+
+#include "dalle/core/seeds.h"
+#include "dalle/nn/seeded_uniform.h"
+
+namespace dalle {
+
+LayerNormImpl::LayerNormImpl(int64_t width)
+    : gain_(register_parameter("gain", torch::zeros({width}))),
+      bias_(register_parameter("bias", torch::zeros({width}))) {}
+
+void LayerNormImpl::initialize() {
+  const torch::NoGradGuard no_grad;
+  gain_.fill_(1.0);
+  bias_.zero_();
+}
+
+at::Tensor LayerNormImpl::forward(const at::Tensor& x) {
+  return at::layer_norm(x, gain_.sizes(), gain_, bias_);
+}
+
+TransformerBlockImpl::TransformerBlockImpl(const TransformerBlockOptions& options)
+    : options_(options) {
+  const int64_t width = options.attention.width;
+  const Precision precision = options.attention.precision;
+  attention_norm_ = register_module("attention_norm", LayerNorm(width));
+  attention_ = register_module("attention", SelfAttention(options.attention));
+  mlp_norm_ = register_module("mlp_norm", LayerNorm(width));
+  expand_ = register_module("expand", Linear(width, 4 * width, true, precision));
+  contract_ = register_module("contract", Linear(4 * width, width, true, precision));
+}
+
+void TransformerBlockImpl::initialize(at::Generator generator, const WeightInit& init) {
+  const int64_t width = options_.attention.width;
+  attention_norm_->initialize();
+  attention_->initialize(generator, init.deviation(width),
+                         init.branch_scale * init.deviation(width));
+  mlp_norm_->initialize();
+  expand_->initialize(generator, init.deviation(width));
+  contract_->initialize(generator, init.branch_scale * init.deviation(4 * width));
+}
+
+at::Tensor TransformerBlockImpl::forward(const at::Tensor& x, uint64_t dropout_seed) {
+  const auto h =
+      x + drop(attention_(attention_norm_(x)).to(x.scalar_type()), mix_bits(dropout_seed + 1));
+  return h + drop(mlp(mlp_norm_(h)).to(x.scalar_type()), mix_bits(dropout_seed + 2));
+}
+
+at::Tensor TransformerBlockImpl::forward_cached(const at::Tensor& x, int64_t first,
+                                                KeyValueCache& cache) {
+  const auto h =
+      x + attention_->forward_cached(attention_norm_(x), first, cache).to(x.scalar_type());
+  return h + mlp(mlp_norm_(h)).to(x.scalar_type());
+}
+
+at::Tensor TransformerBlockImpl::mlp(const at::Tensor& x) {
+  return contract_(activate(options_.activation, expand_(x)));
+}
+
+at::Tensor TransformerBlockImpl::drop(const at::Tensor& branch, uint64_t seed) const {
+  if (!is_training() || options_.dropout == 0) return branch;
+  const std::array seeds{seed};
+  const auto kept = seeded_uniform(seeds, branch.numel(), branch.device()).view(branch.sizes()) >=
+                    options_.dropout;
+  return branch * kept / (1 - options_.dropout);
+}
+
+}  // namespace dalle

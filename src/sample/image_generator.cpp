@@ -1,0 +1,64 @@
+#include "dalle/sample/image_generator.h"
+
+#include <algorithm>
+#include <vector>
+
+#include <torch/types.h>
+
+#include "dalle/core/error.h"
+#include "dalle/core/seeds.h"
+#include "dalle/sample/logits.h"
+
+namespace dalle {
+namespace {
+
+constexpr int64_t kRowsAtOnce = 12;
+
+/// The tokens of images [first, first + kRowsAtOnce) of a seed, [kRowsAtOnce, N].
+at::Tensor generate_rows(DalleModel& model, const at::Tensor& caption,
+                         const SamplingConfig& sampling, uint64_t seed, int64_t first,
+                         const std::function<void()>& token_done) {
+  const int64_t length = model->layout().image_length();
+  const at::Device device = model->parameters().front().device();
+  DecodingState state =
+      model->read_captions(caption.to(device).unsqueeze(0).expand({kRowsAtOnce, -1}));
+  auto codes = torch::zeros({kRowsAtOnce, length}, at::kLong);
+  auto previous = torch::zeros({kRowsAtOnce}, at::device(device).dtype(at::kLong));
+  for (int64_t position = 0; position < length; ++position) {
+    const at::Tensor logits = model->next_image_logits(state, previous);  // [rows, V]
+    std::vector<double> uniforms;
+    for (int64_t row = 0; row < kRowsAtOnce; ++row)
+      uniforms.push_back(
+          to_unit(derive_seed(seed, SeedPurpose::kImageToken, static_cast<uint64_t>(first + row),
+                              static_cast<uint64_t>(position))));
+    const at::Tensor tokens = draw_tokens(token_probabilities(logits, sampling), uniforms);
+    codes.select(1, position).copy_(tokens);
+    previous = tokens.to(device);
+    token_done();
+  }
+  return codes;
+}
+
+}  // namespace
+
+at::Tensor generate_codes(DalleModel model, const at::Tensor& caption,
+                          const SamplingConfig& sampling, const GenerateOptions& options,
+                          const GenerateProgress& progress) {
+  DALLE_CHECK(options.count > 0);
+  const torch::NoGradGuard no_grad;
+  const SequenceLayout& layout = model->layout();
+  std::vector<at::Tensor> parts;
+  const int64_t groups = (options.count + kRowsAtOnce - 1) / kRowsAtOnce;
+  int64_t done = 0;
+  for (int64_t group = 0; group < groups; ++group) {
+    parts.push_back(generate_rows(model, caption, sampling, options.seed,
+                                  options.first_image + group * kRowsAtOnce, [&] {
+                                    if (progress) progress(++done, groups * layout.image_length());
+                                  }));
+  }
+  return torch::cat(parts)
+      .slice(0, 0, options.count)
+      .view({options.count, layout.grid_height, layout.grid_width});
+}
+
+}  // namespace dalle

@@ -1,0 +1,169 @@
+#include "dalle/train/dalle_task.h"
+
+#include <torch/types.h>
+
+#include "dalle/core/config_io.h"
+#include "dalle/core/error.h"
+#include "dalle/core/files.h"
+#include "dalle/core/log.h"
+#include "dalle/core/seeds.h"
+#include "dalle/model/model_io.h"
+#include "dalle/sample/draw_pictures.h"
+#include "dalle/sample/image_grid.h"
+#include "dalle/train/checkpoint_files.h"
+#include "dalle/train/cost_estimate.h"
+#include "dalle/train/running_means.h"
+
+namespace dalle {
+namespace {
+
+constexpr int64_t kShownCaptions = 8;  // where the config names none
+
+SampleStreamOptions training_options(const ExperimentConfig& config) {
+  SampleStreamOptions options = stream_options(config);
+  options.crop = CropKind::kTransformer;
+  options.crops_per_picture = config.dalle.crops_per_picture;
+  options.bpe_dropout = config.tokenizer.dropout;
+  return options;
+}
+
+}  // namespace
+
+DalleTask::DalleTask(const ExperimentConfig& config, ExperimentData& data,
+                     const Tokenizer& tokenizer, DiscreteVae vae, c10::Device device)
+    : config_(config),
+      device_(device),
+      tokenizer_(tokenizer),
+      train_(data.train(), &tokenizer, data.skipped_train(), training_options(config)),
+      validation_(data.validation(), &tokenizer, data.skipped_validation(),
+                  validation_options(config)),
+      vae_(std::move(vae)),
+      model_(config.dalle.model, config.layout(), tokenizer.vocab_size(),
+             config.dvae.model.vocab_size, config.dalle.train.precision) {
+  model_->initialize(initial_weights_generator(config, /*stage=*/2));
+  model_->to(device);
+  vae_->to(device);
+  for (at::Tensor& parameter : vae_->parameters()) parameter.set_requires_grad(false);
+}
+
+bool DalleTask::cache_codes(const std::filesystem::path& path, const StopSignal& stop) {
+  const int64_t size = train_.order().size();
+  // Whatever decides the codes: the encoder's weights, the data, and the crops.
+  const std::string source =
+      sha256(safetensors_bytes(weights_of(*vae_)) + dump_config(config_.data) +
+             fmt::format(" seed {}", config_.seed));
+  const CodeCacheContent content{.size = size,
+                                 .crops = config_.dalle.crops_per_picture,
+                                 .image_size = config_.data.image_size,
+                                 .codes_per_image = config_.layout().image_length(),
+                                 .vocab_size = config_.dvae.model.vocab_size,
+                                 .source = source};
+  const auto image = [this](int64_t index, int64_t crop) { return train_.image(index, crop); };
+  const auto encode = [this](const at::Tensor& images) {
+    return vae_->encode(images.to(device_).to(torch::kFloat32).div_(255));
+  };
+  const auto progress = [&, last_percent = int64_t{-1}](int64_t done, int64_t total) mutable {
+    if (const int64_t percent = 100 * done / total;
+        percent / 10 != last_percent / 10 || last_percent < 0)
+      log_info("dalle: image tokens of {} of {} crops computed", done, total),
+          last_percent = percent;
+    return !stop.requested();
+  };
+  if (!compute_code_cache(path, content, image, encode,
+                          {.workers = config_.data.workers,
+                           .prefetch = config_.data.prefetch,
+                           .progress = progress}))
+    return false;
+  cache_.emplace(path, content);
+  train_.use_codes([this](int64_t index, int64_t crop) { return cache_->lookup(index, crop); });
+  return true;
+}
+
+/// [B, N] image tokens of a batch: read from the cache, or made by the frozen dVAE.
+at::Tensor DalleTask::codes_of(const Batch& batch) {
+  if (batch.codes.defined()) return batch.codes.to(device_);
+  const torch::NoGradGuard no_grad;
+  const at::Tensor images = unit_images(batch, device_);
+  if (config_.dalle.image_tokens == ImageTokens::kArgmax) return vae_->encode(images).flatten(1);
+  std::vector<uint64_t> seeds;
+  for (const int64_t position : batch.positions)
+    seeds.push_back(derive_seed(static_cast<uint64_t>(config_.seed), SeedPurpose::kGumbelNoise,
+                                static_cast<uint64_t>(position), /*stage two=*/1));
+  return vae_->sample_codes(images, seeds).flatten(1);
+}
+
+BatchTotals DalleTask::count(const Batch& batch) const {
+  return {.samples = batch.size(),
+          .text_tokens = model_->count_targets(batch.captions).text_tokens};
+}
+
+TaskLoss DalleTask::loss(const Batch& micro_batch, const BatchTotals& totals, int64_t step) {
+  const LossCounts counts{.text_tokens = totals.text_tokens,
+                          .image_tokens = totals.samples * config_.layout().image_length()};
+  const uint64_t dropout_seed = derive_seed(static_cast<uint64_t>(config_.seed),
+                                            SeedPurpose::kDropout, static_cast<uint64_t>(step),
+                                            static_cast<uint64_t>(micro_batch.positions.front()));
+  const DalleLoss loss =
+      model_->loss(micro_batch.captions.to(device_), codes_of(micro_batch), counts, dropout_seed);
+  return {.total = loss.total, .parts = {{"text", loss.text}, {"image", loss.image}}};
+}
+
+Evaluation DalleTask::evaluate(int64_t) {
+  RunningMeans means;
+  model_->eval();
+  for_each_evaluation_batch(
+      validation_, config_.dalle.train, config_.data, [&](const Batch& batch) {
+        const LossCounts counts = model_->count_targets(batch.captions);
+        const DalleLoss loss = model_->loss(batch.captions.to(device_), codes_of(batch), counts);
+        means.add("text", loss.text.item<double>(), counts.text_tokens);
+        means.add("image", loss.image.item<double>(), counts.image_tokens);
+      });
+  model_->train();
+  const double weight = config_.dalle.model.text_loss_weight;
+  const double text = means.mean("text"), image = means.mean("image");
+  const double total = weight * text + (1 - weight) * image;
+  return {.score = total,
+          .metrics = {{"validation", total, "validation {:.4f}"},
+                      {"validation/text", text, "text {:.4f}"},
+                      {"validation/image", image, "image {:.4f}"}}};
+}
+
+std::vector<NamedPicture> DalleTask::pictures(int64_t) {
+  std::vector<std::string> captions = config_.sample.captions;
+  if (captions.empty()) captions = first_samples(validation_, kShownCaptions).texts;
+  model_->eval();
+  std::vector<Picture> pictures;
+  for (const std::string& caption : captions) {
+    const at::Tensor tokens =
+        pad_caption(tokenizer_.encode(caption), config_.layout().max_caption_tokens());
+    const DrawOptions options{.seed = static_cast<uint64_t>(config_.seed),
+                              .count = config_.sample.count};
+    for (Picture& picture : draw_pictures(model_, vae_, tokens, config_.sample, options))
+      pictures.push_back(std::move(picture));
+  }
+  model_->train();
+  return {{"samples", image_grid(pictures, config_.sample.count)}};
+}
+
+void DalleTask::add_to_checkpoint(CheckpointContent& content) const {
+  content.tensors[kDvaeTensors] = weights_of(*vae_);
+  content.files[kTokenizerFile] = tokenizer_.model();
+  content.files[kConfigFile] = dump_config(config_);
+}
+
+void DalleTask::check_checkpoint(const CheckpointContent& content) const {
+  if (content.files.at(kTokenizerFile) != tokenizer_.model())
+    throw Error(
+        "dalle: its checkpoint was trained with another tokenizer than the run folder holds now");
+  if (safetensors_bytes(content.tensors.at(kDvaeTensors)) != safetensors_bytes(weights_of(*vae_)))
+    throw Error(
+        "dalle: its checkpoint was trained with another dVAE than the run folder holds now; train "
+        "the "
+        "stage dalle anew, or put the old dVAE back");
+}
+
+double DalleTask::flops_per_sample() const {
+  return estimate_dalle_cost(config_, tokenizer_.vocab_size()).training_flops;
+}
+
+}  // namespace dalle

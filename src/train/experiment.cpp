@@ -1,0 +1,196 @@
+#include "dalle/train/experiment.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <vector>
+
+#include <torch/types.h>
+
+#include "dalle/core/config_io.h"
+#include "dalle/core/error.h"
+#include "dalle/core/files.h"
+#include "dalle/core/log.h"
+#include "dalle/data/code_cache.h"
+#include "dalle/data/tokenizer.h"
+#include "dalle/model/model_io.h"
+#include "dalle/train/checkpoint_files.h"
+#include "dalle/train/dalle_task.h"
+#include "dalle/train/dvae_task.h"
+#include "dalle/train/experiment_data.h"
+
+namespace dalle {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Keys that change when a run reports, saves or ends, and how fast its data comes, but no number
+/// of its training.
+constexpr std::string_view kHarmlessKeys[] = {"name",
+                                              "sample",
+                                              "data.workers",
+                                              "data.prefetch",
+                                              "data.index_cache",
+                                              "data.max_bad_fraction",
+                                              "dvae.train.steps",
+                                              "dvae.train.save_every",
+                                              "dvae.train.keep_last",
+                                              "dvae.train.max_skipped_steps",
+                                              "dalle.train.steps",
+                                              "dalle.train.save_every",
+                                              "dalle.train.keep_last",
+                                              "dalle.train.max_skipped_steps",
+                                              "dalle.train.sample_every",
+                                              "dalle.cache_codes"};
+
+bool begun(const RunFolder& run, Stage stage) {
+  if (stage == Stage::kTokenizer) return fs::exists(run.tokenizer());
+  return fs::exists(run.checkpoints(to_string(stage)));
+}
+
+/// Refuses to go on with other numbers than the run began with. Keys of stages not yet begun are
+/// free.
+void check_config_change(const ExperimentConfig& config, const RunFolder& run, bool allowed) {
+  if (!fs::exists(run.config())) return;
+  std::vector<std::string_view> ignored(std::begin(kHarmlessKeys), std::end(kHarmlessKeys));
+  bool any_begun = false;
+  for (const auto& [stage, name] : enum_names(Stage{})) {
+    if (begun(run, stage))
+      any_begun = true;
+    else
+      ignored.push_back(name);
+  }
+  if (!any_begun) return;
+  const auto former = load_config<ExperimentConfig>(run.config());
+  std::string list;
+  for (const auto& [key, old_value, new_value] : diff_configs(former, config, ignored))
+    list += fmt::format("\n  {}: {} -> {}", key, old_value, new_value);
+  if (list.empty()) return;
+  if (!allowed)
+    throw Error(
+        "{}: the run began with another config; start over with --restart, go on with "
+        "--allow-config-change, or set back:{}",
+        run.root.string(), list);
+  log_warning("{}: going on with another config than the run began with:{}", run.root.string(),
+              list);
+}
+
+/// One caption after another of the training pictures, at most `limit`, evenly spread.
+CaptionIterator captions_of(const Dataset& dataset, int64_t limit) {
+  const int64_t stride = std::max<int64_t>(1, dataset.size() / limit);
+  return [&dataset, stride, index = int64_t{0},
+          pending = std::vector<std::string>{}]() mutable -> std::optional<std::string> {
+    while (pending.empty()) {
+      if (index >= dataset.size()) return std::nullopt;
+      try {
+        pending = dataset.captions(index);
+      } catch (const Error&) {
+        // A bad sample teaches the tokenizer nothing; training counts and lists it when it meets
+        // it.
+      }
+      index += stride;
+    }
+    std::string caption = std::move(pending.back());
+    pending.pop_back();
+    return caption;
+  };
+}
+
+void run_tokenizer_stage(const ExperimentConfig& config, const RunFolder& run,
+                         const ExperimentData& data) {
+  if (fs::exists(run.tokenizer())) {
+    log_info("tokenizer: done before");
+    return;
+  }
+  std::string model;
+  if (!config.tokenizer.model.empty()) {
+    model = read_file(config.tokenizer.model);
+  } else {
+    log_info("tokenizer: learning up to {} tokens from the captions of {} pictures",
+             config.tokenizer.vocab_size, data.train().size());
+    model = train_tokenizer(captions_of(data.train(), config.tokenizer.max_training_captions),
+                            config.tokenizer);
+  }
+  const Tokenizer tokenizer(model);
+  write_file_atomically(run.tokenizer(), model);
+  if (tokenizer.vocab_size() < config.tokenizer.vocab_size)
+    log_info("tokenizer: {} tokens: the captions hold no more", tokenizer.vocab_size());
+  else
+    log_info("tokenizer: {} tokens", tokenizer.vocab_size());
+}
+
+/// The step of a stage's newest checkpoint; 0 before the first one.
+int64_t saved_step(const RunFolder& run, Stage stage) {
+  const auto newest = read_newest_checkpoint(run.checkpoints(to_string(stage)), {kTrainerFile});
+  return newest ? newest->step : 0;
+}
+
+/// True, and said, if nothing of the stage is left to do.
+bool finished_before(const RunFolder& run, Stage stage, const TrainConfig& train) {
+  const int64_t step = saved_step(run, stage);
+  if (step < train.steps) return false;
+  log_info("{}: done before, {} steps", to_string(stage), step);
+  return true;
+}
+
+TrainOutcome train(TrainTask& task, const TrainConfig& train_config, const ExperimentConfig& config,
+                   const RunFolder& run, c10::Device device, const StopSignal& stop) {
+  Trainer trainer(
+      task, train_config, run,
+      {.device = device, .data_workers = config.data.workers, .prefetch = config.data.prefetch});
+  const TrainOutcome outcome = trainer.run(stop);
+  log_info("{}: {} at step {} of {}", task.stage(),
+           outcome == TrainOutcome::kFinished ? "finished" : "stopped", trainer.step(),
+           train_config.steps);
+  return outcome;
+}
+
+/// The dVAE of the finished first stage, with its averaged weights.
+DiscreteVae trained_dvae(const ExperimentConfig& config, const RunFolder& run) {
+  const std::filesystem::path folder = run.checkpoints("dvae");
+  const auto content = read_newest_checkpoint(folder, {kAverageTensors});
+  if (!content) throw Error("{}: no trained dVAE; run the stage dvae first", folder.string());
+  if (content->step < config.dvae.train.steps)
+    throw Error("{}: the dVAE is at step {} of {}; finish the stage dvae first", folder.string(),
+                content->step, config.dvae.train.steps);
+  DiscreteVae vae(config.dvae.model, config.dalle.train.precision);
+  load_weights(*vae, content->tensors.at(kAverageTensors), folder.string());
+  return vae;
+}
+
+TrainOutcome run_dvae_stage(const ExperimentConfig& config, const RunFolder& run,
+                            ExperimentData& data, c10::Device device, const StopSignal& stop) {
+  if (finished_before(run, Stage::kDvae, config.dvae.train)) return TrainOutcome::kFinished;
+  DvaeTask task(config, data, device);
+  return train(task, config.dvae.train, config, run, device, stop);
+}
+
+TrainOutcome run_dalle_stage(const ExperimentConfig& config, const RunFolder& run,
+                             ExperimentData& data, c10::Device device, const StopSignal& stop) {
+  if (finished_before(run, Stage::kDalle, config.dalle.train)) return TrainOutcome::kFinished;
+  if (!fs::exists(run.tokenizer()))
+    throw Error("{}: no tokenizer; run the stage tokenizer first", run.tokenizer().string());
+  const Tokenizer tokenizer = load_tokenizer(run.tokenizer());
+  DalleTask task(config, data, tokenizer, trained_dvae(config, run), device);
+  if (config.dalle.cache_codes && !task.cache_codes(run.codes(), stop))
+    return TrainOutcome::kStopped;
+  return train(task, config.dalle.train, config, run, device, stop);
+}
+
+}  // namespace
+
+TrainOutcome run_experiment(const ExperimentConfig& config, const RunFolder& run,
+                            const ExperimentOptions& options, const StopSignal& stop) {
+  check_config_change(config, run, options.allow_config_change);
+  write_file_atomically(run.config(), dump_config(config));
+  ExperimentData data(config, run);
+  const auto wanted = [&](Stage stage) { return !options.only || *options.only == stage; };
+
+  if (wanted(Stage::kTokenizer)) run_tokenizer_stage(config, run, data);
+  if (wanted(Stage::kDvae) &&
+      run_dvae_stage(config, run, data, options.device, stop) == TrainOutcome::kStopped)
+    return TrainOutcome::kStopped;
+  if (wanted(Stage::kDalle)) return run_dalle_stage(config, run, data, options.device, stop);
+  return TrainOutcome::kFinished;
+}
+
+}  // namespace dalle

@@ -1,0 +1,63 @@
+#include "dalle/train/experiment_data.h"
+
+#include <algorithm>
+#include <vector>
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <torch/types.h>
+
+#include "dalle/core/seeds.h"
+#include "dalle/data/batch_loader.h"
+
+namespace dalle {
+
+ExperimentData::ExperimentData(const ExperimentConfig& config, const RunFolder& run)
+    : datasets_(open_datasets(config.data, static_cast<uint64_t>(config.seed))),
+      skipped_train_(run.skipped(), datasets_.train->size(), config.data.max_bad_fraction),
+      skipped_validation_(run.skipped_validation(), datasets_.validation->size(),
+                          config.data.max_bad_fraction) {}
+
+SampleStreamOptions stream_options(const ExperimentConfig& config) {
+  return {.seed = static_cast<uint64_t>(config.seed),
+          .image_size = config.data.image_size,
+          .background = static_cast<uint8_t>(config.data.background),
+          .caption_length = config.layout().max_caption_tokens()};
+}
+
+SampleStreamOptions validation_options(const ExperimentConfig& config) {
+  SampleStreamOptions options = stream_options(config);
+  options.shuffle = false;
+  options.crop = CropKind::kCenter;
+  return options;
+}
+
+at::Generator initial_weights_generator(const ExperimentConfig& config, uint64_t stage) {
+  return at::make_generator<at::CPUGeneratorImpl>(
+      derive_seed(static_cast<uint64_t>(config.seed), SeedPurpose::kModelInit, stage));
+}
+
+void for_each_evaluation_batch(const SampleStream& stream, const TrainConfig& train,
+                               const DataConfig& data,
+                               const std::function<void(const Batch&)>& use) {
+  const int64_t samples = std::min(train.eval_samples, stream.order().size());
+  const int64_t at_once = train.micro_batch_size > 0 ? train.micro_batch_size : train.batch_size;
+  BatchLoader loader([&](int64_t position) { return stream.at(position); },
+                     {.batch_size = std::min(at_once, samples),
+                      .workers = data.workers,
+                      .prefetch = data.prefetch,
+                      .end_position = samples});
+  for (Batch batch = loader.next(); batch.size() > 0; batch = loader.next()) use(batch);
+}
+
+Batch first_samples(const SampleStream& stream, int64_t count) {
+  std::vector<Sample> samples;
+  for (int64_t position = 0; position < std::min(count, stream.order().size()); ++position)
+    samples.push_back(stream.at(position));
+  return stack(samples);
+}
+
+at::Tensor unit_images(const Batch& batch, c10::Device device) {
+  return batch.images.to(device).to(torch::kFloat32).div_(255);
+}
+
+}  // namespace dalle

@@ -1,0 +1,126 @@
+#include "dalle/train/metric_log.h"
+
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+
+#include "dalle/core/error.h"
+#include "dalle/core/files.h"
+#include "dalle/core/log.h"
+
+#include <nlohmann/json.hpp>
+
+namespace dalle {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr std::string_view kStage = "stage";
+constexpr std::string_view kStep = "step";
+constexpr std::string_view kTime = "time";
+
+void append_members(std::string& line, std::span<const Metric> metrics) {
+  for (const Metric& metric : metrics) {
+    DALLE_CHECK(metric.name != kStage && metric.name != kStep && metric.name != kTime);
+    if (line.back() != '{') line += ',';
+    line += json(metric.name).dump() + ":";
+    line += std::isfinite(metric.value) ? fmt::format("{}", metric.value) : "null";
+  }
+}
+
+/// True for a line of `stage` beyond `resume_step`.
+bool is_to_be_repeated(std::string_view line, std::string_view stage, int64_t resume_step) {
+  const json entry = json::parse(line, nullptr, /*allow_exceptions=*/false);
+  if (!entry.is_object() || !entry.contains(kStage) || !entry[kStage].is_string() ||
+      !entry.contains(kStep) || !entry[kStep].is_number_integer())
+    throw Error("found {:?}, expected {{\"stage\": ..., \"step\": ..., ...}}", line);
+  return entry[kStage] == stage && entry[kStep].get<int64_t>() > resume_step;
+}
+
+/// The content without the lines that the resumed run writes again.
+std::string keep_lines(std::string_view content, std::string_view stage, int64_t resume_step,
+                       const fs::path& path) {
+  std::string kept;
+  int64_t number = 1;
+  for (size_t begin = 0, end; (end = content.find('\n', begin)) != std::string_view::npos;
+       begin = end + 1, ++number) {
+    try {
+      if (!is_to_be_repeated(content.substr(begin, end - begin), stage, resume_step))
+        kept += content.substr(begin, end + 1 - begin);
+    } catch (const Error& error) {
+      throw Error("{}:{}: {}", path.string(), number, error.what());
+    }
+  }
+  return kept;
+}
+
+/// The path, after its file was cut back to `resume_step`.
+fs::path resume(const fs::path& path, std::string_view stage, int64_t resume_step) {
+  make_directories(path.parent_path());
+  if (!fs::exists(path)) return path;
+  const std::string content = read_file(path);
+  const std::string kept = keep_lines(content, stage, resume_step, path);
+  if (kept.size() != content.size()) write_file_atomically(path, kept);
+  return path;
+}
+
+}  // namespace
+
+std::string console_line(int64_t step, std::span<const Metric> metrics,
+                         std::span<const Metric> timings) {
+  std::string line = fmt::format("step {}", step);
+  std::string group;
+  for (const std::span<const Metric> list : {metrics, timings}) {
+    for (const Metric& metric : list) {
+      if (metric.console.empty()) continue;
+      const bool joins = !group.empty() && metric.name.starts_with(group + "/");
+      if (!joins) group = metric.name;
+      line += joins ? " " : " | ";
+      line += fmt::format(fmt::runtime(metric.console), metric.value);
+    }
+    group.clear();
+  }
+  return line;
+}
+
+std::string json_line(std::string_view stage, int64_t step, std::span<const Metric> metrics,
+                      std::span<const Metric> timings) {
+  std::string line = fmt::format("{{\"stage\":{},\"step\":{}", json(stage).dump(), step);
+  append_members(line, metrics);
+  if (!timings.empty()) {
+    line += ",\"time\":{";
+    append_members(line, timings);
+    line += '}';
+  }
+  return line += '}';
+}
+
+MetricLog::MetricLog(const fs::path& run_folder, std::string_view stage, int64_t resume_step)
+    : stage_(stage),
+      path_(resume(run_folder / "metrics.jsonl", stage, resume_step)),
+      events_(run_folder / "tensorboard" / stage, resume_step),
+      file_(path_, std::ios::binary | std::ios::app) {
+  if (!file_) throw Error("{}: cannot write: {}", path_.string(), std::strerror(errno));
+}
+
+void MetricLog::write(int64_t step, std::span<const Metric> metrics,
+                      std::span<const Metric> timings) {
+  log_info("{}", console_line(step, metrics, timings));
+  file_ << json_line(stage_, step, metrics, timings) + "\n";
+  file_.flush();
+  if (!file_) throw Error("{}: cannot write: {}", path_.string(), std::strerror(errno));
+  for (const Metric& metric : metrics) events_.scalar(step, metric.name, metric.value);
+  for (const Metric& timing : timings) events_.scalar(step, "time/" + timing.name, timing.value);
+}
+
+void MetricLog::picture(int64_t step, std::string_view name, std::string_view png) {
+  events_.picture(step, name, png);
+}
+
+void MetricLog::sync() {
+  flush_to_disk(path_);
+  flush_to_disk(events_.path());
+}
+
+}  // namespace dalle

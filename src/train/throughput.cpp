@@ -1,0 +1,59 @@
+#include "dalle/train/throughput.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include <torch/types.h>
+
+#include "dalle/core/error.h"
+
+namespace dalle {
+
+double measure_matrix_rate(c10::Device device, Precision precision) {
+  using Clock = std::chrono::steady_clock;
+  const torch::NoGradGuard no_grad;
+  const int64_t side = device.is_cuda() ? 8192 : 1024;
+  const auto type = precision == Precision::kBfloat16 ? torch::kBFloat16 : torch::kFloat32;
+  const auto a = torch::ones({side, side}, torch::TensorOptions(device).dtype(type));
+  const double flops =
+      2.0 * static_cast<double>(side) * static_cast<double>(side) * static_cast<double>(side);
+  // Copying one number to the host waits for the device to finish.
+  const auto product = [&] { return a.matmul(a)[0][0].item<float>(); };
+  product();
+  double fastest_s = 1e30;
+  const auto end = Clock::now() + std::chrono::milliseconds(500);
+  while (Clock::now() < end) {
+    const auto begin = Clock::now();
+    product();
+    fastest_s = std::min(fastest_s, std::chrono::duration<double>(Clock::now() - begin).count());
+  }
+  return flops / fastest_s;
+}
+
+Throughput::Throughput(double flops_per_sample, double peak_flops)
+    : flops_per_sample_(flops_per_sample), peak_flops_(peak_flops) {
+  DALLE_CHECK(peak_flops > 0);
+}
+
+void Throughput::add_step(int64_t samples, double step_s, double data_wait_s) {
+  ++steps_;
+  samples_ += samples;
+  time_s_ += step_s;
+  data_wait_s_ += data_wait_s;
+}
+
+Throughput::Report Throughput::report() {
+  Report report;
+  if (steps_ > 0 && time_s_ > 0) {
+    report.step_ms = 1e3 * time_s_ / static_cast<double>(steps_);
+    report.samples_per_s = static_cast<double>(samples_) / time_s_;
+    report.flops_per_s = report.samples_per_s * flops_per_sample_;
+    report.utilisation = report.flops_per_s / peak_flops_;
+    report.data_wait_fraction = data_wait_s_ / time_s_;
+  }
+  steps_ = samples_ = 0;
+  time_s_ = data_wait_s_ = 0;
+  return report;
+}
+
+}  // namespace dalle

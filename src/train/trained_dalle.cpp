@@ -1,0 +1,91 @@
+#include "dalle/train/trained_dalle.h"
+
+#include <optional>
+
+#include "dalle/core/config_io.h"
+#include "dalle/core/error.h"
+#include "dalle/core/files.h"
+#include "dalle/data/batch.h"
+#include "dalle/model/model_io.h"
+#include "dalle/train/checkpoint.h"
+#include "dalle/train/checkpoint_files.h"
+#include "dalle/train/run_folder.h"
+
+namespace dalle {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// The newest checkpoint of a run folder, or the path itself where it is a checkpoint.
+fs::path find_checkpoint(const fs::path& path) {
+  if (!fs::exists(path)) throw Error("{}: no such model", path.string());
+  if (!fs::is_directory(path))
+    throw Error("{}: expected a run folder or a checkpoint folder, found a file", path.string());
+  if (fs::exists(path / "manifest.json")) return path;
+  const fs::path folder = RunPaths{path}.checkpoints("dalle");
+  for (const fs::path& checkpoint : checkpoints_in(folder)) return checkpoint;
+  throw Error("{}: holds no DALL-E checkpoint; train the stage dalle first", path.string());
+}
+
+}  // namespace
+
+TrainedDalle load_trained_dalle(const fs::path& path, c10::Device device) {
+  const fs::path checkpoint = find_checkpoint(path);
+  const CheckpointContent content =
+      read_checkpoint(checkpoint, {std::string(kAverageTensors), std::string(kDvaeTensors),
+                                   std::string(kConfigFile), std::string(kTokenizerFile)});
+  const auto config = load_config_text<ExperimentConfig>(content.files.at(kConfigFile),
+                                                         (checkpoint / kConfigFile).string());
+  Tokenizer tokenizer(content.files.at(kTokenizerFile));
+
+  DiscreteVae vae(config.dvae.model, config.dalle.train.precision);
+  load_weights(*vae, content.tensors.at(kDvaeTensors), (checkpoint / "dvae.safetensors").string());
+  DalleModel model(config.dalle.model, config.layout(), tokenizer.vocab_size(),
+                   config.dvae.model.vocab_size, config.dalle.train.precision);
+  load_weights(*model, content.tensors.at(kAverageTensors),
+               (checkpoint / "average.safetensors").string());
+  vae->to(device);
+  model->to(device);
+  model->eval();
+  return {.checkpoint = checkpoint,
+          .hash = sha256_of_file(checkpoint / "manifest.json"),
+          .step = content.step,
+          .config = config,
+          .tokenizer = std::move(tokenizer),
+          .vae = vae,
+          .model = model};
+}
+
+std::vector<Picture> draw_pictures(const TrainedDalle& dalle, const std::string& caption,
+                                   const SamplingConfig& sampling, const DrawOptions& options,
+                                   const DrawProgress& progress) {
+  const at::Tensor tokens =
+      pad_caption(dalle.tokenizer.encode(caption), dalle.config.layout().max_caption_tokens());
+  return draw_pictures(dalle.model, dalle.vae, tokens, sampling, options, progress);
+}
+
+fs::path newest_finished_run(const fs::path& runs) {
+  std::optional<fs::path> newest;
+  std::string unfinished;
+  std::error_code missing;  // no folder of runs: none is found, and said
+  for (const auto& entry : fs::directory_iterator(runs, missing)) {
+    const std::vector<fs::path> checkpoints =
+        checkpoints_in(RunPaths{entry.path()}.checkpoints("dalle"));
+    if (checkpoints.empty()) continue;
+    const CheckpointContent content =
+        read_checkpoint(checkpoints.front(), {std::string(kConfigFile)});
+    const auto config = load_config_text<ExperimentConfig>(content.files.at(kConfigFile),
+                                                           checkpoints.front().string());
+    if (content.step < config.dalle.train.steps)
+      unfinished += fmt::format("; {} is at step {} of {}", entry.path().string(), content.step,
+                                config.dalle.train.steps);
+    else if (!newest || fs::last_write_time(checkpoints.front()) > fs::last_write_time(*newest))
+      newest = checkpoints.front();
+  }
+  if (!newest)
+    throw Error("no finished training under {}: give --model, or train first with dalle-train{}",
+                runs.string(), unfinished);
+  return newest->parent_path().parent_path().parent_path();
+}
+
+}  // namespace dalle

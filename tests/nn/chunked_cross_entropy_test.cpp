@@ -1,0 +1,79 @@
+#include "dalle/nn/chunked_cross_entropy.h"
+
+#include <cmath>
+
+#include <gtest/gtest.h>
+#include <torch/types.h>
+
+namespace dalle {
+namespace {
+
+struct Problem {
+  at::Tensor states = torch::randn({13, 6}, torch::kDouble).requires_grad_();
+  at::Tensor weight = torch::randn({9, 6}, torch::kDouble).requires_grad_();
+  at::Tensor targets = torch::randint(-1, 9, {13}, torch::kLong);  // -1 here and there
+};
+
+TEST(ChunkedCrossEntropy, EqualsThePlainOneInValueAndGradientForAnyChunk) {
+  torch::manual_seed(1);
+  for (const int64_t chunk : {1, 4, 13, 100}) {
+    Problem problem;
+    const auto plain =
+        at::cross_entropy_loss(problem.states.matmul(problem.weight.t()), problem.targets, {},
+                               at::Reduction::Sum, /*ignore_index=*/-1);
+    (plain * 0.7).backward();
+    const auto states_gradient = problem.states.grad().clone(),
+               weight_gradient = problem.weight.grad().clone();
+    problem.states.mutable_grad().zero_();
+    problem.weight.mutable_grad().zero_();
+
+    const auto chunked = chunked_cross_entropy(problem.states, problem.weight, problem.targets,
+                                               Precision::kFloat32, chunk);
+    (chunked * 0.7).backward();
+    EXPECT_NEAR(chunked.item<double>(), plain.item<double>(), 1e-10) << chunk;
+    EXPECT_TRUE(torch::allclose(problem.states.grad(), states_gradient, 1e-10, 1e-12)) << chunk;
+    EXPECT_TRUE(torch::allclose(problem.weight.grad(), weight_gradient, 1e-10, 1e-12)) << chunk;
+  }
+}
+
+TEST(ChunkedCrossEntropy, HasTheGradientOfFiniteDifferences) {
+  torch::manual_seed(2);
+  Problem problem;
+  const auto loss = [&] {
+    return chunked_cross_entropy(problem.states, problem.weight, problem.targets,
+                                 Precision::kFloat32, 5);
+  };
+  loss().backward();
+  constexpr double kStep = 1e-6;
+  for (at::Tensor* tensor : {&problem.states, &problem.weight}) {
+    const auto values = tensor->detach().flatten();
+    for (int64_t i = 0; i < values.numel(); i += 3) {
+      const double value = values[i].item<double>();
+      values[i] = value + kStep;
+      const double above = loss().item<double>();
+      values[i] = value - kStep;
+      const double below = loss().item<double>();
+      values[i] = value;
+      EXPECT_NEAR(tensor->grad().flatten()[i].item<double>(), (above - below) / (2 * kStep), 1e-6);
+    }
+  }
+}
+
+TEST(ChunkedCrossEntropy, OfUniformLogitsIsTheLogarithmOfTheClasses) {
+  const auto loss = chunked_cross_entropy(torch::randn({10, 4}), torch::zeros({8192, 4}),
+                                          torch::arange(10, torch::kLong), Precision::kFloat32, 4);
+  EXPECT_NEAR(loss.item<float>() / 10, std::log(8192.0), 1e-4);
+}
+
+TEST(ChunkedCrossEntropy, InBfloat16IsCloseToFloat32) {
+  torch::manual_seed(3);
+  const auto states = torch::randn({32, 16}), weight = torch::randn({50, 16}) * 0.2;
+  const auto targets = torch::randint(0, 50, {32}, torch::kLong);
+  const float exact =
+      chunked_cross_entropy(states, weight, targets, Precision::kFloat32).item<float>();
+  EXPECT_NEAR(chunked_cross_entropy(states, weight, targets, Precision::kBfloat16).item<float>(),
+              exact, 0.01 * exact);
+}
+
+}  // namespace
+}  // namespace dalle

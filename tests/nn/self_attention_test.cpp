@@ -1,0 +1,116 @@
+#include "dalle/nn/self_attention.h"
+
+#include <string>
+#include <vector>
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <gtest/gtest.h>
+#include <torch/types.h>
+
+#include "dalle/core/error.h"
+#include "dalle/core/fields.h"
+#include "dalle/nn/attention_mask.h"
+
+namespace dalle {
+namespace {
+
+constexpr SequenceLayout kLayout{.text_length = 5, .grid_height = 4, .grid_width = 4};
+
+SelfAttention small_attention(AttentionKind kind) {
+  SelfAttention attention(SelfAttentionOptions{
+      .width = 12, .heads = 3, .kind = kind, .conv_kernel = 3, .layout = kLayout});
+  attention->initialize(at::make_generator<at::CPUGeneratorImpl>(5), 0.5, 0.5);
+  attention->to(torch::kDouble);
+  return attention;
+}
+
+/// The same from its definition: one softmax over the keys that the mask allows, written out query
+/// by query.
+at::Tensor plain_attention(const SelfAttention& attention, AttentionKind kind,
+                           const at::Tensor& x) {
+  const auto parameters = attention->named_parameters();
+  const auto in =
+      at::linear(x, parameters["query_key_value.weight"], parameters["query_key_value.bias"]);
+  const auto mask = attention_mask(kind, kLayout, 3);
+  const int64_t length = kLayout.length(), head_width = 4;
+  auto merged = torch::zeros_like(x);
+  for (int64_t b = 0; b < x.size(0); ++b)
+    for (int64_t head = 0; head < 3; ++head)
+      for (int64_t i = 0; i < length; ++i) {
+        const auto part = [&](int64_t which, int64_t position) {
+          return in[b][position].slice(0, which * 12 + head * head_width,
+                                       which * 12 + (head + 1) * head_width);
+        };
+        std::vector<int64_t> keys;
+        std::vector<at::Tensor> scores;
+        for (int64_t j = 0; j < length; ++j)
+          if (mask[i][j].item<bool>())
+            keys.push_back(j), scores.push_back(part(0, i).dot(part(1, j)) / 2.0);
+        const auto weights = torch::stack(scores).softmax(0);
+        auto out = torch::zeros({head_width}, x.options());
+        for (size_t k = 0; k < keys.size(); ++k)
+          out = out + weights[static_cast<int64_t>(k)] * part(2, keys[k]);
+        merged[b][i].slice(0, head * head_width, (head + 1) * head_width).copy_(out);
+      }
+  return at::linear(merged, parameters["output.weight"], parameters["output.bias"]);
+}
+
+class SelfAttentionTest : public testing::TestWithParam<AttentionKind> {
+ protected:
+  void SetUp() override { torch::manual_seed(1); }
+};
+
+TEST_P(SelfAttentionTest, EqualsItsDefinition) {
+  auto attention = small_attention(GetParam());
+  const auto x = torch::randn({2, kLayout.length(), 12}, torch::kDouble);
+  const torch::NoGradGuard no_grad;
+  EXPECT_TRUE(
+      torch::allclose(attention(x), plain_attention(attention, GetParam(), x), 1e-10, 1e-12));
+}
+
+TEST_P(SelfAttentionTest, NoStateSeesALaterOneOrOneOutsideOfItsPattern) {
+  auto attention = small_attention(GetParam());
+  const auto mask = attention_mask(GetParam(), kLayout, 3);
+  const auto x = torch::randn({1, kLayout.length(), 12}, torch::kDouble);
+  const torch::NoGradGuard no_grad;
+  const auto before = attention(x);
+  for (int64_t changed = 0; changed < kLayout.length(); ++changed) {
+    auto other = x.clone();
+    other[0][changed] += torch::randn({12}, torch::kDouble);
+    const auto moved = (attention(other) - before).abs().amax(2)[0];  // [length]
+    for (int64_t query = 0; query < kLayout.length(); ++query)
+      EXPECT_EQ(moved[query].item<double>() > 1e-12, mask[query][changed].item<bool>())
+          << "query " << query << ", key " << changed;
+  }
+}
+
+TEST_P(SelfAttentionTest, CachedEqualsUncached) {
+  auto attention = small_attention(GetParam());
+  const torch::NoGradGuard no_grad;
+  for (const int64_t batch : {1, 3}) {
+    const auto x = torch::randn({batch, kLayout.length(), 12}, torch::kDouble);
+    const auto whole = attention(x);
+    KeyValueCache cache;
+    const auto text = attention->forward_cached(x.slice(1, 0, kLayout.text_length), 0, cache);
+    EXPECT_TRUE(torch::allclose(text, whole.slice(1, 0, kLayout.text_length), 1e-10, 1e-12));
+    for (int64_t position = kLayout.text_length; position < kLayout.length(); ++position) {
+      const auto state =
+          attention->forward_cached(x.slice(1, position, position + 1), position, cache);
+      EXPECT_TRUE(torch::allclose(state, whole.slice(1, position, position + 1), 1e-10, 1e-12))
+          << position;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, SelfAttentionTest,
+                         testing::Values(AttentionKind::kDense, AttentionKind::kRow,
+                                         AttentionKind::kColumn, AttentionKind::kConv),
+                         [](const auto& kind) { return std::string(to_string(kind.param)); });
+
+TEST(SelfAttention, RefusesHeadsThatDoNotDivideTheWidth) {
+  EXPECT_THROW(SelfAttention(SelfAttentionOptions{.width = 10, .heads = 3, .layout = kLayout}),
+               Error);
+}
+
+}  // namespace
+}  // namespace dalle

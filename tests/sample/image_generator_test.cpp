@@ -1,0 +1,93 @@
+#include "dalle/sample/image_generator.h"
+
+#include <limits>
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <gtest/gtest.h>
+#include <torch/types.h>
+
+#include "dalle/core/error.h"
+
+namespace dalle {
+namespace {
+
+constexpr SequenceLayout kLayout{.text_length = 4, .grid_height = 3, .grid_width = 3};
+
+DalleModel small_model() {
+  TransformerConfig config;
+  config.depth = 2;
+  config.heads = 2;
+  config.width = 16;
+  config.text_length = 4;
+  config.conv_kernel = 3;
+  config.init = TransformerInit::kNormal002;
+  DalleModel model(config, kLayout, 10, 20);
+  model->initialize(at::make_generator<at::CPUGeneratorImpl>(3));
+  const torch::NoGradGuard no_grad;
+  for (auto& parameter : model->parameters())
+    if (parameter.dim() == 2) parameter *= 15;
+  model->eval();
+  return model;
+}
+
+at::Tensor caption() {
+  return torch::tensor({int64_t{3}, int64_t{5}, kPadToken});
+}
+
+at::Tensor draw(DalleModel model, const GenerateOptions& options,
+                const SamplingConfig& sampling = {}) {
+  return generate_codes(std::move(model), caption(), sampling, options);
+}
+
+TEST(GenerateCodes, GivesGridsOfCodes) {
+  const auto codes = draw(small_model(), {.count = 5});
+  EXPECT_EQ(codes.sizes(), (std::vector<int64_t>{5, 3, 3}));
+  EXPECT_GE(codes.min().item<int64_t>(), 0);
+  EXPECT_LT(codes.max().item<int64_t>(), 20);
+}
+
+TEST(GenerateCodes, ImageIOfASeedIsTheSameWhateverTheCount) {
+  auto model = small_model();
+  const auto many = draw(model, {.seed = 4, .count = 30});
+  EXPECT_TRUE(torch::equal(draw(model, {.seed = 4, .count = 1}), many.slice(0, 0, 1)));
+  EXPECT_TRUE(torch::equal(draw(model, {.seed = 4, .count = 13}), many.slice(0, 0, 13)));
+  EXPECT_TRUE(
+      torch::equal(draw(model, {.seed = 4, .first_image = 7, .count = 11}), many.slice(0, 7, 18)));
+}
+
+TEST(GenerateCodes, DependOnTheSeed) {
+  auto model = small_model();
+  EXPECT_FALSE(
+      torch::equal(draw(model, {.seed = 4, .count = 3}), draw(model, {.seed = 5, .count = 3})));
+}
+
+TEST(GenerateCodes, AtTemperatureZeroTakeTheLikeliestCodeOfTheWholeSequencesLogits) {
+  auto model = small_model();
+  const auto codes = draw(model, {.count = 1}, {.temperature = 0}).view({1, 9});
+  const torch::NoGradGuard no_grad;
+  const auto head = model->named_parameters()["image_head.weight"];
+  const auto logits = model->states(caption().unsqueeze(0), codes).slice(1, 4).matmul(head.t());
+  EXPECT_TRUE(torch::equal(logits.argmax(2), codes));
+}
+
+TEST(GenerateCodes, ReportTheirProgressToTheEnd) {
+  int64_t calls = 0, last = 0, total = 0;
+  generate_codes(small_model(), caption(), {}, {.count = 20}, [&](int64_t done, int64_t all) {
+    ++calls;
+    EXPECT_GT(done, last);
+    last = done;
+    total = all;
+  });
+  EXPECT_GT(calls, 0);
+  EXPECT_EQ(last, total);
+}
+
+TEST(GenerateCodes, RefuseAModelWithDamagedWeights) {
+  auto model = small_model();
+  const torch::NoGradGuard no_grad;
+  model->named_parameters()["image_head.weight"].fill_(std::numeric_limits<float>::quiet_NaN());
+  EXPECT_THROW(draw(model, {.count = 1}), Error);
+}
+
+}  // namespace
+}  // namespace dalle

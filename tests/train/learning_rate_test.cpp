@@ -1,0 +1,66 @@
+#include "dalle/train/learning_rate.h"
+
+#include <gtest/gtest.h>
+
+namespace dalle {
+namespace {
+
+TEST(LearningRate, WarmsUpLinearlyThenHolds) {
+  const DalleTrainConfig paper;
+  EXPECT_DOUBLE_EQ(scheduled_learning_rate(paper, 0), 4.5e-4 / 5000);
+  EXPECT_DOUBLE_EQ(scheduled_learning_rate(paper, 2499), 4.5e-4 / 2);
+  EXPECT_DOUBLE_EQ(scheduled_learning_rate(paper, 4999), 4.5e-4);
+  EXPECT_DOUBLE_EQ(scheduled_learning_rate(paper, 429'999), 4.5e-4);
+}
+
+TEST(LearningRate, OfTheDvaeEndsAtThePublishedValue) {
+  const DvaeTrainConfig paper;
+  EXPECT_DOUBLE_EQ(scheduled_learning_rate(paper, 0), 1e-4);
+  EXPECT_DOUBLE_EQ(scheduled_learning_rate(paper, 1'200'000), 1.25e-6);
+  EXPECT_DOUBLE_EQ(scheduled_learning_rate(paper, 2'999'999), 1.25e-6);
+}
+
+TEST(LearningRate, CountsItsDecayFromTheEndOfTheWarmUp) {
+  TrainConfig config;
+  config.learning_rate = 1.0;
+  config.warmup_steps = 10;
+  config.decay = {.shape = ScheduleShape::kLinear, .from = 1, .to = 0, .steps = 100};
+  EXPECT_DOUBLE_EQ(scheduled_learning_rate(config, 10), 1.0);
+  EXPECT_DOUBLE_EQ(scheduled_learning_rate(config, 60), 0.5);
+}
+
+TEST(PlateauCuts, HalveFiveTimesAtMost) {
+  PlateauCuts plateau({.patience = 2});
+  for (int i = 0; i < 100; ++i) plateau.observe(1.0);
+  EXPECT_EQ(plateau.state().cuts, 5);
+  EXPECT_DOUBLE_EQ(4.5e-4 * plateau.factor(), 1.40625e-5);  // appendix B.2
+}
+
+TEST(PlateauCuts, WaitForTheirPatience) {
+  PlateauCuts plateau({.patience = 3});
+  EXPECT_FALSE(plateau.observe(1.0));
+  EXPECT_FALSE(plateau.observe(1.0));
+  EXPECT_FALSE(plateau.observe(1.0));
+  EXPECT_TRUE(plateau.observe(1.0));
+}
+
+TEST(PlateauCuts, NeverCutWhileTheLossFalls) {
+  PlateauCuts plateau({.patience = 1});
+  for (double loss = 9.0; loss > 0.1; loss *= 0.99) EXPECT_FALSE(plateau.observe(loss));
+  EXPECT_DOUBLE_EQ(plateau.factor(), 1.0);
+}
+
+TEST(PlateauCuts, ThatAreOffNeverCut) {
+  PlateauCuts plateau({.patience = 0});
+  for (int i = 0; i < 100; ++i) EXPECT_FALSE(plateau.observe(1.0));
+}
+
+TEST(PlateauCuts, GoOnFromTheirState) {
+  PlateauCuts whole({.patience = 4}), first({.patience = 4});
+  for (int i = 0; i < 3; ++i) whole.observe(1.0), first.observe(1.0);
+  PlateauCuts second({.patience = 4}, first.state());
+  for (int i = 0; i < 9; ++i) EXPECT_EQ(whole.observe(1.0), second.observe(1.0)) << i;
+}
+
+}  // namespace
+}  // namespace dalle

@@ -1,0 +1,62 @@
+#include "command_line.h"
+
+#include <new>
+
+#include <c10/util/Exception.h>
+#include <torch/cuda.h>
+
+#include "dalle/core/error.h"
+#include "dalle/core/log.h"
+
+namespace dalle {
+
+int run_tool(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp& help) {
+    return app.exit(help);
+  } catch (const CLI::CallForVersion& version) {
+    return app.exit(version);
+  } catch (const CLI::ParseError& error) {
+    log_error("{} (--help lists the options)", error.what());
+    return kExitUsage;
+  }
+  try {
+    return body();
+  } catch (const c10::OutOfMemoryError& error) {
+    log_error("out of memory: lower micro_batch_size, set recompute: true, or see --dry-run: {}",
+              error.what_without_backtrace());
+  } catch (const c10::Error& error) {
+    log_error("{}", error.what_without_backtrace());
+  } catch (const std::bad_alloc&) {
+    log_error("out of memory: lower micro_batch_size, set recompute: true, or see --dry-run");
+  } catch (const std::exception& error) {
+    log_error("{}", error.what());
+  }
+  return kExitFailure;
+}
+
+void add_device_option(CLI::App& app, std::string& name) {
+  app.add_option("--device", name, "auto (a GPU if there is one), cpu, cuda or cuda:N")
+      ->capture_default_str();
+}
+
+c10::Device find_device(const std::string& name) {
+  const bool has_cuda = torch::cuda::is_available();
+  if (name == "auto") return has_cuda ? c10::Device("cuda:0") : c10::Device("cpu");
+  if (name == "cpu") return c10::Device("cpu");
+  if (name != "cuda" && !name.starts_with("cuda:"))
+    throw Error("--device {}: expected auto, cpu, cuda or cuda:N", name);
+  if (!has_cuda)
+    throw Error("--device {}: this machine has no usable GPU, or this is a CPU build", name);
+  const std::string digits = name == "cuda" ? "0" : name.substr(5);
+  if (digits.empty() || digits.size() > 3 ||
+      digits.find_first_not_of("0123456789") != std::string::npos)
+    throw Error("--device {}: expected cuda:N, N the number of a GPU", name);
+  const int index = std::stoi(digits);
+  if (index >= static_cast<int>(torch::cuda::device_count()))
+    throw Error("--device {}: this machine has {} GPUs", name, torch::cuda::device_count());
+  return {c10::kCUDA, static_cast<c10::DeviceIndex>(index)};
+}
+
+}  // namespace dalle

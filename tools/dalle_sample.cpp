@@ -1,0 +1,231 @@
+// dalle-sample: draws pictures of captions with a trained DALL-E.
+
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <iostream>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "dalle/core/error.h"
+#include "dalle/core/files.h"
+#include "dalle/core/log.h"
+#include "dalle/data/image.h"
+#include "dalle/data/png_text.h"
+#include "dalle/sample/image_grid.h"
+#include "dalle/train/trained_dalle.h"
+
+#include "command_line.h"
+
+#include <nlohmann/json.hpp>
+
+namespace {
+
+using namespace dalle;
+namespace fs = std::filesystem;
+
+struct Arguments {
+  std::vector<std::string> captions;
+  std::string model;
+  std::string out = "samples";
+  std::string grid;
+  PictureFormat format = PictureFormat::kPng;
+  std::string device = "auto";
+  int64_t count = 4;
+  int64_t seed = 1;
+  int64_t batch_size = 12;
+  std::optional<double> temperature;
+  std::optional<int64_t> top_k;
+  std::optional<double> top_p;
+};
+
+void add_options(CLI::App& app, Arguments& arguments) {
+  app.add_option("captions", arguments.captions, "what to draw; each argument is a caption")
+      ->required();
+  app.add_option("--model", arguments.model,
+                 "run folder or checkpoint; default: $DALLE_MODEL, else the run under runs/ that "
+                 "finished last");
+  app.add_option("--count", arguments.count, "pictures a caption")
+      ->check(CLI::Range(1, 100'000))
+      ->capture_default_str();
+  app.add_option("--seed", arguments.seed, "picture i of a seed is always the same")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--temperature", arguments.temperature,
+                 "divides the logits; 0 takes the likeliest code; default: the config's")
+      ->check(CLI::Range(0.0, 100.0));
+  app.add_option("--top-k", arguments.top_k, "draw from the k likeliest codes; 0: all")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--top-p", arguments.top_p,
+                 "draw from the fewest codes whose probability reaches p")
+      ->check(CLI::Range(0.0, 1.0));
+  app.add_option("--batch-size", arguments.batch_size,
+                 "taken for scripts' sake: pictures are always drawn 12 at a time, so that none "
+                 "depends on it")
+      ->check(CLI::Range(1, 4096));
+  app.add_option("--out", arguments.out, "folder for the pictures")->capture_default_str();
+  app.add_option("--grid", arguments.grid, "also write all pictures as one file, a row a caption");
+  app.add_option("--format", arguments.format, "png, jpg or webp")
+      ->transform(CLI::CheckedTransformer(
+          std::map<std::string, PictureFormat>{{"png", PictureFormat::kPng},
+                                               {"jpg", PictureFormat::kJpeg},
+                                               {"webp", PictureFormat::kWebp}}))
+      ->default_str("png");
+  add_device_option(app, arguments.device);
+}
+
+const char* extension(PictureFormat format) {
+  switch (format) {
+    case PictureFormat::kPng:
+      return "png";
+    case PictureFormat::kJpeg:
+      return "jpg";
+    case PictureFormat::kWebp:
+      return "webp";
+  }
+  throw Error("picture format {} has no extension", static_cast<int>(format));
+}
+
+fs::path find_model(const std::string& argument) {
+  if (!argument.empty()) return argument;
+  if (const char* variable = std::getenv("DALLE_MODEL"); variable != nullptr && *variable != '\0')
+    return variable;
+  return newest_finished_run("runs");
+}
+
+/// "a red circle" -> "a-red-circle": letters and digits of any language stay, all else becomes a
+/// dash.
+std::string file_stem(const std::string& caption) {
+  constexpr size_t kLongest = 60;
+  std::string stem;
+  for (const char c : caption) {
+    const bool keep =
+        std::isalnum(static_cast<unsigned char>(c)) || static_cast<unsigned char>(c) >= 0x80;
+    if (keep)
+      stem += c;
+    else if (!stem.empty() && stem.back() != '-')
+      stem += '-';
+  }
+  if (stem.size() > kLongest) {
+    stem.resize(kLongest);
+    while (!stem.empty() && (static_cast<unsigned char>(stem.back()) & 0xC0) == 0x80)
+      stem.pop_back();
+    if (!stem.empty() && static_cast<unsigned char>(stem.back()) >= 0xC0) stem.pop_back();
+  }
+  while (!stem.empty() && stem.back() == '-') stem.pop_back();
+  return stem.empty() ? "picture" : stem;
+}
+
+SamplingConfig sampling_config(const Arguments& arguments, const TrainedDalle& dalle) {
+  SamplingConfig sampling = dalle.config.sample;
+  if (arguments.temperature) sampling.temperature = *arguments.temperature;
+  if (arguments.top_k) sampling.top_k = *arguments.top_k;
+  if (arguments.top_p) sampling.top_p = *arguments.top_p;
+  return sampling;
+}
+
+/// Draws with a progress line on a terminal.
+class Progress {
+ public:
+  Progress(int64_t captions, int64_t pictures) : captions_(captions), pictures_(pictures) {}
+  ~Progress() {
+    if (shown_) std::cerr << '\n';
+  }
+  void show(int64_t caption, int64_t done, int64_t total) {
+    if (!terminal_) return;
+    shown_ = true;
+    std::cerr << fmt::format("\r{:3d}%  caption {} of {}, {} pictures each",
+                             100 * ((caption * total) + done) / (captions_ * total), caption + 1,
+                             captions_, pictures_)
+              << std::flush;
+  }
+
+ private:
+  int64_t captions_;
+  int64_t pictures_;
+  bool terminal_ = ::isatty(STDERR_FILENO) == 1;
+  bool shown_ = false;
+};
+
+/// What a picture was made from: goes into PNG text chunks and into the JSON file beside the
+/// pictures.
+nlohmann::ordered_json description(const TrainedDalle& dalle, const SamplingConfig& sampling,
+                                   const std::string& caption, int64_t seed, int64_t image) {
+  return {{"caption", caption},      {"seed", seed},
+          {"image", image},          {"temperature", sampling.temperature},
+          {"top_k", sampling.top_k}, {"top_p", sampling.top_p},
+          {"model", dalle.hash},     {"step", dalle.step}};
+}
+
+std::string file_content(const Picture& picture, PictureFormat format,
+                         const nlohmann::ordered_json& made_from) {
+  std::string bytes = encode_picture(picture, format);
+  if (format != PictureFormat::kPng) return bytes;
+  std::vector<PngText> texts;
+  for (const auto& [key, value] : made_from.items())
+    texts.emplace_back(key, value.is_string() ? value.get<std::string>() : value.dump());
+  return add_png_text(bytes, texts);
+}
+
+int sample(const Arguments& arguments) {
+  for (const std::string& caption : arguments.captions)
+    if (caption.find_first_not_of(" \t\n") == std::string::npos)
+      throw Error("the caption is empty");
+  const c10::Device device = find_device(arguments.device);
+  const fs::path path = find_model(arguments.model);
+  TrainedDalle dalle = load_trained_dalle(path, device);
+  log_info("drawing with {} (step {})", dalle.checkpoint.string(), dalle.step);
+  const SamplingConfig sampling = sampling_config(arguments, dalle);
+
+  make_directories(arguments.out);
+  const std::string suffix = extension(arguments.format);
+  nlohmann::ordered_json made = nlohmann::ordered_json::array();
+  std::vector<Picture> all;
+  {
+    Progress progress(static_cast<int64_t>(arguments.captions.size()), arguments.count);
+    for (size_t c = 0; c < arguments.captions.size(); ++c) {
+      const std::string& caption = arguments.captions[c];
+      const std::vector<Picture> pictures =
+          draw_pictures(dalle, caption, sampling,
+                        {.seed = static_cast<uint64_t>(arguments.seed), .count = arguments.count},
+                        [&](int64_t done, int64_t total) {
+                          progress.show(static_cast<int64_t>(c), done, total);
+                        });
+      for (int64_t i = 0; i < arguments.count; ++i) {
+        const Picture& picture = pictures[static_cast<size_t>(i)];
+        auto made_from = description(dalle, sampling, caption, arguments.seed, i);
+        const std::string name =
+            fmt::format("{}-seed{}-{:03d}.{}", file_stem(caption), arguments.seed, i, suffix);
+        write_file_atomically(fs::path(arguments.out) / name,
+                              file_content(picture, arguments.format, made_from));
+        made_from["file"] = name;
+        made.push_back(std::move(made_from));
+        all.push_back(picture);
+      }
+    }
+  }
+  const fs::path json =
+      fs::path(arguments.out) /
+      fmt::format("{}-seed{}.json", file_stem(arguments.captions.front()), arguments.seed);
+  write_file_atomically(json, made.dump(2) + "\n");
+  if (!arguments.grid.empty()) {
+    const fs::path grid(arguments.grid);
+    if (grid.has_parent_path()) make_directories(grid.parent_path());
+    write_file_atomically(grid,
+                          encode_picture(image_grid(all, arguments.count), PictureFormat::kPng));
+    log_info("{}", grid.string());
+  }
+  log_info("{} pictures in {}", all.size(), arguments.out);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Draws pictures of captions with a trained DALL-E.", "dalle-sample");
+  Arguments arguments;
+  add_options(app, arguments);
+  return dalle::run_tool(app, argc, argv, [&] { return sample(arguments); });
+}
