@@ -14,7 +14,7 @@ die() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
 
 readonly libtorch=third_party/libtorch
 readonly packages=(
-  g++ cmake ninja-build ccache lld git ca-certificates python3 python3-pip unzip
+  g++ cmake ninja-build ccache lld pkg-config git ca-certificates python3 python3-pip unzip
   clang-format libfmt-dev libspdlog-dev libyaml-cpp-dev nlohmann-json3-dev libcli11-dev libssl-dev
   libsentencepiece-dev libarchive-dev libopencv-core-dev libopencv-imgproc-dev libopencv-imgcodecs-dev
   libjpeg-dev zlib1g-dev
@@ -29,7 +29,7 @@ install_packages() {
   for package in "${packages[@]}"; do
     # What a machine already has under another package name (clang-format, python3 from source) counts.
     case $package in
-      g++|cmake|ccache|git|unzip|clang-format|python3) command -v "$package" >/dev/null && continue ;;
+      g++|cmake|ccache|pkg-config|git|unzip|clang-format|python3) command -v "$package" >/dev/null && continue ;;
       ninja-build) command -v ninja >/dev/null && continue ;;
       python3-pip) python3 -m pip --version >/dev/null 2>&1 && continue ;;
     esac
