@@ -1,17 +1,23 @@
 #include "dalle/model/dalle_model.h"
 
 #include <cmath>
+#include <map>
+#include <memory>
 
 #include <torch/types.h>
 
 #include "dalle/core/error.h"
 #include "dalle/core/seeds.h"
+#include "dalle/nn/attention_pattern.h"
 #include "dalle/nn/chunked_cross_entropy.h"
 #include "dalle/nn/describe_tensor.h"
 #include "dalle/nn/recompute.h"
 
 namespace dalle {
 namespace {
+
+constexpr Precision kLogitPrecision =
+    Precision::kFloat32;  // under every policy: losses and draws read them
 
 const TransformerConfig& checked(const TransformerConfig& config) {
   if (config.depth < 1)
@@ -48,12 +54,14 @@ DalleModelImpl::DalleModelImpl(const TransformerConfig& config, const SequenceLa
   start_of_image_ = embedding("start_of_image", {width});
   row_position_ = embedding("row_position", {layout.grid_height, width});
   column_position_ = embedding("column_position", {layout.grid_width, width});
+  std::map<AttentionKind, std::shared_ptr<AttentionPattern>> patterns;
   for (int64_t layer = 0; layer < config.depth; ++layer) {
+    const AttentionKind kind = config.attention_of_layer(layer);
+    auto& pattern = patterns[kind];
+    if (!pattern) pattern = std::make_shared<AttentionPattern>(kind, layout, config.conv_kernel);
     const TransformerBlockOptions options{.attention = {.width = width,
                                                         .heads = config.heads,
-                                                        .kind = config.attention_of_layer(layer),
-                                                        .conv_kernel = config.conv_kernel,
-                                                        .layout = layout,
+                                                        .pattern = pattern,
                                                         .precision = precision},
                                           .activation = config.activation,
                                           .dropout = config.dropout};
@@ -63,22 +71,26 @@ DalleModelImpl::DalleModelImpl(const TransformerConfig& config, const SequenceLa
   norm_ = register_module("norm", LayerNorm(width));
   const int64_t text_classes =
       text_vocab_size + (config.text_loss_includes_padding ? layout.text_length : 0);
-  text_head_ = register_module("text_head", Linear(width, text_classes, false, precision));
-  image_head_ = register_module("image_head", Linear(width, image_vocab_size, false, precision));
+  text_head_ = register_module("text_head", Linear(width, text_classes, false, kLogitPrecision));
+  image_head_ =
+      register_module("image_head", Linear(width, image_vocab_size, false, kLogitPrecision));
 }
 
 void DalleModelImpl::initialize(at::Generator generator) {
   const torch::NoGradGuard no_grad;
   const auto width = static_cast<double>(config_.width);
   const bool sparse = config_.init == TransformerInit::kSparseTransformer;
-  // Child et al. 2019, section 5.4; 2 position embeddings (row and column) are added up.
+  // Child et al. 2019, section 5.4: a position's deviation is divided by the square root of how
+  // many are added to a state, which is one for text and two (row and column) for images.
   const double token = sparse ? 0.125 / std::sqrt(width) : 0.02;
-  const double position = sparse ? 0.125 / std::sqrt(2 * width) : 0.02;
+  const double text_position = token;
+  const double image_position = sparse ? token / std::sqrt(2.0) : 0.02;
   for (at::Tensor* tensor :
        {&text_embedding_, &pad_embedding_, &start_of_text_, &image_embedding_, &start_of_image_})
     tensor->normal_(0.0, token, generator);
-  for (at::Tensor* tensor : {&text_position_, &row_position_, &column_position_})
-    tensor->normal_(0.0, position, generator);
+  text_position_.normal_(0.0, text_position, generator);
+  row_position_.normal_(0.0, image_position, generator);
+  column_position_.normal_(0.0, image_position, generator);
   const WeightInit init{.scale = sparse ? 0.125 : 0.02,
                         .by_fan_in = sparse,
                         .branch_scale = 1.0 / std::sqrt(2.0 * static_cast<double>(config_.depth))};
@@ -143,8 +155,9 @@ LossCounts DalleModelImpl::count_targets(const at::Tensor& captions) const {
 DalleLoss DalleModelImpl::loss(const at::Tensor& captions, const at::Tensor& codes,
                                const LossCounts& counts, uint64_t dropout_seed) {
   const auto x = states(captions, codes, dropout_seed);  // [B, length, D]
-  const auto text_states = x.slice(1, 0, layout_.text_length).flatten(0, 1);
-  const auto image_states = x.slice(1, layout_.text_length).flatten(0, 1);
+  const auto parts = x.split_with_sizes({layout_.text_length, layout_.image_length()}, 1);
+  const auto text_states = parts[0].flatten(0, 1);   // [B text_length, D]
+  const auto image_states = parts[1].flatten(0, 1);  // [B image_length, D]
   const auto mean = [](const at::Tensor& sum, int64_t count) {
     return sum / static_cast<double>(std::max<int64_t>(count, 1));
   };

@@ -1,7 +1,5 @@
 #include "dalle/nn/chunked_cross_entropy.h"
 
-#include <algorithm>
-
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/types.h>
 
@@ -13,36 +11,48 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
+struct SumAndGradients {
+  at::Tensor sum;              // []
+  at::Tensor states_gradient;  // [N, width], undefined unless asked for
+  at::Tensor weight_gradient;  // [classes, width], the same
+};
+
+SumAndGradients compute(const at::Tensor& states, const at::Tensor& weight,
+                        const at::Tensor& targets, Precision precision, int64_t chunk,
+                        bool with_gradients) {
+  const auto type = precision == Precision::kBfloat16 ? at::kBFloat16 : weight.scalar_type();
+  const auto head = weight.to(type);  // [classes, width]
+  SumAndGradients result{
+      .sum = torch::zeros({}, weight.options()),
+      .states_gradient = with_gradients ? torch::zeros_like(states) : at::Tensor(),
+      .weight_gradient = with_gradients ? torch::zeros_like(weight) : at::Tensor()};
+  const auto counting = targets.ge(0).nonzero().squeeze(1);  // [M]
+  for (const at::Tensor& rows : counting.split(chunk)) {
+    const auto x = states.index_select(0, rows);                     // [R, width]
+    const auto target = targets.index_select(0, rows).unsqueeze(1);  // [R, 1]
+    auto log_probabilities = x.matmul(weight.t()).log_softmax(1);    // [R, classes]
+    result.sum -= log_probabilities.gather(1, target).sum();
+    if (!with_gradients) continue;
+    auto gradient = log_probabilities.exp_();  // softmax minus one-hot, in place
+    gradient.scatter_add_(1, target, torch::full_like(target, -1, gradient.options()));
+    const auto cast = gradient.to(type);
+    result.states_gradient.index_copy_(0, rows, cast.matmul(head).to(states.scalar_type()));
+    result.weight_gradient += cast.t().matmul(x.to(type));
+  }
+  return result;
+}
+
 class ChunkedCrossEntropy : public torch::autograd::Function<ChunkedCrossEntropy> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& states,
                             const at::Tensor& weight, const at::Tensor& targets, bool bfloat16,
                             int64_t chunk) {
     const torch::NoGradGuard no_grad;
-    const auto type = bfloat16 ? at::kBFloat16 : weight.scalar_type();
-    const auto head = weight.to(type);  // [classes, width]
-    auto total = torch::zeros({}, weight.options());
-    auto states_gradient = torch::empty_like(states);
-    auto weight_gradient = torch::zeros_like(weight);
-    for (int64_t first = 0; first < states.size(0); first += chunk) {
-      const int64_t rows = std::min(chunk, states.size(0) - first);
-      const auto x = states.narrow(0, first, rows).to(type);  // [rows, width]
-      const auto target = targets.narrow(0, first, rows);     // [rows]
-      const auto counts = target.ge(0);
-      const auto log_probabilities =
-          x.matmul(head.t()).to(weight.scalar_type()).log_softmax(1);  // [rows, classes]
-      const auto index = target.clamp_min(0).unsqueeze(1);
-      total -=
-          log_probabilities.gather(1, index).squeeze(1).masked_fill(counts.logical_not(), 0).sum();
-      auto gradient = log_probabilities.exp_();  // softmax minus one-hot, in place
-      gradient.scatter_add_(1, index, torch::full_like(index, -1, gradient.options()));
-      gradient.mul_(counts.unsqueeze(1));
-      const auto cast = gradient.to(type);
-      states_gradient.narrow(0, first, rows).copy_(cast.matmul(head));
-      weight_gradient += cast.t().matmul(x);
-    }
-    context->save_for_backward({states_gradient, weight_gradient});
-    return total;
+    const auto result =
+        compute(states, weight, targets, bfloat16 ? Precision::kBfloat16 : Precision::kFloat32,
+                chunk, /*with_gradients=*/true);
+    context->save_for_backward({result.states_gradient, result.weight_gradient});
+    return result.sum;
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
@@ -58,6 +68,8 @@ at::Tensor chunked_cross_entropy(const at::Tensor& states, const at::Tensor& wei
                                  const at::Tensor& targets, Precision precision, int64_t chunk) {
   DALLE_CHECK(states.dim() == 2 && weight.dim() == 2 && states.size(1) == weight.size(1));
   DALLE_CHECK(targets.dim() == 1 && targets.size(0) == states.size(0) && chunk > 0);
+  if (!torch::GradMode::is_enabled() || !(states.requires_grad() || weight.requires_grad()))
+    return compute(states, weight, targets, precision, chunk, /*with_gradients=*/false).sum;
   return ChunkedCrossEntropy::apply(states, weight, targets, precision == Precision::kBfloat16,
                                     chunk);
 }

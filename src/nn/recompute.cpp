@@ -40,7 +40,7 @@ class Recompute : public torch::autograd::Function<Recompute> {
 }  // namespace
 
 at::Tensor recompute(const Layer& layer, const at::Tensor& x) {
-  if (!torch::GradMode::is_enabled()) return layer(x);
+  if (!torch::GradMode::is_enabled() || !x.requires_grad()) return layer(x);
   return Recompute::apply(x, c10::make_intrusive<LayerHolder>(layer));
 }
 

@@ -14,7 +14,8 @@ namespace {
 
 constexpr int64_t kRowsAtOnce = 12;
 
-/// The tokens of images [first, first + kRowsAtOnce) of a seed, [kRowsAtOnce, N].
+/// The tokens of images [first, first + kRowsAtOnce) of a seed, [kRowsAtOnce, N]. `first` is a
+/// multiple of kRowsAtOnce, so that an image has one place among the rows.
 at::Tensor generate_rows(DalleModel& model, const at::Tensor& caption,
                          const SamplingConfig& sampling, uint64_t seed, int64_t first,
                          const std::function<void()>& token_done) {
@@ -44,21 +45,22 @@ at::Tensor generate_rows(DalleModel& model, const at::Tensor& caption,
 at::Tensor generate_codes(DalleModel model, const at::Tensor& caption,
                           const SamplingConfig& sampling, const GenerateOptions& options,
                           const GenerateProgress& progress) {
-  DALLE_CHECK(options.count > 0);
+  DALLE_CHECK(options.count > 0 && options.first_image >= 0);
   const torch::NoGradGuard no_grad;
   const SequenceLayout& layout = model->layout();
   std::vector<at::Tensor> parts;
-  const int64_t groups = (options.count + kRowsAtOnce - 1) / kRowsAtOnce;
+  const int64_t first_group = options.first_image / kRowsAtOnce;
+  const int64_t last_group = (options.first_image + options.count - 1) / kRowsAtOnce;
+  const int64_t total = (last_group - first_group + 1) * layout.image_length();
   int64_t done = 0;
-  for (int64_t group = 0; group < groups; ++group) {
-    parts.push_back(generate_rows(model, caption, sampling, options.seed,
-                                  options.first_image + group * kRowsAtOnce, [&] {
-                                    if (progress) progress(++done, groups * layout.image_length());
-                                  }));
+  for (int64_t group = first_group; group <= last_group; ++group) {
+    parts.push_back(generate_rows(model, caption, sampling, options.seed, group * kRowsAtOnce, [&] {
+      if (progress) progress(++done, total);
+    }));
   }
   return torch::cat(parts)
-      .slice(0, 0, options.count)
-      .view({options.count, layout.grid_height, layout.grid_width});
+      .narrow(0, options.first_image - first_group * kRowsAtOnce, options.count)
+      .reshape({options.count, layout.grid_height, layout.grid_width});
 }
 
 }  // namespace dalle

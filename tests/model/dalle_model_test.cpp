@@ -11,6 +11,8 @@
 #include "dalle/core/error.h"
 #include "dalle/core/fields.h"
 
+#include "plain_dalle.h"
+
 namespace dalle {
 namespace {
 
@@ -114,6 +116,77 @@ TEST(DalleModel, LossIsTheWeightedSumOfItsTwoMeans) {
   EXPECT_NEAR(loss.text.item<double>(), text / 8, 1e-9);
   EXPECT_NEAR(loss.image.item<double>(), image / 32, 1e-9);
   EXPECT_NEAR(loss.total.item<double>(), text / 8 / 8 + image / 32 * 7 / 8, 1e-9);
+}
+
+TEST(DalleModel, EqualsAPlainImplementationInLossAndAllGradients) {
+  for (const auto activation : {Activation::kGelu, Activation::kQuickGelu}) {
+    TransformerConfig config = small_config();
+    config.depth = 4;
+    config.attention = {AttentionKind::kRow, AttentionKind::kColumn, AttentionKind::kDense};
+    config.activation = activation;
+    auto model = small_model(config);
+    PlainDalle plain{.config = config, .layout = kLayout, .parameters = {}};
+    for (const auto& item : model->named_parameters())
+      plain.parameters[item.key()] = item.value().detach().clone().requires_grad_();
+
+    const std::vector<std::vector<int64_t>> captions = {{1, 2, 3}, {10, 9, 8, 7, 6}, {}};
+    const auto codes = torch::randint(0, kImageVocab, {3, 16}, torch::kLong);
+    std::vector<std::vector<int64_t>> code_lists;
+    for (int64_t b = 0; b < 3; ++b)
+      code_lists.emplace_back(codes.const_data_ptr<int64_t>() + 16 * b,
+                              codes.const_data_ptr<int64_t>() + 16 * (b + 1));
+    const auto expected = plain.loss(captions, code_lists);
+    expected.backward();
+
+    const auto padded = captions_of(captions);
+    const auto loss = model->loss(padded, codes, model->count_targets(padded)).total;
+    loss.backward();
+    EXPECT_NEAR(loss.item<double>(), expected.item<double>(), 1e-10);
+    for (const auto& item : model->named_parameters()) {
+      const auto& gradient = plain.parameters.at(item.key()).grad();
+      EXPECT_TRUE(torch::allclose(item.value().grad(), gradient, 1e-7, 1e-10)) << item.key();
+      EXPECT_GT(gradient.abs().max().item<double>(), 0.0) << item.key();
+    }
+  }
+}
+
+TEST(DalleModel, DrawsItsWeightsAsTheSparseTransformerDoes) {
+  TransformerConfig config = small_config();
+  config.init = TransformerInit::kSparseTransformer;
+  config.width = 64;
+  config.depth = 2;
+  const SequenceLayout layout{.text_length = 64, .grid_height = 32, .grid_width = 32};
+  DalleModel model(config, layout, 300, 200);
+  model->initialize(at::make_generator<at::CPUGeneratorImpl>(3));
+  const auto parameters = model->named_parameters();
+  const double one = 0.125 / std::sqrt(64.0), branch = 1 / std::sqrt(2.0 * 2);
+  const std::vector<std::pair<std::string, double>> deviations = {
+      {"text_embedding", one},
+      {"image_embedding", one},
+      {"pad_embedding", one},
+      {"text_position", one},
+      {"row_position", one / std::sqrt(2.0)},
+      {"column_position", one / std::sqrt(2.0)},
+      {"block_1.attention.query_key_value.weight", one},
+      {"block_1.attention.output.weight", one * branch},
+      {"block_2.expand.weight", one},
+      {"block_2.contract.weight", one / 2 * branch}};
+  for (const auto& [name, deviation] : deviations) {
+    EXPECT_NEAR(parameters[name].std().item<double>() / deviation, 1.0, 0.06) << name;
+    EXPECT_NEAR(parameters[name].mean().item<double>() / deviation, 0.0, 0.1) << name;
+  }
+  for (const auto& item : parameters) {
+    if (item.key().ends_with("gain"))
+      EXPECT_TRUE(item.value().eq(1).all().item<bool>()) << item.key();
+    if (item.key().ends_with("bias") || item.key().ends_with("head.weight"))
+      EXPECT_TRUE(item.value().eq(0).all().item<bool>()) << item.key();
+  }
+}
+
+TEST(DalleModel, IsZeroUntilItIsInitialised) {
+  const DalleModel model(small_config(), kLayout, kTextVocab, kImageVocab);
+  for (const auto& item : model->named_parameters())
+    EXPECT_TRUE(item.value().eq(0).all().item<bool>()) << item.key();
 }
 
 TEST(DalleModel, StartsAtUniformLogitsWithThePublishedLoss) {
@@ -251,6 +324,16 @@ TEST(DalleModel, InBfloat16IsCloseToFloat32) {
   const float loss = exact->loss(input.captions, input.codes, counts).total.item<float>();
   EXPECT_NEAR(rounded->loss(input.captions, input.codes, counts).total.item<float>(), loss,
               0.01 * loss);
+}
+
+TEST(DalleModel, GivesLogitsOfFullPrecisionUnderBfloat16) {
+  DalleModel model(small_config(), kLayout, kTextVocab, kImageVocab, Precision::kBfloat16);
+  model->initialize(at::make_generator<at::CPUGeneratorImpl>(3));
+  const torch::NoGradGuard no_grad;
+  DecodingState state = model->read_captions(Input().captions);
+  const auto logits = model->next_image_logits(state, torch::zeros({2}, torch::kLong));
+  EXPECT_EQ(logits.scalar_type(), at::kFloat);
+  EXPECT_FALSE(torch::equal(logits, logits.to(at::kBFloat16).to(at::kFloat)));
 }
 
 TEST(DalleModel, RefusesInputOfAnotherShape) {

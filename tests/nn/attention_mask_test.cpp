@@ -60,6 +60,18 @@ TEST(AttentionMask, HasThePaperSizesPairCounts) {
   EXPECT_EQ(image_pairs(AttentionKind::kConv), 61'344);
 }
 
+TEST(AttentionMask, HasTheOffsetsOfAnElevenByElevenWindowAtThePapersSize) {
+  std::vector<int64_t> expected;  // rows 0 to 5 above, columns 5 to either side, around row ends
+  for (int64_t row = 0; row <= 5; ++row)
+    for (const int64_t column : {0, 1, 2, 3, 4, 5, 27, 28, 29, 30, 31})
+      expected.push_back(32 * row + column);
+  EXPECT_EQ(attended_distances(AttentionKind::kConv, kFullSize, 11), expected);
+  EXPECT_EQ(expected.size(), 66u);
+  EXPECT_EQ(expected.back(), 191);
+  EXPECT_EQ(attended_distances(AttentionKind::kRow, kFullSize).size(), 33u);
+  EXPECT_EQ(attended_distances(AttentionKind::kColumn, kFullSize).size(), 32u);
+}
+
 TEST(AttentionMask, RejectsEvenConvSize) {
   EXPECT_THROW(attention_mask(AttentionKind::kConv, kFigure11, 4), Error);
 }

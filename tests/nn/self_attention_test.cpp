@@ -1,10 +1,12 @@
 #include "dalle/nn/self_attention.h"
 
+#include <memory>
 #include <string>
 #include <vector>
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
 #include <torch/types.h>
 
 #include "dalle/core/error.h"
@@ -18,7 +20,7 @@ constexpr SequenceLayout kLayout{.text_length = 5, .grid_height = 4, .grid_width
 
 SelfAttention small_attention(AttentionKind kind) {
   SelfAttention attention(SelfAttentionOptions{
-      .width = 12, .heads = 3, .kind = kind, .conv_kernel = 3, .layout = kLayout});
+      .width = 12, .heads = 3, .pattern = std::make_shared<AttentionPattern>(kind, kLayout, 3)});
   attention->initialize(at::make_generator<at::CPUGeneratorImpl>(5), 0.5, 0.5);
   attention->to(torch::kDouble);
   return attention;
@@ -68,6 +70,19 @@ TEST_P(SelfAttentionTest, EqualsItsDefinition) {
       torch::allclose(attention(x), plain_attention(attention, GetParam(), x), 1e-10, 1e-12));
 }
 
+TEST_P(SelfAttentionTest, HasTheGradientsOfItsDefinition) {
+  auto attention = small_attention(GetParam());
+  const auto x = torch::randn({2, kLayout.length(), 12}, torch::kDouble).requires_grad_();
+  const auto direction = torch::randn_like(x);
+  auto inputs = attention->parameters();
+  inputs.push_back(x);
+  const auto gradients = torch::autograd::grad({(attention(x) * direction).sum()}, inputs);
+  const auto expected = torch::autograd::grad(
+      {(plain_attention(attention, GetParam(), x) * direction).sum()}, inputs);
+  for (size_t i = 0; i < inputs.size(); ++i)
+    EXPECT_TRUE(torch::allclose(gradients[i], expected[i], 1e-9, 1e-11)) << i;
+}
+
 TEST_P(SelfAttentionTest, NoStateSeesALaterOneOrOneOutsideOfItsPattern) {
   auto attention = small_attention(GetParam());
   const auto mask = attention_mask(GetParam(), kLayout, 3);
@@ -108,7 +123,8 @@ INSTANTIATE_TEST_SUITE_P(Kinds, SelfAttentionTest,
                          [](const auto& kind) { return std::string(to_string(kind.param)); });
 
 TEST(SelfAttention, RefusesHeadsThatDoNotDivideTheWidth) {
-  EXPECT_THROW(SelfAttention(SelfAttentionOptions{.width = 10, .heads = 3, .layout = kLayout}),
+  const auto pattern = std::make_shared<AttentionPattern>(AttentionKind::kRow, kLayout);
+  EXPECT_THROW(SelfAttention(SelfAttentionOptions{.width = 10, .heads = 3, .pattern = pattern}),
                Error);
 }
 

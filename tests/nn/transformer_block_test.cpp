@@ -1,6 +1,7 @@
 #include "dalle/nn/transformer_block.h"
 
 #include <cmath>
+#include <memory>
 #include <vector>
 
 #include <ATen/CPUGeneratorImpl.h>
@@ -17,7 +18,9 @@ constexpr SequenceLayout kLayout{.text_length = 3, .grid_height = 2, .grid_width
 
 TransformerBlock small_block(double dropout, Activation activation = Activation::kGelu) {
   TransformerBlock block(TransformerBlockOptions{
-      .attention = {.width = 8, .heads = 2, .kind = AttentionKind::kRow, .layout = kLayout},
+      .attention = {.width = 8,
+                    .heads = 2,
+                    .pattern = std::make_shared<AttentionPattern>(AttentionKind::kRow, kLayout)},
       .activation = activation,
       .dropout = dropout});
   block->initialize(at::make_generator<at::CPUGeneratorImpl>(7), {.scale = 1.0});
@@ -83,6 +86,28 @@ TEST(Recompute, GivesTheSameBitsAsAPlainCallDropoutIncluded) {
     for (size_t i = 0; i < block->parameters().size(); ++i)
       EXPECT_TRUE(torch::equal(block->parameters()[i].grad(), gradients[i + 1])) << i;
   }
+}
+
+TEST(Recompute, GivesParametersTheirGradientsWhereTheInputNeedsNone) {
+  auto block = small_block(0);
+  const auto x = torch::randn({2, kLayout.length(), 8});
+  recompute([&](const at::Tensor& h) { return block->forward(h, 0); }, x).square().sum().backward();
+  for (const auto& item : block->named_parameters())
+    EXPECT_TRUE(item.value().grad().defined()) << item.key();
+}
+
+TEST(Recompute, CallsTheLayerOnceWhereNoGradientIsWanted) {
+  int calls = 0;
+  const auto x = torch::randn({2}).requires_grad_();
+  const torch::NoGradGuard no_grad;
+  const auto y = recompute(
+      [&](const at::Tensor& h) {
+        ++calls;
+        return h * 2;
+      },
+      x);
+  EXPECT_TRUE(torch::equal(y, x * 2));
+  EXPECT_EQ(calls, 1);
 }
 
 }  // namespace

@@ -55,6 +55,42 @@ TEST(GenerateCodes, ImageIOfASeedIsTheSameWhateverTheCount) {
       torch::equal(draw(model, {.seed = 4, .first_image = 7, .count = 11}), many.slice(0, 7, 18)));
 }
 
+TEST(GenerateCodes, ImageIOfASeedIsTheSameAtTheDemonstrationsWidthToo) {
+  for (const auto precision : {Precision::kFloat32, Precision::kBfloat16}) {
+    TransformerConfig config;
+    config.depth = 4;
+    config.heads = 4;
+    config.width = 128;
+    config.text_length = kLayout.text_length;
+    config.init = TransformerInit::kNormal002;
+    DalleModel model(config, kLayout, 10, 300, precision);
+    model->initialize(at::make_generator<at::CPUGeneratorImpl>(3));
+    const auto many = draw(model, {.seed = 4, .count = 25});
+    EXPECT_TRUE(torch::equal(draw(model, {.seed = 4, .count = 1}), many.slice(0, 0, 1)));
+    EXPECT_TRUE(torch::equal(draw(model, {.seed = 4, .count = 14}), many.slice(0, 0, 14)));
+    EXPECT_TRUE(torch::equal(draw(model, {.seed = 4, .first_image = 10, .count = 5}),
+                             many.slice(0, 10, 15)));
+  }
+}
+
+TEST(GenerateCodes, DrawTheFirstTokenWithTheModelsProbabilities) {
+  auto model = small_model();
+  constexpr int64_t kDraws = 1200;
+  const auto first = draw(model, {.seed = 6, .count = kDraws}).flatten(1).select(1, 0);
+  const torch::NoGradGuard no_grad;
+  DecodingState state = model->read_captions(caption().unsqueeze(0));
+  const auto expected = model->next_image_logits(state, torch::zeros({1}, torch::kLong))
+                            .softmax(1)[0]
+                            .to(at::kDouble) *
+                        kDraws;
+  const auto counts = first.bincount({}, 20).to(torch::kDouble);
+  const auto frequent = expected > 5;  // where the chi-squared statistic holds
+  const double statistic =
+      (((counts - expected).square() / expected).masked_select(frequent)).sum().item<double>();
+  ASSERT_GT(frequent.sum().item<int64_t>(), 5);
+  EXPECT_LT(statistic, 45.3);  // at most 20 degrees of freedom, p = 0.001
+}
+
 TEST(GenerateCodes, DependOnTheSeed) {
   auto model = small_model();
   EXPECT_FALSE(

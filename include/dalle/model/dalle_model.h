@@ -39,9 +39,9 @@ struct DecodingState {
 ///
 /// The sequence is that of SequenceLayout. Pads have a learned vector for each position, without
 /// position embedding, and are attended to like tokens. Text states read the text head and image
-/// states the image head; both heads are apart from the embeddings and have no bias. Weights are
-/// zero until initialize() or until a checkpoint is loaded. Source: Ramesh et al. 2021,
-/// section 2.2, appendix B and figures 10 and 11
+/// states the image head; both heads are apart from the embeddings, have no bias and give float32
+/// logits under every precision. Weights are zero until initialize() or until a checkpoint is
+/// loaded. Source: Ramesh et al. 2021, section 2.2, appendix B and figures 10 and 11
 class DalleModelImpl : public torch::nn::Module {
  public:
   /// @throws dalle::Error if heads does not divide the width or the attention list is empty

@@ -12,6 +12,8 @@ namespace dalle {
 /// seed).
 ///
 /// @param layer  kept until the backward pass; its parameters get their gradients there
+/// @param x      where it needs no gradient there is nothing to hang the second computation on: the
+///               call is then a plain one
 /// Source: Ramesh et al. 2021, section 2.4; Chen et al. 2016, "Training deep nets with sublinear
 /// memory cost"
 at::Tensor recompute(const std::function<at::Tensor(const at::Tensor&)>& layer,

@@ -1,15 +1,14 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
+#include <memory>
 
 #include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
 #include <torch/nn/module.h>
 #include <torch/nn/pimpl.h>
 
-#include "dalle/core/sequence_layout.h"
-#include "dalle/nn/attention_kind.h"
+#include "dalle/nn/attention_pattern.h"
 #include "dalle/nn/linear.h"
 #include "dalle/nn/precision.h"
 
@@ -18,9 +17,7 @@ namespace dalle {
 struct SelfAttentionOptions {
   int64_t width = 0;
   int64_t heads = 1;
-  AttentionKind kind = AttentionKind::kDense;
-  int64_t conv_kernel = 11;
-  SequenceLayout layout;
+  std::shared_ptr<AttentionPattern> pattern;  ///< shared by the layers of its kind
   Precision precision = Precision::kFloat32;
 };
 
@@ -60,14 +57,10 @@ class SelfAttentionImpl : public torch::nn::Module {
   };
   Heads heads_of(const at::Tensor& x);
   at::Tensor merge(const at::Tensor& attended);
-  const at::Tensor& additive_mask(const at::Tensor& like);
 
   SelfAttentionOptions options_;
-  std::vector<int64_t> distances_;
   Linear query_key_value_ = nullptr;
   Linear output_ = nullptr;
-  at::Tensor
-      additive_mask_;  ///< [length, length], 0 or -inf, made for the last call's type and device
 };
 TORCH_MODULE(SelfAttention);
 
