@@ -7,10 +7,12 @@
 
 #include "dalle/core/error.h"
 #include "dalle/core/log.h"
+#include "dalle/core/machine.h"
 
 namespace dalle {
 
 int run_tool(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
+  keep_freed_memory();
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp& help) {

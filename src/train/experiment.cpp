@@ -10,6 +10,7 @@
 #include "dalle/core/error.h"
 #include "dalle/core/files.h"
 #include "dalle/core/log.h"
+#include "dalle/core/machine.h"
 #include "dalle/data/code_cache.h"
 #include "dalle/data/tokenizer.h"
 #include "dalle/model/model_io.h"
@@ -132,8 +133,19 @@ bool finished_before(const RunFolder& run, Stage stage, const TrainConfig& train
   return true;
 }
 
+void warn_of_emulated_bfloat16(const TrainTask& task, const TrainConfig& train,
+                               c10::Device device) {
+  if (train.precision == Precision::kBfloat16 && device.is_cpu() &&
+      !this_processor().multiplies_bfloat16)
+    log_warning(
+        "{}.train.precision: this processor has no bfloat16 instructions and emulates them, some "
+        "hundred times slower; --set {}.train.precision=float32",
+        task.stage(), task.stage());
+}
+
 TrainOutcome train(TrainTask& task, const TrainConfig& train_config, const ExperimentConfig& config,
                    const RunFolder& run, c10::Device device, const StopSignal& stop) {
+  warn_of_emulated_bfloat16(task, train_config, device);
   Trainer trainer(
       task, train_config, run,
       {.device = device, .data_workers = config.data.workers, .prefetch = config.data.prefetch});

@@ -5,6 +5,7 @@
 #include "dalle/core/config_io.h"
 #include "dalle/core/error.h"
 #include "dalle/core/files.h"
+#include "dalle/core/machine.h"
 #include "dalle/data/batch.h"
 #include "dalle/model/model_io.h"
 #include "dalle/train/checkpoint.h"
@@ -27,6 +28,13 @@ fs::path find_checkpoint(const fs::path& path) {
   throw Error("{}: holds no DALL-E checkpoint; train the stage dalle first", path.string());
 }
 
+/// The policy of the training, but float32 where bfloat16 is emulated: the weights are float32 in
+/// the checkpoint, and a model that was trained on a GPU is to draw on a laptop, too.
+Precision sampling_precision(Precision trained, c10::Device device) {
+  const bool emulated = device.is_cpu() && !this_processor().multiplies_bfloat16;
+  return emulated ? Precision::kFloat32 : trained;
+}
+
 }  // namespace
 
 TrainedDalle load_trained_dalle(const fs::path& path, c10::Device device) {
@@ -38,10 +46,11 @@ TrainedDalle load_trained_dalle(const fs::path& path, c10::Device device) {
                                                          (checkpoint / kConfigFile).string());
   Tokenizer tokenizer(content.files.at(kTokenizerFile));
 
-  DiscreteVae vae(config.dvae.model, config.dalle.train.precision);
+  const Precision precision = sampling_precision(config.dalle.train.precision, device);
+  DiscreteVae vae(config.dvae.model, precision);
   load_weights(*vae, content.tensors.at(kDvaeTensors), (checkpoint / "dvae.safetensors").string());
   DalleModel model(config.dalle.model, config.layout(), tokenizer.vocab_size(),
-                   config.dvae.model.vocab_size, config.dalle.train.precision);
+                   config.dvae.model.vocab_size, precision);
   load_weights(*model, content.tensors.at(kAverageTensors),
                (checkpoint / "average.safetensors").string());
   vae->to(device);

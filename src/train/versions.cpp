@@ -5,6 +5,7 @@
 #include "dalle/core/build_info.h"
 #include "dalle/core/error.h"
 #include "dalle/core/files.h"
+#include "dalle/core/machine.h"
 
 #include <nlohmann/json.hpp>
 
@@ -21,7 +22,7 @@ Json current_versions() {
                {"compiler", build.compiler},
                {"libtorch", build.libtorch}};
   json["cuda"] = build.cuda.empty() ? Json(nullptr) : Json(build.cuda);
-  json["cpu"] = cpu_model();
+  json["cpu"] = this_processor().model;
   json["threads"] = at::get_num_threads();
   return json;
 }

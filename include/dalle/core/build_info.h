@@ -1,6 +1,5 @@
 #pragma once
 
-#include <string>
 #include <string_view>
 
 namespace dalle {
@@ -17,8 +16,5 @@ struct BuildInfo {
 };
 
 BuildInfo build_info();
-
-/// The processor's name as the system gives it; "unknown" where it does not.
-std::string cpu_model();
 
 }  // namespace dalle
