@@ -3,36 +3,15 @@
 #include <cstdint>
 
 #include "dalle/core/error.h"
+#include "dalle/core/utf8.h"
 
 #include <nlohmann/json.hpp>
 
 namespace dalle {
 namespace {
 
-/// Offset of the first byte that begins no UTF-8 character; the text's size where it is all UTF-8.
-/// Overlong forms, surrogates and numbers above U+10FFFF are none. Source: RFC 3629, section 4
-size_t first_invalid_byte(std::string_view text) {
-  const auto byte = [&](size_t i) -> uint32_t {
-    return i < text.size() ? static_cast<uint8_t>(text[i]) : 0;
-  };
-  size_t i = 0;
-  while (i < text.size()) {
-    const uint32_t lead = byte(i);
-    const size_t length = lead < 0x80 ? 1 : lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
-    if (length == 0 || lead > 0xf4) return i;
-    for (size_t k = 1; k < length; ++k)
-      if ((byte(i + k) & 0xc0) != 0x80) return i;
-    const uint32_t second = byte(i + 1);
-    if ((lead == 0xe0 && second < 0xa0) || (lead == 0xed && second > 0x9f) ||
-        (lead == 0xf0 && second < 0x90) || (lead == 0xf4 && second > 0x8f))
-      return i;
-    i += length;
-  }
-  return i;
-}
-
 void require_utf8(std::string_view text) {
-  if (const size_t place = first_invalid_byte(text); place < text.size())
+  if (const size_t place = first_invalid_utf8(text); place < text.size())
     throw Error("captions: byte {} ({:#04x}) is not UTF-8", place,
                 static_cast<uint8_t>(text[place]));
 }

@@ -14,6 +14,17 @@ namespace {
 
 constexpr int64_t kRowsAtOnce = 12;
 
+/// A number of the caption's tokens: captions that share a seed do not share their noise, or
+/// picture i of each would have its object in the same place.
+uint64_t caption_number(const at::Tensor& caption) {
+  const at::Tensor tokens = caption.to(at::kCPU, at::kLong).contiguous();
+  uint64_t number = 0;
+  for (int64_t i = 0; i < tokens.numel(); ++i)
+    number = derive_seed(number, SeedPurpose::kImageToken,
+                         static_cast<uint64_t>(tokens.const_data_ptr<int64_t>()[i]));
+  return number;
+}
+
 /// The tokens of images [first, first + kRowsAtOnce) of a seed, [kRowsAtOnce, N]. `first` is a
 /// multiple of kRowsAtOnce, so that an image has one place among the rows.
 at::Tensor generate_rows(DalleModel& model, const at::Tensor& caption,
@@ -21,6 +32,7 @@ at::Tensor generate_rows(DalleModel& model, const at::Tensor& caption,
                          const std::function<void()>& token_done) {
   const int64_t length = model->layout().image_length();
   const at::Device device = model->parameters().front().device();
+  const uint64_t number = caption_number(caption);
   DecodingState state =
       model->read_captions(caption.to(device).unsqueeze(0).expand({kRowsAtOnce, -1}));
   auto codes = torch::zeros({kRowsAtOnce, length}, at::kLong);
@@ -31,7 +43,7 @@ at::Tensor generate_rows(DalleModel& model, const at::Tensor& caption,
     for (int64_t row = 0; row < kRowsAtOnce; ++row)
       uniforms.push_back(
           to_unit(derive_seed(seed, SeedPurpose::kImageToken, static_cast<uint64_t>(first + row),
-                              static_cast<uint64_t>(position))));
+                              static_cast<uint64_t>(position), number)));
     const at::Tensor tokens = draw_tokens(token_probabilities(logits, sampling), uniforms);
     codes.select(1, position).copy_(tokens);
     previous = tokens.to(device);

@@ -22,10 +22,11 @@ using GenerateProgress = std::function<void(int64_t done, int64_t total)>;
 
 /// Draws image tokens of a caption, with a cache of keys and values.
 ///
-/// The token of image i at a position is drawn with one uniform number that depends on (seed, i,
-/// position) alone. Matrix products round differently for other numbers of rows, so pictures are
-/// drawn in groups of a fixed size in which image i has a fixed place, others filling up the first
-/// and the last group: image i of a seed is the same, bit for bit, whatever else is drawn.
+/// The token of image i at a position is drawn with one uniform number that depends on (seed,
+/// caption, i, position) alone. Matrix products round differently for other numbers of rows, so
+/// pictures are drawn in groups of a fixed size in which image i has a fixed place, others filling
+/// up the first and the last group: image i of a seed is the same, bit for bit, whatever else is
+/// drawn.
 ///
 /// @param caption  [text_length - 1] int64, kPadToken behind the last token
 /// @return         [count, grid_height, grid_width] int64 on the CPU
