@@ -1,16 +1,24 @@
 // dalle-train: trains an experiment from its YAML, stage by stage; the same command again resumes
 // it.
 
+#include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <iostream>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
+
+#include <ATen/Parallel.h>
 
 #include "dalle/core/build_info.h"
 #include "dalle/core/config_io.h"
 #include "dalle/core/error.h"
 #include "dalle/core/log.h"
+#include "dalle/dist/local_launcher.h"
+#include "dalle/dist/process_group.h"
+#include "dalle/dist/rank_info.h"
 #include "dalle/train/cost_estimate.h"
 #include "dalle/train/experiment.h"
 #include "dalle/train/experiment_config.h"
@@ -24,12 +32,16 @@ namespace {
 
 using namespace dalle;
 
+/// How long a rank waits for the others in one collective: longer than an evaluation takes.
+constexpr std::chrono::minutes kTimeout{30};
+
 struct Arguments {
   std::string config;
   std::vector<std::string> overrides;
   std::string stage;
   std::string run_folder;
   std::string device = "auto";
+  int64_t ranks = 1;
   bool restart = false;
   bool allow_config_change = false;
   bool print_config = false;
@@ -46,6 +58,11 @@ void add_options(CLI::App& app, Arguments& arguments) {
   app.add_option("--stage", arguments.stage, "run one stage only: tokenizer, dvae or dalle");
   app.add_option("--run-dir", arguments.run_folder, "run folder; default runs/<name>");
   add_device_option(app, arguments.device);
+  app.add_option(
+         "--ranks", arguments.ranks,
+         "processes that train together on this machine: one for each GPU, or for each core "
+         "with a small model on a CPU; on several machines use torchrun, srun or mpirun")
+      ->check(CLI::Range(1, 1024));
   app.add_flag("--restart", arguments.restart, "move the old run folder aside and start over");
   app.add_flag("--allow-config-change", arguments.allow_config_change,
                "resume although the config differs from the one the run began with");
@@ -71,7 +88,41 @@ std::string build_line() {
                      build.cuda.empty() ? "" : fmt::format(", CUDA {}", build.cuda));
 }
 
-int train(const Arguments& arguments) {
+/// The device of this rank: "cuda" and "auto" give each rank of a machine a GPU of its own.
+c10::Device device_of(const RankInfo& info, const std::string& name) {
+  const c10::Device device = find_device(name);
+  if (device.is_cpu() || info.local_world == 1) return device;
+  if (name != "auto" && name != "cuda")
+    throw Error("--device {}: {} ranks on this machine need one GPU each; give cuda", name,
+                info.local_world);
+  return find_device(fmt::format("cuda:{}", info.local_rank));
+}
+
+/// Ranks of one machine share its cores, unless OMP_NUM_THREADS says otherwise.
+void share_the_processor(const RankInfo& info) {
+  if (info.local_world == 1 || environment_variable("OMP_NUM_THREADS")) return;
+  at::set_num_threads(
+      static_cast<int>(std::max<int64_t>(1, at::get_num_threads() / info.local_world)));
+}
+
+/// Opens the run's folder as the first rank, or follows it there.
+std::shared_ptr<const RunPaths> open_run(const Arguments& arguments,
+                                         const std::filesystem::path& path, ProcessGroup& group) {
+  std::shared_ptr<const RunPaths> run;
+  if (group.is_first()) {
+    if (arguments.restart) move_run_aside(path);
+    run = std::make_shared<RunFolder>(path);
+  } else {
+    run = std::make_shared<RunPaths>(path, group.rank());
+    speak_as_rank(group.rank());
+  }
+  group.barrier();
+  open_log_file(run->log());
+  if (group.is_first()) record_versions(run->versions());
+  return run;
+}
+
+int train(const Arguments& arguments, char** argv) {
   if (arguments.describe) return std::cout << describe_config<ExperimentConfig>(), 0;
   if (arguments.json_schema)
     return std::cout << config_json_schema<ExperimentConfig>("dalle experiment"), 0;
@@ -83,20 +134,25 @@ int train(const Arguments& arguments) {
   if (arguments.print_config) return std::cout << dump_config(config), 0;
   if (arguments.dry_run) return std::cout << cost_report(config), 0;
 
-  const ExperimentOptions options{.device = find_device(arguments.device),
-                                  .only = find_stage(arguments.stage),
+  const std::optional<Stage> only = find_stage(arguments.stage);
+  const RankInfo info = rank_info();
+  if (arguments.ranks > 1 && info.launcher == "none")
+    return launch_local_ranks(arguments.ranks, argv);
+  share_the_processor(info);
+  const c10::Device device = device_of(info, arguments.device);
+  const ExperimentOptions options{.group = std::make_shared<ProcessGroup>(info, device, kTimeout),
+                                  .device = device,
+                                  .only = only,
                                   .allow_config_change = arguments.allow_config_change};
   const std::filesystem::path path = arguments.run_folder.empty()
                                          ? std::filesystem::path("runs") / config.name
                                          : std::filesystem::path(arguments.run_folder);
-  if (arguments.restart) move_run_aside(path);
-  const RunFolder run(path);
-  open_log_file(run.log());
-  record_versions(run.versions());
-  log_info("{}: {} on {}", path.string(), build_line(), options.device.str());
+  const std::shared_ptr<const RunPaths> run = open_run(arguments, path, *options.group);
+  log_info("{}: {} on {}{}", path.string(), build_line(), device.str(),
+           info.alone() ? "" : fmt::format(", {} ranks", info.world));
 
   const StopSignal stop;
-  if (run_experiment(config, run, options, stop) == TrainOutcome::kFinished) {
+  if (run_experiment(config, *run, options, stop) == TrainOutcome::kFinished) {
     log_info("finished: {}", path.string());
     return 0;
   }
@@ -111,5 +167,5 @@ int main(int argc, char** argv) {
                "dalle-train");
   Arguments arguments;
   add_options(app, arguments);
-  return dalle::run_tool(app, argc, argv, [&] { return train(arguments); });
+  return dalle::run_tool(app, argc, argv, [&] { return train(arguments, argv); });
 }

@@ -41,6 +41,12 @@ void log_line(LogLevel level, std::string_view line) {
   }
 }
 
+void speak_as_rank(int64_t rank) {
+  const auto& console = logger().sinks().front();
+  console->set_level(spdlog::level::err);
+  console->set_pattern(fmt::format("%^rank {}: %v%$", rank));
+}
+
 void open_log_file(const std::filesystem::path& path) {
   try {
     auto file = std::make_shared<spdlog::sinks::basic_file_sink_mt>(path.string());

@@ -46,7 +46,8 @@ DalleTask::DalleTask(const ExperimentConfig& config, ExperimentData& data,
   for (at::Tensor& parameter : vae_->parameters()) parameter.set_requires_grad(false);
 }
 
-bool DalleTask::cache_codes(const std::filesystem::path& path, const StopSignal& stop) {
+bool DalleTask::cache_codes(const std::filesystem::path& path, ProcessGroup& group,
+                            const StopSignal& stop) {
   const int64_t size = train_.order().size();
   // Whatever decides the codes: the encoder's weights, the data, and the crops.
   const std::string source =
@@ -69,11 +70,11 @@ bool DalleTask::cache_codes(const std::filesystem::path& path, const StopSignal&
           last_percent = percent;
     return !stop.requested();
   };
-  if (!compute_code_cache(path, content, image, encode,
-                          {.workers = config_.data.workers,
-                           .prefetch = config_.data.prefetch,
-                           .progress = progress}))
-    return false;
+  const bool done = group.is_first() && compute_code_cache(path, content, image, encode,
+                                                           {.workers = config_.data.workers,
+                                                            .prefetch = config_.data.prefetch,
+                                                            .progress = progress});
+  if (group.broadcast(done ? "done" : "stopped") != "done") return false;
   cache_.emplace(path, content);
   train_.use_codes([this](int64_t index, int64_t crop) { return cache_->lookup(index, crop); });
   return true;

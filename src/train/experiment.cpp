@@ -43,14 +43,14 @@ constexpr std::string_view kHarmlessKeys[] = {"name",
                                               "dalle.train.sample_every",
                                               "dalle.cache_codes"};
 
-bool begun(const RunFolder& run, Stage stage) {
+bool begun(const RunPaths& run, Stage stage) {
   if (stage == Stage::kTokenizer) return fs::exists(run.tokenizer());
   return fs::exists(run.checkpoints(to_string(stage)));
 }
 
 /// Refuses to go on with other numbers than the run began with. Keys of stages not yet begun are
 /// free.
-void check_config_change(const ExperimentConfig& config, const RunFolder& run, bool allowed) {
+void check_config_change(const ExperimentConfig& config, const RunPaths& run, bool allowed) {
   if (!fs::exists(run.config())) return;
   std::vector<std::string_view> ignored(std::begin(kHarmlessKeys), std::end(kHarmlessKeys));
   bool any_begun = false;
@@ -96,7 +96,7 @@ CaptionIterator captions_of(const Dataset& dataset, int64_t limit) {
   };
 }
 
-void run_tokenizer_stage(const ExperimentConfig& config, const RunFolder& run,
+void run_tokenizer_stage(const ExperimentConfig& config, const RunPaths& run,
                          const ExperimentData& data) {
   if (fs::exists(run.tokenizer())) {
     log_info("tokenizer: done before");
@@ -120,14 +120,16 @@ void run_tokenizer_stage(const ExperimentConfig& config, const RunFolder& run,
 }
 
 /// The step of a stage's newest checkpoint; 0 before the first one.
-int64_t saved_step(const RunFolder& run, Stage stage) {
+int64_t saved_step(const RunPaths& run, Stage stage) {
   const auto newest = read_newest_checkpoint(run.checkpoints(to_string(stage)), {kTrainerFile});
   return newest ? newest->step : 0;
 }
 
-/// True, and said, if nothing of the stage is left to do.
-bool finished_before(const RunFolder& run, Stage stage, const TrainConfig& train) {
-  const int64_t step = saved_step(run, stage);
+/// True, and said, if nothing of the stage is left to do; as the first rank sees it.
+bool finished_before(const RunPaths& run, Stage stage, const TrainConfig& train,
+                     ProcessGroup& group) {
+  const int64_t own = group.is_first() ? saved_step(run, stage) : 0;
+  const int64_t step = std::stoll(group.broadcast(fmt::format("{}", own)));
   if (step < train.steps) return false;
   log_info("{}: done before, {} steps", to_string(stage), step);
   return true;
@@ -144,11 +146,13 @@ void warn_of_emulated_bfloat16(const TrainTask& task, const TrainConfig& train,
 }
 
 TrainOutcome train(TrainTask& task, const TrainConfig& train_config, const ExperimentConfig& config,
-                   const RunFolder& run, c10::Device device, const StopSignal& stop) {
-  warn_of_emulated_bfloat16(task, train_config, device);
-  Trainer trainer(
-      task, train_config, run,
-      {.device = device, .data_workers = config.data.workers, .prefetch = config.data.prefetch});
+                   const RunPaths& run, const ExperimentOptions& options, const StopSignal& stop) {
+  warn_of_emulated_bfloat16(task, train_config, options.device);
+  Trainer trainer(task, train_config, run,
+                  {.group = options.group,
+                   .device = options.device,
+                   .data_workers = config.data.workers,
+                   .prefetch = config.data.prefetch});
   const TrainOutcome outcome = trainer.run(stop);
   log_info("{}: {} at step {} of {}", task.stage(),
            outcome == TrainOutcome::kFinished ? "finished" : "stopped", trainer.step(),
@@ -157,7 +161,7 @@ TrainOutcome train(TrainTask& task, const TrainConfig& train_config, const Exper
 }
 
 /// The dVAE of the finished first stage, with its averaged weights.
-DiscreteVae trained_dvae(const ExperimentConfig& config, const RunFolder& run) {
+DiscreteVae trained_dvae(const ExperimentConfig& config, const RunPaths& run) {
   const std::filesystem::path folder = run.checkpoints("dvae");
   const auto content = read_newest_checkpoint(folder, {kAverageTensors});
   if (!content) throw Error("{}: no trained dVAE; run the stage dvae first", folder.string());
@@ -169,39 +173,48 @@ DiscreteVae trained_dvae(const ExperimentConfig& config, const RunFolder& run) {
   return vae;
 }
 
-TrainOutcome run_dvae_stage(const ExperimentConfig& config, const RunFolder& run,
-                            ExperimentData& data, c10::Device device, const StopSignal& stop) {
-  if (finished_before(run, Stage::kDvae, config.dvae.train)) return TrainOutcome::kFinished;
-  DvaeTask task(config, data, device);
-  return train(task, config.dvae.train, config, run, device, stop);
+TrainOutcome run_dvae_stage(const ExperimentConfig& config, const RunPaths& run,
+                            ExperimentData& data, const ExperimentOptions& options,
+                            const StopSignal& stop) {
+  if (finished_before(run, Stage::kDvae, config.dvae.train, *options.group))
+    return TrainOutcome::kFinished;
+  DvaeTask task(config, data, options.device);
+  return train(task, config.dvae.train, config, run, options, stop);
 }
 
-TrainOutcome run_dalle_stage(const ExperimentConfig& config, const RunFolder& run,
-                             ExperimentData& data, c10::Device device, const StopSignal& stop) {
-  if (finished_before(run, Stage::kDalle, config.dalle.train)) return TrainOutcome::kFinished;
+TrainOutcome run_dalle_stage(const ExperimentConfig& config, const RunPaths& run,
+                             ExperimentData& data, const ExperimentOptions& options,
+                             const StopSignal& stop) {
+  if (finished_before(run, Stage::kDalle, config.dalle.train, *options.group))
+    return TrainOutcome::kFinished;
   if (!fs::exists(run.tokenizer()))
     throw Error("{}: no tokenizer; run the stage tokenizer first", run.tokenizer().string());
   const Tokenizer tokenizer = load_tokenizer(run.tokenizer());
-  DalleTask task(config, data, tokenizer, trained_dvae(config, run), device);
-  if (config.dalle.cache_codes && !task.cache_codes(run.codes(), stop))
+  DalleTask task(config, data, tokenizer, trained_dvae(config, run), options.device);
+  if (config.dalle.cache_codes && !task.cache_codes(run.codes(), *options.group, stop))
     return TrainOutcome::kStopped;
-  return train(task, config.dalle.train, config, run, device, stop);
+  return train(task, config.dalle.train, config, run, options, stop);
 }
 
 }  // namespace
 
-TrainOutcome run_experiment(const ExperimentConfig& config, const RunFolder& run,
+TrainOutcome run_experiment(const ExperimentConfig& config, const RunPaths& run,
                             const ExperimentOptions& options, const StopSignal& stop) {
-  check_config_change(config, run, options.allow_config_change);
-  write_file_atomically(run.config(), dump_config(config));
+  ProcessGroup& group = *options.group;
+  if (group.is_first()) {
+    check_config_change(config, run, options.allow_config_change);
+    write_file_atomically(run.config(), dump_config(config));
+  }
+  group.barrier();
   ExperimentData data(config, run);
   const auto wanted = [&](Stage stage) { return !options.only || *options.only == stage; };
 
-  if (wanted(Stage::kTokenizer)) run_tokenizer_stage(config, run, data);
+  if (wanted(Stage::kTokenizer) && group.is_first()) run_tokenizer_stage(config, run, data);
+  group.barrier();
   if (wanted(Stage::kDvae) &&
-      run_dvae_stage(config, run, data, options.device, stop) == TrainOutcome::kStopped)
+      run_dvae_stage(config, run, data, options, stop) == TrainOutcome::kStopped)
     return TrainOutcome::kStopped;
-  if (wanted(Stage::kDalle)) return run_dalle_stage(config, run, data, options.device, stop);
+  if (wanted(Stage::kDalle)) return run_dalle_stage(config, run, data, options, stop);
   return TrainOutcome::kFinished;
 }
 

@@ -11,7 +11,7 @@
 
 namespace dalle {
 
-ExperimentData::ExperimentData(const ExperimentConfig& config, const RunFolder& run)
+ExperimentData::ExperimentData(const ExperimentConfig& config, const RunPaths& run)
     : datasets_(open_datasets(config.data, static_cast<uint64_t>(config.seed))),
       skipped_train_(run.skipped(), datasets_.train->size(), config.data.max_bad_fraction),
       skipped_validation_(run.skipped_validation(), datasets_.validation->size(),

@@ -45,7 +45,7 @@ fs::path prepared_lock(const RunPaths& run) {
 
 }  // namespace
 
-RunFolder::RunFolder(const fs::path& path) : RunPaths{plain(path)}, lock_(prepared_lock(*this)) {
+RunFolder::RunFolder(const fs::path& path) : RunPaths(plain(path)), lock_(prepared_lock(*this)) {
   make_directories(events());
   make_directories(samples());
 }

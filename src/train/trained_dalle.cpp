@@ -23,7 +23,7 @@ fs::path find_checkpoint(const fs::path& path) {
   if (!fs::is_directory(path))
     throw Error("{}: expected a run folder or a checkpoint folder, found a file", path.string());
   if (fs::exists(path / "manifest.json")) return path;
-  const fs::path folder = RunPaths{path}.checkpoints("dalle");
+  const fs::path folder = RunPaths(path).checkpoints("dalle");
   for (const fs::path& checkpoint : checkpoints_in(folder)) return checkpoint;
   throw Error("{}: holds no DALL-E checkpoint; train the stage dalle first", path.string());
 }
@@ -79,7 +79,7 @@ fs::path newest_finished_run(const fs::path& runs) {
   std::error_code missing;  // no folder of runs: none is found, and said
   for (const auto& entry : fs::directory_iterator(runs, missing)) {
     const std::vector<fs::path> checkpoints =
-        checkpoints_in(RunPaths{entry.path()}.checkpoints("dalle"));
+        checkpoints_in(RunPaths(entry.path()).checkpoints("dalle"));
     if (checkpoints.empty()) continue;
     const CheckpointContent content =
         read_checkpoint(checkpoints.front(), {std::string(kConfigFile)});

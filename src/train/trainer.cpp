@@ -34,12 +34,33 @@ NamedTensors on_host(const std::vector<std::pair<std::string, at::Tensor>>& view
   return tensors;
 }
 
-/// The losses of a step, summed over its micro-batches.
+double matrix_rate_of_all(ProcessGroup& group, c10::Device device, Precision precision) {
+  const auto rate = torch::tensor({measure_matrix_rate(device, precision)},
+                                  torch::TensorOptions(device).dtype(torch::kDouble));
+  group.sum(rate);
+  return rate.item<double>();
+}
+
+/// The losses of a step, summed over its micro-batches and then over the ranks.
 class StepLosses {
  public:
   void add(const TaskLoss& loss) {
     add("loss", loss.total.item<double>());
     for (const auto& [name, value] : loss.parts) add("loss/" + name, value.item<double>());
+  }
+
+  /// Also tells whether any of the ranks wants to stop.
+  bool sum_over(ProcessGroup& group, c10::Device device, bool wants_stop) {
+    auto values = torch::zeros({static_cast<int64_t>(sums_.size()) + 1}, torch::kDouble);
+    double* value = values.mutable_data_ptr<double>();
+    for (const Metric& sum : sums_) *value++ = sum.value;
+    *value = wants_stop ? 1 : 0;
+    values = values.to(device);
+    group.sum(values);
+    values = values.cpu();
+    value = values.mutable_data_ptr<double>();
+    for (Metric& sum : sums_) sum.value = *value++;
+    return *value > 0;
   }
 
   const std::vector<Metric>& sums() const { return sums_; }
@@ -63,47 +84,67 @@ class StepLosses {
 
 }  // namespace
 
-Trainer::Trainer(TrainTask& task, const TrainConfig& config, const RunFolder& run,
+Trainer::Trainer(TrainTask& task, const TrainConfig& config, const RunPaths& run,
                  const TrainerOptions& options)
     : task_(task),
       config_(config),
+      group_(options.group),
       parameters_(task.module()),
       optimizer_(parameters_.values(), adamw_options(config)),
       average_(parameters_.values()),
       plateau_(config.plateau),
       checkpoints_(run.checkpoints(task.stage()), config.keep_last),
       pictures_(run.samples() / task.stage()),
-      throughput_(task.flops_per_sample(), measure_matrix_rate(options.device, config.precision)) {
-  make_directories(pictures_);
-  resume();
-  log_ = std::make_unique<MetricLog>(run.root, task.stage(), state_.step);
-  loader_ = std::make_unique<BatchLoader>(
-      [this](int64_t position) { return task_.sample(position); },
-      BatchLoaderOptions{.batch_size = config.batch_size,
-                         .first_position = state_.step * config.batch_size,
+      throughput_(task.flops_per_sample(),
+                  matrix_rate_of_all(*group_, options.device, config.precision)) {
+  if (group_->is_first()) {
+    make_directories(pictures_);
+    resume();
+    log_ = std::make_unique<MetricLog>(run.root, task.stage(), state_.step);
+  }
+  share_state();
+  loader_ = make_loader(options);
+}
+
+/// This rank's part of every global batch: neighbours in it, as many as the other ranks have or one
+/// more.
+std::unique_ptr<BatchLoader> Trainer::make_loader(const TrainerOptions& options) {
+  const int64_t batch_size = config_.batch_size;
+  const int64_t begin = batch_size * group_->rank() / group_->world();
+  const int64_t size = batch_size * (group_->rank() + 1) / group_->world() - begin;
+  if (batch_size < group_->world())
+    throw Error("{}.train.batch_size: found {}, expected at least one sample for each of {} ranks",
+                task_.stage(), batch_size, group_->world());
+  return std::make_unique<BatchLoader>(
+      [this, batch_size, begin, size](int64_t number) {
+        return task_.sample(number / size * batch_size + begin + number % size);
+      },
+      BatchLoaderOptions{.batch_size = size,
+                         .first_position = state_.step * size,
                          .workers = options.data_workers,
                          .prefetch = options.prefetch});
 }
 
 TrainOutcome Trainer::run(const StopSignal& stop) {
-  while (state_.step < config_.steps && !stop.requested()) {
-    train_step();
+  while (state_.step < config_.steps && !stop_) {
+    train_step(stop);
     if (due(config_.log_every)) log();
     if (due(config_.eval_every)) evaluate();
     if (due(task_.picture_every())) show_pictures();
     if (due(config_.save_every)) save();
   }
   if (saved_step_ != state_.step) save();
+  group_->barrier();  // nobody leaves before the checkpoint is there
   return state_.step == config_.steps ? TrainOutcome::kFinished : TrainOutcome::kStopped;
 }
 
-void Trainer::train_step() {
+void Trainer::train_step(const StopSignal& stop) {
   const auto begin = Clock::now();
   const double waited_s = loader_->wait_s();
   const double learning_rate = scheduled_learning_rate(config_, state_.step) * plateau_.factor();
 
   const Batch batch = loader_->next();
-  const BatchTotals totals = task_.count(batch);
+  const BatchTotals totals = count(batch);
   const int64_t micro_batch_size =
       config_.micro_batch_size > 0 ? config_.micro_batch_size : batch.size();
 
@@ -115,6 +156,8 @@ void Trainer::train_step() {
     loss.total.backward();
     losses.add(loss);
   }
+  group_->sum(parameters_.gradients());
+  stop_ = losses.sum_over(*group_, parameters_.gradients().device(), stop.requested());
 
   const double norm = gradient_norm(parameters_.gradients());
   if (losses.non_finite() == nullptr && std::isfinite(norm)) {
@@ -130,7 +173,16 @@ void Trainer::train_step() {
   }
   ++state_.step;
   score_.reset();
-  throughput_.add_step(batch.size(), seconds_since(begin), loader_->wait_s() - waited_s);
+  throughput_.add_step(config_.batch_size, seconds_since(begin), loader_->wait_s() - waited_s);
+}
+
+/// What the global batch is divided by: counted over the parts of all ranks.
+BatchTotals Trainer::count(const Batch& batch) {
+  const BatchTotals own = task_.count(batch);
+  const auto counts = torch::tensor({own.samples, own.text_tokens}, torch::kLong)
+                          .to(parameters_.gradients().device());
+  group_->sum(counts);
+  return {.samples = counts[0].item<int64_t>(), .text_tokens = counts[1].item<int64_t>()};
 }
 
 /// Notes the losses of a step that was made.
@@ -161,6 +213,7 @@ void Trainer::skip(const Metric* bad_loss) {
 }
 
 void Trainer::log() {
+  if (!group_->is_first()) return state_.since_log.clear();
   std::vector<Metric> metrics;
   for (const auto& [name, mean] : state_.since_log.means())
     metrics.push_back({name, mean, name.substr(name.find('/') + 1) + " {:.4f}"});
@@ -182,13 +235,15 @@ void Trainer::log() {
 }
 
 void Trainer::evaluate() {
-  const auto begin = Clock::now();
-  const FlatParameters::BoundValues averaged(parameters_, average_.values());
-  const torch::NoGradGuard no_grad;
-  Evaluation evaluation = task_.evaluate(state_.step);
-  score_ = evaluation.score;
-  log_->write(state_.step, evaluation.metrics,
-              std::vector<Metric>{{"evaluation_s", seconds_since(begin), "{:.1f} s"}});
+  if (group_->is_first()) {
+    const auto begin = Clock::now();
+    const FlatParameters::BoundValues averaged(parameters_, average_.values());
+    const torch::NoGradGuard no_grad;
+    Evaluation evaluation = task_.evaluate(state_.step);
+    score_ = evaluation.score;
+    log_->write(state_.step, evaluation.metrics,
+                std::vector<Metric>{{"evaluation_s", seconds_since(begin), "{:.1f} s"}});
+  }
   if (state_.since_evaluation.empty()) return;  // every step since the last one was skipped
   if (plateau_.observe(state_.since_evaluation.mean("loss")))
     log_info("step {}: the training loss has stalled, learning rate cut to {:.3g} of its schedule",
@@ -198,6 +253,7 @@ void Trainer::evaluate() {
 }
 
 void Trainer::show_pictures() {
+  if (!group_->is_first()) return;
   const FlatParameters::BoundValues averaged(parameters_, average_.values());
   const torch::NoGradGuard no_grad;
   for (const auto& [name, picture] : task_.pictures(state_.step)) {
@@ -208,6 +264,8 @@ void Trainer::show_pictures() {
 }
 
 void Trainer::save() {
+  saved_step_ = state_.step;
+  if (!group_->is_first()) return;
   log_->sync();  // a run that goes on from this checkpoint finds its lines
   CheckpointContent content;
   content.step = state_.step;
@@ -220,28 +278,39 @@ void Trainer::save() {
   content.files[kTrainerFile] = state_.to_json();
   task_.add_to_checkpoint(content);
   checkpoints_.save(content, score_);
-  saved_step_ = state_.step;
 }
 
 void Trainer::resume() {
   const std::optional<CheckpointContent> content = checkpoints_.load_newest();
-  if (!content) return;
-  task_.check_checkpoint(*content);
-  state_ = TrainerState::from_json(content->files.at(kTrainerFile), task_.stage() + " checkpoint");
-  plateau_ = PlateauCuts(config_.plateau, state_.plateau);
-  optimizer_.set_updates(state_.updates);
-  const auto restore = [&](const char* name, const at::Tensor& flat) {
+  if (content) restore(*content);
+}
+
+void Trainer::restore(const CheckpointContent& content) {
+  task_.check_checkpoint(content);
+  state_ = TrainerState::from_json(content.files.at(kTrainerFile), task_.stage() + " checkpoint");
+  const auto fill = [&](const char* name, const at::Tensor& flat) {
     const FlatParameters::BoundValues bound(parameters_,
                                             flat);  // copies in place: `flat` itself is filled
-    load_weights(task_.module(), content->tensors.at(name),
+    load_weights(task_.module(), content.tensors.at(name),
                  fmt::format("{}.safetensors of {}", name, checkpoints_.folder().string()));
   };
-  restore(kWeightsTensors, parameters_.values());
-  restore(kAverageTensors, average_.values());
-  restore(kFirstMomentTensors, optimizer_.first_moment());
-  restore(kSecondMomentTensors, optimizer_.second_moment());
+  fill(kWeightsTensors, parameters_.values());
+  fill(kAverageTensors, average_.values());
+  fill(kFirstMomentTensors, optimizer_.first_moment());
+  fill(kSecondMomentTensors, optimizer_.second_moment());
   saved_step_ = state_.step;
   log_info("{}: going on from step {} of {}", task_.stage(), state_.step, config_.steps);
+}
+
+/// Begins with the first rank's state on every rank: that of its checkpoint, or its initial
+/// weights.
+void Trainer::share_state() {
+  for (const at::Tensor& flat : {parameters_.values(), average_.values(), optimizer_.first_moment(),
+                                 optimizer_.second_moment()})
+    group_->broadcast(flat);
+  state_ = TrainerState::from_json(group_->broadcast(state_.to_json()), task_.stage());
+  plateau_ = PlateauCuts(config_.plateau, state_.plateau);
+  optimizer_.set_updates(state_.updates);
 }
 
 }  // namespace dalle

@@ -130,6 +130,64 @@ class ToolsTest(unittest.TestCase):
             self.assertEqual(process.wait(timeout=60), 128 + number)
             self.assertEqual(len(list((folder / "checkpoints" / "dvae").glob("step-*"))), 1)
 
+    def assert_same_within_rounding(self, lines, expected):
+        """The same lines of metrics.jsonl, but that the sums were done in another order."""
+        self.assertEqual(len(lines), len(expected))
+        for line, other in zip(lines, expected):
+            self.assertEqual(line.keys(), other.keys())
+            for key, value in line.items():
+                if isinstance(value, float):
+                    self.assertAlmostEqual(value, other[key], delta=2e-3 * max(1, abs(other[key])), msg=f"{key}: {line}")
+                else:
+                    self.assertEqual(value, other[key], f"{key}: {line}")
+
+    def test_two_ranks_train_as_one_does(self):
+        folder = self.fresh("run")
+        result = train(folder, "--ranks", "2")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assert_same_within_rounding(metrics(folder), metrics(self.whole))
+        self.assertTrue((folder / "log_rank1.txt").is_file())
+
+    def test_ranks_killed_at_random_moments_end_with_the_same_bits(self):
+        folder, whole = self.fresh("run"), self.fresh("whole")
+        result = train(whole, "--ranks", "2")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        chance = random.Random(12)
+        for _ in range(4):
+            process = start_training(folder, "--ranks", "2")
+            time.sleep(chance.uniform(1, 3))
+            children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            ranks = list(map(int, children.read_text().split())) if process.poll() is None else []
+            for pid in ranks:
+                os.kill(pid, signal.SIGKILL)
+            process.wait(timeout=60)
+        result = train(folder, "--ranks", "2")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(state_hashes(folder), state_hashes(whole))
+        self.assertEqual(metrics(folder), metrics(whole))
+
+    def test_when_one_rank_dies_the_others_say_so_and_end(self):
+        folder = self.fresh("run")
+        process = subprocess.Popen(
+            [BIN / "dalle-train", "--config", TINY, "--run-dir", folder, "--device", "cpu", "--ranks", "2", "--set",
+             "dvae.train.steps=100000"], stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        while not (folder / "metrics.jsonl").is_file() or not metrics(folder):
+            time.sleep(0.05)
+            self.assertIsNone(process.poll())
+        children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(children[1]), signal.SIGKILL)
+        errors = process.communicate(timeout=60)[1]
+        self.assertNotEqual(process.returncode, 0)
+        self.assertIn("rank 0 of 2: sum failed, another rank is gone or stuck", errors)
+        # What it leaves behind resumes.
+        self.assertEqual(train(folder, "--allow-config-change").returncode, 0)
+
+    def test_every_rank_needs_a_sample(self):
+        result = train(self.fresh("run"), "--ranks", "3", "--set", "dvae.train.batch_size=2")
+        self.assertNotEqual(result.returncode, 0)
+        self.assertIn("dvae.train.batch_size", result.stderr)
+        self.assertIn("3 ranks", result.stderr)
+
     def test_a_finished_run_is_not_done_again(self):
         folder = self.copy_of_whole()
         before = state_hashes(folder)

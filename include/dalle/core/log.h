@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string_view>
 #include <utility>
@@ -16,6 +17,10 @@ void log_line(LogLevel level, std::string_view line);
 /// Also appends every line, with its time, to `path`, which is created when missing.
 /// @throws dalle::Error if the file cannot be opened
 void open_log_file(const std::filesystem::path& path);
+
+/// From now on the console gets errors only, with the rank before them: the first rank speaks for
+/// all. The log file gets everything.
+void speak_as_rank(int64_t rank);
 
 template <class... Args>
 void log_info(fmt::format_string<Args...> format, Args&&... args) {

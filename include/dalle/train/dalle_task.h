@@ -9,6 +9,7 @@
 
 #include "dalle/data/code_cache.h"
 #include "dalle/data/sample_stream.h"
+#include "dalle/dist/process_group.h"
 #include "dalle/model/dalle_model.h"
 #include "dalle/model/discrete_vae.h"
 #include "dalle/train/experiment_config.h"
@@ -31,7 +32,7 @@ class DalleTask : public TrainTask {
   /// there, and takes them from there instead of encoding at every step. Training comes out the
   /// same.
   /// @return false if `stop` was requested before all were computed; what is done is kept
-  bool cache_codes(const std::filesystem::path& path, const StopSignal& stop);
+  bool cache_codes(const std::filesystem::path& path, ProcessGroup& group, const StopSignal& stop);
 
   std::string stage() const override { return "dalle"; }
   torch::nn::Module& module() override { return *model_; }

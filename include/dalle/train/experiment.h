@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <memory>
 #include <optional>
 #include <string_view>
 #include <utility>
@@ -24,6 +25,7 @@ constexpr auto enum_names(Stage) {
 }
 
 struct ExperimentOptions {
+  std::shared_ptr<ProcessGroup> group = std::make_shared<ProcessGroup>();  ///< who trains together
   c10::Device device = c10::kCPU;
   std::optional<Stage> only;  ///< one stage instead of all of them
   bool allow_config_change =
@@ -33,10 +35,13 @@ struct ExperimentOptions {
 /// Runs the stages of an experiment in order. A finished stage is skipped and an interrupted one
 /// goes on, from what the run folder holds.
 ///
+/// Several ranks call this together, on a run folder that all of them can read. The first one must
+/// hold it (RunFolder).
+///
 /// @throws dalle::Error if the config differs from that of a stage already begun (the message lists
 /// the keys),
 ///         if a stage lacks what an earlier one makes, or as Trainer::run() does
-TrainOutcome run_experiment(const ExperimentConfig& config, const RunFolder& run,
+TrainOutcome run_experiment(const ExperimentConfig& config, const RunPaths& run,
                             const ExperimentOptions& options, const StopSignal& stop);
 
 }  // namespace dalle

@@ -18,7 +18,7 @@ namespace dalle {
 class ExperimentData {
  public:
   /// Opens the data set and reads the run's list of skipped samples.
-  ExperimentData(const ExperimentConfig& config, const RunFolder& run);
+  ExperimentData(const ExperimentConfig& config, const RunPaths& run);
 
   const Dataset& train() const { return *datasets_.train; }
   const Dataset& validation() const { return *datasets_.validation; }

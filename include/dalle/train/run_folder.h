@@ -1,30 +1,47 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <string>
 #include <string_view>
+#include <utility>
 
 #include "dalle/core/files.h"
 
 namespace dalle {
 
 /// Where things lie in the folder of a run. Nothing is read or made.
-struct RunPaths {
+class RunPaths {
+ public:
+  explicit RunPaths(std::filesystem::path root_folder, int64_t rank_number = 0)
+      : root(std::move(root_folder)), rank(rank_number) {}
+
   std::filesystem::path root;
+  int64_t rank;  ///< whose log and lists these are; all else is the first rank's
 
   std::filesystem::path config() const { return root / "config.yaml"; }      ///< resolved
   std::filesystem::path versions() const { return root / "versions.json"; }  ///< see versions.h
   std::filesystem::path tokenizer() const { return root / "tokenizer.model"; }
   std::filesystem::path codes() const { return root / "codes.bin"; }        ///< see CodeCache
   std::filesystem::path metrics() const { return root / "metrics.jsonl"; }  ///< a line a report
-  std::filesystem::path log() const { return root / "log.txt"; }            ///< the console's
-  std::filesystem::path skipped() const { return root / "skipped.jsonl"; }  ///< bad samples
-  std::filesystem::path skipped_validation() const { return root / "skipped_validation.jsonl"; }
+  std::filesystem::path log() const { return root / own("log", ".txt"); }   ///< the console's
+  std::filesystem::path skipped() const {
+    return root / own("skipped", ".jsonl");
+  }  ///< bad samples
+  std::filesystem::path skipped_validation() const {
+    return root / own("skipped_validation", ".jsonl");
+  }
   std::filesystem::path events() const { return root / "tensorboard"; }  ///< a folder a stage
   std::filesystem::path samples() const { return root / "samples"; }     ///< pictures
   std::filesystem::path lock() const { return root / "run.lock"; }
   std::filesystem::path checkpoints(std::string_view stage) const {
     return root / "checkpoints" / stage;
+  }
+
+ private:
+  std::string own(const std::string& stem, const std::string& extension) const {
+    return stem + (rank == 0 ? "" : "_rank" + std::to_string(rank)) + extension;
   }
 };
 

@@ -8,6 +8,7 @@
 #include <c10/core/Device.h>
 
 #include "dalle/data/batch_loader.h"
+#include "dalle/dist/process_group.h"
 #include "dalle/optim/adamw.h"
 #include "dalle/optim/flat_parameters.h"
 #include "dalle/optim/weight_average.h"
@@ -26,6 +27,8 @@ namespace dalle {
 enum class TrainOutcome { kFinished, kStopped };
 
 struct TrainerOptions {
+  /// The ranks that train together; of one by default.
+  std::shared_ptr<ProcessGroup> group = std::make_shared<ProcessGroup>();
   c10::Device device = c10::kCPU;
   int64_t data_workers = 2;
   int64_t prefetch = 4;
@@ -38,10 +41,14 @@ struct TrainerOptions {
 /// Everything random is a function of the seed and the step or sample (core/seeds.h), so the
 /// weights, the optimizer's moments, the average and the counters of TrainerState are all there is
 /// to save.
+///
+/// Several ranks each compute a part of every global batch and add up their gradients; all of them
+/// then make the same update. The first rank reads and writes checkpoints, evaluates, logs and
+/// draws; the others wait for it in the next step.
 class Trainer {
  public:
   /// The task, config and run folder must outlive the trainer.
-  Trainer(TrainTask& task, const TrainConfig& config, const RunFolder& run,
+  Trainer(TrainTask& task, const TrainConfig& config, const RunPaths& run,
           const TrainerOptions& options);
 
   /// Trains until config.steps are made or `stop` is requested; a checkpoint of the last step is
@@ -55,7 +62,11 @@ class Trainer {
 
  private:
   void resume();
-  void train_step();
+  void restore(const CheckpointContent& content);
+  void share_state();
+  std::unique_ptr<BatchLoader> make_loader(const TrainerOptions& options);
+  void train_step(const StopSignal& stop);
+  BatchTotals count(const Batch& batch);
   void record(const std::vector<Metric>& losses, double norm);
   void skip(const Metric* bad_loss);
   void log();
@@ -66,6 +77,7 @@ class Trainer {
 
   TrainTask& task_;
   const TrainConfig& config_;
+  std::shared_ptr<ProcessGroup> group_;
   FlatParameters parameters_;
   AdamW optimizer_;
   WeightAverage average_;
@@ -74,6 +86,7 @@ class Trainer {
   TrainerState state_;
   std::optional<double> score_;  ///< of the current weights, once they are evaluated
   int64_t saved_step_ = -1;
+  bool stop_ = false;               ///< a rank was asked to stop: agreed on by all of them
   std::filesystem::path pictures_;  ///< folder for show_pictures()
   Throughput throughput_;
   std::unique_ptr<MetricLog> log_;

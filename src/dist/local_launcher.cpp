@@ -1,0 +1,137 @@
+#include "dalle/dist/local_launcher.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "dalle/core/error.h"
+#include "dalle/dist/rank_info.h"
+
+namespace dalle {
+namespace {
+
+constexpr auto kGrace = std::chrono::seconds(30);  // for the others, once a rank has failed
+
+volatile std::sig_atomic_t g_signal = 0;
+
+/// A listening socket on the loopback, at a port that the system chose.
+class ListeningSocket {
+ public:
+  ListeningSocket() : number_(::socket(AF_INET, SOCK_STREAM, 0)) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    auto* generic = reinterpret_cast<sockaddr*>(&address);
+    if (number_ < 0 || ::bind(number_, generic, size) != 0 || ::listen(number_, SOMAXCONN) != 0 ||
+        ::getsockname(number_, generic, &size) != 0)
+      throw Error("--ranks: cannot listen on 127.0.0.1: {}", std::strerror(errno));
+    port_ = ntohs(address.sin_port);
+  }
+  ~ListeningSocket() { ::close(number_); }
+  ListeningSocket(const ListeningSocket&) = delete;
+  ListeningSocket& operator=(const ListeningSocket&) = delete;
+
+  int number() const { return number_; }
+  uint16_t port() const { return port_; }
+
+ private:
+  int number_;
+  uint16_t port_ = 0;
+};
+
+void set_variable(const char* name, const std::string& value) {
+  ::setenv(name, value.c_str(), /*overwrite=*/1);
+}
+
+/// In the child: becomes rank `rank`. Returns only if it cannot.
+void become_rank(int64_t rank, int64_t ranks, const ListeningSocket& socket, char** arguments) {
+  ::setpgid(0, 0);  // the terminal's Ctrl-C comes through the launcher, once
+  ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+  set_variable("RANK", fmt::format("{}", rank));
+  set_variable("LOCAL_RANK", fmt::format("{}", rank));
+  set_variable("WORLD_SIZE", fmt::format("{}", ranks));
+  set_variable("LOCAL_WORLD_SIZE", fmt::format("{}", ranks));
+  set_variable("MASTER_ADDR", "127.0.0.1");
+  set_variable("MASTER_PORT", fmt::format("{}", socket.port()));
+  if (rank == 0)
+    set_variable(kStoreSocketVariable, fmt::format("{}", socket.number()));
+  else
+    ::close(socket.number());
+  ::execv("/proc/self/exe", arguments);
+}
+
+int status_of(int wait_status) {
+  return WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
+}
+
+void send(const std::vector<pid_t>& processes, int signal) {
+  for (const pid_t process : processes) ::kill(process, signal);
+}
+
+/// Waits for all processes; passes signals on, and ends the others some time after one has failed.
+int wait_for(std::vector<pid_t> running) {
+  using Clock = std::chrono::steady_clock;
+  int status = 0;
+  bool stopping = false;  // then each takes the time that its checkpoint takes
+  Clock::time_point deadline = Clock::time_point::max();
+  while (!running.empty()) {
+    if (const int signal = std::exchange(g_signal, 0); signal != 0) {
+      stopping = true;
+      send(running, signal);
+    }
+    int wait_status = 0;
+    const pid_t ended = ::waitpid(-1, &wait_status, WNOHANG);
+    if (ended <= 0) {
+      if (Clock::now() > deadline) send(running, SIGKILL);
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      continue;
+    }
+    std::erase(running, ended);
+    if (status == 0) status = status_of(wait_status);
+    if (status_of(wait_status) != 0 && !stopping)
+      deadline = std::min(deadline, Clock::now() + kGrace);
+  }
+  return status;
+}
+
+}  // namespace
+
+int launch_local_ranks(int64_t ranks, char** arguments) {
+  struct sigaction action {};
+  action.sa_handler = [](int signal) { g_signal = signal; };
+  ::sigaction(SIGINT, &action, nullptr);
+  ::sigaction(SIGTERM, &action, nullptr);
+
+  const ListeningSocket socket;
+  std::vector<pid_t> running;
+  for (int64_t rank = 0; rank < ranks; ++rank) {
+    const pid_t process = ::fork();
+    if (process == 0) {
+      become_rank(rank, ranks, socket, arguments);
+      std::_Exit(127);
+    }
+    if (process < 0) {
+      send(running, SIGKILL);
+      throw Error("--ranks: cannot start rank {}: {}", rank, std::strerror(errno));
+    }
+    running.push_back(process);
+  }
+  return wait_for(running);
+}
+
+}  // namespace dalle

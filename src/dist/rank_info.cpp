@@ -1,0 +1,147 @@
+#include "dalle/dist/rank_info.h"
+
+#include <charconv>
+#include <cstdlib>
+
+#include "dalle/core/error.h"
+
+namespace dalle {
+namespace {
+
+constexpr uint16_t kDefaultPort = 29400;
+
+std::string required(const Environment& variable, const std::string& name,
+                     const std::string& because) {
+  if (const auto value = variable(name); value && !value->empty()) return *value;
+  throw Error("{} is not set, but {} is", name, because);
+}
+
+int64_t number(const std::string& name, const std::string& text) {
+  int64_t value = -1;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size() || value < 0)
+    throw Error("{}: found {:?}, expected a whole number of at least 0", name, text);
+  return value;
+}
+
+int64_t required_number(const Environment& variable, const std::string& name,
+                        const std::string& because) {
+  return number(name, required(variable, name, because));
+}
+
+uint16_t port_of(const Environment& variable, const std::string& name, uint16_t otherwise) {
+  const auto text = variable(name);
+  if (!text) return otherwise;
+  const int64_t port = number(name, *text);
+  if (port < 1 || port > 65535)
+    throw Error("{}: found {}, expected a port in [1, 65535]", name, port);
+  return static_cast<uint16_t>(port);
+}
+
+void check(const RankInfo& info, const std::string& rank, const std::string& world,
+           const std::string& local_rank) {
+  if (info.world < 1) throw Error("{}: found {}, expected at least 1", world, info.world);
+  if (info.rank >= info.world)
+    throw Error("{} is {}, but {} is {}: ranks count from 0", rank, info.rank, world, info.world);
+  if (info.local_rank >= info.local_world || info.local_world > info.world)
+    throw Error("{} is {} of {} ranks on this machine and {} in all: they contradict one another",
+                local_rank, info.local_rank, info.local_world, info.world);
+}
+
+RankInfo of_torchrun(const Environment& variable) {
+  RankInfo info;
+  info.launcher = "torchrun";
+  info.rank = required_number(variable, "RANK", "WORLD_SIZE");
+  info.world = required_number(variable, "WORLD_SIZE", "RANK");
+  const bool has_local = variable("LOCAL_RANK").has_value();
+  info.local_rank = has_local ? required_number(variable, "LOCAL_RANK", "RANK") : info.rank;
+  info.local_world = variable("LOCAL_WORLD_SIZE")
+                         ? required_number(variable, "LOCAL_WORLD_SIZE", "RANK")
+                         : info.world;
+  check(info, "RANK", "WORLD_SIZE", "LOCAL_RANK");
+  if (info.alone()) return info;
+  info.host = required(variable, "MASTER_ADDR", "WORLD_SIZE");
+  info.port = port_of(variable, "MASTER_PORT", kDefaultPort);
+  info.store_is_served = variable("TORCHELASTIC_USE_AGENT_STORE") == "True";
+  if (const auto socket = variable(kStoreSocketVariable); socket && info.rank == 0)
+    info.store_socket = static_cast<int>(number(kStoreSocketVariable, *socket));
+  if (const auto attempt = variable("TORCHELASTIC_RESTART_COUNT"))
+    info.store_prefix = "/worker/attempt_" + *attempt;
+  return info;
+}
+
+/// The first name of Slurm's list of nodes: "gpu[03-05,9],login" is gpu03.
+std::string first_host(const std::string& nodes) {
+  const size_t bracket = nodes.find_first_of("[,");
+  if (bracket == std::string::npos || nodes[bracket] == ',') return nodes.substr(0, bracket);
+  const size_t end = nodes.find_first_of("-,]", bracket);
+  if (end == std::string::npos)
+    throw Error("SLURM_JOB_NODELIST: found {:?}, expected names like node[01-04]", nodes);
+  return nodes.substr(0, bracket) + nodes.substr(bracket + 1, end - bracket - 1);
+}
+
+RankInfo of_slurm(const Environment& variable) {
+  RankInfo info;
+  info.launcher = "Slurm";
+  info.rank = required_number(variable, "SLURM_PROCID", "SLURM_NTASKS");
+  info.world = required_number(variable, "SLURM_NTASKS", "SLURM_PROCID");
+  info.local_rank = required_number(variable, "SLURM_LOCALID", "SLURM_PROCID");
+  // "4(x2),3": this step's tasks on each node; the node's own number is not a variable, so what is
+  // known without it is used: equal numbers, or the launcher's word for this node.
+  const auto tasks = variable("SLURM_NTASKS_PER_NODE");
+  const auto nodes = variable("SLURM_NNODES");
+  if (tasks)
+    info.local_world = number("SLURM_NTASKS_PER_NODE", *tasks);
+  else if (nodes && number("SLURM_NNODES", *nodes) > 0)
+    info.local_world =
+        (info.world + number("SLURM_NNODES", *nodes) - 1) / number("SLURM_NNODES", *nodes);
+  else
+    info.local_world = info.world;
+  check(info, "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID");
+  if (info.alone()) return info;
+  const auto host = variable("MASTER_ADDR");
+  info.host = host ? *host : first_host(required(variable, "SLURM_JOB_NODELIST", "SLURM_PROCID"));
+  // Jobs that share a node must not share a port.
+  const auto job = variable("SLURM_JOB_ID");
+  const uint16_t by_job =
+      job ? static_cast<uint16_t>(20000 + number("SLURM_JOB_ID", *job) % 10000) : kDefaultPort;
+  info.port = port_of(variable, "MASTER_PORT", by_job);
+  return info;
+}
+
+RankInfo of_open_mpi(const Environment& variable) {
+  RankInfo info;
+  info.launcher = "Open MPI";
+  info.rank = required_number(variable, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE");
+  info.world = required_number(variable, "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK");
+  info.local_rank = required_number(variable, "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_RANK");
+  info.local_world =
+      required_number(variable, "OMPI_COMM_WORLD_LOCAL_SIZE", "OMPI_COMM_WORLD_RANK");
+  check(info, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK");
+  if (info.alone()) return info;
+  if (const auto host = variable("MASTER_ADDR"))
+    info.host = *host;
+  else if (info.local_world == info.world)
+    info.host = "127.0.0.1";
+  else
+    throw Error("MASTER_ADDR is not set: mpirun on several machines needs the name of rank 0's");
+  info.port = port_of(variable, "MASTER_PORT", kDefaultPort);
+  return info;
+}
+
+}  // namespace
+
+std::optional<std::string> environment_variable(const std::string& name) {
+  const char* value = std::getenv(name.c_str());
+  return value == nullptr ? std::nullopt : std::optional<std::string>(value);
+}
+
+RankInfo rank_info(const Environment& variable) {
+  if (variable("RANK") || variable("WORLD_SIZE")) return of_torchrun(variable);
+  if (variable("SLURM_PROCID")) return of_slurm(variable);
+  if (variable("OMPI_COMM_WORLD_RANK") || variable("OMPI_COMM_WORLD_SIZE"))
+    return of_open_mpi(variable);
+  return {};
+}
+
+}  // namespace dalle

@@ -1,0 +1,167 @@
+#include "dalle/dist/rank_info.h"
+
+#include <map>
+#include <optional>
+#include <string>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "error_of.h"
+
+namespace dalle {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+using Variables = std::map<std::string, std::string>;
+
+RankInfo rank_info_of(const Variables& variables) {
+  return rank_info([&](const std::string& name) -> std::optional<std::string> {
+    const auto found = variables.find(name);
+    if (found == variables.end()) return std::nullopt;
+    return found->second;
+  });
+}
+
+std::string error_with(Variables variables, const Variables& changes) {
+  for (const auto& [name, value] : changes) {
+    if (value.empty())
+      variables.erase(name);
+    else
+      variables[name] = value;
+  }
+  return error_of([&] { rank_info_of(variables); });
+}
+
+const Variables kTorchrun = {
+    {"RANK", "5"},           {"WORLD_SIZE", "8"},       {"LOCAL_RANK", "1"},
+    {"MASTER_ADDR", "gpu7"}, {"LOCAL_WORLD_SIZE", "4"}, {"MASTER_PORT", "29511"},
+};
+const Variables kSlurm = {
+    {"SLURM_PROCID", "3"},       {"SLURM_NTASKS", "8"},
+    {"SLURM_LOCALID", "1"},      {"SLURM_NNODES", "4"},
+    {"SLURM_JOB_ID", "1234567"}, {"SLURM_JOB_NODELIST", "gpu[03-05,9],login"},
+};
+const Variables kOpenMpi = {
+    {"OMPI_COMM_WORLD_RANK", "2"},
+    {"OMPI_COMM_WORLD_SIZE", "4"},
+    {"OMPI_COMM_WORLD_LOCAL_RANK", "2"},
+    {"OMPI_COMM_WORLD_LOCAL_SIZE", "4"},
+};
+
+TEST(RankInfo, WithoutVariablesIsAlone) {
+  const RankInfo info = rank_info_of({});
+  EXPECT_TRUE(info.alone());
+  EXPECT_EQ(info.rank, 0);
+  EXPECT_EQ(info.launcher, "none");
+}
+
+TEST(RankInfo, ReadsTorchrun) {
+  const RankInfo info = rank_info_of(kTorchrun);
+  EXPECT_EQ(info.launcher, "torchrun");
+  EXPECT_EQ(info.rank, 5);
+  EXPECT_EQ(info.world, 8);
+  EXPECT_EQ(info.local_rank, 1);
+  EXPECT_EQ(info.local_world, 4);
+  EXPECT_EQ(info.host, "gpu7");
+  EXPECT_EQ(info.port, 29511);
+  EXPECT_FALSE(info.store_is_served);
+  EXPECT_EQ(info.store_prefix, "");
+}
+
+TEST(RankInfo, UsesTheStoreOfTorchrunsAgent) {
+  Variables variables = kTorchrun;
+  variables["TORCHELASTIC_USE_AGENT_STORE"] = "True";
+  variables["TORCHELASTIC_RESTART_COUNT"] = "2";
+  const RankInfo info = rank_info_of(variables);
+  EXPECT_TRUE(info.store_is_served);
+  EXPECT_EQ(info.store_prefix, "/worker/attempt_2");
+}
+
+TEST(RankInfo, ReadsKubernetesNamesWithoutLocalOnes) {
+  const RankInfo info = rank_info_of({{"RANK", "1"},
+                                      {"WORLD_SIZE", "2"},
+                                      {"MASTER_ADDR", "job-master-0"},
+                                      {"LOCAL_RANK", "0"},
+                                      {"LOCAL_WORLD_SIZE", "1"}});
+  EXPECT_EQ(info.local_world, 1);
+  EXPECT_EQ(info.port, 29400);
+}
+
+TEST(RankInfo, ReadsSlurm) {
+  const RankInfo info = rank_info_of(kSlurm);
+  EXPECT_EQ(info.launcher, "Slurm");
+  EXPECT_EQ(info.rank, 3);
+  EXPECT_EQ(info.world, 8);
+  EXPECT_EQ(info.local_rank, 1);
+  EXPECT_EQ(info.local_world, 2);
+  EXPECT_EQ(info.host, "gpu03");
+  EXPECT_EQ(info.port, 20000 + 4567);
+}
+
+TEST(RankInfo, FindsTheFirstOfSlurmsNodes) {
+  const std::map<std::string, std::string> first_of = {
+      {"alpha", "alpha"},     {"alpha,beta", "alpha"}, {"n[1-3]", "n1"},
+      {"n[007,009]", "n007"}, {"a,b[1-2]", "a"},       {"rack2-gpu[11]", "rack2-gpu11"},
+  };
+  for (const auto& [nodes, first] : first_of) {
+    Variables variables = kSlurm;
+    variables["SLURM_JOB_NODELIST"] = nodes;
+    EXPECT_EQ(rank_info_of(variables).host, first) << nodes;
+  }
+}
+
+TEST(RankInfo, ReadsOpenMpi) {
+  const RankInfo info = rank_info_of(kOpenMpi);
+  EXPECT_EQ(info.launcher, "Open MPI");
+  EXPECT_EQ(info.rank, 2);
+  EXPECT_EQ(info.world, 4);
+  EXPECT_EQ(info.host, "127.0.0.1");
+}
+
+TEST(RankInfo, TorchrunGoesBeforeTheCluster) {
+  Variables variables = kSlurm;
+  variables.insert(kTorchrun.begin(), kTorchrun.end());
+  EXPECT_EQ(rank_info_of(variables).launcher, "torchrun");
+}
+
+TEST(RankInfo, NamesWhatIsMissing) {
+  EXPECT_EQ(error_with(kTorchrun, {{"WORLD_SIZE", ""}}), "WORLD_SIZE is not set, but RANK is");
+  EXPECT_EQ(error_with(kTorchrun, {{"RANK", ""}}), "RANK is not set, but WORLD_SIZE is");
+  EXPECT_EQ(error_with(kTorchrun, {{"MASTER_ADDR", ""}}),
+            "MASTER_ADDR is not set, but WORLD_SIZE is");
+  EXPECT_EQ(error_with(kSlurm, {{"SLURM_NTASKS", ""}}),
+            "SLURM_NTASKS is not set, but SLURM_PROCID is");
+  EXPECT_EQ(error_with(kSlurm, {{"SLURM_JOB_NODELIST", ""}}),
+            "SLURM_JOB_NODELIST is not set, but SLURM_PROCID is");
+  EXPECT_EQ(error_with(kOpenMpi, {{"OMPI_COMM_WORLD_LOCAL_SIZE", ""}}),
+            "OMPI_COMM_WORLD_LOCAL_SIZE is not set, but OMPI_COMM_WORLD_RANK is");
+  EXPECT_THAT(error_with(kOpenMpi, {{"OMPI_COMM_WORLD_LOCAL_SIZE", "3"}}),
+              HasSubstr("MASTER_ADDR is not set"));
+}
+
+TEST(RankInfo, NamesWhatIsNoNumber) {
+  EXPECT_THAT(error_with(kTorchrun, {{"RANK", "-1"}}),
+              AllOf(HasSubstr("RANK"), HasSubstr("\"-1\"")));
+  EXPECT_THAT(error_with(kTorchrun, {{"WORLD_SIZE", "8x"}}), HasSubstr("WORLD_SIZE: found \"8x\""));
+  EXPECT_THAT(error_with(kTorchrun, {{"MASTER_PORT", "70000"}}),
+              HasSubstr("MASTER_PORT: found 70000"));
+  EXPECT_THAT(error_with(kSlurm, {{"SLURM_JOB_NODELIST", "gpu["}}),
+              HasSubstr("SLURM_JOB_NODELIST: found \"gpu[\""));
+}
+
+TEST(RankInfo, NamesContradictions) {
+  EXPECT_EQ(error_with(kTorchrun, {{"RANK", "8"}}),
+            "RANK is 8, but WORLD_SIZE is 8: ranks count from 0");
+  EXPECT_EQ(error_with(kTorchrun, {{"WORLD_SIZE", "0"}}),
+            "WORLD_SIZE: found 0, expected at least 1");
+  EXPECT_EQ(error_with(kTorchrun, {{"LOCAL_RANK", "4"}}),
+            "LOCAL_RANK is 4 of 4 ranks on this machine and 8 in all: they contradict one another");
+  EXPECT_THAT(error_with(kOpenMpi, {{"OMPI_COMM_WORLD_LOCAL_SIZE", "5"}}),
+              HasSubstr("OMPI_COMM_WORLD_LOCAL_RANK is 2 of 5"));
+}
+
+}  // namespace
+}  // namespace dalle
