@@ -11,7 +11,11 @@
 namespace dalle {
 
 AdamW::AdamW(at::Tensor values, const AdamWOptions& options)
+    : AdamW(values, options, {{.begin = 0, .size = values.numel()}}) {}
+
+AdamW::AdamW(at::Tensor values, const AdamWOptions& options, std::vector<Span> spans)
     : options_(options),
+      spans_(std::move(spans)),
       values_(std::move(values)),
       first_moment_(torch::zeros_like(values_)),
       second_moment_(torch::zeros_like(values_)),
@@ -21,10 +25,17 @@ void AdamW::step(const at::Tensor& gradients, double learning_rate) {
   DALLE_CHECK(gradients.sizes() == values_.sizes());
   const torch::NoGradGuard no_grad;
   updates_ += 1;
-  at::_fused_adamw_({values_}, {gradients}, {first_moment_}, {second_moment_},
-                    /*max_exp_avg_sqs=*/{}, {updates_}, learning_rate, options_.beta1,
+  at::_fused_adamw_(parts_of(values_), parts_of(gradients), parts_of(first_moment_),
+                    parts_of(second_moment_), /*max_exp_avg_sqs=*/{},
+                    std::vector<at::Tensor>(spans_.size(), updates_), learning_rate, options_.beta1,
                     options_.beta2, options_.weight_decay, options_.epsilon, /*amsgrad=*/false,
                     /*maximize=*/false);
+}
+
+std::vector<at::Tensor> AdamW::parts_of(const at::Tensor& flat) const {
+  std::vector<at::Tensor> parts;
+  for (const Span& span : spans_) parts.push_back(flat.narrow(0, span.begin, span.size));
+  return parts;
 }
 
 int64_t AdamW::updates() const {

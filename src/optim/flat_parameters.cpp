@@ -14,11 +14,11 @@ int64_t round_up(int64_t value, int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
-at::Tensor view_of(const at::Tensor& flat, const FlatParameters::Slice& slice) {
-  return flat.narrow(0, slice.offset, slice.size).view(slice.shape);
-}
-
 }  // namespace
+
+at::Tensor FlatParameters::Slice::view_of(const at::Tensor& flat) const {
+  return flat.narrow(0, offset, size).view(shape);
+}
 
 FlatParameters::FlatParameters(torch::nn::Module& module) {
   int64_t offset = 0;
@@ -39,11 +39,10 @@ FlatParameters::FlatParameters(torch::nn::Module& module) {
   const auto options = parameters_.front().options().requires_grad(false);
   values_ = torch::zeros({offset}, options);
   gradients_ = torch::zeros({offset}, options);
-  for (size_t i = 0; i < parameters_.size(); ++i)
-    view_of(values_, slices_[i]).copy_(parameters_[i]);
+  for (size_t i = 0; i < parameters_.size(); ++i) slices_[i].view_of(values_).copy_(parameters_[i]);
   bind(values_);
   for (size_t i = 0; i < parameters_.size(); ++i)
-    parameters_[i].mutable_grad() = view_of(gradients_, slices_[i]);
+    parameters_[i].mutable_grad() = slices_[i].view_of(gradients_);
 }
 
 void FlatParameters::zero_gradients() {
@@ -54,7 +53,7 @@ std::vector<std::pair<std::string, at::Tensor>> FlatParameters::named_views(
     const at::Tensor& flat) const {
   DALLE_CHECK(flat.sizes() == values_.sizes());
   std::vector<std::pair<std::string, at::Tensor>> views;
-  for (const Slice& slice : slices_) views.emplace_back(slice.name, view_of(flat, slice));
+  for (const Slice& slice : slices_) views.emplace_back(slice.name, slice.view_of(flat));
   return views;
 }
 
@@ -68,7 +67,7 @@ void FlatParameters::bind(const at::Tensor& values) {
   // set_data, not assignment: every handle of the parameter, the module's members included,
   // follows.
   for (size_t i = 0; i < parameters_.size(); ++i)
-    parameters_[i].set_data(view_of(values, slices_[i]));
+    parameters_[i].set_data(slices_[i].view_of(values));
 }
 
 FlatParameters::BoundValues::BoundValues(FlatParameters& parameters, const at::Tensor& values)

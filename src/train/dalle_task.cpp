@@ -93,6 +93,11 @@ at::Tensor DalleTask::codes_of(const Batch& batch) {
   return vae_->sample_codes(images, seeds).flatten(1);
 }
 
+/// Attention and MLP; not embeddings, positions and heads.
+bool DalleTask::is_hidden_matrix(const std::string& name) const {
+  return name.starts_with("block_") && name.ends_with(".weight");
+}
+
 BatchTotals DalleTask::count(const Batch& batch) const {
   return {.samples = batch.size(),
           .text_tokens = model_->count_targets(batch.captions).text_tokens};

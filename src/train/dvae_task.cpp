@@ -50,6 +50,11 @@ at::Tensor DvaeTask::noise_of(const Batch& batch) const {
   return vae_->noise(seeds, config_.data.image_size, config_.data.image_size);
 }
 
+/// The residual blocks' convolutions; not the first and last ones of encoder and decoder.
+bool DvaeTask::is_hidden_matrix(const std::string& name) const {
+  return name.ends_with(".w") && name.find("_path.") != std::string::npos;
+}
+
 TaskLoss DvaeTask::loss(const Batch& micro_batch, const BatchTotals& totals, int64_t step) {
   const DvaeTrainConfig& train = config_.dvae.train;
   const DvaeLoss loss = vae_->loss(unit_images(micro_batch, device_), noise_of(micro_batch),

@@ -50,6 +50,7 @@ class AffineTask : public TrainTask {
     return sample;
   }
 
+  bool is_hidden_matrix(const std::string&) const override { return false; }
   BatchTotals count(const Batch& batch) const override { return {.samples = batch.size()}; }
 
   TaskLoss loss(const Batch& micro_batch, const BatchTotals& totals, int64_t step) override {

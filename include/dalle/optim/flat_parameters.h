@@ -28,6 +28,9 @@ class FlatParameters {
     int64_t offset;
     std::vector<int64_t> shape;
     int64_t size;
+
+    /// The parameter's part of a flat buffer [P], in its shape; shares the buffer's memory.
+    at::Tensor view_of(const at::Tensor& flat) const;
   };
 
   /// Moves the module's parameters into a new flat buffer. The module must be on its final device,

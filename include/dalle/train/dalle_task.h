@@ -37,6 +37,7 @@ class DalleTask : public TrainTask {
   std::string stage() const override { return "dalle"; }
   torch::nn::Module& module() override { return *model_; }
   Sample sample(int64_t position) const override { return train_.at(position); }
+  bool is_hidden_matrix(const std::string& name) const override;
   BatchTotals count(const Batch& batch) const override;
   TaskLoss loss(const Batch& micro_batch, const BatchTotals& totals, int64_t step) override;
   Evaluation evaluate(int64_t step) override;

@@ -23,6 +23,7 @@ class DvaeTask : public TrainTask {
   std::string stage() const override { return "dvae"; }
   torch::nn::Module& module() override { return *vae_; }
   Sample sample(int64_t position) const override { return train_.at(position); }
+  bool is_hidden_matrix(const std::string& name) const override;
   BatchTotals count(const Batch& batch) const override { return {.samples = batch.size()}; }
   TaskLoss loss(const Batch& micro_batch, const BatchTotals& totals, int64_t step) override;
   std::vector<Metric> scheduled(int64_t step) const override;

@@ -8,6 +8,7 @@
 #include "dalle/core/fields.h"
 #include "dalle/core/schedule.h"
 #include "dalle/nn/precision.h"
+#include "dalle/optim/optimizer.h"
 
 namespace dalle {
 
@@ -44,6 +45,7 @@ struct TrainConfig {
   int64_t steps = 0;
   int64_t batch_size = 0;
   int64_t micro_batch_size = 0;
+  OptimizerKind optimizer = OptimizerKind::kAdamW;
   double learning_rate = 0.0;
   int64_t warmup_steps = 0;
   Schedule decay = {.shape = ScheduleShape::kConstant};
@@ -79,8 +81,12 @@ struct TrainConfig {
           {.help = "samples computed at once; must divide batch_size; 0: all of them",
            .min = 0,
            .paper = "dVAE 8, DALL-E 1 a GPU"});
+    visit("optimizer", self.optimizer,
+          {.help = "adamw; or muon for the matrices of hidden layers and adamw for the rest, which "
+                   "learns from fewer samples in short runs",
+           .paper = "adamw (A.2, B.2)"});
     visit("learning_rate", self.learning_rate,
-          {.help = "peak step size of AdamW",
+          {.help = "peak step size of the optimizer",
            .min = 0,
            .paper = "dVAE 1e-4 (A.2); DALL-E 4.5e-4 (B.2)"});
     visit("warmup_steps", self.warmup_steps,

@@ -53,6 +53,9 @@ class TrainTask {
 
   virtual torch::nn::Module& module() = 0;
 
+  /// Whether a parameter is the matrix or the kernels of a hidden layer: what Muon is for.
+  virtual bool is_hidden_matrix(const std::string& name) const = 0;
+
   /// The sample at a global position of the run. Called from the loader's threads.
   virtual Sample sample(int64_t position) const = 0;
 

@@ -9,8 +9,8 @@
 
 #include "dalle/data/batch_loader.h"
 #include "dalle/dist/process_group.h"
-#include "dalle/optim/adamw.h"
 #include "dalle/optim/flat_parameters.h"
+#include "dalle/optim/optimizer.h"
 #include "dalle/optim/weight_average.h"
 #include "dalle/train/checkpoint.h"
 #include "dalle/train/learning_rate.h"
@@ -79,7 +79,7 @@ class Trainer {
   const TrainConfig& config_;
   std::shared_ptr<ProcessGroup> group_;
   FlatParameters parameters_;
-  AdamW optimizer_;
+  Optimizer optimizer_;
   WeightAverage average_;
   PlateauCuts plateau_;
   CheckpointStore checkpoints_;

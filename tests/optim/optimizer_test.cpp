@@ -1,0 +1,101 @@
+#include "dalle/optim/optimizer.h"
+
+#include <vector>
+
+#include <gtest/gtest.h>
+#include <torch/nn/module.h>
+#include <torch/types.h>
+
+#include "dalle/optim/muon.h"
+
+namespace dalle {
+namespace {
+
+constexpr AdamWOptions kOptions{
+    .beta1 = 0.9, .beta2 = 0.96, .epsilon = 1e-8, .weight_decay = 4.5e-2};
+
+/// Two hidden matrices between parameters that are none.
+struct SmallModule : torch::nn::Module {
+  SmallModule() {
+    torch::manual_seed(8);
+    register_parameter("embedding", torch::randn({7, 5}));
+    register_parameter("hidden_1", torch::randn({9, 5}));
+    register_parameter("bias", torch::randn({9}));
+    register_parameter("hidden_2", torch::randn({5, 9}));
+    register_parameter("hidden_gain", torch::randn({5}));
+  }
+};
+
+bool is_hidden(const std::string& name) {
+  return name.starts_with("hidden");
+}
+
+at::Tensor gradients_of(int seed, const FlatParameters& flat) {
+  torch::manual_seed(seed);
+  const auto gradients = torch::zeros_like(flat.values());
+  for (const FlatParameters::Slice& slice : flat.slices())
+    slice.view_of(gradients).copy_(torch::randn(slice.shape));
+  return gradients;
+}
+
+TEST(Optimizer, WithoutMuonIsAdamW) {
+  SmallModule module;
+  const FlatParameters flat(module);
+  const auto weights = flat.values().clone();
+  AdamW adamw(weights, kOptions);
+  Optimizer optimizer(flat, OptimizerKind::kAdamW, kOptions, is_hidden);
+  for (int step = 0; step < 3; ++step) {
+    adamw.step(gradients_of(step, flat), 1e-2);
+    optimizer.step(gradients_of(step, flat), 1e-2);
+  }
+  EXPECT_TRUE(torch::equal(flat.values(), weights));
+  EXPECT_TRUE(torch::equal(optimizer.second_moment(), adamw.second_moment()));
+}
+
+TEST(Optimizer, UpdatesHiddenMatricesWithMuonAndTheRestWithAdamW) {
+  SmallModule module;
+  const FlatParameters flat(module);
+  const auto by_adamw = flat.values().clone(), by_muon = flat.values().clone();
+  const auto momentum = torch::zeros_like(by_muon);
+  AdamW adamw(by_adamw, kOptions);
+  Optimizer optimizer(flat, OptimizerKind::kMuon, kOptions, is_hidden);
+  for (int step = 0; step < 3; ++step) {
+    const auto gradients = gradients_of(step, flat);
+    adamw.step(gradients, 1e-2);
+    optimizer.step(gradients, 1e-2);
+    for (const FlatParameters::Slice& slice : flat.slices())
+      if (is_hidden(slice.name) && slice.shape.size() == 2)
+        muon_step(slice.view_of(by_muon), slice.view_of(gradients), slice.view_of(momentum), 1e-2,
+                  {.weight_decay = kOptions.weight_decay});
+  }
+  for (const FlatParameters::Slice& slice : flat.slices()) {
+    const bool muons = is_hidden(slice.name) && slice.shape.size() == 2;
+    EXPECT_TRUE(
+        torch::equal(slice.view_of(flat.values()), slice.view_of(muons ? by_muon : by_adamw)))
+        << slice.name;
+    EXPECT_EQ(slice.view_of(optimizer.second_moment()).count_nonzero().item<int64_t>(),
+              muons ? 0 : slice.size)
+        << slice.name;
+  }
+}
+
+TEST(Optimizer, GoesOnBitForBitFromItsSavedState) {
+  for (const OptimizerKind kind : {OptimizerKind::kAdamW, OptimizerKind::kMuon}) {
+    SmallModule whole_module, module;
+    const FlatParameters whole_flat(whole_module), flat(module);
+    Optimizer whole(whole_flat, kind, kOptions, is_hidden);
+    for (int step = 0; step < 6; ++step) whole.step(gradients_of(step, flat), 1e-2);
+
+    Optimizer before(flat, kind, kOptions, is_hidden);
+    for (int step = 0; step < 3; ++step) before.step(gradients_of(step, flat), 1e-2);
+    Optimizer after(flat, kind, kOptions, is_hidden);
+    after.first_moment().copy_(before.first_moment());
+    after.second_moment().copy_(before.second_moment());
+    after.set_updates(before.updates());
+    for (int step = 3; step < 6; ++step) after.step(gradients_of(step, flat), 1e-2);
+    EXPECT_TRUE(torch::equal(flat.values(), whole_flat.values()));
+  }
+}
+
+}  // namespace
+}  // namespace dalle
