@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <filesystem>
 #include <iostream>
 #include <memory>
@@ -157,7 +158,7 @@ int train(const Arguments& arguments, char** argv) {
     return 0;
   }
   log_info("stopped and saved; the same command goes on from here");
-  return 128 + stop.number();
+  return 128 + (stop.requested() ? stop.number() : SIGTERM);  // or another rank was asked
 }
 
 }  // namespace
