@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
+#include <exception>
 #include <filesystem>
 #include <iostream>
 #include <memory>
@@ -11,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 
 #include "dalle/core/build_info.h"
@@ -32,9 +35,6 @@
 namespace {
 
 using namespace dalle;
-
-/// How long a rank waits for the others in one collective: longer than an evaluation takes.
-constexpr std::chrono::minutes kTimeout{30};
 
 struct Arguments {
   std::string config;
@@ -99,11 +99,20 @@ c10::Device device_of(const RankInfo& info, const std::string& name) {
   return find_device(fmt::format("cuda:{}", info.local_rank));
 }
 
-/// Ranks of one machine share its cores, unless OMP_NUM_THREADS says otherwise.
-void share_the_processor(const RankInfo& info) {
-  if (info.local_world == 1 || environment_variable("OMP_NUM_THREADS")) return;
-  at::set_num_threads(
-      static_cast<int>(std::max<int64_t>(1, at::get_num_threads() / info.local_world)));
+/// Ranks of one machine share its cores, unless OMP_NUM_THREADS says otherwise. Exact training
+/// computes with one thread: how work is shared between threads decides how sums are rounded.
+void share_the_processor(const RankInfo& info, bool exact) {
+  if (environment_variable("OMP_NUM_THREADS")) return;
+  const int64_t threads = exact ? 1 : at::get_num_threads() / info.local_world;
+  if (threads < at::get_num_threads())
+    at::set_num_threads(static_cast<int>(std::max<int64_t>(1, threads)));
+}
+
+/// Makes a GPU's sums independent of which of its threads comes first.
+void demand_determinism() {
+  ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
+  at::globalContext().setDeterministicCuDNN(true);
+  at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
 }
 
 /// Opens the run's folder as the first rank, or follows it there.
@@ -123,6 +132,17 @@ std::shared_ptr<const RunPaths> open_run(const Arguments& arguments,
   return run;
 }
 
+/// Runs the experiment; if this rank cannot go on, the others get to know why.
+TrainOutcome run_as_rank(const ExperimentConfig& config, const RunPaths& run,
+                         const ExperimentOptions& options, const StopSignal& stop) {
+  try {
+    return run_experiment(config, run, options, stop);
+  } catch (const std::exception& error) {
+    options.group->announce_failure(error.what());
+    throw;
+  }
+}
+
 int train(const Arguments& arguments, char** argv) {
   if (arguments.describe) return std::cout << describe_config<ExperimentConfig>(), 0;
   if (arguments.json_schema)
@@ -139,12 +159,17 @@ int train(const Arguments& arguments, char** argv) {
   const RankInfo info = rank_info();
   if (arguments.ranks > 1 && info.launcher == "none")
     return launch_local_ranks(arguments.ranks, argv);
-  share_the_processor(info);
+  share_the_processor(info, config.distributed.exact);
   const c10::Device device = device_of(info, arguments.device);
-  const ExperimentOptions options{.group = std::make_shared<ProcessGroup>(info, device, kTimeout),
-                                  .device = device,
-                                  .only = only,
-                                  .allow_config_change = arguments.allow_config_change};
+  if (config.distributed.exact && device.is_cuda()) demand_determinism();
+  const ProcessGroupOptions group_options{
+      .backend = config.distributed.backend,
+      .timeout = std::chrono::seconds(config.distributed.timeout_s)};
+  const ExperimentOptions options{
+      .group = std::make_shared<ProcessGroup>(info, device, group_options),
+      .device = device,
+      .only = only,
+      .allow_config_change = arguments.allow_config_change};
   const std::filesystem::path path = arguments.run_folder.empty()
                                          ? std::filesystem::path("runs") / config.name
                                          : std::filesystem::path(arguments.run_folder);
@@ -153,7 +178,7 @@ int train(const Arguments& arguments, char** argv) {
            info.alone() ? "" : fmt::format(", {} ranks", info.world));
 
   const StopSignal stop;
-  if (run_experiment(config, *run, options, stop) == TrainOutcome::kFinished) {
+  if (run_as_rank(config, *run, options, stop) == TrainOutcome::kFinished) {
     log_info("finished: {}", path.string());
     return 0;
   }

@@ -47,7 +47,7 @@ bool is_plain(std::string_view text) {
   return std::ranges::find(kWords, word) == kWords.end();
 }
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   std::string result = "\"";
   for (const char c : text) {
     const auto byte = static_cast<unsigned char>(c);
@@ -66,7 +66,7 @@ std::string quoted(std::string_view text) {
 }
 
 std::string text_of(const std::string& text) {
-  return is_plain(text) ? text : quoted(text);
+  return is_plain(text) ? text : in_quotes(text);
 }
 
 bool holds_maps(const ConfigValue::List& list) {

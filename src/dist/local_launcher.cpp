@@ -114,8 +114,7 @@ int wait_for(std::vector<pid_t> running) {
 int launch_local_ranks(int64_t ranks, char** arguments) {
   struct sigaction action {};
   action.sa_handler = [](int signal) { g_signal = signal; };
-  ::sigaction(SIGINT, &action, nullptr);
-  ::sigaction(SIGTERM, &action, nullptr);
+  for (const int signal : {SIGINT, SIGTERM, SIGUSR1}) ::sigaction(signal, &action, nullptr);
 
   const ListeningSocket socket;
   std::vector<pid_t> running;

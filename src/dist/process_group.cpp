@@ -1,8 +1,11 @@
 #include "dalle/dist/process_group.h"
 
+#include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <functional>
-#include <string_view>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
@@ -19,13 +22,18 @@
 #include <torch/types.h>
 
 #include "dalle/core/error.h"
+#include "dalle/core/log.h"
 
 namespace dalle {
 namespace {
 
 using Work = c10::intrusive_ptr<c10d::Work>;
 
-c10::intrusive_ptr<c10d::Store> open_store(const RankInfo& info, std::chrono::seconds timeout) {
+/// Of collectives: those who wait for a lost rank are told so by their heartbeats.
+constexpr std::chrono::hours kForever{24};
+
+c10::intrusive_ptr<c10d::Store> open_store(const RankInfo& info,
+                                           std::chrono::milliseconds timeout) {
   const bool serves = info.rank == 0 && !info.store_is_served;
   auto store = c10::make_intrusive<c10d::TCPStore>(
       info.host, c10d::TCPStoreOptions{.port = info.port,
@@ -38,20 +46,35 @@ c10::intrusive_ptr<c10d::Store> open_store(const RankInfo& info, std::chrono::se
   return c10::make_intrusive<c10d::PrefixStore>(info.store_prefix, std::move(store));
 }
 
+/// Waits until every rank has come to the store.
+void meet(const RankInfo& info, c10d::Store& store, std::chrono::milliseconds timeout) {
+  std::vector<std::string> keys;
+  for (int64_t rank = 0; rank < info.world; ++rank) keys.push_back(fmt::format("here/{}", rank));
+  store.set(keys[static_cast<size_t>(info.rank)], std::string("yes"));
+  try {
+    store.wait(keys, timeout);
+  } catch (const std::exception&) {
+    std::string missing;
+    for (int64_t rank = 0; rank < info.world; ++rank)
+      if (!store.check({keys[static_cast<size_t>(rank)]}))
+        missing += fmt::format("{}{}", missing.empty() ? "" : ", ", rank);
+    throw Error("rank {} did not come", missing);
+  }
+}
+
 c10::intrusive_ptr<c10d::Backend> open_backend(const RankInfo& info, c10::Device device,
-                                               const c10::intrusive_ptr<c10d::Store>& store,
-                                               std::chrono::seconds timeout) {
+                                               CommunicationBackend wanted,
+                                               const c10::intrusive_ptr<c10d::Store>& store) {
   const int rank = static_cast<int>(info.rank), world = static_cast<int>(info.world);
 #ifdef DALLE_CUDA
-  if (device.is_cuda()) {
+  if (device.is_cuda() && wanted != CommunicationBackend::kGloo) {
     auto options = c10d::ProcessGroupNCCL::Options::create();
-    options->timeout = timeout;
+    options->timeout = kForever;
     return c10::make_intrusive<c10d::ProcessGroupNCCL>(store, rank, world, options);
   }
 #endif
 #ifdef USE_C10D_GLOO
-  DALLE_CHECK(device.is_cpu());
-  auto options = c10d::ProcessGroupGloo::Options::create(timeout);
+  auto options = c10d::ProcessGroupGloo::Options::create(kForever);
   // Ranks of one machine meet on its loopback; else on the interface of the machine's name.
   options->devices.push_back(info.local_world == info.world
                                  ? c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1")
@@ -64,47 +87,151 @@ c10::intrusive_ptr<c10d::Backend> open_backend(const RankInfo& info, c10::Device
 
 }  // namespace
 
-ProcessGroup::ProcessGroup() = default;
-ProcessGroup::~ProcessGroup() = default;
-ProcessGroup::ProcessGroup(ProcessGroup&&) noexcept = default;
-ProcessGroup& ProcessGroup::operator=(ProcessGroup&&) noexcept = default;
+void ProcessGroupOptions::end_process(const std::string& report) {
+  log_error("{}", report);
+  std::_Exit(kExitRankLost);
+}
 
-ProcessGroup::ProcessGroup(const RankInfo& info, c10::Device device, std::chrono::seconds timeout)
+ProcessGroup::ProcessGroup() = default;
+
+ProcessGroup::ProcessGroup(const RankInfo& info, c10::Device device,
+                           const ProcessGroupOptions& options)
     : rank_(info.rank), world_(info.world), device_(device) {
+  if (options.backend == CommunicationBackend::kNccl && !device.is_cuda())
+    throw Error("distributed.backend: found nccl, expected gloo or auto where no GPU computes");
   if (info.alone()) return;
   try {
-    store_ = open_store(info, timeout);
-    backend_ = open_backend(info, device, store_, timeout);
+    store_ = open_store(info, options.timeout);
+    meet(info, *store_, options.timeout);
+    heartbeat_ = std::make_unique<Heartbeat>(store_->clone(), rank_, world_, options.timeout,
+                                             options.on_lost);
+    backend_ = open_backend(info, device, options.backend, store_);
     barrier();
   } catch (const std::exception& error) {
-    throw Error("rank {} of {} ({}) could not meet the others at {}:{} within {} s: {}", info.rank,
-                info.world, info.launcher, info.host, info.port, timeout.count(), error.what());
+    throw Error("rank {} of {} ({}) could not meet the others at {}:{} within {:.0f} s: {}",
+                info.rank, info.world, info.launcher, info.host, info.port,
+                std::chrono::duration<double>(options.timeout).count(), error.what());
   }
 }
 
-void ProcessGroup::run(const char* name, const std::function<Work(c10d::Backend&)>& begin) {
-  if (backend_ == nullptr) return;
+/// The last one to leave is the one that keeps the store.
+ProcessGroup::~ProcessGroup() {
+  heartbeat_.reset();
+  if (store_ == nullptr) return;
+  constexpr std::chrono::seconds kPatience{10};
   try {
-    begin(*backend_)->wait();
-    if (device_.is_cuda()) torch::cuda::synchronize(device_.index());
-  } catch (const c10::Error& error) {
-    throw Error("rank {} of {}: {} failed, another rank is gone or stuck: {}", rank_, world_, name,
-                error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    throw Error("rank {} of {}: {} failed, another rank is gone or stuck: {}", rank_, world_, name,
-                error.what());
+    store_->add("left", 1);
+    const auto give_up = std::chrono::steady_clock::now() + kPatience;
+    while (is_first() && std::uncaught_exceptions() == 0 && store_->add("left", 0) < world_ &&
+           std::chrono::steady_clock::now() < give_up)
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  } catch (const std::exception&) {  // the store is gone, and with it who would miss this rank
   }
+}
+
+void ProcessGroup::enter(Phase phase, int64_t step) {
+  if (heartbeat_ != nullptr) heartbeat_->enter(phase, step);
+}
+
+void ProcessGroup::announce_failure(const std::string& message) {
+  if (heartbeat_ != nullptr) heartbeat_->announce_failure(message);
+}
+
+/// The error of a collective: with the rank that is to blame, if it can be found.
+Error ProcessGroup::failure(const char* name, const char* cause) {
+  const std::string lost = heartbeat_ == nullptr ? "" : heartbeat_->find_lost();
+  return Error("rank {} of {}: {} failed, another rank is gone or stuck: {}", rank_, world_, name,
+               lost.empty() ? cause : lost);
+}
+
+PendingCollective::PendingCollective() = default;
+PendingCollective::~PendingCollective() = default;
+PendingCollective::PendingCollective(PendingCollective&&) noexcept = default;
+PendingCollective& PendingCollective::operator=(PendingCollective&&) noexcept = default;
+
+void PendingCollective::wait(bool on_host) {
+  if (work_ == nullptr) return;
+  const auto& heartbeat = group_->heartbeat_;
+  try {
+    if (heartbeat != nullptr) heartbeat->wait_begins(name_);
+    work_->wait();
+    if (on_host && group_->device_.is_cuda()) torch::cuda::synchronize(group_->device_.index());
+    if (heartbeat != nullptr) heartbeat->wait_ends();
+  } catch (const c10::Error& error) {
+    throw group_->failure(name_, error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    throw group_->failure(name_, error.what());
+  }
+}
+
+PendingCollective ProcessGroup::begin(const char* name, std::vector<at::Tensor> tensors,
+                                      const Begin& begin) {
+  PendingCollective pending;
+  pending.group_ = this;
+  pending.name_ = name;
+  pending.tensors_ = std::move(tensors);
+  pending.begin_ = PendingCollective::Clock::now();
+  pending.end_ =
+      std::make_shared<std::atomic<PendingCollective::Clock::time_point>>(pending.begin_);
+  if (backend_ == nullptr) return pending;
+  try {
+    pending.work_ = begin(*backend_);
+  } catch (const c10::Error& error) {
+    throw failure(name, error.what_without_backtrace());
+  }
+  return pending;
+}
+
+void ProcessGroup::run(const char* name, std::vector<at::Tensor> tensors, const Begin& begin) {
+  this->begin(name, std::move(tensors), begin).wait(/*on_host=*/true);
 }
 
 void ProcessGroup::sum(const at::Tensor& tensor) {
-  run("sum", [&](c10d::Backend& backend) {
+  begin_sum(tensor).wait(/*on_host=*/true);
+}
+
+PendingCollective ProcessGroup::begin_sum(const at::Tensor& tensor) {
+  PendingCollective pending = begin("sum", {tensor}, [&](c10d::Backend& backend) {
     std::vector<at::Tensor> tensors{tensor};
     return backend.allreduce(tensors);
+  });
+  if (backend_ != nullptr && device_.is_cpu())  // of Gloo's collectives, this one can tell
+    pending.work_->getFuture()->addCallback(
+        [end = pending.end_](auto&) { *end = PendingCollective::Clock::now(); });
+  return pending;
+}
+
+PendingCollective ProcessGroup::begin_reduce_scatter(const at::Tensor& part,
+                                                     const at::Tensor& whole) {
+  DALLE_CHECK(whole.numel() == world_ * part.numel());
+  if (backend_ == nullptr) part.copy_(whole);
+  return begin("reduce-scatter", {part, whole}, [&](c10d::Backend& backend) {
+    at::Tensor output = part, input = whole;
+    return backend._reduce_scatter_base(output, input);
+  });
+}
+
+void ProcessGroup::all_gather(const at::Tensor& whole, const at::Tensor& part) {
+  DALLE_CHECK(whole.numel() == world_ * part.numel());
+  if (backend_ == nullptr) return void(whole.copy_(part));
+  run("all-gather", {whole, part}, [&](c10d::Backend& backend) {
+    at::Tensor output = whole, input = part;
+    return backend._allgather_base(output, input);
+  });
+}
+
+void ProcessGroup::all_to_all(const at::Tensor& received, const at::Tensor& sent) {
+  DALLE_CHECK(received.numel() == sent.numel() && sent.numel() % world_ == 0);
+  if (backend_ == nullptr) return void(received.copy_(sent));
+  run("all-to-all", {received, sent}, [&](c10d::Backend& backend) {
+    at::Tensor output = received, input = sent;
+    std::vector<int64_t> even;  // empty: equal parts
+    return backend.alltoall_base(output, input, even, even);
   });
 }
 
 void ProcessGroup::broadcast(const at::Tensor& tensor) {
-  run("broadcast", [&](c10d::Backend& backend) {
+  run("broadcast", {tensor}, [&](c10d::Backend& backend) {
     std::vector<at::Tensor> tensors{tensor};
     return backend.broadcast(tensors);
   });
@@ -120,6 +247,26 @@ std::string ProcessGroup::broadcast(const std::string& text) {
   broadcast(bytes);
   bytes = bytes.cpu();
   return {static_cast<const char*>(bytes.const_data_ptr()), static_cast<size_t>(bytes.numel())};
+}
+
+std::vector<std::string> ProcessGroup::gather(const std::string& text) {
+  if (world_ == 1) return {text};
+  const auto options = torch::TensorOptions(device_);
+  auto sizes = torch::zeros({world_}, options.dtype(torch::kLong));
+  sizes[rank_] = static_cast<int64_t>(text.size());
+  sum(sizes);
+  sizes = sizes.cpu();
+  const int64_t longest = sizes.max().item<int64_t>();
+  auto own = torch::zeros({longest}, torch::kUInt8);
+  std::memcpy(own.mutable_data_ptr(), text.data(), text.size());
+  auto all = torch::empty({world_ * longest}, options.dtype(torch::kUInt8));
+  if (longest > 0) all_gather(all, own.to(device_));
+  all = all.cpu();
+  std::vector<std::string> texts;
+  for (int64_t rank = 0; rank < world_; ++rank)
+    texts.emplace_back(static_cast<const char*>(all.const_data_ptr()) + rank * longest,
+                       static_cast<size_t>(sizes[rank].item<int64_t>()));
+  return texts;
 }
 
 void ProcessGroup::barrier() {

@@ -4,6 +4,7 @@
 #include <torch/types.h>
 
 #include "dalle/core/error.h"
+#include "dalle/optim/gradient_norm.h"
 
 namespace dalle {
 namespace {
@@ -20,7 +21,7 @@ at::Tensor FlatParameters::Slice::view_of(const at::Tensor& flat) const {
   return flat.narrow(0, offset, size).view(shape);
 }
 
-FlatParameters::FlatParameters(torch::nn::Module& module) {
+FlatParameters::FlatParameters(torch::nn::Module& module, int64_t parts) {
   int64_t offset = 0;
   for (const auto& item : module.named_parameters()) {
     const at::Tensor& parameter = item.value();
@@ -37,8 +38,9 @@ FlatParameters::FlatParameters(torch::nn::Module& module) {
 
   const torch::NoGradGuard no_grad;
   const auto options = parameters_.front().options().requires_grad(false);
-  values_ = torch::zeros({offset}, options);
-  gradients_ = torch::zeros({offset}, options);
+  const int64_t size = round_up(offset, parts * kNormBlock);
+  values_ = torch::zeros({size}, options);
+  gradients_ = torch::zeros({size}, options);
   for (size_t i = 0; i < parameters_.size(); ++i) slices_[i].view_of(values_).copy_(parameters_[i]);
   bind(values_);
   for (size_t i = 0; i < parameters_.size(); ++i)

@@ -1,14 +1,18 @@
 #include "dalle/optim/optimizer.h"
 
+#include <algorithm>
+
+#include "dalle/core/error.h"
 #include "dalle/optim/muon.h"
 
 namespace dalle {
 namespace {
 
+using Ranges = std::vector<FlatRange>;
 using Slices = std::vector<FlatParameters::Slice>;
 
 Slices choose(const FlatParameters& parameters, OptimizerKind kind,
-              const std::function<bool(const std::string&)>& is_hidden_matrix) {
+              const Optimizer::IsHiddenMatrix& is_hidden_matrix) {
   Slices chosen;
   if (kind == OptimizerKind::kAdamW) return chosen;
   for (const FlatParameters::Slice& slice : parameters.slices())
@@ -16,34 +20,67 @@ Slices choose(const FlatParameters& parameters, OptimizerKind kind,
   return chosen;
 }
 
-/// What of the flat buffer lies outside `slices`, which are in its order.
-std::vector<AdamW::Span> spans_without(const Slices& slices, int64_t size) {
-  std::vector<AdamW::Span> spans;
-  int64_t begin = 0;
-  for (const FlatParameters::Slice& slice : slices) {
-    if (slice.offset > begin) spans.push_back({begin, slice.offset - begin});
-    begin = slice.offset + slice.size;
+Ranges ranges_of(const Slices& slices) {
+  Ranges ranges;
+  for (const FlatParameters::Slice& slice : slices) ranges.push_back({slice.offset, slice.size});
+  return ranges;
+}
+
+Ranges everything(const FlatParameters& parameters) {
+  return {{.begin = 0, .size = parameters.values().numel()}};
+}
+
+/// What of `ranges` lies outside `slices`, which are in the buffer's order.
+Ranges without(const Ranges& ranges, const Slices& slices) {
+  Ranges rest;
+  for (const FlatRange& range : ranges) {
+    int64_t begin = range.begin;
+    for (const FlatParameters::Slice& slice : slices) {
+      const int64_t end = std::min(slice.offset, range.end());
+      if (end > begin) rest.push_back({begin, end - begin});
+      begin = std::max(begin, slice.offset + slice.size);
+    }
+    if (range.end() > begin) rest.push_back({begin, range.end() - begin});
   }
-  if (size > begin) spans.push_back({begin, size - begin});
-  return spans;
+  return rest;
 }
 
 }  // namespace
 
 Optimizer::Optimizer(const FlatParameters& parameters, OptimizerKind kind,
-                     const AdamWOptions& options,
-                     const std::function<bool(const std::string& name)>& is_hidden_matrix)
+                     const AdamWOptions& options, const IsHiddenMatrix& is_hidden_matrix)
+    : Optimizer(parameters, kind, options, is_hidden_matrix, everything(parameters)) {}
+
+Optimizer::Optimizer(const FlatParameters& parameters, OptimizerKind kind,
+                     const AdamWOptions& options, const IsHiddenMatrix& is_hidden_matrix,
+                     const std::vector<FlatRange>& owned)
     : parameters_(parameters),
       options_(options),
       matrices_(choose(parameters, kind, is_hidden_matrix)),
-      adamw_(parameters.values(), options, spans_without(matrices_, parameters.values().numel())) {}
+      momentum_(parameters.values(), ranges_of(matrices_)),
+      adamw_(parameters.values(), options, without(owned, matrices_)) {
+  DALLE_CHECK(kind == OptimizerKind::kAdamW || owned == everything(parameters));
+}
 
 void Optimizer::step(const at::Tensor& gradients, double learning_rate) {
   adamw_.step(gradients, learning_rate);
-  for (const FlatParameters::Slice& matrix : matrices_)
-    muon_step(matrix.view_of(parameters_.values()), matrix.view_of(gradients),
-              matrix.view_of(first_moment()), learning_rate,
+  for (size_t i = 0; i < matrices_.size(); ++i)
+    muon_step(matrices_[i].view_of(parameters_.values()), matrices_[i].view_of(gradients),
+              momentum_.parts()[i].view(matrices_[i].shape), learning_rate,
               {.weight_decay = options_.weight_decay});
+}
+
+at::Tensor Optimizer::first_moment() const {
+  at::Tensor whole = adamw_.first_moment().whole();
+  for (size_t i = 0; i < matrices_.size(); ++i)
+    momentum_.ranges()[i].of(whole).copy_(momentum_.parts()[i]);
+  return whole;
+}
+
+void Optimizer::set_moments(const at::Tensor& first_moment, const at::Tensor& second_moment) {
+  momentum_.assign(first_moment);
+  adamw_.first_moment().assign(first_moment);
+  adamw_.second_moment().assign(second_moment);
 }
 
 }  // namespace dalle

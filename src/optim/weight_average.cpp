@@ -4,11 +4,18 @@
 
 namespace dalle {
 
-WeightAverage::WeightAverage(const at::Tensor& values) : average_(values.detach().clone()) {}
+WeightAverage::WeightAverage(const at::Tensor& values)
+    : WeightAverage(values, {{.begin = 0, .size = values.numel()}}) {}
+
+WeightAverage::WeightAverage(const at::Tensor& values, const std::vector<FlatRange>& ranges)
+    : average_(values, ranges) {
+  average_.assign(values.detach());
+}
 
 void WeightAverage::update(const at::Tensor& values, double decay) {
   const torch::NoGradGuard no_grad;
-  average_.lerp_(values, 1.0 - decay);
+  for (size_t i = 0; i < average_.ranges().size(); ++i)
+    average_.parts()[i].lerp_(average_.ranges()[i].of(values), 1.0 - decay);
 }
 
 }  // namespace dalle

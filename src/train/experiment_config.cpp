@@ -1,6 +1,7 @@
 #include "dalle/train/experiment_config.h"
 
 #include <algorithm>
+#include <bit>
 #include <set>
 #include <sstream>
 #include <utility>
@@ -171,6 +172,31 @@ void check_sampling(const ExperimentConfig& config, Checks& checks) {
   }
 }
 
+void check_distributed(const ExperimentConfig& config, Checks& checks) {
+  const DistributedConfig& distributed = config.distributed;
+  checks.require(!distributed.exact || distributed.reduce_dtype == ReduceType::kFloat32,
+                 "distributed.reduce_dtype", {"distributed.exact"},
+                 "found {}, expected float32, since distributed.exact is true",
+                 to_string(distributed.reduce_dtype));
+  for (const auto& [key, train] :
+       {std::pair<std::string, const TrainConfig&>{"dvae.train", config.dvae.train},
+        {"dalle.train", config.dalle.train}}) {
+    checks.require(
+        !distributed.shard_optimizer || train.optimizer == OptimizerKind::kAdamW,
+        "distributed.shard_optimizer", {key + ".optimizer"},
+        "found true, expected false, since {}.optimizer is {}, which needs whole matrices", key,
+        to_string(train.optimizer));
+    if (!distributed.exact) continue;
+    const int64_t size = train.micro_batch_size;
+    checks.require(
+        size > 0 && std::has_single_bit(static_cast<uint64_t>(train.batch_size / size)),
+        key + ".micro_batch_size", {key + ".batch_size", "distributed.exact"},
+        "found {}, expected {}.batch_size, which is {}, divided by a power of two, since "
+        "distributed.exact is true",
+        size, key, train.batch_size);
+  }
+}
+
 /// Adds the conflicts of the config that was read to the problems of reading it.
 ExperimentConfig finish(ConfigReading reading) {
   ExperimentConfig config;
@@ -202,6 +228,7 @@ std::vector<ConfigConflict> validate(const ExperimentConfig& config) {
   check_dvae(config, checks);
   check_dalle(config, checks);
   check_sampling(config, checks);
+  check_distributed(config, checks);
   return checks.take();
 }
 

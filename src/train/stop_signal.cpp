@@ -11,7 +11,7 @@
 namespace dalle {
 namespace {
 
-constexpr std::array kStopSignals{SIGINT, SIGTERM};
+constexpr std::array kStopSignals{SIGINT, SIGTERM, SIGUSR1};
 
 volatile std::sig_atomic_t requested_signal = 0;
 std::array<struct sigaction, kStopSignals.size()> former_actions;

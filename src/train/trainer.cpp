@@ -1,5 +1,7 @@
 #include "dalle/train/trainer.h"
 
+#include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cmath>
 
@@ -10,7 +12,9 @@
 #include "dalle/core/files.h"
 #include "dalle/core/log.h"
 #include "dalle/data/image.h"
+#include "dalle/dist/tree_sum.h"
 #include "dalle/train/checkpoint_files.h"
+#include "dalle/train/replica_check.h"
 
 namespace dalle {
 namespace {
@@ -41,25 +45,31 @@ double matrix_rate_of_all(ProcessGroup& group, c10::Device device, Precision pre
   return rate.item<double>();
 }
 
-/// The losses of a step, summed over its micro-batches and then over the ranks.
+/// The losses of a step: added up over its micro-batches and then over the ranks, in the tree's
+/// order, as exact training wants it.
 class StepLosses {
  public:
   void add(const TaskLoss& loss) {
-    add("loss", loss.total.item<double>());
-    for (const auto& [name, value] : loss.parts) add("loss/" + name, value.item<double>());
+    std::vector<double> values{loss.total.item<double>()};
+    names_ = {"loss"};
+    for (const auto& [name, value] : loss.parts) {
+      values.push_back(value.item<double>());
+      names_.push_back("loss/" + name);
+    }
+    sum_.add(torch::tensor(values, torch::kDouble));
   }
 
   /// Also tells whether any of the ranks wants to stop.
-  bool sum_over(ProcessGroup& group, c10::Device device, bool wants_stop) {
-    auto values = torch::zeros({static_cast<int64_t>(sums_.size()) + 1}, torch::kDouble);
-    double* value = values.mutable_data_ptr<double>();
-    for (const Metric& sum : sums_) *value++ = sum.value;
-    *value = wants_stop ? 1 : 0;
-    values = values.to(device);
-    group.sum(values);
+  bool sum_over(ProcessGroup& group, c10::Device device, bool exact, bool wants_stop) {
+    const auto wish = torch::full({1}, wants_stop ? 1.0 : 0.0, torch::kDouble);
+    auto values = torch::cat({sum_.total(), wish}).to(device);
+    if (exact)
+      sum_in_tree(group, values);
+    else
+      group.sum(values);
     values = values.cpu();
-    value = values.mutable_data_ptr<double>();
-    for (Metric& sum : sums_) sum.value = *value++;
+    const double* value = values.const_data_ptr<double>();
+    for (const std::string& name : names_) sums_.push_back({name, *value++});
     return *value > 0;
   }
 
@@ -73,12 +83,8 @@ class StepLosses {
   }
 
  private:
-  void add(const std::string& name, double value) {
-    for (Metric& sum : sums_)
-      if (sum.name == name) return void(sum.value += value);
-    sums_.push_back({name, value});
-  }
-
+  TreeSum sum_;
+  std::vector<std::string> names_;
   std::vector<Metric> sums_;
 };
 
@@ -89,22 +95,43 @@ Trainer::Trainer(TrainTask& task, const TrainConfig& config, const RunPaths& run
     : task_(task),
       config_(config),
       group_(options.group),
-      parameters_(task.module()),
-      optimizer_(parameters_, config.optimizer, adamw_options(config),
-                 [&](const std::string& name) { return task.is_hidden_matrix(name); }),
-      average_(parameters_.values()),
+      exact_(options.distributed.exact),
+      check_replicas_every_(options.distributed.check_replicas_every),
+      parameters_(task.module(), group_->world()),
+      reducer_(make_gradient_reducer(parameters_, *group_, options.distributed)),
+      optimizer_(
+          parameters_, config.optimizer, adamw_options(config),
+          [&](const std::string& name) { return task.is_hidden_matrix(name); }, reducer_->owned()),
+      average_(parameters_.values(), reducer_->owned()),
       plateau_(config.plateau),
       checkpoints_(run.checkpoints(task.stage()), config.keep_last),
       pictures_(run.samples() / task.stage()),
       throughput_(task.flops_per_sample(),
                   matrix_rate_of_all(*group_, options.device, config.precision)) {
+  check_world();
   if (group_->is_first()) {
     make_directories(pictures_);
-    resume();
+    restore(checkpoints_.load_newest());
     log_ = std::make_unique<MetricLog>(run.root, task.stage(), state_.step);
+  } else {
+    restore(std::nullopt);
   }
-  share_state();
   loader_ = make_loader(options);
+}
+
+/// Throws if the ranks cannot share the batches.
+void Trainer::check_world() const {
+  const int64_t world = group_->world();
+  if (config_.batch_size < world)
+    throw Error("{}.train.batch_size: found {}, expected at least one sample for each of {} ranks",
+                task_.stage(), config_.batch_size, world);
+  if (!exact_) return;
+  const int64_t micro_batches = config_.batch_size / config_.micro_batch_size;
+  if (!std::has_single_bit(static_cast<uint64_t>(world)) || world > micro_batches)
+    throw Error(
+        "distributed.exact: found {} ranks, expected a power of two up to {}, the number of "
+        "micro-batches in {}.train.batch_size",
+        world, micro_batches, task_.stage());
 }
 
 /// This rank's part of every global batch: neighbours in it, as many as the other ranks have or one
@@ -113,9 +140,6 @@ std::unique_ptr<BatchLoader> Trainer::make_loader(const TrainerOptions& options)
   const int64_t batch_size = config_.batch_size;
   const int64_t begin = batch_size * group_->rank() / group_->world();
   const int64_t size = batch_size * (group_->rank() + 1) / group_->world() - begin;
-  if (batch_size < group_->world())
-    throw Error("{}.train.batch_size: found {}, expected at least one sample for each of {} ranks",
-                task_.stage(), batch_size, group_->world());
   return std::make_unique<BatchLoader>(
       [this, batch_size, begin, size](int64_t number) {
         return task_.sample(number / size * batch_size + begin + number % size);
@@ -140,32 +164,39 @@ TrainOutcome Trainer::run(const StopSignal& stop) {
 }
 
 void Trainer::train_step(const StopSignal& stop) {
-  const auto begin = Clock::now();
+  const auto step_began = Clock::now();
   const double waited_s = loader_->wait_s();
   const double learning_rate = scheduled_learning_rate(config_, state_.step) * plateau_.factor();
 
+  group_->enter(Phase::kLoading, state_.step);
   const Batch batch = loader_->next();
+  group_->enter(Phase::kComputing, state_.step);
   const BatchTotals totals = count(batch);
   const int64_t micro_batch_size =
       config_.micro_batch_size > 0 ? config_.micro_batch_size : batch.size();
 
-  parameters_.zero_gradients();
+  reducer_->begin_step();
   StepLosses losses;
-  for (int64_t first = 0; first < batch.size(); first += micro_batch_size) {
-    const Batch micro_batch = batch.slice(first, first + micro_batch_size);
-    const TaskLoss loss = task_.loss(micro_batch, totals, state_.step);
+  for (int64_t begin = 0, end = 0; begin < batch.size(); begin = end) {
+    end = std::min(begin + micro_batch_size, batch.size());
+    const TaskLoss loss = task_.loss(batch.slice(begin, end), totals, state_.step);
+    reducer_->before_backward(/*is_last=*/end == batch.size());
     loss.total.backward();
+    reducer_->after_backward();
     losses.add(loss);
   }
-  group_->sum(parameters_.gradients());
-  stop_ = losses.sum_over(*group_, parameters_.gradients().device(), stop.requested());
+  reducer_->finish();
+  stop_ = losses.sum_over(*group_, parameters_.gradients().device(), exact_, stop.requested());
 
-  const double norm = gradient_norm(parameters_.gradients());
+  const double norm = reducer_->norm();
   if (losses.non_finite() == nullptr && std::isfinite(norm)) {
     if (config_.clip_norm > 0 && norm > config_.clip_norm)
       parameters_.gradients().mul_(config_.clip_norm / norm);
     optimizer_.step(parameters_.gradients(), learning_rate);
+    reducer_->share_owned(parameters_.values());
     ++state_.updates;
+    if (check_replicas_every_ > 0 && state_.updates % check_replicas_every_ == 0)
+      check_replicas(parameters_, *group_);
     if (state_.updates % config_.average_every == 0)
       average_.update(parameters_.values(), config_.average_decay);
     record(losses.sums(), norm);
@@ -174,7 +205,7 @@ void Trainer::train_step(const StopSignal& stop) {
   }
   ++state_.step;
   score_.reset();
-  throughput_.add_step(config_.batch_size, seconds_since(begin), loader_->wait_s() - waited_s);
+  throughput_.add_step(config_.batch_size, seconds_since(step_began), loader_->wait_s() - waited_s);
 }
 
 /// What the global batch is divided by: counted over the parts of all ranks.
@@ -235,10 +266,19 @@ void Trainer::log() {
   state_.since_log.clear();
 }
 
+/// [P] on every rank.
+at::Tensor Trainer::averaged_weights() const {
+  const at::Tensor average = average_.state().whole();
+  reducer_->share_owned(average);
+  return average;
+}
+
 void Trainer::evaluate() {
+  group_->enter(Phase::kEvaluating, state_.step);
+  const at::Tensor average = averaged_weights();
   if (group_->is_first()) {
     const auto begin = Clock::now();
-    const FlatParameters::BoundValues averaged(parameters_, average_.values());
+    const FlatParameters::BoundValues averaged(parameters_, average);
     const torch::NoGradGuard no_grad;
     Evaluation evaluation = task_.evaluate(state_.step);
     score_ = evaluation.score;
@@ -254,8 +294,10 @@ void Trainer::evaluate() {
 }
 
 void Trainer::show_pictures() {
+  group_->enter(Phase::kDrawing, state_.step);
+  const at::Tensor average = averaged_weights();
   if (!group_->is_first()) return;
-  const FlatParameters::BoundValues averaged(parameters_, average_.values());
+  const FlatParameters::BoundValues averaged(parameters_, average);
   const torch::NoGradGuard no_grad;
   for (const auto& [name, picture] : task_.pictures(state_.step)) {
     const std::string png = encode_picture(picture, PictureFormat::kPng);
@@ -265,50 +307,53 @@ void Trainer::show_pictures() {
 }
 
 void Trainer::save() {
+  group_->enter(Phase::kSaving, state_.step);
   saved_step_ = state_.step;
+  CheckpointContent content;
+  const auto add = [&](const char* name, const at::Tensor& flat) {
+    if (group_->is_first()) content.tensors[name] = on_host(parameters_.named_views(flat));
+  };
+  const auto gathered = [&](const at::Tensor& owned) {
+    reducer_->share_owned(owned);
+    return owned;
+  };
+  add(kWeightsTensors, parameters_.values());
+  add(kAverageTensors, averaged_weights());
+  add(kFirstMomentTensors, gathered(optimizer_.first_moment()));
+  add(kSecondMomentTensors, gathered(optimizer_.second_moment()));
   if (!group_->is_first()) return;
   log_->sync();  // a run that goes on from this checkpoint finds its lines
-  CheckpointContent content;
   content.step = state_.step;
-  content.tensors[kWeightsTensors] = on_host(parameters_.named_views(parameters_.values()));
-  content.tensors[kAverageTensors] = on_host(parameters_.named_views(average_.values()));
-  content.tensors[kFirstMomentTensors] =
-      on_host(parameters_.named_views(optimizer_.first_moment()));
-  content.tensors[kSecondMomentTensors] =
-      on_host(parameters_.named_views(optimizer_.second_moment()));
   content.files[kTrainerFile] = state_.to_json();
   task_.add_to_checkpoint(content);
   checkpoints_.save(content, score_);
 }
 
-void Trainer::resume() {
-  const std::optional<CheckpointContent> content = checkpoints_.load_newest();
-  if (content) restore(*content);
-}
-
-void Trainer::restore(const CheckpointContent& content) {
-  task_.check_checkpoint(content);
-  state_ = TrainerState::from_json(content.files.at(kTrainerFile), task_.stage() + " checkpoint");
-  const auto fill = [&](const char* name, const at::Tensor& flat) {
-    const FlatParameters::BoundValues bound(parameters_,
-                                            flat);  // copies in place: `flat` itself is filled
-    load_weights(task_.module(), content.tensors.at(name),
-                 fmt::format("{}.safetensors of {}", name, checkpoints_.folder().string()));
-  };
-  fill(kWeightsTensors, parameters_.values());
-  fill(kAverageTensors, average_.values());
-  fill(kFirstMomentTensors, optimizer_.first_moment());
-  fill(kSecondMomentTensors, optimizer_.second_moment());
-  saved_step_ = state_.step;
-  log_info("{}: going on from step {} of {}", task_.stage(), state_.step, config_.steps);
-}
-
-/// Begins with the first rank's state on every rank: that of its checkpoint, or its initial
+/// Begins with the first rank's state on every rank: that of its checkpoint, or the initial
 /// weights.
-void Trainer::share_state() {
-  for (const at::Tensor& flat : {parameters_.values(), average_.values(), optimizer_.first_moment(),
-                                 optimizer_.second_moment()})
+void Trainer::restore(const std::optional<CheckpointContent>& content) {
+  if (content) {
+    task_.check_checkpoint(*content);
+    state_ =
+        TrainerState::from_json(content->files.at(kTrainerFile), task_.stage() + " checkpoint");
+    saved_step_ = state_.step;
+    log_info("{}: going on from step {} of {}", task_.stage(), state_.step, config_.steps);
+  }
+  const auto shared = [&](const char* name, const at::Tensor& flat) {
+    if (content) {
+      // What is loaded is copied into the bound tensors: `flat` itself is filled.
+      const FlatParameters::BoundValues bound(parameters_, flat);
+      load_weights(task_.module(), content->tensors.at(name),
+                   fmt::format("{}.safetensors of {}", name, checkpoints_.folder().string()));
+    }
     group_->broadcast(flat);
+    return flat;
+  };
+  shared(kWeightsTensors, parameters_.values());
+  check_replicas(parameters_, *group_);
+  average_.state().assign(shared(kAverageTensors, parameters_.values().clone()));
+  optimizer_.set_moments(shared(kFirstMomentTensors, torch::zeros_like(parameters_.values())),
+                         shared(kSecondMomentTensors, torch::zeros_like(parameters_.values())));
   state_ = TrainerState::from_json(group_->broadcast(state_.to_json()), task_.stage());
   plateau_ = PlateauCuts(config_.plateau, state_.plateau);
   optimizer_.set_updates(state_.updates);

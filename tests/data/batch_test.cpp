@@ -12,7 +12,7 @@
 namespace dalle {
 namespace {
 
-Sample sample_of(int64_t position) {
+Sample sample_at(int64_t position) {
   return {.position = position,
           .image = torch::full({3, 4, 4}, position, torch::kByte),
           .codes = torch::full({5}, 10 * position, torch::kLong),
@@ -21,7 +21,7 @@ Sample sample_of(int64_t position) {
 }
 
 TEST(BatchTest, StacksSamplesInOrder) {
-  const std::vector<Sample> samples = {sample_of(7), sample_of(3), sample_of(5)};
+  const std::vector<Sample> samples = {sample_at(7), sample_at(3), sample_at(5)};
   const Batch batch = stack(samples);
   EXPECT_EQ(batch.size(), 3);
   EXPECT_THAT(batch.positions, testing::ElementsAre(7, 3, 5));
@@ -36,7 +36,7 @@ TEST(BatchTest, StacksSamplesInOrder) {
 }
 
 TEST(BatchTest, LeavesUndefinedWhatNoSampleHas) {
-  std::vector<Sample> samples = {sample_of(1), sample_of(2)};
+  std::vector<Sample> samples = {sample_at(1), sample_at(2)};
   for (Sample& sample : samples) sample.codes = at::Tensor();
   const Batch batch = stack(samples);
   EXPECT_FALSE(batch.codes.defined());
@@ -45,7 +45,7 @@ TEST(BatchTest, LeavesUndefinedWhatNoSampleHas) {
 }
 
 TEST(BatchTest, SliceHoldsItsSamplesAndSharesMemory) {
-  const std::vector<Sample> samples = {sample_of(0), sample_of(1), sample_of(2), sample_of(3)};
+  const std::vector<Sample> samples = {sample_at(0), sample_at(1), sample_at(2), sample_at(3)};
   Batch batch = stack(samples);
   const Batch middle = batch.slice(1, 3);
   EXPECT_EQ(middle.size(), 2);
@@ -62,20 +62,20 @@ TEST(BatchTest, SliceHoldsItsSamplesAndSharesMemory) {
 TEST(BatchTest, NamesSamplesThatDoNotFitTogether) {
   const auto message_of = [](const Sample& odd) -> std::string {
     try {
-      stack(std::vector{sample_of(1), odd});
+      stack(std::vector{sample_at(1), odd});
     } catch (const Error& error) {
       return error.what();
     }
     return "no error";
   };
-  Sample larger = sample_of(2);
+  Sample larger = sample_at(2);
   larger.image = torch::zeros({3, 8, 4}, torch::kByte);
   EXPECT_EQ(message_of(larger),
             "samples 1 and 2 cannot share a batch: image Byte [3, 4, 4] and Byte [3, 8, 4]");
-  Sample typed = sample_of(2);
+  Sample typed = sample_at(2);
   typed.codes = typed.codes.to(torch::kInt);
   EXPECT_EQ(message_of(typed), "samples 1 and 2 cannot share a batch: codes Long [5] and Int [5]");
-  Sample partial = sample_of(2);
+  Sample partial = sample_at(2);
   partial.caption = at::Tensor();
   EXPECT_EQ(message_of(partial), "samples 1 and 2 cannot share a batch: caption Long [6] and none");
 }

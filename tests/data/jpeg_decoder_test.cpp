@@ -19,7 +19,7 @@ namespace {
 using testing::HasSubstr;
 using testing::StartsWith;
 
-cv::Mat noise(int type = CV_8UC3) {
+cv::Mat noise_pixels(int type = CV_8UC3) {
   cv::Mat pixels(64, 96, type);
   cv::theRNG().state = 5;
   cv::randu(pixels, 0, 256);
@@ -27,13 +27,14 @@ cv::Mat noise(int type = CV_8UC3) {
 }
 
 std::vector<std::string> baseline_and_progressive() {
-  return {encoded(noise(), ".jpg"), encoded(noise(), ".jpg", {cv::IMWRITE_JPEG_PROGRESSIVE, 1}),
-          encoded(noise(), ".jpg", {cv::IMWRITE_JPEG_RST_INTERVAL, 2})};
+  return {encoded(noise_pixels(), ".jpg"),
+          encoded(noise_pixels(), ".jpg", {cv::IMWRITE_JPEG_PROGRESSIVE, 1}),
+          encoded(noise_pixels(), ".jpg", {cv::IMWRITE_JPEG_RST_INTERVAL, 2})};
 }
 
 TEST(JpegDecoder, GivesThePixelsThatOpencvGives) {
   std::vector<std::string> files = baseline_and_progressive();
-  files.push_back(encoded(noise(CV_8UC1), ".jpg"));
+  files.push_back(encoded(noise_pixels(CV_8UC1), ".jpg"));
   for (const std::string& bytes : files) {
     const Picture picture = decode_jpeg(bytes);
     const cv::Mat expected =
@@ -102,7 +103,7 @@ TEST(JpegDecoder, RefusesAFileThatIsCutAnywhere) {
 }
 
 TEST(JpegDecoder, RefusesACutFileWhoseEndMarkerWasPutBack) {
-  const std::string whole = encoded(noise(), ".jpg");
+  const std::string whole = encoded(noise_pixels(), ".jpg");
   for (size_t length = whole.size() / 4; length < whole.size() - 40; length += whole.size() / 31)
     EXPECT_THAT(error_of([&] { decode_jpeg(whole.substr(0, length) + "\xff\xd9"); }),
                 HasSubstr("premature end of data segment"))
@@ -110,7 +111,7 @@ TEST(JpegDecoder, RefusesACutFileWhoseEndMarkerWasPutBack) {
 }
 
 TEST(JpegDecoder, RefusesALostRestartInterval) {
-  const std::string whole = encoded(noise(), ".jpg", {cv::IMWRITE_JPEG_RST_INTERVAL, 1});
+  const std::string whole = encoded(noise_pixels(), ".jpg", {cv::IMWRITE_JPEG_RST_INTERVAL, 1});
   const size_t first = whole.find("\xff\xd2");
   const size_t second = whole.find("\xff\xd3", first);
   ASSERT_NE(second, std::string::npos);
@@ -119,12 +120,12 @@ TEST(JpegDecoder, RefusesALostRestartInterval) {
 }
 
 TEST(JpegDecoder, PassesOverBytesBehindTheEndMarker) {
-  const std::string whole = encoded(noise(), ".jpg");
+  const std::string whole = encoded(noise_pixels(), ".jpg");
   EXPECT_EQ(decode_jpeg(whole + "PK\x03\x04 an archive behind a picture"), decode_jpeg(whole));
 }
 
 TEST(JpegDecoder, SurvivesFlippedBytes) {
-  const std::string whole = encoded(noise(), ".jpg");
+  const std::string whole = encoded(noise_pixels(), ".jpg");
   SeedStream random(3);
   constexpr size_t kHeaders = 700;  // whose numbers are inspect_picture_file()'s to doubt
   for (int i = 0; i < 300; ++i) {

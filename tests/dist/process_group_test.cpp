@@ -1,12 +1,6 @@
 #include "dalle/dist/process_group.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include <chrono>
-#include <functional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -16,53 +10,13 @@
 #include <torch/types.h>
 
 #include "error_of.h"
+#include "ranks.h"
 
 namespace dalle {
 namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-
-/// A port of the loopback that is free now.
-uint16_t free_port() {
-  const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  auto* generic = reinterpret_cast<sockaddr*>(&address);
-  EXPECT_EQ(::bind(socket, generic, size), 0);
-  EXPECT_EQ(::getsockname(socket, generic, &size), 0);
-  ::close(socket);
-  return ntohs(address.sin_port);
-}
-
-RankInfo info_of(int64_t rank, int64_t world, uint16_t port) {
-  RankInfo info;
-  info.rank = info.local_rank = rank;
-  info.world = info.local_world = world;
-  info.launcher = "this test";
-  info.host = "127.0.0.1";
-  info.port = port;
-  return info;
-}
-
-/// Runs `body` as every rank of a world, each in a thread of its own.
-void on_ranks(int64_t world, const std::function<void(ProcessGroup&)>& body) {
-  const uint16_t port = free_port();
-  std::vector<std::thread> threads;
-  for (int64_t rank = 0; rank < world; ++rank)
-    threads.emplace_back([&, rank] {
-      EXPECT_EQ(error_of([&] {
-                  ProcessGroup group(info_of(rank, world, port), c10::kCPU,
-                                     std::chrono::seconds(20));
-                  body(group);
-                  group.barrier();
-                }),
-                "no error");
-    });
-  for (std::thread& thread : threads) thread.join();
-}
 
 TEST(ProcessGroup, AloneChangesNothing) {
   ProcessGroup group;
@@ -101,10 +55,55 @@ TEST(ProcessGroup, BroadcastsWhatTheFirstRankHas) {
   });
 }
 
+TEST(ProcessGroup, GathersTexts) {
+  on_ranks(3, [](ProcessGroup& group) {
+    EXPECT_EQ(group.gather(std::string(static_cast<size_t>(group.rank()), 'x')),
+              (std::vector<std::string>{"", "x", "xx"}));
+    EXPECT_EQ(group.gather(""), std::vector<std::string>(3));
+  });
+}
+
+TEST(ProcessGroup, ScattersAndGathersParts) {
+  on_ranks(4, [](ProcessGroup& group) {
+    const auto terms = torch::arange(8, torch::kFloat32) + 100.0 * group.rank();
+    const auto part = torch::empty({2});
+    group.begin_reduce_scatter(part, terms.clone()).wait();
+    const auto expected = 4 * torch::arange(8, torch::kFloat32) + 600;
+    EXPECT_TRUE(torch::equal(part, expected.narrow(0, 2 * group.rank(), 2)));
+
+    const auto whole = torch::zeros({8});
+    const auto own = whole.narrow(0, 2 * group.rank(), 2);
+    own.copy_(part);
+    group.all_gather(whole, own);  // in place
+    EXPECT_TRUE(torch::equal(whole, expected));
+
+    const auto received = torch::empty({8});
+    group.all_to_all(received, terms);
+    for (int64_t rank = 0; rank < 4; ++rank)
+      EXPECT_TRUE(torch::equal(received.narrow(0, 2 * rank, 2),
+                               torch::arange(2, torch::kFloat32) + 2 * group.rank() + 100 * rank));
+  });
+}
+
+TEST(ProcessGroup, NamesTheRanksThatDoNotCome) {
+  const uint16_t port = free_port();
+  const std::string error = error_of([&] {
+    ProcessGroup(info_of(0, 3, port), c10::kCPU, {.timeout = std::chrono::milliseconds(300)});
+  });
+  EXPECT_THAT(error, HasSubstr("rank 1, 2 did not come"));
+}
+
+TEST(ProcessGroup, RefusesNcclWithoutAGpu) {
+  const auto meet = [] {
+    ProcessGroup(info_of(1, 2, 1), c10::kCPU, {.backend = CommunicationBackend::kNccl});
+  };
+  EXPECT_THAT(error_of(meet), HasSubstr("distributed.backend: found nccl"));
+}
+
 TEST(ProcessGroup, SaysWhereItWaitedForTheOthers) {
   const uint16_t port = free_port();
-  const std::string error =
-      error_of([&] { ProcessGroup(info_of(1, 2, port), c10::kCPU, std::chrono::seconds(1)); });
+  const std::string error = error_of(
+      [&] { ProcessGroup(info_of(1, 2, port), c10::kCPU, {.timeout = std::chrono::seconds(1)}); });
   EXPECT_THAT(error,
               AllOf(HasSubstr("rank 1 of 2 (this test) could not meet the others at 127.0.0.1:"),
                     HasSubstr("within 1 s")));
@@ -113,9 +112,10 @@ TEST(ProcessGroup, SaysWhereItWaitedForTheOthers) {
 TEST(ProcessGroup, NamesTheCollectiveThatAnotherRankLeft) {
   const uint16_t port = free_port();
   std::thread leaver([&] {
-    ProcessGroup(info_of(1, 2, port), c10::kCPU, std::chrono::seconds(20));  // and goes
+    ProcessGroup(info_of(1, 2, port), c10::kCPU,
+                 {.timeout = std::chrono::seconds(20)});  // and goes
   });
-  ProcessGroup group(info_of(0, 2, port), c10::kCPU, std::chrono::seconds(3));
+  ProcessGroup group(info_of(0, 2, port), c10::kCPU, {.timeout = std::chrono::seconds(3)});
   leaver.join();
   const std::string error = error_of([&] { group.sum(torch::ones({4})); });
   EXPECT_THAT(error, HasSubstr("rank 0 of 2: sum failed, another rank is gone or stuck"));

@@ -176,10 +176,12 @@ TEST(DalleModel, DrawsItsWeightsAsTheSparseTransformerDoes) {
     EXPECT_NEAR(parameters[name].mean().item<double>() / deviation, 0.0, 0.1) << name;
   }
   for (const auto& item : parameters) {
-    if (item.key().ends_with("gain"))
+    if (item.key().ends_with("gain")) {
       EXPECT_TRUE(item.value().eq(1).all().item<bool>()) << item.key();
-    if (item.key().ends_with("bias") || item.key().ends_with("head.weight"))
+    }
+    if (item.key().ends_with("bias") || item.key().ends_with("head.weight")) {
       EXPECT_TRUE(item.value().eq(0).all().item<bool>()) << item.key();
+    }
   }
 }
 

@@ -12,12 +12,12 @@
 namespace dalle {
 namespace {
 
-constexpr std::array<uint64_t, 3> kSeeds{7, 0xffffffffffffffffULL, 0x123456789abcdef0ULL};
+constexpr std::array<uint64_t, 3> kThreeSeeds{7, 0xffffffffffffffffULL, 0x123456789abcdef0ULL};
 
 TEST(SeededUniformTest, ReadsTheHalvesOfTheSeedStream) {
-  const auto numbers = seeded_uniform(kSeeds, 101);
+  const auto numbers = seeded_uniform(kThreeSeeds, 101);
   for (int64_t i = 0; i < 3; ++i) {
-    SeedStream stream(kSeeds[static_cast<size_t>(i)]);
+    SeedStream stream(kThreeSeeds[static_cast<size_t>(i)]);
     for (int64_t j = 0; j < 101; j += 2) {
       const uint64_t bits = stream();
       const auto low = static_cast<double>((bits & 0xffffffffULL) >> 1);
@@ -31,24 +31,25 @@ TEST(SeededUniformTest, ReadsTheHalvesOfTheSeedStream) {
 
 TEST(SeededUniformTest, IsTheSameFromTensorOperations) {
   for (const int64_t count : {0, 1, 2, 9, 1000})
-    EXPECT_TRUE(torch::equal(seeded_uniform(kSeeds, count),
-                             seeded_uniform_by_tensor_operations(kSeeds, count)));
+    EXPECT_TRUE(torch::equal(seeded_uniform(kThreeSeeds, count),
+                             seeded_uniform_by_tensor_operations(kThreeSeeds, count)));
 }
 
 TEST(SeededUniformTest, DoesNotDependOnThreadsOrNeighbours) {
   const int64_t count = 100'001;  // more than one task of the loop
   const int threads = at::get_num_threads();
   at::set_num_threads(1);
-  const auto one_thread = seeded_uniform(kSeeds, count);
+  const auto one_thread = seeded_uniform(kThreeSeeds, count);
   at::set_num_threads(2);
-  const auto two_threads = seeded_uniform(kSeeds, count);
+  const auto two_threads = seeded_uniform(kThreeSeeds, count);
   at::set_num_threads(threads);
   EXPECT_TRUE(torch::equal(one_thread, two_threads));
-  EXPECT_TRUE(torch::equal(one_thread[2], seeded_uniform(std::span(kSeeds).last(1), count)[0]));
+  EXPECT_TRUE(
+      torch::equal(one_thread[2], seeded_uniform(std::span(kThreeSeeds).last(1), count)[0]));
 }
 
 TEST(SeededUniformTest, IsUniformAndOpenAtBothEnds) {
-  const auto numbers = seeded_uniform(kSeeds, 1'000'000).to(at::kDouble);
+  const auto numbers = seeded_uniform(kThreeSeeds, 1'000'000).to(at::kDouble);
   EXPECT_GT(numbers.min().item<double>(), 0.0);
   EXPECT_LT(numbers.max().item<double>(), 1.0);
   EXPECT_TRUE(std::isfinite(numbers.to(at::kFloat).neg().log1p().min().item<double>()));

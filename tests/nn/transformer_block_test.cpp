@@ -14,13 +14,14 @@
 namespace dalle {
 namespace {
 
-constexpr SequenceLayout kLayout{.text_length = 3, .grid_height = 2, .grid_width = 2};
+constexpr SequenceLayout kBlockLayout{.text_length = 3, .grid_height = 2, .grid_width = 2};
 
 TransformerBlock small_block(double dropout, Activation activation = Activation::kGelu) {
   TransformerBlock block(TransformerBlockOptions{
       .attention = {.width = 8,
                     .heads = 2,
-                    .pattern = std::make_shared<AttentionPattern>(AttentionKind::kRow, kLayout)},
+                    .pattern =
+                        std::make_shared<AttentionPattern>(AttentionKind::kRow, kBlockLayout)},
       .activation = activation,
       .dropout = dropout});
   block->initialize(at::make_generator<at::CPUGeneratorImpl>(7), {.scale = 1.0});
@@ -31,7 +32,7 @@ TEST(TransformerBlock, IsTheIdentityWhenItsBranchesEndInZeros) {
   auto block = small_block(0);
   block->initialize(at::make_generator<at::CPUGeneratorImpl>(7),
                     {.scale = 1.0, .branch_scale = 0.0});
-  const auto x = torch::randn({2, kLayout.length(), 8});
+  const auto x = torch::randn({2, kBlockLayout.length(), 8});
   EXPECT_TRUE(torch::equal(block->forward(x, 0), x));
 }
 
@@ -40,7 +41,7 @@ TEST(TransformerBlock, FollowsItsEquations) {
   for (const auto activation : {Activation::kGelu, Activation::kQuickGelu}) {
     auto block = small_block(0, activation);
     block->to(torch::kDouble);
-    const auto x = torch::randn({1, kLayout.length(), 8}, torch::kDouble);
+    const auto x = torch::randn({1, kBlockLayout.length(), 8}, torch::kDouble);
     const auto p = block->named_parameters();
     const auto norm = [](const at::Tensor& h) {
       const auto centred = h - h.mean(-1, true);
@@ -60,7 +61,7 @@ TEST(TransformerBlock, FollowsItsEquations) {
 
 TEST(TransformerBlock, DropoutIsAFunctionOfItsSeedAndOffInEvaluation) {
   auto block = small_block(0.5);
-  const auto x = torch::randn({4, kLayout.length(), 8});
+  const auto x = torch::randn({4, kBlockLayout.length(), 8});
   EXPECT_TRUE(torch::equal(block->forward(x, 1), block->forward(x, 1)));
   EXPECT_FALSE(torch::equal(block->forward(x, 1), block->forward(x, 2)));
   block->eval();
@@ -71,7 +72,7 @@ TEST(Recompute, GivesTheSameBitsAsAPlainCallDropoutIncluded) {
   for (const double dropout : {0.0, 0.3}) {
     auto block = small_block(dropout);
     const auto layer = [&](const at::Tensor& h) { return block->forward(h, 9); };
-    const auto x = torch::randn({2, kLayout.length(), 8}).requires_grad_();
+    const auto x = torch::randn({2, kBlockLayout.length(), 8}).requires_grad_();
     const auto plain = layer(x);
     plain.square().sum().backward();
     std::vector<at::Tensor> gradients{x.grad().clone()};
@@ -90,7 +91,7 @@ TEST(Recompute, GivesTheSameBitsAsAPlainCallDropoutIncluded) {
 
 TEST(Recompute, GivesParametersTheirGradientsWhereTheInputNeedsNone) {
   auto block = small_block(0);
-  const auto x = torch::randn({2, kLayout.length(), 8});
+  const auto x = torch::randn({2, kBlockLayout.length(), 8});
   recompute([&](const at::Tensor& h) { return block->forward(h, 0); }, x).square().sum().backward();
   for (const auto& item : block->named_parameters())
     EXPECT_TRUE(item.value().grad().defined()) << item.key();

@@ -59,8 +59,8 @@ TEST(AdamW, GoesOnBitForBitFromItsSavedState) {
   AdamW before(resumed, kOptions);
   for (int step = 0; step < 3; ++step) before.step(gradients[static_cast<size_t>(step)], 1e-2);
   AdamW after(resumed, kOptions);
-  after.first_moment().copy_(before.first_moment());
-  after.second_moment().copy_(before.second_moment());
+  after.first_moment().assign(before.first_moment().whole());
+  after.second_moment().assign(before.second_moment().whole());
   after.set_updates(before.updates());
   for (int step = 3; step < 6; ++step) after.step(gradients[static_cast<size_t>(step)], 1e-2);
 
@@ -74,17 +74,20 @@ TEST(AdamW, LeavesZerosWithoutAGradientAtZero) {  // the gaps between parameters
   EXPECT_TRUE(torch::equal(weights, torch::zeros({16})));
 }
 
-TEST(GradientNorm, IsTheEuclideanNorm) {
-  EXPECT_DOUBLE_EQ(gradient_norm(torch::tensor({3.0F, 4.0F})), 5.0);
-}
-
-TEST(GradientNorm, DoesNotOverflowWhereTheSumOfSquaresWouldInFloat32) {
-  EXPECT_NEAR(gradient_norm(torch::full({4}, 1e25F)), 2e25, 1e19);
-}
-
-TEST(GradientNorm, IsNotFiniteWhereAGradientIsNot) {
-  EXPECT_FALSE(std::isfinite(gradient_norm(torch::tensor({1.0F, std::nanf("")}))));
-  EXPECT_FALSE(std::isfinite(gradient_norm(torch::tensor({1.0F, INFINITY}))));
+TEST(AdamW, OfSomeRangesUpdatesThemAsAWholeOneWould) {
+  torch::manual_seed(5);
+  const auto whole = torch::randn({4096}), parts = whole.clone(), start = whole.clone();
+  const std::vector<FlatRange> ranges{{.begin = 1024, .size = 512}, {.begin = 3072, .size = 1024}};
+  AdamW of_all(whole, kOptions), of_some(parts, kOptions, ranges);
+  for (int step = 0; step < 3; ++step) {
+    const auto gradients = torch::randn({4096});
+    of_all.step(gradients, 1e-2);
+    of_some.step(gradients, 1e-2);
+  }
+  for (const FlatRange& range : ranges) EXPECT_TRUE(torch::equal(range.of(parts), range.of(whole)));
+  EXPECT_TRUE(torch::equal(parts.narrow(0, 1536, 1536), start.narrow(0, 1536, 1536)));
+  EXPECT_TRUE(torch::equal(ranges[1].of(of_some.second_moment().whole()),
+                           ranges[1].of(of_all.second_moment().whole())));
 }
 
 }  // namespace

@@ -166,19 +166,52 @@ class ToolsTest(unittest.TestCase):
         self.assertEqual(state_hashes(folder), state_hashes(whole))
         self.assertEqual(metrics(folder), metrics(whole))
 
-    def test_when_one_rank_dies_the_others_say_so_and_end(self):
-        folder = self.fresh("run")
+    def test_exact_training_gives_the_same_bits_on_any_number_of_ranks(self):
+        exact = ("--set", "distributed.exact=true", "--set", "dvae.train.micro_batch_size=1", "--set",
+                 "dalle.train.micro_batch_size=1")
+        one = self.fresh("one")
+        result = train(one, *exact)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        for ranks, shard in ((2, "true"), (4, "false")):
+            folder = self.fresh(f"ranks_{ranks}")
+            result = train(folder, *exact, "--set", f"distributed.shard_optimizer={shard}", "--ranks", ranks)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertEqual(state_hashes(folder), state_hashes(one), f"{ranks} ranks")
+            self.assertEqual(metrics(folder), metrics(one), f"{ranks} ranks")
+
+    def ranks_that_train_on(self, folder):
+        """Two ranks that would train for hours, once they have begun, and the process that started them."""
         process = subprocess.Popen(
             [BIN / "dalle-train", "--config", TINY, "--run-dir", folder, "--device", "cpu", "--ranks", "2", "--set",
-             "dvae.train.steps=100000"], stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+             "dvae.train.steps=100000", "--set", "distributed.timeout_s=2"], stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"})
         while not (folder / "metrics.jsonl").is_file() or not metrics(folder):
             time.sleep(0.05)
             self.assertIsNone(process.poll())
         children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        os.kill(int(children[1]), signal.SIGKILL)
+        return process, list(map(int, children))
+
+    def test_when_a_rank_is_stopped_the_others_name_it_and_end(self):
+        for stopped, words in ((1, "rank 1 has given no sign of life for"), (0, "rank 0")):
+            process, ranks = self.ranks_that_train_on(self.fresh(f"stopped_{stopped}"))
+            os.kill(ranks[stopped], signal.SIGSTOP)
+            begin = time.monotonic()
+            other = pathlib.Path(f"/proc/{ranks[1 - stopped]}/stat")
+            while other.exists() and other.read_text().split()[2] != "Z" and time.monotonic() - begin < 60:
+                time.sleep(0.05)
+            self.assertLess(time.monotonic() - begin, 2 + 10)
+            os.kill(ranks[stopped], signal.SIGKILL)
+            errors = process.communicate(timeout=60)[1]
+            self.assertIn(f"rank {1 - stopped} of 2: {words}", errors)
+            self.assertNotEqual(process.returncode, 0)
+
+    def test_when_one_rank_dies_the_others_say_so_and_end(self):
+        folder = self.fresh("run")
+        process, ranks = self.ranks_that_train_on(folder)
+        os.kill(ranks[1], signal.SIGKILL)
         errors = process.communicate(timeout=60)[1]
         self.assertNotEqual(process.returncode, 0)
-        self.assertIn("rank 0 of 2: sum failed, another rank is gone or stuck", errors)
+        self.assertRegex(errors, r"rank 0 of 2: .*rank 1 has given no sign of life for .*; it was at step \d+, ")
         # What it leaves behind resumes.
         self.assertEqual(train(folder, "--allow-config-change").returncode, 0)
 

@@ -17,6 +17,8 @@
 #include "dalle/core/files.h"
 #include "dalle/core/seeds.h"
 
+#include "error_of.h"
+#include "ranks.h"
 #include "temporary_directory.h"
 
 #include <nlohmann/json.hpp>
@@ -55,7 +57,14 @@ class AffineTask : public TrainTask {
 
   TaskLoss loss(const Batch& micro_batch, const BatchTotals& totals, int64_t step) override {
     for (const int64_t position : micro_batch.positions) seen.push_back(position);
-    if (step + 1 == stop_after) std::raise(SIGTERM);
+    if (step + 1 == stop_after) {
+      stop_after = -1;  // a second signal would end the process
+      std::raise(SIGTERM);
+    }
+    if (step == flip_a_bit_in) {
+      module_.weight.detach().view(torch::kInt)[1].bitwise_xor_(1);
+      flip_a_bit_in = -1;
+    }
     const auto values = micro_batch.codes.to(torch::kFloat32) / 1000;  // [B, 5]
     const auto prediction = values.slice(1, 0, 4).matmul(module_.weight) + module_.bias;
     const auto target = values.slice(1, 0, 4).sum(1) + 0.01 * values.select(1, 4);
@@ -82,6 +91,7 @@ class AffineTask : public TrainTask {
 
   std::set<int64_t> bad_steps;
   int64_t stop_after = -1;  ///< the step in which the process is asked to stop
+  int64_t flip_a_bit_in = -1;
   std::vector<int64_t> seen;
   std::vector<at::Tensor> evaluated_weights;
 
@@ -159,6 +169,37 @@ class TrainerTest : public testing::Test {
     EXPECT_EQ(trainer.step(), step);
   }
 
+  static TrainConfig config_of_ranks() {
+    TrainConfig config = small_config();
+    config.batch_size = 16;
+    config.micro_batch_size = 2;
+    return config;
+  }
+
+  static std::shared_ptr<ProcessGroup> borrowed(ProcessGroup& group) {
+    return {&group, [](ProcessGroup*) {}};
+  }
+
+  /// Trains on ranks that are threads, until the end or until one of them is asked to stop.
+  Outcome train_on_ranks(int64_t world, const std::string& name,
+                         const DistributedConfig& distributed, int64_t stop_after = -1) {
+    const RunFolder run(folder_ / name);
+    const TrainConfig config = config_of_ranks();
+    const StopSignal stop;
+    std::vector<AffineTask> tasks(static_cast<size_t>(world));
+    tasks.back().stop_after = stop_after;
+    on_ranks(world, [&](ProcessGroup& group) {
+      AffineTask& task = tasks[static_cast<size_t>(group.rank())];
+      Trainer trainer(task, config, RunPaths(run.root, group.rank()),
+                      {.group = borrowed(group), .distributed = distributed});
+      EXPECT_EQ(trainer.run(stop),
+                stop_after < 0 ? TrainOutcome::kFinished : TrainOutcome::kStopped);
+    });
+    for (AffineTask& task : tasks)
+      EXPECT_TRUE(torch::equal(all_weights(task), all_weights(tasks[0])));
+    return {all_weights(tasks[0]), metrics_of(run.root)};
+  }
+
   const TemporaryDirectory folder_;
 };
 
@@ -212,6 +253,71 @@ TEST_F(TrainerTest, WorkersAndPrefetchChangeNothing) {
   Trainer trainer(task, config, run, {.data_workers = 5, .prefetch = 1});
   trainer.run(stop);
   EXPECT_TRUE(torch::equal(all_weights(task), one.weights));
+}
+
+TEST_F(TrainerTest, ExactTrainingGivesTheSameBitsOnAnyNumberOfRanks) {
+  for (const bool shard : {false, true}) {
+    const DistributedConfig exact{.shard_optimizer = shard, .exact = true};
+    const Outcome one = train_on_ranks(1, "one", exact);
+    for (const int64_t world : {2, 4, 8}) {
+      const std::string name = fmt::format("{}-{}", world, shard);
+      const Outcome many = train_on_ranks(world, name, exact);
+      EXPECT_TRUE(torch::equal(many.weights, one.weights)) << name;
+      EXPECT_EQ(many.metrics, one.metrics) << name;
+    }
+    std::filesystem::remove_all(folder_ / "one");
+  }
+}
+
+TEST_F(TrainerTest, ExactTrainingGoesOnBitForBitWithAnotherNumberOfRanks) {
+  const DistributedConfig exact{.exact = true}, sharded{.shard_optimizer = true, .exact = true};
+  const Outcome whole = train_on_ranks(1, "whole", exact);
+  train_on_ranks(4, "resized", sharded, /*stop_after=*/6);
+  train_on_ranks(1, "resized", exact, /*stop_after=*/9);
+  train_on_ranks(2, "resized", exact, /*stop_after=*/17);
+  const Outcome resized = train_on_ranks(8, "resized", sharded);
+  EXPECT_TRUE(torch::equal(resized.weights, whole.weights));
+  EXPECT_EQ(resized.metrics, whole.metrics);
+}
+
+TEST_F(TrainerTest, AnyNumberOfRanksGivesTheSameWithinRounding) {
+  const Outcome one = train_on_ranks(1, "one", {});
+  for (const int64_t world : {2, 3, 4})
+    for (const bool shard : {false, true}) {
+      const std::string name = fmt::format("{}-{}", world, shard);
+      const Outcome many = train_on_ranks(world, name, {.shard_optimizer = shard});
+      EXPECT_TRUE(torch::allclose(many.weights, one.weights, 1e-5, 1e-6)) << name;
+    }
+}
+
+TEST_F(TrainerTest, AFlippedBitInTheWeightsOfOneRankIsReportedByName) {
+  const RunFolder run(folder_ / "run");
+  const TrainConfig config = config_of_ranks();
+  const StopSignal stop;
+  std::vector<AffineTask> tasks(4);
+  tasks[2].flip_a_bit_in = 7;
+  on_ranks(4, [&](ProcessGroup& group) {
+    AffineTask& task = tasks[static_cast<size_t>(group.rank())];
+    Trainer trainer(task, config, RunPaths(run.root, group.rank()),
+                    {.group = borrowed(group), .distributed = {.check_replicas_every = 3}});
+    EXPECT_THAT(error_of([&] { trainer.run(stop); }), HasSubstr("rank 2 has another weight"));
+    EXPECT_EQ(trainer.step(), 8);  // compared in the ninth update, which does not count
+  });
+}
+
+TEST_F(TrainerTest, ExactTrainingSaysHowManyRanksItCanUse) {
+  AffineTask task;
+  const RunFolder run(folder_ / "run");
+  const TrainConfig config = config_of_ranks();
+  on_ranks(3, [&](ProcessGroup& group) {
+    AffineTask own;
+    const RunPaths paths(folder_ / "run", group.rank());
+    EXPECT_THAT(error_of([&] {
+                  Trainer(own, config, paths,
+                          {.group = borrowed(group), .distributed = {.exact = true}});
+                }),
+                HasSubstr("distributed.exact: found 3 ranks, expected a power of two up to 8"));
+  });
 }
 
 TEST_F(TrainerTest, StopsBetweenTwoStepsWithACheckpointAndGoesOnFromThere) {

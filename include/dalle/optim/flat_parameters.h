@@ -35,14 +35,18 @@ class FlatParameters {
 
   /// Moves the module's parameters into a new flat buffer. The module must be on its final device,
   /// and must outlive this object.
+  /// @param parts  the buffers' size is padded to a multiple of as many blocks (gradient_norm.h),
+  ///               for them to be shared out evenly between ranks
   /// @throws dalle::Error if the parameters are not all of one type and on one device
-  explicit FlatParameters(torch::nn::Module& module);
+  explicit FlatParameters(torch::nn::Module& module, int64_t parts = 1);
 
   /// [P] the parameters' values, in the order of slices()
   const at::Tensor& values() const { return values_; }
   /// [P] the sum of the gradients of every backward pass since zero_gradients()
   const at::Tensor& gradients() const { return gradients_; }
   const std::vector<Slice>& slices() const { return slices_; }
+  /// The module's parameters, in the order of slices().
+  const std::vector<at::Tensor>& parameters() const { return parameters_; }
 
   void zero_gradients();
 

@@ -10,8 +10,10 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "dalle/core/flat_range.h"
 #include "dalle/optim/adamw.h"
 #include "dalle/optim/flat_parameters.h"
+#include "dalle/optim/flat_state.h"
 
 namespace dalle {
 
@@ -27,26 +29,37 @@ constexpr auto enum_names(OptimizerKind) {
 /// The optimizer of a module's flat parameters, whatever its kind: one step, and one state to save.
 class Optimizer {
  public:
+  using IsHiddenMatrix = std::function<bool(const std::string& name)>;
+
   /// @param parameters        must outlive this object
   /// @param is_hidden_matrix  which parameters Muon updates, by name; asked for kMuon alone
   Optimizer(const FlatParameters& parameters, OptimizerKind kind, const AdamWOptions& options,
-            const std::function<bool(const std::string& name)>& is_hidden_matrix);
+            const IsHiddenMatrix& is_hidden_matrix);
 
-  /// @param gradients  [P] float32, finite
+  /// @param owned  what of the weights is updated here, other ranks having the rest; all of it for
+  ///               kMuon, which needs whole matrices
+  Optimizer(const FlatParameters& parameters, OptimizerKind kind, const AdamWOptions& options,
+            const IsHiddenMatrix& is_hidden_matrix, const std::vector<FlatRange>& owned);
+
+  /// @param gradients  [P] float32, finite where they are owned
   void step(const at::Tensor& gradients, double learning_rate);
 
   /// Updates made so far.
   int64_t updates() const { return adamw_.updates(); }
   void set_updates(int64_t updates) { adamw_.set_updates(updates); }
 
-  /// [P] float32. Of Muon's matrices: the momentum, and zeros.
-  const at::Tensor& first_moment() const { return adamw_.first_moment(); }
-  const at::Tensor& second_moment() const { return adamw_.second_moment(); }
+  /// [P] float32, zeros for what is not owned. Of Muon's matrices: the momentum, and zeros.
+  at::Tensor first_moment() const;
+  at::Tensor second_moment() const { return adamw_.second_moment().whole(); }
+
+  /// Goes on from moments [P].
+  void set_moments(const at::Tensor& first_moment, const at::Tensor& second_moment);
 
  private:
   const FlatParameters& parameters_;
   AdamWOptions options_;
   std::vector<FlatParameters::Slice> matrices_;  ///< Muon's
+  FlatState momentum_;                           ///< of the matrices
   AdamW adamw_;
 };
 

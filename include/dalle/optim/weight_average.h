@@ -1,6 +1,11 @@
 #pragma once
 
+#include <vector>
+
 #include <ATen/core/Tensor.h>
+
+#include "dalle/core/flat_range.h"
+#include "dalle/optim/flat_state.h"
 
 namespace dalle {
 
@@ -11,14 +16,17 @@ class WeightAverage {
   /// Starts as a copy of `values` [P].
   explicit WeightAverage(const at::Tensor& values);
 
+  /// @param ranges  what of the weights is averaged, and no other
+  WeightAverage(const at::Tensor& values, const std::vector<FlatRange>& ranges);
+
   /// average = decay * average + (1 - decay) * values
   void update(const at::Tensor& values, double decay);
 
-  /// [P]
-  const at::Tensor& values() const { return average_; }
+  const FlatState& state() const { return average_; }
+  FlatState& state() { return average_; }
 
  private:
-  at::Tensor average_;
+  FlatState average_;
 };
 
 }  // namespace dalle

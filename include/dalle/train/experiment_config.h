@@ -13,6 +13,7 @@
 #include "dalle/core/sequence_layout.h"
 #include "dalle/data/data_config.h"
 #include "dalle/data/tokenizer_config.h"
+#include "dalle/dist/distributed_config.h"
 #include "dalle/model/discrete_vae_config.h"
 #include "dalle/model/transformer_config.h"
 #include "dalle/sample/sampling_config.h"
@@ -93,6 +94,7 @@ struct ExperimentConfig {
   DvaeStageConfig dvae;
   DalleStageConfig dalle;
   SampleStageConfig sample;
+  DistributedConfig distributed;
 
   /// The layout of the transformer's sequences.
   SequenceLayout layout() const {
@@ -112,6 +114,7 @@ struct ExperimentConfig {
     visit("dalle", self.dalle, {.help = "the second stage: captions and codes"});
     visit("sample", self.sample,
           {.help = "pictures drawn during training, and defaults of dalle-sample"});
+    visit("distributed", self.distributed, {.help = "how several ranks work together"});
   }
 };
 

@@ -8,11 +8,13 @@
 #include <c10/core/Device.h>
 
 #include "dalle/data/batch_loader.h"
+#include "dalle/dist/distributed_config.h"
 #include "dalle/dist/process_group.h"
 #include "dalle/optim/flat_parameters.h"
 #include "dalle/optim/optimizer.h"
 #include "dalle/optim/weight_average.h"
 #include "dalle/train/checkpoint.h"
+#include "dalle/train/gradient_reducer.h"
 #include "dalle/train/learning_rate.h"
 #include "dalle/train/metric_log.h"
 #include "dalle/train/run_folder.h"
@@ -29,6 +31,7 @@ enum class TrainOutcome { kFinished, kStopped };
 struct TrainerOptions {
   /// The ranks that train together; of one by default.
   std::shared_ptr<ProcessGroup> group = std::make_shared<ProcessGroup>();
+  DistributedConfig distributed = {};
   c10::Device device = c10::kCPU;
   int64_t data_workers = 2;
   int64_t prefetch = 4;
@@ -43,8 +46,8 @@ struct TrainerOptions {
 /// to save.
 ///
 /// Several ranks each compute a part of every global batch and add up their gradients; all of them
-/// then make the same update. The first rank reads and writes checkpoints, evaluates, logs and
-/// draws; the others wait for it in the next step.
+/// then make the same update, or each updates its shard of the weights. The first rank reads and
+/// writes checkpoints, evaluates, logs and draws; the others wait for it in the next step.
 class Trainer {
  public:
   /// The task, config and run folder must outlive the trainer.
@@ -61,9 +64,9 @@ class Trainer {
   int64_t step() const { return state_.step; }
 
  private:
-  void resume();
-  void restore(const CheckpointContent& content);
-  void share_state();
+  void check_world() const;
+  void restore(const std::optional<CheckpointContent>& content);
+  at::Tensor averaged_weights() const;
   std::unique_ptr<BatchLoader> make_loader(const TrainerOptions& options);
   void train_step(const StopSignal& stop);
   BatchTotals count(const Batch& batch);
@@ -78,7 +81,10 @@ class Trainer {
   TrainTask& task_;
   const TrainConfig& config_;
   std::shared_ptr<ProcessGroup> group_;
+  bool exact_;  ///< sums in one order, whatever the number of ranks
+  int64_t check_replicas_every_;
   FlatParameters parameters_;
+  std::unique_ptr<GradientReducer> reducer_;
   Optimizer optimizer_;
   WeightAverage average_;
   PlateauCuts plateau_;

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "dalle/core/flat_range.h"
+#include "dalle/dist/bucket_layout.h"
+#include "dalle/dist/distributed_config.h"
+#include "dalle/dist/process_group.h"
+#include "dalle/optim/flat_parameters.h"
+
+namespace dalle {
+
+/// Adds up the gradient of a step: over its micro-batches, and over the ranks.
+///
+/// A step is begin_step(), then before_backward() and after_backward() around each backward pass,
+/// then finish(). After it, the flat gradient holds the sum of all micro-batches of all ranks: all
+/// of it, or, where ranks share the optimizer's work (shard_optimizer), what this rank owns.
+class GradientReducer {
+ public:
+  /// What of its time a step's communication took, and how much of that went on while gradients
+  /// were still being computed; zeros for a world of one.
+  struct Communication {
+    double busy_s = 0;     ///< something was being sent; known of sums on CPUs alone
+    double exposed_s = 0;  ///< nothing else was being done
+  };
+
+  virtual ~GradientReducer() = default;
+
+  void begin_step();
+  virtual void before_backward(bool is_last) = 0;
+  virtual void after_backward() = 0;
+  virtual void finish() = 0;
+
+  /// Euclidean norm of the summed gradient, the same bits on every rank and whoever owns what.
+  double norm() const;
+
+  /// What this rank updates of the weights: all, or its shard.
+  const std::vector<FlatRange>& owned() const { return owned_; }
+
+  /// Fills a flat buffer [P], of which each rank has the ranges that it owns, from all ranks. Does
+  /// nothing where every rank owns all.
+  void share_owned(const at::Tensor& flat) const;
+
+  const Communication& communication() const { return communication_; }
+
+ protected:
+  GradientReducer(FlatParameters& parameters, ProcessGroup& group, const DistributedConfig& config);
+
+  at::Tensor gradients() const { return parameters_.gradients(); }
+  virtual void forget() {}
+
+  FlatParameters& parameters_;
+  ProcessGroup& group_;
+  BucketLayout layout_;
+  bool sharded_;
+  Communication communication_;
+
+ private:
+  std::vector<FlatRange> owned_;
+};
+
+/// The reducer that a config asks for: one that sends buckets while the backward pass goes on, or
+/// one that adds up in a fixed order (DistributedConfig::exact).
+/// @param parameters, group  must outlive it
+std::unique_ptr<GradientReducer> make_gradient_reducer(FlatParameters& parameters,
+                                                       ProcessGroup& group,
+                                                       const DistributedConfig& config);
+
+}  // namespace dalle

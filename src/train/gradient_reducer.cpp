@@ -1,0 +1,213 @@
+#include "dalle/train/gradient_reducer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <utility>
+
+#include <torch/csrc/autograd/function_hook.h>
+#include <torch/csrc/autograd/variable.h>
+#include <torch/types.h>
+
+#include "dalle/core/error.h"
+#include "dalle/dist/tree_sum.h"
+#include "dalle/optim/gradient_norm.h"
+
+namespace dalle {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds(Clock::duration duration) {
+  return std::chrono::duration<double>(duration).count();
+}
+
+/// Calls a function whenever backward has added to a parameter's gradient.
+struct GradientHook : torch::autograd::PostAccumulateGradHook {
+  explicit GradientHook(std::function<void()> function) : call(std::move(function)) {}
+  void operator()(const torch::autograd::Variable&) override { call(); }
+  std::function<void()> call;
+};
+
+/// Sends each bucket of the gradient as soon as the last backward pass of the step has completed
+/// it, from the end of the buffer to its beginning: the order in which backward comes by.
+class OverlappedReducer : public GradientReducer {
+ public:
+  OverlappedReducer(FlatParameters& parameters, ProcessGroup& group,
+                    const DistributedConfig& config)
+      : GradientReducer(parameters, group, config), narrow_(config.reduce_dtype) {
+    if (group.world() == 1) return;
+    parameters_of_.resize(layout_.buckets().size());
+    for (size_t i = 0; i < parameters.slices().size(); ++i) {
+      std::vector<size_t> buckets = buckets_of(parameters.slices()[i]);
+      for (const size_t bucket : buckets) ++parameters_of_[bucket];
+      torch::autograd::impl::set_post_acc_grad_hooks(
+          parameters.parameters()[i],
+          std::make_unique<GradientHook>([this, buckets] { note_complete(buckets); }));
+    }
+  }
+
+  ~OverlappedReducer() override {
+    for (const at::Tensor& parameter : parameters_.parameters())
+      torch::autograd::impl::set_post_acc_grad_hooks(parameter, nullptr);
+  }
+
+  void before_backward(bool is_last) override {
+    armed_ = is_last && group_.world() > 1;
+    missing_ = parameters_of_;
+    unsent_ = layout_.buckets().size();
+    sent_.clear();
+  }
+
+  void after_backward() override {}
+
+  void finish() override {
+    if (group_.world() == 1) return;
+    armed_ = false;
+    const auto begin = Clock::now();
+    while (unsent_ > 0) send(--unsent_);  // of parameters that had no part in the loss
+    for (Sent& sent : sent_) {
+      sent.pending.wait();
+      if (sent.result.defined()) sent.target.copy_(sent.result);
+    }
+    measure(begin);
+  }
+
+ private:
+  struct Sent {
+    PendingCollective pending;
+    at::Tensor target;  ///< where the result belongs
+    at::Tensor result;  ///< undefined if it is there already
+  };
+
+  std::vector<size_t> buckets_of(const FlatParameters::Slice& slice) const {
+    std::vector<size_t> buckets;
+    for (size_t i = 0; i < layout_.buckets().size(); ++i) {
+      const FlatRange& bucket = layout_.buckets()[i];
+      if (slice.offset < bucket.end() && bucket.begin < slice.offset + slice.size)
+        buckets.push_back(i);
+    }
+    return buckets;
+  }
+
+  void note_complete(const std::vector<size_t>& buckets) {
+    if (!armed_) return;
+    for (const size_t bucket : buckets) --missing_[bucket];
+    // All ranks must send in one order: a bucket waits for those behind it.
+    while (unsent_ > 0 && missing_[unsent_ - 1] <= 0) send(--unsent_);
+  }
+
+  void send(size_t index) {
+    const FlatRange& bucket = layout_.buckets()[index];
+    const auto whole = bucket.of(gradients());
+    const bool narrow = narrow_ == ReduceType::kBfloat16;
+    const auto traveller = narrow ? whole.to(torch::kBFloat16) : whole;
+    if (!sharded_)
+      return void(sent_.push_back({.pending = group_.begin_sum(traveller),
+                                   .target = whole,
+                                   .result = narrow ? traveller : at::Tensor()}));
+    const FlatRange part = layout_.part(bucket, group_.rank());
+    const auto result = torch::empty({part.size}, traveller.options());
+    sent_.push_back({.pending = group_.begin_reduce_scatter(result, traveller),
+                     .target = part.of(gradients()),
+                     .result = result});
+  }
+
+  void measure(Clock::time_point backward_end) {
+    communication_.exposed_s += seconds(Clock::now() - backward_end);
+    Clock::time_point end;
+    for (const Sent& sent : sent_) {
+      const auto begin = std::max(sent.pending.begin(), end);
+      end = std::max(end, sent.pending.end());
+      communication_.busy_s += seconds(std::max(end - begin, Clock::duration::zero()));
+    }
+  }
+
+  ReduceType narrow_;
+  std::vector<int64_t> parameters_of_;  ///< how many parameters lie in a bucket, wholly or partly
+  std::vector<int64_t> missing_;        ///< of them, those that backward has not come by yet
+  bool armed_ = false;
+  size_t unsent_ = 0;  ///< buckets before this one are still to be sent
+  std::vector<Sent> sent_;
+};
+
+/// Adds up micro-batches and ranks in one binary tree over the micro-batch's number in the global
+/// batch.
+class ExactReducer : public GradientReducer {
+ public:
+  ExactReducer(FlatParameters& parameters, ProcessGroup& group, const DistributedConfig& config)
+      : GradientReducer(parameters, group, config) {}
+
+  void before_backward(bool) override { parameters_.zero_gradients(); }
+
+  void after_backward() override { tree_.add(gradients()); }
+
+  void finish() override {
+    const auto begin = Clock::now();
+    gradients().copy_(tree_.total());
+    for (const FlatRange& bucket : layout_.buckets())
+      if (sharded_)
+        reduce_scatter_in_tree(group_, bucket.of(gradients()));
+      else
+        sum_in_tree(group_, bucket.of(gradients()));
+    communication_.exposed_s += seconds(Clock::now() - begin);
+    communication_.busy_s = communication_.exposed_s;
+  }
+
+ private:
+  void forget() override { tree_.clear(); }
+
+  TreeSum tree_;
+};
+
+}  // namespace
+
+GradientReducer::GradientReducer(FlatParameters& parameters, ProcessGroup& group,
+                                 const DistributedConfig& config)
+    : parameters_(parameters),
+      group_(group),
+      layout_(parameters.values().numel(), group.world(),
+              std::max<int64_t>(1, static_cast<int64_t>(config.bucket_mb * 1e6 / sizeof(float))),
+              kNormBlock),
+      sharded_(config.shard_optimizer && group.world() > 1) {
+  if (sharded_)
+    owned_ = layout_.owned_by(group.rank());
+  else
+    owned_ = {{.begin = 0, .size = parameters.values().numel()}};
+}
+
+void GradientReducer::begin_step() {
+  parameters_.zero_gradients();
+  communication_ = {};
+  forget();
+}
+
+double GradientReducer::norm() const {
+  const auto own = [&](const FlatRange& range) { return block_square_sums(range.of(gradients())); };
+  // The padding behind the last parameter depends on the number of ranks: it has no part.
+  const int64_t used = parameters_.slices().back().offset + parameters_.slices().back().size;
+  const int64_t blocks = (used + kNormBlock - 1) / kNormBlock;
+  if (!sharded_) return norm_of_blocks(own(owned_.front()).narrow(0, 0, blocks));
+  // Each block's sum comes from its owner; the others add zeros, which change no bit.
+  const auto sums =
+      torch::zeros({gradients().numel() / kNormBlock}, gradients().options().dtype(torch::kDouble));
+  for (const FlatRange& range : owned_)
+    sums.narrow(0, range.begin / kNormBlock, range.size / kNormBlock).copy_(own(range));
+  group_.sum(sums);
+  return norm_of_blocks(sums.narrow(0, 0, blocks));
+}
+
+void GradientReducer::share_owned(const at::Tensor& flat) const {
+  if (!sharded_) return;
+  for (const FlatRange& bucket : layout_.buckets())
+    group_.all_gather(bucket.of(flat), layout_.part(bucket, group_.rank()).of(flat));
+}
+
+std::unique_ptr<GradientReducer> make_gradient_reducer(FlatParameters& parameters,
+                                                       ProcessGroup& group,
+                                                       const DistributedConfig& config) {
+  if (config.exact) return std::make_unique<ExactReducer>(parameters, group, config);
+  return std::make_unique<OverlappedReducer>(parameters, group, config);
+}
+
+}  // namespace dalle

@@ -1,0 +1,110 @@
+#include "dalle/dist/heartbeat.h"
+
+#include <chrono>
+#include <future>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/distributed/c10d/HashStore.hpp>
+
+namespace dalle {
+namespace {
+
+using namespace std::chrono_literals;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+constexpr auto kTimeout = 400ms;
+constexpr auto kPatience = 10s;  // of the test, on a busy machine
+
+/// A rank's heartbeat, and the report that it may make.
+struct Watcher {
+  Watcher(const c10::intrusive_ptr<c10d::Store>& store, int64_t rank, int64_t world)
+      : heartbeat(std::make_unique<Heartbeat>(
+            store, rank, world, kTimeout,
+            [this](const std::string& report) { promise.set_value(report); })) {}
+
+  std::string report() {
+    auto future = promise.get_future();
+    return future.wait_for(kPatience) == std::future_status::ready ? future.get() : "none";
+  }
+  bool reported_within(std::chrono::milliseconds time) {
+    return promise.get_future().wait_for(time) == std::future_status::ready;
+  }
+
+  std::promise<std::string> promise;
+  std::unique_ptr<Heartbeat> heartbeat;
+};
+
+/// What a rank that no longer exists has left behind.
+void leave_words(const c10::intrusive_ptr<c10d::Store>& store, int64_t rank) {
+  store->set("heartbeat/" + std::to_string(rank), std::string("7;step 41, computing (sum)"));
+}
+
+TEST(Heartbeat, OfLivingRanksReportsNothing) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  Watcher first(store, 0, 2), second(store, 1, 2);
+  EXPECT_FALSE(first.reported_within(3 * kTimeout));
+  EXPECT_FALSE(second.reported_within(0ms));
+}
+
+TEST(Heartbeat, NamesASilentRankItsStepAndItsPhase) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  leave_words(store, 2);
+  Watcher watcher(store, 1, 3), first(store, 0, 3);
+  EXPECT_THAT(watcher.report(),
+              AllOf(HasSubstr("rank 1 of 3: rank 2 has given no sign of life for"),
+                    HasSubstr("it was at step 41, computing (sum)")));
+}
+
+TEST(Heartbeat, TellsRanksThatDoNotWatchTheLostOne) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  leave_words(store, 2);
+  Watcher first(store, 0, 4), second(store, 1, 4), last(store, 3, 4);
+  EXPECT_THAT(last.report(), HasSubstr("rank 3 of 4: rank 2 has given no sign of life"));
+}
+
+TEST(Heartbeat, ReportsARankThatIsStuck) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  Watcher first(store, 0, 2), second(store, 1, 2);
+  second.heartbeat->enter(Phase::kLoading, 12);
+  EXPECT_THAT(first.report(), HasSubstr("rank 0 of 2: rank 1 has been loading data for"));
+}
+
+TEST(Heartbeat, WaitsForEvaluationsAndForThoseWhoWait) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  Watcher first(store, 0, 2), second(store, 1, 2);
+  first.heartbeat->enter(Phase::kEvaluating, 12);
+  second.heartbeat->enter(Phase::kComputing, 12);
+  second.heartbeat->wait_begins("sum");
+  EXPECT_FALSE(first.reported_within(3 * kTimeout));
+}
+
+TEST(Heartbeat, DoesNotMissARankThatSaidGoodbye) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  Watcher first(store, 0, 2);
+  { const Watcher second(store, 1, 2); }
+  EXPECT_FALSE(first.reported_within(3 * kTimeout));
+}
+
+TEST(Heartbeat, PassesOnWhyARankFailed) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  Watcher first(store, 0, 2), second(store, 1, 2);
+  second.heartbeat->announce_failure("the disk is full");
+  EXPECT_EQ(first.report(), "rank 0 of 2: rank 1 failed: the disk is full");
+}
+
+TEST(Heartbeat, FindsTheRankThatIsToBlameForAFailedCollective) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  leave_words(store, 3);
+  Watcher watcher(store, 1, 4), first(store, 0, 4), second(store, 2, 4);
+  EXPECT_THAT(watcher.heartbeat->find_lost(),
+              AllOf(HasSubstr("rank 3 has given no sign of life"), HasSubstr("step 41")));
+}
+
+}  // namespace
+}  // namespace dalle
