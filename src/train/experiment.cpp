@@ -6,6 +6,7 @@
 
 #include <torch/types.h>
 
+#include "dalle/core/build_info.h"
 #include "dalle/core/config_io.h"
 #include "dalle/core/error.h"
 #include "dalle/core/files.h"
@@ -13,6 +14,7 @@
 #include "dalle/core/machine.h"
 #include "dalle/data/code_cache.h"
 #include "dalle/data/tokenizer.h"
+#include "dalle/dist/agreement.h"
 #include "dalle/model/model_io.h"
 #include "dalle/train/checkpoint_files.h"
 #include "dalle/train/dalle_task.h"
@@ -202,6 +204,33 @@ TrainOutcome run_dalle_stage(const ExperimentConfig& config, const RunPaths& run
   return train(task, config.dalle.train, config, run, options, stop);
 }
 
+/// Names some of a data set's samples, evenly spread, and how many there are.
+std::string fingerprint(const Dataset& dataset) {
+  constexpr int64_t kSamples = 1000;
+  const int64_t stride = std::max<int64_t>(1, dataset.size() / kSamples);
+  std::string keys;
+  for (int64_t i = 0; i < dataset.size(); i += stride) keys += dataset.key(i) + '\n';
+  return fmt::format("{} pictures, names {}\n", dataset.size(), sha256(keys).substr(0, 16));
+}
+
+/// Throws if a rank runs another program, another experiment or on other data than the first one.
+/// Each may keep the data at a place of its own.
+void check_agreement_of_ranks(ProcessGroup& group, const ExperimentConfig& config,
+                              const ExperimentData& data) {
+  if (group.world() == 1) return;
+  const BuildInfo build = build_info();
+  check_agreement(
+      group, "program",
+      fmt::format("dalle {} {}, LibTorch {}", build.version, build.git_revision, build.libtorch));
+  ExperimentConfig placeless = config;
+  placeless.data.path.clear();
+  placeless.data.validation_path.clear();
+  placeless.data.index_cache.clear();
+  check_agreement(group, "config", dump_config(placeless));
+  check_agreement(group, "training set", fingerprint(data.train()));
+  check_agreement(group, "validation set", fingerprint(data.validation()));
+}
+
 }  // namespace
 
 TrainOutcome run_experiment(const ExperimentConfig& config, const RunPaths& run,
@@ -213,6 +242,7 @@ TrainOutcome run_experiment(const ExperimentConfig& config, const RunPaths& run,
   }
   group.barrier();
   ExperimentData data(config, run);
+  check_agreement_of_ranks(group, config, data);
   const auto wanted = [&](Stage stage) { return !options.only || *options.only == stage; };
 
   if (wanted(Stage::kTokenizer) && group.is_first()) run_tokenizer_stage(config, run, data);

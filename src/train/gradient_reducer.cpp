@@ -114,6 +114,7 @@ class OverlappedReducer : public GradientReducer {
   }
 
   void measure(Clock::time_point backward_end) {
+    ++communication_.steps;
     communication_.exposed_s += seconds(Clock::now() - backward_end);
     Clock::time_point end;
     for (const Sent& sent : sent_) {
@@ -150,8 +151,8 @@ class ExactReducer : public GradientReducer {
         reduce_scatter_in_tree(group_, bucket.of(gradients()));
       else
         sum_in_tree(group_, bucket.of(gradients()));
+    ++communication_.steps;
     communication_.exposed_s += seconds(Clock::now() - begin);
-    communication_.busy_s = communication_.exposed_s;
   }
 
  private:
@@ -178,7 +179,6 @@ GradientReducer::GradientReducer(FlatParameters& parameters, ProcessGroup& group
 
 void GradientReducer::begin_step() {
   parameters_.zero_gradients();
-  communication_ = {};
   forget();
 }
 

@@ -256,12 +256,18 @@ void Trainer::log() {
   if (state_.skipped() > 0)
     metrics.push_back({"skipped", static_cast<double>(state_.skipped()), "skipped {:.0f}"});
   const Throughput::Report speed = throughput_.report();
-  const std::vector<Metric> timings = {
-      {"step_ms", speed.step_ms, "{:.0f} ms"},
-      {"samples_per_s", speed.samples_per_s, "{:.1f} img/s"},
-      {"gflops", speed.flops_per_s / 1e9, "{:.1f} GFLOP/s"},
-      {"utilisation", 100 * speed.utilisation, "{:.1f}% MFU"},
-      {"data_wait", 100 * speed.data_wait_fraction, "data {:.1f}%"}};
+  std::vector<Metric> timings = {{"step_ms", speed.step_ms, "{:.0f} ms"},
+                                 {"samples_per_s", speed.samples_per_s, "{:.1f} img/s"},
+                                 {"gflops", speed.flops_per_s / 1e9, "{:.1f} GFLOP/s"},
+                                 {"utilisation", 100 * speed.utilisation, "{:.1f}% MFU"},
+                                 {"data_wait", 100 * speed.data_wait_fraction, "data {:.1f}%"}};
+  const GradientReducer::Communication sent = reducer_->take_communication();
+  if (group_->world() > 1 && sent.steps > 0)
+    timings.push_back(
+        {"sync_ms", 1e3 * sent.exposed_s / static_cast<double>(sent.steps), "sync {:.1f} ms"});
+  if (sent.busy_s > 0)
+    timings.push_back(
+        {"sync_hidden", 100 * std::max(0.0, 1 - sent.exposed_s / sent.busy_s), "{:.0f}% hidden"});
   log_->write(state_.step, metrics, timings);
   state_.since_log.clear();
 }

@@ -10,6 +10,7 @@ import pathlib
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -214,6 +215,23 @@ class ToolsTest(unittest.TestCase):
         self.assertRegex(errors, r"rank 0 of 2: .*rank 1 has given no sign of life for .*; it was at step \d+, ")
         # What it leaves behind resumes.
         self.assertEqual(train(folder, "--allow-config-change").returncode, 0)
+
+    def test_ranks_of_a_launcher_must_run_the_same_experiment(self):
+        folder = self.fresh("run")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
+        ranks = []
+        for rank, seed in (("0", "3"), ("1", "4")):
+            variables = {"RANK": rank, "WORLD_SIZE": "2", "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": "2",
+                         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+            ranks.append(subprocess.Popen(
+                [BIN / "dalle-train", "--config", TINY, "--run-dir", folder, "--device", "cpu", "--set", f"seed={seed}"],
+                stderr=subprocess.PIPE, text=True, env={**os.environ, **variables}))
+        for process in ranks:
+            errors = process.communicate(timeout=60)[1]
+            self.assertNotEqual(process.returncode, 0)
+            self.assertIn('rank 1 has another config than rank 0: "seed: 4" instead of "seed: 3"', errors)
 
     def test_every_rank_needs_a_sample(self):
         result = train(self.fresh("run"), "--ranks", "3", "--set", "dvae.train.batch_size=2")

@@ -2,8 +2,6 @@
 
 #include <cstdint>
 
-#include <ATen/core/Tensor.h>
-
 namespace dalle {
 
 /// Neighbouring elements of a flat buffer.
@@ -13,8 +11,11 @@ struct FlatRange {
 
   int64_t end() const { return begin + size; }
 
-  /// The range's part of a flat buffer [P]; shares its memory.
-  at::Tensor of(const at::Tensor& flat) const { return flat.narrow(0, begin, size); }
+  /// The range's part of a flat tensor [P]; shares its memory.
+  template <class Tensor>
+  Tensor of(const Tensor& flat) const {
+    return flat.narrow(0, begin, size);
+  }
 
   bool operator==(const FlatRange&) const = default;
 };

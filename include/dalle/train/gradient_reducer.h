@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -21,11 +22,11 @@ namespace dalle {
 /// of it, or, where ranks share the optimizer's work (shard_optimizer), what this rank owns.
 class GradientReducer {
  public:
-  /// What of its time a step's communication took, and how much of that went on while gradients
-  /// were still being computed; zeros for a world of one.
+  /// Time that went into sending gradients; zeros for a world of one.
   struct Communication {
+    int64_t steps = 0;
     double busy_s = 0;     ///< something was being sent; known of sums on CPUs alone
-    double exposed_s = 0;  ///< nothing else was being done
+    double exposed_s = 0;  ///< this rank did nothing but wait for it
   };
 
   virtual ~GradientReducer() = default;
@@ -45,7 +46,8 @@ class GradientReducer {
   /// nothing where every rank owns all.
   void share_owned(const at::Tensor& flat) const;
 
-  const Communication& communication() const { return communication_; }
+  /// Since the last call.
+  Communication take_communication() { return std::exchange(communication_, {}); }
 
  protected:
   GradientReducer(FlatParameters& parameters, ProcessGroup& group, const DistributedConfig& config);

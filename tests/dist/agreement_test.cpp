@@ -1,0 +1,33 @@
+#include "dalle/dist/agreement.h"
+
+#include <gtest/gtest.h>
+
+#include "ranks.h"
+
+namespace dalle {
+namespace {
+
+std::string disagreement(const std::vector<std::string>& texts) {
+  std::vector<std::string> errors(texts.size());
+  on_ranks(static_cast<int64_t>(texts.size()), [&](ProcessGroup& group) {
+    const auto rank = static_cast<size_t>(group.rank());
+    errors[rank] = error_of([&] { check_agreement(group, "config", texts[rank]); });
+  });
+  for (const std::string& error : errors) EXPECT_EQ(error, errors[0]);
+  return errors[0];
+}
+
+TEST(Agreement, OfAllRanksIsSilent) {
+  EXPECT_EQ(disagreement({"a: 1\n", "a: 1\n", "a: 1\n"}), "no error");
+  EXPECT_EQ(disagreement({"", ""}), "no error");
+}
+
+TEST(Agreement, NamesTheRankAndTheLineThatDiffer) {
+  EXPECT_EQ(disagreement({"a: 1\n  b: 2\n", "a: 1\n  b: 2\n", "a: 1\n  b: 3\n"}),
+            "rank 2 has another config than rank 0: \"b: 3\" instead of \"b: 2\"");
+  EXPECT_EQ(disagreement({"a: 1\n", "a: 1\nb: 3\n"}),
+            "rank 1 has another config than rank 0: \"b: 3\" instead of \"nothing\"");
+}
+
+}  // namespace
+}  // namespace dalle
