@@ -4,6 +4,8 @@
 #include <optional>
 #include <utility>
 
+#include <fmt/ranges.h>
+
 #include "dalle/core/files.h"
 #include "dalle/core/nearest_name.h"
 #include "dalle/core/strict_number.h"

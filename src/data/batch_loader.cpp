@@ -14,6 +14,7 @@
 #include <ATen/Parallel.h>
 
 #include "dalle/core/error.h"
+#include "dalle/core/seconds.h"
 
 namespace dalle {
 namespace {
@@ -163,8 +164,7 @@ Batch BatchLoader::next() {
   if (!current.ready) {
     const auto begin = std::chrono::steady_clock::now();
     loader.finished.wait(lock, [&] { return current.ready; });
-    loader.wait_s +=
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    loader.wait_s += seconds_since(begin);
   }
   if (current.error) std::rethrow_exception(current.error);
   Batch batch = std::move(current.batch);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "dalle/core/error.h"
+#include "dalle/core/round_up.h"
 
 namespace dalle {
 
@@ -10,7 +11,7 @@ BucketLayout::BucketLayout(int64_t size, int64_t world, int64_t bucket_size, int
     : world_(world) {
   const int64_t unit = world * granularity;
   DALLE_CHECK(size % unit == 0 && bucket_size > 0);
-  const int64_t full = (bucket_size + unit - 1) / unit * unit;
+  const int64_t full = round_up(bucket_size, unit);
   for (int64_t begin = 0; begin < size; begin += full)
     buckets_.push_back({begin, std::min(full, size - begin)});
 }

@@ -6,6 +6,7 @@
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
 #include "dalle/core/error.h"
+#include "dalle/core/seconds.h"
 
 namespace dalle {
 namespace {
@@ -41,10 +42,6 @@ std::string_view name_of(Phase phase) {
 
 bool is_limited(Phase phase) {
   return phase == Phase::kLoading || phase == Phase::kComputing;
-}
-
-double in_seconds(std::chrono::steady_clock::duration duration) {
-  return std::chrono::duration<double>(duration).count();
 }
 
 }  // namespace
@@ -96,16 +93,11 @@ void Heartbeat::wait_ends() {
   phase_began_ = Clock::now();
 }
 
-std::string Heartbeat::where_this_rank_is() const {
-  const std::lock_guard lock(mutex_);
-  return fmt::format("step {}, {}{}", step_, name_of(phase_),
-                     collective_ == nullptr ? "" : fmt::format(" ({})", collective_));
-}
-
+/// What this rank writes: a number that changes, and where it is.
 std::string Heartbeat::words() const {
-  const std::string where = where_this_rank_is();
   const std::lock_guard lock(mutex_);
-  return fmt::format("{};{}", beats_, where);
+  return fmt::format("{};step {}, {}{}", beats_, step_, name_of(phase_),
+                     collective_ == nullptr ? "" : fmt::format(" ({})", collective_));
 }
 
 /// The value of a key; empty if there is none.

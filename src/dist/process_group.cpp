@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include <fmt/ranges.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #if __has_include(<gloo/rendezvous/store.h>)  // LibTorch has Gloo inside, but not its headers
 #define USE_C10D_GLOO
@@ -23,6 +24,7 @@
 
 #include "dalle/core/error.h"
 #include "dalle/core/log.h"
+#include "dalle/core/seconds.h"
 
 namespace dalle {
 namespace {
@@ -54,11 +56,10 @@ void meet(const RankInfo& info, c10d::Store& store, std::chrono::milliseconds ti
   try {
     store.wait(keys, timeout);
   } catch (const std::exception&) {
-    std::string missing;
+    std::vector<int64_t> missing;
     for (int64_t rank = 0; rank < info.world; ++rank)
-      if (!store.check({keys[static_cast<size_t>(rank)]}))
-        missing += fmt::format("{}{}", missing.empty() ? "" : ", ", rank);
-    throw Error("rank {} did not come", missing);
+      if (!store.check({keys[static_cast<size_t>(rank)]})) missing.push_back(rank);
+    throw Error("rank {} did not come", fmt::join(missing, ", "));
   }
 }
 
@@ -110,7 +111,7 @@ ProcessGroup::ProcessGroup(const RankInfo& info, c10::Device device,
   } catch (const std::exception& error) {
     throw Error("rank {} of {} ({}) could not meet the others at {}:{} within {:.0f} s: {}",
                 info.rank, info.world, info.launcher, info.host, info.port,
-                std::chrono::duration<double>(options.timeout).count(), error.what());
+                in_seconds(options.timeout), error.what());
   }
 }
 

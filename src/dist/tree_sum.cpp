@@ -5,6 +5,7 @@
 #include <torch/types.h>
 
 #include "dalle/core/error.h"
+#include "dalle/core/round_up.h"
 
 namespace dalle {
 
@@ -49,7 +50,7 @@ void sum_in_tree(ProcessGroup& group, const at::Tensor& tensor) {
   const torch::NoGradGuard no_grad;
   const int64_t world = group.world();
   if (world == 1) return;
-  const int64_t part = (tensor.numel() + world - 1) / world;
+  const int64_t part = round_up(tensor.numel(), world) / world;
   const bool even = part * world == tensor.numel();
   const auto padded = even ? tensor.view({-1}) : torch::zeros({part * world}, tensor.options());
   if (!even) padded.narrow(0, 0, tensor.numel()).copy_(tensor.view({-1}));

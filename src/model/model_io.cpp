@@ -9,6 +9,7 @@
 #include <optional>
 #include <string_view>
 
+#include <fmt/ranges.h>
 #include <torch/nn/module.h>
 #include <torch/types.h>
 

@@ -1,6 +1,7 @@
 #include "dalle/nn/describe_tensor.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 namespace dalle {
 

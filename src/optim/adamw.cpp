@@ -10,7 +10,7 @@
 namespace dalle {
 
 AdamW::AdamW(at::Tensor values, const AdamWOptions& options)
-    : AdamW(values, options, {{.begin = 0, .size = values.numel()}}) {}
+    : AdamW(values, options, all_of(values)) {}
 
 AdamW::AdamW(at::Tensor values, const AdamWOptions& options, const std::vector<FlatRange>& ranges)
     : options_(options),

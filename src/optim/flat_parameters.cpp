@@ -4,16 +4,13 @@
 #include <torch/types.h>
 
 #include "dalle/core/error.h"
+#include "dalle/core/round_up.h"
 #include "dalle/optim/gradient_norm.h"
 
 namespace dalle {
 namespace {
 
 constexpr int64_t kAlignment = 64;  // bytes: a cache line, and the widest vector register
-
-int64_t round_up(int64_t value, int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
 
 }  // namespace
 

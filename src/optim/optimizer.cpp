@@ -26,10 +26,6 @@ Ranges ranges_of(const Slices& slices) {
   return ranges;
 }
 
-Ranges everything(const FlatParameters& parameters) {
-  return {{.begin = 0, .size = parameters.values().numel()}};
-}
-
 /// What of `ranges` lies outside `slices`, which are in the buffer's order.
 Ranges without(const Ranges& ranges, const Slices& slices) {
   Ranges rest;
@@ -49,7 +45,7 @@ Ranges without(const Ranges& ranges, const Slices& slices) {
 
 Optimizer::Optimizer(const FlatParameters& parameters, OptimizerKind kind,
                      const AdamWOptions& options, const IsHiddenMatrix& is_hidden_matrix)
-    : Optimizer(parameters, kind, options, is_hidden_matrix, everything(parameters)) {}
+    : Optimizer(parameters, kind, options, is_hidden_matrix, all_of(parameters.values())) {}
 
 Optimizer::Optimizer(const FlatParameters& parameters, OptimizerKind kind,
                      const AdamWOptions& options, const IsHiddenMatrix& is_hidden_matrix,
@@ -59,7 +55,7 @@ Optimizer::Optimizer(const FlatParameters& parameters, OptimizerKind kind,
       matrices_(choose(parameters, kind, is_hidden_matrix)),
       momentum_(parameters.values(), ranges_of(matrices_)),
       adamw_(parameters.values(), options, without(owned, matrices_)) {
-  DALLE_CHECK(kind == OptimizerKind::kAdamW || owned == everything(parameters));
+  DALLE_CHECK(kind == OptimizerKind::kAdamW || owned == all_of(parameters.values()));
 }
 
 void Optimizer::step(const at::Tensor& gradients, double learning_rate) {

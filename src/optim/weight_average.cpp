@@ -4,8 +4,7 @@
 
 namespace dalle {
 
-WeightAverage::WeightAverage(const at::Tensor& values)
-    : WeightAverage(values, {{.begin = 0, .size = values.numel()}}) {}
+WeightAverage::WeightAverage(const at::Tensor& values) : WeightAverage(values, all_of(values)) {}
 
 WeightAverage::WeightAverage(const at::Tensor& values, const std::vector<FlatRange>& ranges)
     : average_(values, ranges) {

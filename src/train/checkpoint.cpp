@@ -6,6 +6,8 @@
 #include <system_error>
 #include <utility>
 
+#include <fmt/ranges.h>
+
 #include "dalle/core/error.h"
 #include "dalle/core/files.h"
 #include "dalle/core/log.h"

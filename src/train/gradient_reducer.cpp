@@ -10,6 +10,8 @@
 #include <torch/types.h>
 
 #include "dalle/core/error.h"
+#include "dalle/core/round_up.h"
+#include "dalle/core/seconds.h"
 #include "dalle/dist/tree_sum.h"
 #include "dalle/optim/gradient_norm.h"
 
@@ -17,10 +19,6 @@ namespace dalle {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-double seconds(Clock::duration duration) {
-  return std::chrono::duration<double>(duration).count();
-}
 
 /// Calls a function whenever backward has added to a parameter's gradient.
 struct GradientHook : torch::autograd::PostAccumulateGradHook {
@@ -51,6 +49,8 @@ class OverlappedReducer : public GradientReducer {
     for (const at::Tensor& parameter : parameters_.parameters())
       torch::autograd::impl::set_post_acc_grad_hooks(parameter, nullptr);
   }
+
+  void begin_step() override { parameters_.zero_gradients(); }
 
   void before_backward(bool is_last) override {
     armed_ = is_last && group_.world() > 1;
@@ -115,12 +115,12 @@ class OverlappedReducer : public GradientReducer {
 
   void measure(Clock::time_point backward_end) {
     ++communication_.steps;
-    communication_.exposed_s += seconds(Clock::now() - backward_end);
+    communication_.exposed_s += seconds_since(backward_end);
     Clock::time_point end;
     for (const Sent& sent : sent_) {
       const auto begin = std::max(sent.pending.begin(), end);
       end = std::max(end, sent.pending.end());
-      communication_.busy_s += seconds(std::max(end - begin, Clock::duration::zero()));
+      communication_.busy_s += in_seconds(std::max(end - begin, Clock::duration::zero()));
     }
   }
 
@@ -139,6 +139,8 @@ class ExactReducer : public GradientReducer {
   ExactReducer(FlatParameters& parameters, ProcessGroup& group, const DistributedConfig& config)
       : GradientReducer(parameters, group, config) {}
 
+  void begin_step() override { tree_.clear(); }
+
   void before_backward(bool) override { parameters_.zero_gradients(); }
 
   void after_backward() override { tree_.add(gradients()); }
@@ -152,12 +154,10 @@ class ExactReducer : public GradientReducer {
       else
         sum_in_tree(group_, bucket.of(gradients()));
     ++communication_.steps;
-    communication_.exposed_s += seconds(Clock::now() - begin);
+    communication_.exposed_s += seconds_since(begin);
   }
 
  private:
-  void forget() override { tree_.clear(); }
-
   TreeSum tree_;
 };
 
@@ -170,31 +170,21 @@ GradientReducer::GradientReducer(FlatParameters& parameters, ProcessGroup& group
       layout_(parameters.values().numel(), group.world(),
               std::max<int64_t>(1, static_cast<int64_t>(config.bucket_mb * 1e6 / sizeof(float))),
               kNormBlock),
-      sharded_(config.shard_optimizer && group.world() > 1) {
-  if (sharded_)
-    owned_ = layout_.owned_by(group.rank());
-  else
-    owned_ = {{.begin = 0, .size = parameters.values().numel()}};
-}
-
-void GradientReducer::begin_step() {
-  parameters_.zero_gradients();
-  forget();
-}
+      sharded_(config.shard_optimizer && group.world() > 1),
+      owned_(sharded_ ? layout_.owned_by(group.rank()) : all_of(parameters.values())) {}
 
 double GradientReducer::norm() const {
-  const auto own = [&](const FlatRange& range) { return block_square_sums(range.of(gradients())); };
-  // The padding behind the last parameter depends on the number of ranks: it has no part.
-  const int64_t used = parameters_.slices().back().offset + parameters_.slices().back().size;
-  const int64_t blocks = (used + kNormBlock - 1) / kNormBlock;
-  if (!sharded_) return norm_of_blocks(own(owned_.front()).narrow(0, 0, blocks));
-  // Each block's sum comes from its owner; the others add zeros, which change no bit.
-  const auto sums =
+  auto sums =
       torch::zeros({gradients().numel() / kNormBlock}, gradients().options().dtype(torch::kDouble));
   for (const FlatRange& range : owned_)
-    sums.narrow(0, range.begin / kNormBlock, range.size / kNormBlock).copy_(own(range));
-  group_.sum(sums);
-  return norm_of_blocks(sums.narrow(0, 0, blocks));
+    sums.narrow(0, range.begin / kNormBlock, range.size / kNormBlock)
+        .copy_(block_square_sums(range.of(gradients())));
+  // Each block's sum comes from its owner; the others add zeros, which change no bit.
+  if (sharded_) group_.sum(sums);
+  // The padding behind the last parameter depends on the number of ranks: it has no part.
+  const FlatParameters::Slice& last = parameters_.slices().back();
+  return norm_of_blocks(
+      sums.narrow(0, 0, round_up(last.offset + last.size, kNormBlock) / kNormBlock));
 }
 
 void GradientReducer::share_owned(const at::Tensor& flat) const {

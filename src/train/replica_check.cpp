@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include <fmt/ranges.h>
 #include <torch/types.h>
 
 #include "dalle/core/error.h"
@@ -28,11 +29,10 @@ std::string odd_ranks(const at::Tensor& values) {
     ranks_of[values[rank].item<int64_t>()].push_back(rank);
   size_t fewest = static_cast<size_t>(values.size(0));
   for (const auto& [value, ranks] : ranks_of) fewest = std::min(fewest, ranks.size());
-  std::string text;
+  std::vector<int64_t> odd;
   for (const auto& [value, ranks] : ranks_of)
-    if (ranks.size() == fewest)
-      for (const int64_t rank : ranks) text += fmt::format("{}{}", text.empty() ? "" : ", ", rank);
-  return text;
+    if (ranks.size() == fewest) odd.insert(odd.end(), ranks.begin(), ranks.end());
+  return fmt::format("{}", fmt::join(odd, ", "));
 }
 
 }  // namespace

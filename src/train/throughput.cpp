@@ -6,6 +6,7 @@
 #include <torch/types.h>
 
 #include "dalle/core/error.h"
+#include "dalle/core/seconds.h"
 
 namespace dalle {
 
@@ -25,7 +26,7 @@ double measure_matrix_rate(c10::Device device, Precision precision) {
   while (Clock::now() < end) {
     const auto begin = Clock::now();
     product();
-    fastest_s = std::min(fastest_s, std::chrono::duration<double>(Clock::now() - begin).count());
+    fastest_s = std::min(fastest_s, seconds_since(begin));
   }
   return flops / fastest_s;
 }

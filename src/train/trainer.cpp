@@ -11,6 +11,7 @@
 #include "dalle/core/error.h"
 #include "dalle/core/files.h"
 #include "dalle/core/log.h"
+#include "dalle/core/seconds.h"
 #include "dalle/data/image.h"
 #include "dalle/dist/tree_sum.h"
 #include "dalle/train/checkpoint_files.h"
@@ -20,10 +21,6 @@ namespace dalle {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
 
 AdamWOptions adamw_options(const TrainConfig& config) {
   return {.beta1 = config.beta1,
@@ -95,8 +92,7 @@ Trainer::Trainer(TrainTask& task, const TrainConfig& config, const RunPaths& run
     : task_(task),
       config_(config),
       group_(options.group),
-      exact_(options.distributed.exact),
-      check_replicas_every_(options.distributed.check_replicas_every),
+      distributed_(options.distributed),
       parameters_(task.module(), group_->world()),
       reducer_(make_gradient_reducer(parameters_, *group_, options.distributed)),
       optimizer_(
@@ -125,7 +121,7 @@ void Trainer::check_world() const {
   if (config_.batch_size < world)
     throw Error("{}.train.batch_size: found {}, expected at least one sample for each of {} ranks",
                 task_.stage(), config_.batch_size, world);
-  if (!exact_) return;
+  if (!distributed_.exact) return;
   const int64_t micro_batches = config_.batch_size / config_.micro_batch_size;
   if (!std::has_single_bit(static_cast<uint64_t>(world)) || world > micro_batches)
     throw Error(
@@ -186,7 +182,8 @@ void Trainer::train_step(const StopSignal& stop) {
     losses.add(loss);
   }
   reducer_->finish();
-  stop_ = losses.sum_over(*group_, parameters_.gradients().device(), exact_, stop.requested());
+  stop_ = losses.sum_over(*group_, parameters_.gradients().device(), distributed_.exact,
+                          stop.requested());
 
   const double norm = reducer_->norm();
   if (losses.non_finite() == nullptr && std::isfinite(norm)) {
@@ -195,7 +192,8 @@ void Trainer::train_step(const StopSignal& stop) {
     optimizer_.step(parameters_.gradients(), learning_rate);
     reducer_->share_owned(parameters_.values());
     ++state_.updates;
-    if (check_replicas_every_ > 0 && state_.updates % check_replicas_every_ == 0)
+    if (distributed_.check_replicas_every > 0 &&
+        state_.updates % distributed_.check_replicas_every == 0)
       check_replicas(parameters_, *group_);
     if (state_.updates % config_.average_every == 0)
       average_.update(parameters_.values(), config_.average_decay);
@@ -272,16 +270,15 @@ void Trainer::log() {
   state_.since_log.clear();
 }
 
-/// [P] on every rank.
-at::Tensor Trainer::averaged_weights() const {
-  const at::Tensor average = average_.state().whole();
-  reducer_->share_owned(average);
-  return average;
+/// A state [P] whole on every rank, of which each has the part that it owns.
+at::Tensor Trainer::gathered(at::Tensor owned) const {
+  reducer_->share_owned(owned);
+  return owned;
 }
 
 void Trainer::evaluate() {
   group_->enter(Phase::kEvaluating, state_.step);
-  const at::Tensor average = averaged_weights();
+  const at::Tensor average = gathered(average_.state().whole());
   if (group_->is_first()) {
     const auto begin = Clock::now();
     const FlatParameters::BoundValues averaged(parameters_, average);
@@ -301,7 +298,7 @@ void Trainer::evaluate() {
 
 void Trainer::show_pictures() {
   group_->enter(Phase::kDrawing, state_.step);
-  const at::Tensor average = averaged_weights();
+  const at::Tensor average = gathered(average_.state().whole());
   if (!group_->is_first()) return;
   const FlatParameters::BoundValues averaged(parameters_, average);
   const torch::NoGradGuard no_grad;
@@ -319,12 +316,8 @@ void Trainer::save() {
   const auto add = [&](const char* name, const at::Tensor& flat) {
     if (group_->is_first()) content.tensors[name] = on_host(parameters_.named_views(flat));
   };
-  const auto gathered = [&](const at::Tensor& owned) {
-    reducer_->share_owned(owned);
-    return owned;
-  };
   add(kWeightsTensors, parameters_.values());
-  add(kAverageTensors, averaged_weights());
+  add(kAverageTensors, gathered(average_.state().whole()));
   add(kFirstMomentTensors, gathered(optimizer_.first_moment()));
   add(kSecondMomentTensors, gathered(optimizer_.second_moment()));
   if (!group_->is_first()) return;

@@ -3,9 +3,7 @@
 #include <chrono>
 #include <future>
 #include <memory>
-#include <optional>
 #include <string>
-#include <thread>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -306,7 +306,6 @@ TEST_F(TrainerTest, AFlippedBitInTheWeightsOfOneRankIsReportedByName) {
 }
 
 TEST_F(TrainerTest, ExactTrainingSaysHowManyRanksItCanUse) {
-  AffineTask task;
   const RunFolder run(folder_ / "run");
   const TrainConfig config = config_of_ranks();
   on_ranks(3, [&](ProcessGroup& group) {

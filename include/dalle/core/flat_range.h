@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 namespace dalle {
 
@@ -19,5 +20,11 @@ struct FlatRange {
 
   bool operator==(const FlatRange&) const = default;
 };
+
+/// The one range that is all of a flat tensor [P].
+template <class Tensor>
+std::vector<FlatRange> all_of(const Tensor& flat) {
+  return {{.begin = 0, .size = flat.numel()}};
+}
 
 }  // namespace dalle

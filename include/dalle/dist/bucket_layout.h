@@ -15,7 +15,6 @@ class BucketLayout {
   /// @param bucket_size  wanted; rounded up to a multiple of world * granularity
   BucketLayout(int64_t size, int64_t world, int64_t bucket_size, int64_t granularity);
 
-  int64_t world() const { return world_; }
   const std::vector<FlatRange>& buckets() const { return buckets_; }
 
   /// A rank's part of a bucket.

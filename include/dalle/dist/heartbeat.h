@@ -1,6 +1,5 @@
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -8,7 +7,6 @@
 #include <map>
 #include <mutex>
 #include <string>
-#include <string_view>
 #include <thread>
 
 #include <c10/util/intrusive_ptr.h>
@@ -72,7 +70,6 @@ class Heartbeat {
   std::string report_if_silent(int64_t rank, Clock::duration limit);
   std::string words() const;
   std::string read(const std::string& key);
-  std::string where_this_rank_is() const;
 
   c10::intrusive_ptr<c10d::Store> store_;
   const int64_t rank_;

@@ -31,7 +31,7 @@ class GradientReducer {
 
   virtual ~GradientReducer() = default;
 
-  void begin_step();
+  virtual void begin_step() = 0;
   virtual void before_backward(bool is_last) = 0;
   virtual void after_backward() = 0;
   virtual void finish() = 0;
@@ -53,7 +53,6 @@ class GradientReducer {
   GradientReducer(FlatParameters& parameters, ProcessGroup& group, const DistributedConfig& config);
 
   at::Tensor gradients() const { return parameters_.gradients(); }
-  virtual void forget() {}
 
   FlatParameters& parameters_;
   ProcessGroup& group_;

@@ -66,7 +66,7 @@ class Trainer {
  private:
   void check_world() const;
   void restore(const std::optional<CheckpointContent>& content);
-  at::Tensor averaged_weights() const;
+  at::Tensor gathered(at::Tensor owned) const;
   std::unique_ptr<BatchLoader> make_loader(const TrainerOptions& options);
   void train_step(const StopSignal& stop);
   BatchTotals count(const Batch& batch);
@@ -81,8 +81,7 @@ class Trainer {
   TrainTask& task_;
   const TrainConfig& config_;
   std::shared_ptr<ProcessGroup> group_;
-  bool exact_;  ///< sums in one order, whatever the number of ranks
-  int64_t check_replicas_every_;
+  DistributedConfig distributed_;
   FlatParameters parameters_;
   std::unique_ptr<GradientReducer> reducer_;
   Optimizer optimizer_;
