@@ -153,7 +153,7 @@ int train(const Arguments& arguments, char** argv) {
   }
   const ExperimentConfig config = load_experiment(arguments.config, arguments.overrides);
   if (arguments.print_config) return std::cout << dump_config(config), 0;
-  if (arguments.dry_run) return std::cout << cost_report(config), 0;
+  if (arguments.dry_run) return std::cout << cost_report(config, arguments.ranks), 0;
 
   const std::optional<Stage> only = find_stage(arguments.stage);
   const RankInfo info = rank_info();

@@ -14,6 +14,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr const char* kLostKey = "heartbeat/lost";
+constexpr const char* kStopKey = "heartbeat/stop";
 constexpr const char* kGoodbye = "goodbye";
 constexpr const char* kStoreIsGone =
     "rank 0, or the launcher that keeps the ranks' store, is gone or does not answer";
@@ -93,6 +94,21 @@ void Heartbeat::wait_ends() {
   phase_began_ = Clock::now();
 }
 
+void Heartbeat::watch_for_stop(std::function<bool()> is_asked) {
+  const std::lock_guard lock(mutex_);
+  is_asked_to_stop_ = std::move(is_asked);
+}
+
+void Heartbeat::pass_on_stop() {
+  bool asked = false;
+  {
+    const std::lock_guard lock(mutex_);
+    asked = is_asked_to_stop_ && is_asked_to_stop_();
+  }
+  if (asked) store_->set(kStopKey, std::string("asked"));
+  stop_is_wanted_ = asked || !read(kStopKey).empty();
+}
+
 /// What this rank writes: a number that changes, and where it is.
 std::string Heartbeat::words() const {
   const std::lock_guard lock(mutex_);
@@ -141,6 +157,7 @@ bool Heartbeat::beat() {
   try {
     const std::lock_guard lock(store_mutex_);
     store_->set(key_of(rank_), words());
+    pass_on_stop();
     report = lost_rank();
     if (!report.empty()) store_->set(kLostKey, report);
   } catch (const std::exception&) {

@@ -134,6 +134,18 @@ void ProcessGroup::enter(Phase phase, int64_t step) {
   if (heartbeat_ != nullptr) heartbeat_->enter(phase, step);
 }
 
+void ProcessGroup::watch_for_stop(std::function<bool()> is_asked) {
+  if (heartbeat_ != nullptr) heartbeat_->watch_for_stop(std::move(is_asked));
+}
+
+bool ProcessGroup::stop_is_wanted() const {
+  return heartbeat_ != nullptr && heartbeat_->stop_is_wanted();
+}
+
+std::unique_ptr<NoteBoard> ProcessGroup::note_board() const {
+  return store_ == nullptr ? nullptr : std::make_unique<NoteBoard>(store_->clone());
+}
+
 void ProcessGroup::announce_failure(const std::string& message) {
   if (heartbeat_ != nullptr) heartbeat_->announce_failure(message);
 }
@@ -153,11 +165,13 @@ PendingCollective& PendingCollective::operator=(PendingCollective&&) noexcept = 
 void PendingCollective::wait(bool on_host) {
   if (work_ == nullptr) return;
   const auto& heartbeat = group_->heartbeat_;
+  const auto began = Clock::now();
   try {
     if (heartbeat != nullptr) heartbeat->wait_begins(name_);
     work_->wait();
     if (on_host && group_->device_.is_cuda()) torch::cuda::synchronize(group_->device_.index());
     if (heartbeat != nullptr) heartbeat->wait_ends();
+    group_->waited_s_ += seconds_since(began);
   } catch (const c10::Error& error) {
     throw group_->failure(name_, error.what_without_backtrace());
   } catch (const std::exception& error) {
@@ -242,6 +256,7 @@ std::string ProcessGroup::broadcast(const std::string& text) {
   if (world_ == 1) return text;
   const auto size = torch::tensor({static_cast<int64_t>(text.size())}, torch::kLong).to(device_);
   broadcast(size);
+  if (size.item<int64_t>() == 0) return "";
   auto bytes = torch::empty({size.item<int64_t>()}, torch::kUInt8);
   if (is_first()) std::memcpy(bytes.mutable_data_ptr(), text.data(), text.size());
   bytes = bytes.to(device_);

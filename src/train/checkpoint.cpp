@@ -70,6 +70,21 @@ bool verifies(const fs::path& checkpoint) {
   }
 }
 
+/// Adds files that other processes have written into the folder, and verified.
+void add_shares(Manifest& manifest, const fs::path& folder, const FileDigests& shares) {
+  for (const auto& [file, digest] : shares) {
+    DALLE_CHECK(!manifest.files.contains(file));
+    std::error_code error;
+    const auto size = fs::file_size(folder / file, error);
+    if (error || static_cast<int64_t>(size) != digest.size)
+      throw Error(
+          "{}: another rank has written it, but it is not here: all ranks need the run "
+          "folder on one file system",
+          (folder / file).string());
+    manifest.files[file] = digest;
+  }
+}
+
 std::string free_space(const fs::path& folder) {
   std::error_code error;
   const fs::space_info space = fs::space(folder, error);
@@ -147,7 +162,29 @@ std::optional<CheckpointContent> read_newest_checkpoint(const fs::path& folder,
   return std::nullopt;
 }
 
-CheckpointStore::CheckpointStore(fs::path folder, int64_t keep_last, Observer before_change)
+FileDigests write_checkpoint_files(const fs::path& folder, const CheckpointContent& part,
+                                   const DiskObserver& before_change) {
+  Manifest written;
+  const auto announce = [&](const std::string& file) {
+    DALLE_CHECK(file != Manifest::kFileName && !written.files.contains(file));
+    if (before_change) before_change("write " + file);
+  };
+  for (const auto& [name, tensors] : part.tensors) {
+    const std::string file = name + std::string(kTensorSuffix);
+    announce(file);
+    written.files[file] = write_safetensors(folder / file, tensors, {{"format", "pt"}});
+  }
+  for (const auto& [file, bytes] : part.files) {
+    announce(file);
+    FileWriter writer(folder / file);
+    writer.write(bytes);
+    written.files[file] = writer.finish();
+  }
+  for (const auto& [file, digest] : written.files) verify_file(folder, written, file);
+  return written.files;
+}
+
+CheckpointStore::CheckpointStore(fs::path folder, int64_t keep_last, DiskObserver before_change)
     : folder_(std::move(folder)),
       keep_last_(keep_last),
       before_change_(before_change ? std::move(before_change) : [](std::string_view) {}) {
@@ -176,13 +213,14 @@ void CheckpointStore::recover() {
   }
 }
 
-void CheckpointStore::save(const CheckpointContent& content, std::optional<double> score) {
+void CheckpointStore::save(const CheckpointContent& content, std::optional<double> score,
+                           const CheckpointShares& others) {
   DALLE_CHECK(content.step >= 0);
   const fs::path checkpoint = folder_ / fmt::format("{}{:08}", kPrefix, content.step);
   const fs::path aside = with_suffix(checkpoint, kAside);
   if (score && !std::isfinite(*score)) score.reset();
   try {
-    write_aside(aside, content, score);
+    write_aside(aside, content, score, others);
     put_in_place(aside, checkpoint);
   } catch (const Error& error) {
     std::error_code ignored;  // the error that is reported is the one that came first
@@ -199,29 +237,21 @@ void CheckpointStore::save(const CheckpointContent& content, std::optional<doubl
 
 /// Writes and verifies a whole checkpoint, everything on the disk, under a name that is not one.
 void CheckpointStore::write_aside(const fs::path& aside, const CheckpointContent& content,
-                                  std::optional<double> score) {
+                                  std::optional<double> score, const CheckpointShares& others) {
   before_change_("make the folder aside");
   remove_folder(aside);
   make_directories(aside);
-  Manifest manifest{.step = content.step, .score = score, .files = {}};
-  for (const auto& [name, tensors] : content.tensors) {
-    const std::string file = name + std::string(kTensorSuffix);
-    before_change_("write " + file);
-    manifest.files[file] = write_safetensors(aside / file, tensors, {{"format", "pt"}});
-  }
-  for (const auto& [file, bytes] : content.files) {
-    DALLE_CHECK(file != Manifest::kFileName && !manifest.files.contains(file));
-    before_change_("write " + file);
-    FileWriter writer(aside / file);
-    writer.write(bytes);
-    manifest.files[file] = writer.finish();
-  }
+  if (others.begin) others.begin(aside);
+  Manifest manifest{.step = content.step,
+                    .score = score,
+                    .files = write_checkpoint_files(aside, content, before_change_)};
+  if (others.collect) add_shares(manifest, aside, others.collect());
   before_change_("write the manifest");
   FileWriter writer(aside / Manifest::kFileName);
   writer.write(format_manifest(manifest));
   writer.finish();
   flush_to_disk(aside);
-  verify_checkpoint(aside);
+  read_manifest(aside);
 }
 
 /// Gives a finished checkpoint its name. A folder cannot be renamed onto another that has content,

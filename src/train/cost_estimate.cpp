@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "dalle/core/round_up.h"
 #include "dalle/nn/attention_mask.h"
 
 namespace dalle {
@@ -18,16 +19,20 @@ int64_t bytes_of(Precision precision) {
   return precision == Precision::kBfloat16 ? 2 : kFloatBytes;
 }
 
-int64_t micro_batch_of(const TrainConfig& train) {
-  return train.micro_batch_size == 0 ? train.batch_size : train.micro_batch_size;
+/// What a rank computes at once.
+int64_t micro_batch_of(const TrainConfig& train, int64_t ranks) {
+  const int64_t of_rank = std::max<int64_t>(1, round_up(train.batch_size, ranks) / ranks);
+  return train.micro_batch_size == 0 ? of_rank : std::min(train.micro_batch_size, of_rank);
 }
 
-MemoryEstimate memory_of_parameters(int64_t parameters, Precision precision) {
+MemoryEstimate memory_of_parameters(int64_t parameters, Precision precision,
+                                    const DistributedConfig& distributed, int64_t ranks) {
   const int64_t bytes = parameters * kFloatBytes;
+  const int64_t owners = distributed.shard_optimizer ? ranks : 1;
   return {.weights = bytes,
           .gradients = bytes,
-          .moments = 2 * bytes,
-          .average = bytes,
+          .moments = 2 * bytes / owners,
+          .average = bytes / owners,
           .compute_weights = precision == Precision::kBfloat16 ? 2 * parameters : 0};
 }
 
@@ -191,7 +196,7 @@ std::string memory_text(const MemoryEstimate& memory, int64_t micro_batch_size) 
 
 }  // namespace
 
-DvaeCost estimate_dvae_cost(const ExperimentConfig& config) {
+DvaeCost estimate_dvae_cost(const ExperimentConfig& config, int64_t ranks) {
   const DiscreteVaeConfig& model = config.dvae.model;
   const int64_t size = config.data.image_size;
   const ConvolutionCounter encoder = count_encoder(model, size);
@@ -202,8 +207,9 @@ DvaeCost estimate_dvae_cost(const ExperimentConfig& config) {
                 .encoder_flops = encoder.flops,
                 .decoder_flops = decoder.flops,
                 .training_flops = 3 * (encoder.flops + decoder.flops),
-                .micro_batch_size = micro_batch_of(config.dvae.train),
-                .memory = memory_of_parameters(encoder.parameters + decoder.parameters, precision)};
+                .micro_batch_size = micro_batch_of(config.dvae.train, ranks),
+                .memory = memory_of_parameters(encoder.parameters + decoder.parameters, precision,
+                                               config.distributed, ranks)};
   const int64_t grid = model.grid_size(size);
   // In float32: the logits, the posterior and its logarithm; mean, scale and terms of the pixels.
   const int64_t loss_values = 3 * model.vocab_size * grid * grid + 12 * size * size;
@@ -218,8 +224,9 @@ DvaeCost estimate_dvae_cost(const ExperimentConfig& config) {
   return cost;
 }
 
-DalleCost estimate_dalle_cost(const ExperimentConfig& config, int64_t text_vocab_size) {
-  const DvaeCost dvae = estimate_dvae_cost(config);
+DalleCost estimate_dalle_cost(const ExperimentConfig& config, int64_t text_vocab_size,
+                              int64_t ranks) {
+  const DvaeCost dvae = estimate_dvae_cost(config, ranks);
   const TransformerConfig& model = config.dalle.model;
   const SequenceLayout layout = config.layout();
   const int64_t width = model.width;
@@ -240,7 +247,7 @@ DalleCost estimate_dalle_cost(const ExperimentConfig& config, int64_t text_vocab
                  .block_parameters = model.depth * block,
                  .head_parameters = heads,
                  .attention_pairs = attention_pairs(model, layout),
-                 .micro_batch_size = micro_batch_of(config.dalle.train)};
+                 .micro_batch_size = micro_batch_of(config.dalle.train, ranks)};
   const auto d = static_cast<double>(width);
   cost.forward_flops =
       24 * static_cast<double>(model.depth) * d * d * static_cast<double>(layout.length()) +
@@ -248,7 +255,8 @@ DalleCost estimate_dalle_cost(const ExperimentConfig& config, int64_t text_vocab
       2 * d * static_cast<double>(text * text_classes + layout.image_length() * image_vocab);
   cost.training_flops = 3 * cost.forward_flops;
   cost.token_flops = config.dalle.cache_codes ? 0 : dvae.encoder_flops;
-  cost.memory = memory_of_parameters(cost.parameters(), config.dalle.train.precision);
+  cost.memory = memory_of_parameters(cost.parameters(), config.dalle.train.precision,
+                                     config.distributed, ranks);
   cost.memory.frozen_weights = dvae.parameters() * kFloatBytes;
   estimate_activations(config, std::max(text_classes, image_vocab), cost);
   return cost;
@@ -279,9 +287,12 @@ std::string to_text(const DalleCost& cost) {
   return text + memory_text(cost.memory, cost.micro_batch_size);
 }
 
-std::string cost_report(const ExperimentConfig& config) {
-  return to_text(estimate_dvae_cost(config)) +
-         to_text(estimate_dalle_cost(config, config.tokenizer.vocab_size));
+std::string cost_report(const ExperimentConfig& config, int64_t ranks) {
+  const std::string shared = config.distributed.shard_optimizer ? "shared out" : "whole on each";
+  const std::string heading =
+      ranks == 1 ? "" : fmt::format("memory of one of {} ranks, the optimizer {}\n", ranks, shared);
+  return heading + to_text(estimate_dvae_cost(config, ranks)) +
+         to_text(estimate_dalle_cost(config, config.tokenizer.vocab_size, ranks));
 }
 
 }  // namespace dalle

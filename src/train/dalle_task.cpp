@@ -27,6 +27,18 @@ SampleStreamOptions training_options(const ExperimentConfig& config) {
   return options;
 }
 
+/// The model without dropout, until destroyed.
+class EvaluationMode {
+ public:
+  explicit EvaluationMode(DalleModel& model) : model_(model) { model_->eval(); }
+  ~EvaluationMode() { model_->train(); }
+  EvaluationMode(const EvaluationMode&) = delete;
+  EvaluationMode& operator=(const EvaluationMode&) = delete;
+
+ private:
+  DalleModel& model_;
+};
+
 }  // namespace
 
 DalleTask::DalleTask(const ExperimentConfig& config, ExperimentData& data,
@@ -114,17 +126,17 @@ TaskLoss DalleTask::loss(const Batch& micro_batch, const BatchTotals& totals, in
   return {.total = loss.total, .parts = {{"text", loss.text}, {"image", loss.image}}};
 }
 
-Evaluation DalleTask::evaluate(int64_t) {
+Evaluation DalleTask::evaluate(int64_t, const CheckStop& check_stop) {
   RunningMeans means;
-  model_->eval();
+  const EvaluationMode without_dropout(model_);
   for_each_evaluation_batch(
       validation_, config_.dalle.train, config_.data, [&](const Batch& batch) {
+        check_stop();
         const LossCounts counts = model_->count_targets(batch.captions);
         const DalleLoss loss = model_->loss(batch.captions.to(device_), codes_of(batch), counts);
         means.add("text", loss.text.item<double>(), counts.text_tokens);
         means.add("image", loss.image.item<double>(), counts.image_tokens);
       });
-  model_->train();
   const double weight = config_.dalle.model.text_loss_weight;
   const double text = means.mean("text"), image = means.mean("image");
   const double total = weight * text + (1 - weight) * image;
@@ -134,20 +146,20 @@ Evaluation DalleTask::evaluate(int64_t) {
                       {"validation/image", image, "image {:.4f}"}}};
 }
 
-std::vector<NamedPicture> DalleTask::pictures(int64_t) {
+std::vector<NamedPicture> DalleTask::pictures(int64_t, const CheckStop& check_stop) {
   std::vector<std::string> captions = config_.sample.captions;
   if (captions.empty()) captions = first_samples(validation_, kShownCaptions).texts;
-  model_->eval();
+  const EvaluationMode without_dropout(model_);
+  const DrawProgress check = [&](int64_t, int64_t) { check_stop(); };
   std::vector<Picture> pictures;
   for (const std::string& caption : captions) {
     const at::Tensor tokens =
         pad_caption(tokenizer_.encode(caption), config_.layout().max_caption_tokens());
     const DrawOptions options{.seed = static_cast<uint64_t>(config_.seed),
                               .count = config_.sample.count};
-    for (Picture& picture : draw_pictures(model_, vae_, tokens, config_.sample, options))
+    for (Picture& picture : draw_pictures(model_, vae_, tokens, config_.sample, options, check))
       pictures.push_back(std::move(picture));
   }
-  model_->train();
   return {{"samples", image_grid(pictures, config_.sample.count)}};
 }
 

@@ -70,11 +70,12 @@ std::vector<Metric> DvaeTask::scheduled(int64_t step) const {
           {"kl_weight", config_.dvae.train.kl_weight.at(step), "beta {:.2f}"}};
 }
 
-Evaluation DvaeTask::evaluate(int64_t step) {
+Evaluation DvaeTask::evaluate(int64_t step, const CheckStop& check_stop) {
   const DvaeTrainConfig& train = config_.dvae.train;
   RunningMeans means;
   std::vector<at::Tensor> codes_seen;
   for_each_evaluation_batch(validation_, train, config_.data, [&](const Batch& batch) {
+    check_stop();
     const at::Tensor images = unit_images(batch, device_);  // [B, 3, S, S]
     const at::Tensor codes = vae_->encode(images);          // [B, h, w]
     const at::Tensor relaxed =                              // [B, K, h, w]
@@ -99,7 +100,7 @@ Evaluation DvaeTask::evaluate(int64_t step) {
                       {"perplexity", health.perplexity, "perplexity {:.1f}"}}};
 }
 
-std::vector<NamedPicture> DvaeTask::pictures(int64_t) {
+std::vector<NamedPicture> DvaeTask::pictures(int64_t, const CheckStop&) {
   const Batch batch = first_samples(validation_, kShownPictures);
   const at::Tensor images = unit_images(batch, device_);
   const at::Tensor reconstructions = vae_->decode(vae_->encode(images));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <random>
 #include <vector>
 
 #include <torch/types.h>
@@ -20,6 +21,7 @@
 #include "dalle/train/dalle_task.h"
 #include "dalle/train/dvae_task.h"
 #include "dalle/train/experiment_data.h"
+#include "dalle/train/trainer_state.h"
 
 namespace dalle {
 namespace {
@@ -41,10 +43,12 @@ constexpr std::string_view kHarmlessKeys[] = {"name",
                                               "distributed.check_replicas_every",
                                               "dvae.train.steps",
                                               "dvae.train.save_every",
+                                              "dvae.train.save_every_minutes",
                                               "dvae.train.keep_last",
                                               "dvae.train.max_skipped_steps",
                                               "dalle.train.steps",
                                               "dalle.train.save_every",
+                                              "dalle.train.save_every_minutes",
                                               "dalle.train.keep_last",
                                               "dalle.train.max_skipped_steps",
                                               "dalle.train.sample_every",
@@ -126,19 +130,24 @@ void run_tokenizer_stage(const ExperimentConfig& config, const RunPaths& run,
     log_info("tokenizer: {} tokens", tokenizer.vocab_size());
 }
 
-/// The step of a stage's newest checkpoint; 0 before the first one.
-int64_t saved_step(const RunPaths& run, Stage stage) {
-  const auto newest = read_newest_checkpoint(run.checkpoints(to_string(stage)), {kTrainerFile});
-  return newest ? newest->step : 0;
+/// Where a stage's newest checkpoint is.
+TrainerState saved_state(const RunPaths& run, Stage stage) {
+  const std::filesystem::path folder = run.checkpoints(to_string(stage));
+  const auto newest = read_newest_checkpoint(folder, {kTrainerFile});
+  return newest ? TrainerState::from_json(newest->files.at(kTrainerFile), folder.string())
+                : TrainerState();
 }
 
 /// True, and said, if nothing of the stage is left to do; as the first rank sees it.
 bool finished_before(const RunPaths& run, Stage stage, const TrainConfig& train,
                      ProcessGroup& group) {
-  const int64_t own = group.is_first() ? saved_step(run, stage) : 0;
-  const int64_t step = std::stoll(group.broadcast(fmt::format("{}", own)));
-  if (step < train.steps) return false;
-  log_info("{}: done before, {} steps", to_string(stage), step);
+  std::string done;  // of how many steps
+  if (group.is_first())
+    if (const TrainerState state = saved_state(run, stage); state.finished(train.steps))
+      done = fmt::format("{} steps", state.step);
+  done = group.broadcast(done);
+  if (done.empty()) return false;
+  log_info("{}: done before, {}", to_string(stage), done);
   return true;
 }
 
@@ -204,6 +213,23 @@ TrainOutcome run_dalle_stage(const ExperimentConfig& config, const RunPaths& run
   return train(task, config.dalle.train, config, run, options, stop);
 }
 
+/// Throws if some rank does not see what the first one writes into the run folder, in which all of
+/// them write checkpoints.
+void check_folder_is_shared(const RunPaths& run, ProcessGroup& group) {
+  const std::string token = group.broadcast(fmt::format("{:08x}", std::random_device()()));
+  const fs::path mark = run.root / (".seen-by-all-" + token);  // a new name: no cache knows it
+  if (group.is_first()) write_file_atomically(mark, token);
+  group.barrier();
+  const std::vector<std::string> sees = group.gather(fs::exists(mark) ? "it" : "nothing");
+  if (group.is_first()) fs::remove(mark);
+  for (size_t rank = 0; rank < sees.size(); ++rank)
+    if (sees[rank] != "it")
+      throw Error(
+          "{}: rank {} does not see there what rank 0 writes; all ranks need the run folder "
+          "on one file system",
+          run.root.string(), rank);
+}
+
 /// Names some of a data set's samples, evenly spread, and how many there are.
 std::string fingerprint(const Dataset& dataset) {
   constexpr int64_t kSamples = 1000;
@@ -216,8 +242,9 @@ std::string fingerprint(const Dataset& dataset) {
 /// Throws if a rank runs another program, another experiment or on other data than the first one.
 /// Each may keep the data at a place of its own.
 void check_agreement_of_ranks(ProcessGroup& group, const ExperimentConfig& config,
-                              const ExperimentData& data) {
+                              const RunPaths& run, const ExperimentData& data) {
   if (group.world() == 1) return;
+  check_folder_is_shared(run, group);
   const BuildInfo build = build_info();
   check_agreement(
       group, "program",
@@ -242,7 +269,7 @@ TrainOutcome run_experiment(const ExperimentConfig& config, const RunPaths& run,
   }
   group.barrier();
   ExperimentData data(config, run);
-  check_agreement_of_ranks(group, config, data);
+  check_agreement_of_ranks(group, config, run, data);
   const auto wanted = [&](Stage stage) { return !options.only || *options.only == stage; };
 
   if (wanted(Stage::kTokenizer) && group.is_first()) run_tokenizer_stage(config, run, data);

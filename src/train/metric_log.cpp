@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
+#include <optional>
 
 #include "dalle/core/error.h"
 #include "dalle/core/files.h"
@@ -29,24 +30,28 @@ void append_members(std::string& line, std::span<const Metric> metrics) {
   }
 }
 
-/// True for a line of `stage` beyond `resume_step`.
-bool is_to_be_repeated(std::string_view line, std::string_view stage, int64_t resume_step) {
+/// The step of a line, if it is one of the stage.
+std::optional<int64_t> step_in(std::string_view line, std::string_view stage) {
   const json entry = json::parse(line, nullptr, /*allow_exceptions=*/false);
   if (!entry.is_object() || !entry.contains(kStage) || !entry[kStage].is_string() ||
       !entry.contains(kStep) || !entry[kStep].is_number_integer())
     throw Error("found {:?}, expected {{\"stage\": ..., \"step\": ..., ...}}", line);
-  return entry[kStage] == stage && entry[kStep].get<int64_t>() > resume_step;
+  if (entry[kStage] != stage) return std::nullopt;
+  return entry[kStep].get<int64_t>();
 }
 
 /// The content without the lines that the resumed run writes again.
-std::string keep_lines(std::string_view content, std::string_view stage, int64_t resume_step,
-                       const fs::path& path) {
+std::string keep_lines(std::string_view content, std::string_view stage,
+                       const MetricPosition& resume, const fs::path& path) {
   std::string kept;
+  int64_t lines_of_step = 0;
   int64_t number = 1;
   for (size_t begin = 0, end; (end = content.find('\n', begin)) != std::string_view::npos;
        begin = end + 1, ++number) {
     try {
-      if (!is_to_be_repeated(content.substr(begin, end - begin), stage, resume_step))
+      const auto step = step_in(content.substr(begin, end - begin), stage);
+      if (step == resume.step) ++lines_of_step;
+      if (!step || *step < resume.step || (step == resume.step && lines_of_step <= resume.lines))
         kept += content.substr(begin, end + 1 - begin);
     } catch (const Error& error) {
       throw Error("{}:{}: {}", path.string(), number, error.what());
@@ -55,12 +60,12 @@ std::string keep_lines(std::string_view content, std::string_view stage, int64_t
   return kept;
 }
 
-/// The path, after its file was cut back to `resume_step`.
-fs::path resume(const fs::path& path, std::string_view stage, int64_t resume_step) {
+/// The path, after its file was cut back.
+fs::path cut_back(const fs::path& path, std::string_view stage, const MetricPosition& resume) {
   make_directories(path.parent_path());
   if (!fs::exists(path)) return path;
   const std::string content = read_file(path);
-  const std::string kept = keep_lines(content, stage, resume_step, path);
+  const std::string kept = keep_lines(content, stage, resume, path);
   if (kept.size() != content.size()) write_file_atomically(path, kept);
   return path;
 }
@@ -96,10 +101,12 @@ std::string json_line(std::string_view stage, int64_t step, std::span<const Metr
   return line += '}';
 }
 
-MetricLog::MetricLog(const fs::path& run_folder, std::string_view stage, int64_t resume_step)
+MetricLog::MetricLog(const fs::path& run_folder, std::string_view stage,
+                     const MetricPosition& resume)
     : stage_(stage),
-      path_(resume(run_folder / "metrics.jsonl", stage, resume_step)),
-      events_(run_folder / "tensorboard" / stage, resume_step),
+      last_(resume),
+      path_(cut_back(run_folder / "metrics.jsonl", stage, resume)),
+      events_(run_folder / "tensorboard" / stage, resume.step),
       file_(path_, std::ios::binary | std::ios::app) {
   if (!file_) throw Error("{}: cannot write: {}", path_.string(), std::strerror(errno));
 }
@@ -110,6 +117,7 @@ void MetricLog::write(int64_t step, std::span<const Metric> metrics,
   file_ << json_line(stage_, step, metrics, timings) + "\n";
   file_.flush();
   if (!file_) throw Error("{}: cannot write: {}", path_.string(), std::strerror(errno));
+  last_ = {.step = step, .lines = lines_of(step) + 1};
   for (const Metric& metric : metrics) events_.scalar(step, metric.name, metric.value);
   for (const Metric& timing : timings) events_.scalar(step, "time/" + timing.name, timing.value);
 }

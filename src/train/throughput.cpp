@@ -36,24 +36,26 @@ Throughput::Throughput(double flops_per_sample, double peak_flops)
   DALLE_CHECK(peak_flops > 0);
 }
 
-void Throughput::add_step(int64_t samples, double step_s, double data_wait_s) {
+void Throughput::add_step(int64_t samples, const StepTime& time) {
   ++steps_;
   samples_ += samples;
-  time_s_ += step_s;
-  data_wait_s_ += data_wait_s;
+  sum_.step_s += time.step_s;
+  sum_.data_wait_s += time.data_wait_s;
+  sum_.rank_wait_s += time.rank_wait_s;
 }
 
 Throughput::Report Throughput::report() {
   Report report;
-  if (steps_ > 0 && time_s_ > 0) {
-    report.step_ms = 1e3 * time_s_ / static_cast<double>(steps_);
-    report.samples_per_s = static_cast<double>(samples_) / time_s_;
+  if (steps_ > 0 && sum_.step_s > 0) {
+    report.step_ms = 1e3 * sum_.step_s / static_cast<double>(steps_);
+    report.own_ms = report.step_ms - 1e3 * sum_.rank_wait_s / static_cast<double>(steps_);
+    report.samples_per_s = static_cast<double>(samples_) / sum_.step_s;
     report.flops_per_s = report.samples_per_s * flops_per_sample_;
     report.utilisation = report.flops_per_s / peak_flops_;
-    report.data_wait_fraction = data_wait_s_ / time_s_;
+    report.data_wait_fraction = sum_.data_wait_s / sum_.step_s;
   }
   steps_ = samples_ = 0;
-  time_s_ = data_wait_s_ = 0;
+  sum_ = {};
   return report;
 }
 

@@ -4,6 +4,7 @@
 #include <bit>
 #include <chrono>
 #include <cmath>
+#include <utility>
 
 #include <torch/nn/module.h>
 #include <torch/types.h>
@@ -12,6 +13,7 @@
 #include "dalle/core/files.h"
 #include "dalle/core/log.h"
 #include "dalle/core/seconds.h"
+#include "dalle/data/batch_part.h"
 #include "dalle/data/image.h"
 #include "dalle/dist/tree_sum.h"
 #include "dalle/train/checkpoint_files.h"
@@ -29,15 +31,11 @@ AdamWOptions adamw_options(const TrainConfig& config) {
           .weight_decay = config.weight_decay};
 }
 
-NamedTensors on_host(const std::vector<std::pair<std::string, at::Tensor>>& views) {
-  NamedTensors tensors;
-  for (const auto& [name, view] : views) tensors.emplace_back(name, view.detach().cpu());
-  return tensors;
-}
-
-double matrix_rate_of_all(ProcessGroup& group, c10::Device device, Precision precision) {
-  const auto rate = torch::tensor({measure_matrix_rate(device, precision)},
-                                  torch::TensorOptions(device).dtype(torch::kDouble));
+double rate_of_all(ProcessGroup& group, const TrainerOptions& options, Precision precision) {
+  const double own = options.matrix_rate > 0 ? options.matrix_rate
+                                             : measure_matrix_rate(options.device, precision);
+  const auto rate =
+      torch::tensor({own}, torch::TensorOptions(options.device).dtype(torch::kDouble));
   group.sum(rate);
   return rate.item<double>();
 }
@@ -56,10 +54,10 @@ class StepLosses {
     sum_.add(torch::tensor(values, torch::kDouble));
   }
 
-  /// Also tells whether any of the ranks wants to stop.
-  bool sum_over(ProcessGroup& group, c10::Device device, bool exact, bool wants_stop) {
-    const auto wish = torch::full({1}, wants_stop ? 1.0 : 0.0, torch::kDouble);
-    auto values = torch::cat({sum_.total(), wish}).to(device);
+  /// Also returns what any of the ranks wishes for.
+  Wishes sum_over(ProcessGroup& group, c10::Device device, bool exact, const Wishes& own) {
+    const auto wishes = torch::tensor({own.stop ? 1.0 : 0.0, own.save ? 1.0 : 0.0}, torch::kDouble);
+    auto values = torch::cat({sum_.total(), wishes}).to(device);
     if (exact)
       sum_in_tree(group, values);
     else
@@ -67,7 +65,7 @@ class StepLosses {
     values = values.cpu();
     const double* value = values.const_data_ptr<double>();
     for (const std::string& name : names_) sums_.push_back({name, *value++});
-    return *value > 0;
+    return {.stop = value[0] > 0, .save = value[1] > 0};
   }
 
   const std::vector<Metric>& sums() const { return sums_; }
@@ -85,6 +83,38 @@ class StepLosses {
   std::vector<Metric> sums_;
 };
 
+/// A number of each rank, as a few words' worth.
+struct RankSpread {
+  double smallest = 0;
+  double median = 0;
+  double largest = 0;
+  int64_t largest_of = 0;  ///< rank
+};
+
+RankSpread spread_over(ProcessGroup& group, c10::Device device, double own) {
+  const auto options = torch::TensorOptions(device).dtype(torch::kDouble);
+  auto all = torch::empty({group.world()}, options);
+  group.all_gather(all, torch::full({1}, own, options));
+  const auto [values, ranks] = all.cpu().sort();
+  const int64_t last = group.world() - 1;
+  return {.smallest = values[0].item<double>(),
+          .median = values[last / 2].item<double>(),
+          .largest = values[last].item<double>(),
+          .largest_of = ranks[last].item<int64_t>()};
+}
+
+/// Calls a function on every way out of a scope.
+class OnExit {
+ public:
+  explicit OnExit(std::function<void()> call) : call_(std::move(call)) {}
+  ~OnExit() { call_(); }
+  OnExit(const OnExit&) = delete;
+  OnExit& operator=(const OnExit&) = delete;
+
+ private:
+  std::function<void()> call_;
+};
+
 }  // namespace
 
 Trainer::Trainer(TrainTask& task, const TrainConfig& config, const RunPaths& run,
@@ -100,15 +130,15 @@ Trainer::Trainer(TrainTask& task, const TrainConfig& config, const RunPaths& run
           [&](const std::string& name) { return task.is_hidden_matrix(name); }, reducer_->owned()),
       average_(parameters_.values(), reducer_->owned()),
       plateau_(config.plateau),
-      checkpoints_(run.checkpoints(task.stage()), config.keep_last),
+      checkpoints_(run.checkpoints(task.stage()), config.keep_last, *group_),
       pictures_(run.samples() / task.stage()),
-      throughput_(task.flops_per_sample(),
-                  matrix_rate_of_all(*group_, options.device, config.precision)) {
+      throughput_(task.flops_per_sample(), rate_of_all(*group_, options, config.precision)) {
   check_world();
   if (group_->is_first()) {
     make_directories(pictures_);
     restore(checkpoints_.load_newest());
-    log_ = std::make_unique<MetricLog>(run.root, task.stage(), state_.step);
+    log_ = std::make_unique<MetricLog>(run.root, task.stage(),
+                                       MetricPosition{.step = state_.step, .lines = state_.lines});
   } else {
     restore(std::nullopt);
   }
@@ -130,38 +160,45 @@ void Trainer::check_world() const {
         world, micro_batches, task_.stage());
 }
 
-/// This rank's part of every global batch: neighbours in it, as many as the other ranks have or one
-/// more.
 std::unique_ptr<BatchLoader> Trainer::make_loader(const TrainerOptions& options) {
-  const int64_t batch_size = config_.batch_size;
-  const int64_t begin = batch_size * group_->rank() / group_->world();
-  const int64_t size = batch_size * (group_->rank() + 1) / group_->world() - begin;
+  const BatchPart part(config_.batch_size, group_->rank(), group_->world());
   return std::make_unique<BatchLoader>(
-      [this, batch_size, begin, size](int64_t number) {
-        return task_.sample(number / size * batch_size + begin + number % size);
-      },
-      BatchLoaderOptions{.batch_size = size,
-                         .first_position = state_.step * size,
+      [this, part](int64_t number) { return task_.sample(part.position(number)); },
+      BatchLoaderOptions{.batch_size = part.size(),
+                         .first_position = state_.step * part.size(),
                          .workers = options.data_workers,
                          .prefetch = options.prefetch});
 }
 
 TrainOutcome Trainer::run(const StopSignal& stop) {
-  while (state_.step < config_.steps && !stop_) {
+  group_->watch_for_stop([&stop] { return stop.requested(); });
+  const OnExit no_more_watching([this] { group_->watch_for_stop({}); });
+  finish_step(stop);  // what a stop broke off
+  while (state_.step < config_.steps && !wishes_.stop) {
     train_step(stop);
     if (due(config_.log_every)) log();
-    if (due(config_.eval_every)) evaluate();
-    if (due(task_.picture_every())) show_pictures();
-    if (due(config_.save_every)) save();
+    state_.evaluation_due = due(config_.eval_every);
+    state_.pictures_due = due(task_.picture_every());
+    state_.checkpoint_due = due(config_.save_every) || wishes_.save;
+    finish_step(stop);
   }
   if (saved_step_ != state_.step) save();
+  checkpoints_.finish();
   group_->barrier();  // nobody leaves before the checkpoint is there
-  return state_.step == config_.steps ? TrainOutcome::kFinished : TrainOutcome::kStopped;
+  return state_.finished(config_.steps) ? TrainOutcome::kFinished : TrainOutcome::kStopped;
+}
+
+/// Evaluates, draws and saves, if that is due and nobody wants to stop.
+void Trainer::finish_step(const StopSignal& stop) {
+  if (state_.evaluation_due && !wishes_.stop) evaluate(stop);
+  if (state_.pictures_due && !wishes_.stop) show_pictures(stop);
+  if (state_.checkpoint_due && !wishes_.stop) save();
+  checkpoints_.check();
 }
 
 void Trainer::train_step(const StopSignal& stop) {
   const auto step_began = Clock::now();
-  const double waited_s = loader_->wait_s();
+  const double data_wait_s = loader_->wait_s(), rank_wait_s = group_->waited_s();
   const double learning_rate = scheduled_learning_rate(config_, state_.step) * plateau_.factor();
 
   group_->enter(Phase::kLoading, state_.step);
@@ -182,8 +219,8 @@ void Trainer::train_step(const StopSignal& stop) {
     losses.add(loss);
   }
   reducer_->finish();
-  stop_ = losses.sum_over(*group_, parameters_.gradients().device(), distributed_.exact,
-                          stop.requested());
+  wishes_ = losses.sum_over(*group_, parameters_.gradients().device(), distributed_.exact,
+                            {.stop = stop.requested(), .save = wants_to_save()});
 
   const double norm = reducer_->norm();
   if (losses.non_finite() == nullptr && std::isfinite(norm)) {
@@ -203,7 +240,15 @@ void Trainer::train_step(const StopSignal& stop) {
   }
   ++state_.step;
   score_.reset();
-  throughput_.add_step(config_.batch_size, seconds_since(step_began), loader_->wait_s() - waited_s);
+  throughput_.add_step(config_.batch_size, {.step_s = seconds_since(step_began),
+                                            .data_wait_s = loader_->wait_s() - data_wait_s,
+                                            .rank_wait_s = group_->waited_s() - rank_wait_s});
+}
+
+/// Whether the first rank's clock says that it is time for a checkpoint.
+bool Trainer::wants_to_save() const {
+  return group_->is_first() && config_.save_every_minutes > 0 &&
+         seconds_since(saved_at_) >= 60 * config_.save_every_minutes;
 }
 
 /// What the global batch is divided by: counted over the parts of all ranks.
@@ -243,31 +288,45 @@ void Trainer::skip(const Metric* bad_loss) {
 }
 
 void Trainer::log() {
-  if (!group_->is_first()) return state_.since_log.clear();
-  std::vector<Metric> metrics;
-  for (const auto& [name, mean] : state_.since_log.means())
-    metrics.push_back({name, mean, name.substr(name.find('/') + 1) + " {:.4f}"});
-  const int64_t last_step = state_.step - 1;
-  metrics.push_back(
-      {"lr", scheduled_learning_rate(config_, last_step) * plateau_.factor(), "lr {:.1e}"});
-  for (Metric& metric : task_.scheduled(last_step)) metrics.push_back(std::move(metric));
-  if (state_.skipped() > 0)
-    metrics.push_back({"skipped", static_cast<double>(state_.skipped()), "skipped {:.0f}"});
+  const std::vector<Metric> times = timings();
+  if (group_->is_first()) {
+    std::vector<Metric> metrics;
+    for (const auto& [name, mean] : state_.since_log.means())
+      metrics.push_back({name, mean, name.substr(name.find('/') + 1) + " {:.4f}"});
+    const int64_t last_step = state_.step - 1;
+    metrics.push_back(
+        {"lr", scheduled_learning_rate(config_, last_step) * plateau_.factor(), "lr {:.1e}"});
+    for (Metric& metric : task_.scheduled(last_step)) metrics.push_back(std::move(metric));
+    if (state_.skipped() > 0)
+      metrics.push_back({"skipped", static_cast<double>(state_.skipped()), "skipped {:.0f}"});
+    log_->write(state_.step, metrics, times);
+  }
+  state_.since_log.clear();
+}
+
+/// What the clock measured since the last log. All ranks call it.
+std::vector<Metric> Trainer::timings() {
   const Throughput::Report speed = throughput_.report();
   std::vector<Metric> timings = {{"step_ms", speed.step_ms, "{:.0f} ms"},
                                  {"samples_per_s", speed.samples_per_s, "{:.1f} img/s"},
                                  {"gflops", speed.flops_per_s / 1e9, "{:.1f} GFLOP/s"},
                                  {"utilisation", 100 * speed.utilisation, "{:.1f}% MFU"},
                                  {"data_wait", 100 * speed.data_wait_fraction, "data {:.1f}%"}};
+  if (const double pause_s = std::exchange(save_pause_s_, 0); pause_s > 0)
+    timings.push_back({"save_ms", 1e3 * pause_s, "save {:.0f} ms"});
   const GradientReducer::Communication sent = reducer_->take_communication();
-  if (group_->world() > 1 && sent.steps > 0)
-    timings.push_back(
-        {"sync_ms", 1e3 * sent.exposed_s / static_cast<double>(sent.steps), "sync {:.1f} ms"});
+  if (group_->world() == 1 || sent.steps == 0) return timings;
+  timings.push_back(
+      {"sync_ms", 1e3 * sent.exposed_s / static_cast<double>(sent.steps), "sync {:.1f} ms"});
   if (sent.busy_s > 0)
     timings.push_back(
         {"sync_hidden", 100 * std::max(0.0, 1 - sent.exposed_s / sent.busy_s), "{:.0f}% hidden"});
-  log_->write(state_.step, metrics, timings);
-  state_.since_log.clear();
+  const RankSpread own = spread_over(*group_, parameters_.gradients().device(), speed.own_ms);
+  timings.push_back({"own", own.median, "own {:.0f} ms"});
+  timings.push_back({"own/min", own.smallest, "from {:.0f}"});
+  timings.push_back({"own/max", own.largest, "to {:.0f}"});
+  timings.push_back({"own/slowest_rank", static_cast<double>(own.largest_of), "(rank {:.0f})"});
+  return timings;
 }
 
 /// A state [P] whole on every rank, of which each has the part that it owns.
@@ -276,18 +335,37 @@ at::Tensor Trainer::gathered(at::Tensor owned) const {
   return owned;
 }
 
-void Trainer::evaluate() {
-  group_->enter(Phase::kEvaluating, state_.step);
-  const at::Tensor average = gathered(average_.state().whole());
+/// Lets the first rank work while the others wait for it.
+/// @return false, on all ranks, if a stop broke the work off
+bool Trainer::on_first_rank(Phase phase, const StopSignal& stop,
+                            const std::function<void(const CheckStop&)>& work) {
+  group_->enter(phase, state_.step);
   if (group_->is_first()) {
+    try {
+      work([&] {
+        if (stop.requested() || group_->stop_is_wanted()) throw StopRequested();
+      });
+    } catch (const StopRequested&) {
+      wishes_.stop = true;
+    }
+  }
+  wishes_.stop = group_->broadcast(std::string(wishes_.stop ? "stop" : "go on")) == "stop";
+  return !wishes_.stop;
+}
+
+void Trainer::evaluate(const StopSignal& stop) {
+  const at::Tensor average = gathered(average_.state().whole());
+  const bool done = on_first_rank(Phase::kEvaluating, stop, [&](const CheckStop& check_stop) {
     const auto begin = Clock::now();
     const FlatParameters::BoundValues averaged(parameters_, average);
     const torch::NoGradGuard no_grad;
-    Evaluation evaluation = task_.evaluate(state_.step);
+    Evaluation evaluation = task_.evaluate(state_.step, check_stop);
     score_ = evaluation.score;
     log_->write(state_.step, evaluation.metrics,
                 std::vector<Metric>{{"evaluation_s", seconds_since(begin), "{:.1f} s"}});
-  }
+  });
+  if (!done) return;
+  state_.evaluation_due = false;
   if (state_.since_evaluation.empty()) return;  // every step since the last one was skipped
   if (plateau_.observe(state_.since_evaluation.mean("loss")))
     log_info("step {}: the training loss has stalled, learning rate cut to {:.3g} of its schedule",
@@ -296,36 +374,45 @@ void Trainer::evaluate() {
   state_.since_evaluation.clear();
 }
 
-void Trainer::show_pictures() {
-  group_->enter(Phase::kDrawing, state_.step);
+void Trainer::show_pictures(const StopSignal& stop) {
   const at::Tensor average = gathered(average_.state().whole());
-  if (!group_->is_first()) return;
-  const FlatParameters::BoundValues averaged(parameters_, average);
-  const torch::NoGradGuard no_grad;
-  for (const auto& [name, picture] : task_.pictures(state_.step)) {
-    const std::string png = encode_picture(picture, PictureFormat::kPng);
-    log_->picture(state_.step, name, png);
-    write_file_atomically(pictures_ / fmt::format("{}-{:08d}.png", name, state_.step), png);
-  }
+  state_.pictures_due = !on_first_rank(Phase::kDrawing, stop, [&](const CheckStop& check_stop) {
+    const FlatParameters::BoundValues averaged(parameters_, average);
+    const torch::NoGradGuard no_grad;
+    for (const auto& [name, picture] : task_.pictures(state_.step, check_stop)) {
+      const std::string png = encode_picture(picture, PictureFormat::kPng);
+      log_->picture(state_.step, name, png);
+      write_file_atomically(pictures_ / fmt::format("{}-{:08d}.png", name, state_.step), png);
+    }
+  });
 }
 
+/// Copies the state and leaves the rest to a thread; the ranks write a part each.
 void Trainer::save() {
+  const auto begin = Clock::now();
   group_->enter(Phase::kSaving, state_.step);
   saved_step_ = state_.step;
-  CheckpointContent content;
-  const auto add = [&](const char* name, const at::Tensor& flat) {
-    if (group_->is_first()) content.tensors[name] = on_host(parameters_.named_views(flat));
+  saved_at_ = begin;
+  state_.checkpoint_due = state_.evaluation_due;  // then once more, with its score
+  CheckpointContent own{.step = state_.step, .tensors = {}, .files = {}};
+  constexpr int64_t kParts = 4;
+  const auto add = [&](int64_t part, const char* name, const at::Tensor& flat) {
+    if (checkpoints_.writes(part, kParts))
+      own.tensors[name] = parameters_.named_views(
+          flat.detach().to(torch::kCPU, flat.scalar_type(), /*non_blocking=*/false, /*copy=*/true));
   };
-  add(kWeightsTensors, parameters_.values());
-  add(kAverageTensors, gathered(average_.state().whole()));
-  add(kFirstMomentTensors, gathered(optimizer_.first_moment()));
-  add(kSecondMomentTensors, gathered(optimizer_.second_moment()));
-  if (!group_->is_first()) return;
-  log_->sync();  // a run that goes on from this checkpoint finds its lines
-  content.step = state_.step;
-  content.files[kTrainerFile] = state_.to_json();
-  task_.add_to_checkpoint(content);
-  checkpoints_.save(content, score_);
+  add(0, kWeightsTensors, parameters_.values());
+  add(1, kAverageTensors, gathered(average_.state().whole()));
+  add(2, kFirstMomentTensors, gathered(optimizer_.first_moment()));
+  add(3, kSecondMomentTensors, gathered(optimizer_.second_moment()));
+  if (group_->is_first()) {
+    log_->sync();  // a run that goes on from this checkpoint finds its lines
+    state_.lines = log_->lines_of(state_.step);
+    own.files[kTrainerFile] = state_.to_json();
+    task_.add_to_checkpoint(own);
+  }
+  checkpoints_.begin(std::move(own), kParts, score_);
+  save_pause_s_ += seconds_since(begin);
 }
 
 /// Begins with the first rank's state on every rank: that of its checkpoint, or the initial

@@ -49,6 +49,10 @@ std::string TrainerState::to_json() const {
         {"cuts", plateau.cuts}}},
       {"since_log", means_to_json(since_log)},
       {"since_evaluation", means_to_json(since_evaluation)},
+      {"lines", lines},
+      {"evaluation_due", evaluation_due},
+      {"pictures_due", pictures_due},
+      {"checkpoint_due", checkpoint_due},
   };
   return json.dump(2) + "\n";
 }
@@ -66,6 +70,10 @@ TrainerState TrainerState::from_json(const std::string& text, const std::string&
                      .cuts = plateau.at("cuts").get<int64_t>()};
     state.since_log = means_from_json(json.at("since_log"));
     state.since_evaluation = means_from_json(json.at("since_evaluation"));
+    state.lines = json.at("lines").get<int64_t>();
+    state.evaluation_due = json.at("evaluation_due").get<bool>();
+    state.pictures_due = json.at("pictures_due").get<bool>();
+    state.checkpoint_due = json.at("checkpoint_due").get<bool>();
     return state;
   } catch (const Json::exception& error) {
     throw Error("{}: no trainer state: {}", source, error.what());

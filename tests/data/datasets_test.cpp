@@ -19,7 +19,7 @@ namespace fs = std::filesystem;
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-std::set<std::string> keys_of(const Dataset& dataset) {
+std::set<std::string> key_set_of(const Dataset& dataset) {
   std::set<std::string> keys;
   for (int64_t i = 0; i < dataset.size(); ++i) keys.insert(dataset.key(i));
   return keys;
@@ -50,13 +50,13 @@ class DatasetsTest : public testing::Test {
 TEST_F(DatasetsTest, PartsAFolderWithoutOverlapAndAlikeForEverySeed) {
   put_pictures("data", 100);
   const DatasetPair pair = open_datasets(config(DatasetKind::kFolder, "data"), 1);
-  std::set<std::string> all = keys_of(*pair.train);
-  all.merge(keys_of(*pair.validation));
+  std::set<std::string> all = key_set_of(*pair.train);
+  all.merge(key_set_of(*pair.validation));
   EXPECT_EQ(all.size(), 100U);
   EXPECT_EQ(pair.train->size() + pair.validation->size(), 100);
   EXPECT_GT(pair.validation->size(), 5);
   const DatasetPair again = open_datasets(config(DatasetKind::kFolder, "data"), 2);
-  EXPECT_EQ(keys_of(*again.validation), keys_of(*pair.validation));
+  EXPECT_EQ(key_set_of(*again.validation), key_set_of(*pair.validation));
 }
 
 TEST_F(DatasetsTest, PartsShardsToo) {
@@ -72,7 +72,7 @@ TEST_F(DatasetsTest, PartsShardsToo) {
 TEST_F(DatasetsTest, WorksWithOneSampleInAll) {
   put_pictures("data", 1);
   const DatasetPair pair = open_datasets(config(DatasetKind::kFolder, "data"), 1);
-  EXPECT_EQ(keys_of(*pair.train), keys_of(*pair.validation));
+  EXPECT_EQ(key_set_of(*pair.train), key_set_of(*pair.validation));
   EXPECT_EQ(pair.train->size(), 1);
 }
 
@@ -106,7 +106,7 @@ TEST_F(DatasetsTest, RefusesPatternsThatShareShards) {
                      HasSubstr("1.tar is one of data.path ")));
   const DatasetPair pair = open_datasets(config(DatasetKind::kShards, "{0..1}.tar", "2.tar"), 1);
   EXPECT_EQ(pair.train->size(), 2);
-  EXPECT_THAT(keys_of(*pair.validation), ElementsAre("2.tar/a"));
+  EXPECT_THAT(key_set_of(*pair.validation), ElementsAre("2.tar/a"));
 }
 
 TEST_F(DatasetsTest, NamesTheKeyOrPathThatIsWrong) {

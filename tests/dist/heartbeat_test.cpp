@@ -1,9 +1,11 @@
 #include "dalle/dist/heartbeat.h"
 
+#include <atomic>
 #include <chrono>
 #include <future>
 #include <memory>
 #include <string>
+#include <thread>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -48,6 +50,23 @@ TEST(Heartbeat, OfLivingRanksReportsNothing) {
   Watcher first(store, 0, 2), second(store, 1, 2);
   EXPECT_FALSE(first.reported_within(3 * kTimeout));
   EXPECT_FALSE(second.reported_within(0ms));
+}
+
+TEST(Heartbeat, TellsAllRanksThatOneWasAskedToStop) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  Watcher first(store, 0, 3), second(store, 1, 3), third(store, 2, 3);
+  std::atomic<bool> asked = false;
+  third.heartbeat->watch_for_stop([&] { return asked.load(); });
+  std::this_thread::sleep_for(kTimeout);
+  EXPECT_FALSE(first.heartbeat->stop_is_wanted());
+  asked = true;
+  const auto give_up = std::chrono::steady_clock::now() + kPatience;
+  while (!(first.heartbeat->stop_is_wanted() && second.heartbeat->stop_is_wanted()) &&
+         std::chrono::steady_clock::now() < give_up)
+    std::this_thread::sleep_for(10ms);
+  EXPECT_TRUE(first.heartbeat->stop_is_wanted());
+  EXPECT_TRUE(second.heartbeat->stop_is_wanted());
+  third.heartbeat->watch_for_stop({});
 }
 
 TEST(Heartbeat, NamesASilentRankItsStepAndItsPhase) {

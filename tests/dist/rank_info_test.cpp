@@ -40,9 +40,13 @@ const Variables kTorchrun = {
     {"MASTER_ADDR", "gpu7"}, {"LOCAL_WORLD_SIZE", "4"}, {"MASTER_PORT", "29511"},
 };
 const Variables kSlurm = {
-    {"SLURM_PROCID", "3"},       {"SLURM_NTASKS", "8"},
-    {"SLURM_LOCALID", "1"},      {"SLURM_NNODES", "4"},
-    {"SLURM_JOB_ID", "1234567"}, {"SLURM_JOB_NODELIST", "gpu[03-05,9],login"},
+    {"SLURM_STEP_ID", "0"},
+    {"SLURM_PROCID", "3"},
+    {"SLURM_NTASKS", "8"},
+    {"SLURM_LOCALID", "1"},
+    {"SLURM_NNODES", "4"},
+    {"SLURM_JOB_ID", "1234567"},
+    {"SLURM_JOB_NODELIST", "gpu[03-05,9],login"},
 };
 const Variables kOpenMpi = {
     {"OMPI_COMM_WORLD_RANK", "2"},
@@ -99,6 +103,13 @@ TEST(RankInfo, ReadsSlurm) {
   EXPECT_EQ(info.local_world, 2);
   EXPECT_EQ(info.host, "gpu03");
   EXPECT_EQ(info.port, 20000 + 4567);
+}
+
+TEST(RankInfo, WhatABatchScriptStartsWithoutSrunIsAlone) {
+  Variables variables = kSlurm;
+  variables.erase("SLURM_STEP_ID");
+  variables["SLURM_PROCID"] = "0";
+  EXPECT_TRUE(rank_info_of(variables).alone());
 }
 
 TEST(RankInfo, FindsTheFirstOfSlurmsNodes) {

@@ -37,6 +37,26 @@ def start_training(folder, *arguments):
                             stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
+def start_rank(rank, ranks, port, folder, *arguments):
+    """A rank as torchrun starts it."""
+    variables = {"RANK": rank, "WORLD_SIZE": ranks, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": ranks,
+                 "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+    return subprocess.Popen([BIN / "dalle-train", "--config", TINY, "--run-dir", folder, "--device", "cpu", *arguments],
+                            stderr=subprocess.PIPE, text=True,
+                            env={**os.environ, **{name: str(value) for name, value in variables.items()}})
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def ranks_of(process):
+    """The processes that a launcher with --ranks has started, by rank."""
+    return list(map(int, pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()))
+
+
 def state_hashes(folder):
     """Hashes of weights, average and moments of the newest checkpoint of both stages."""
     hashes = {}
@@ -157,9 +177,7 @@ class ToolsTest(unittest.TestCase):
         for _ in range(4):
             process = start_training(folder, "--ranks", "2")
             time.sleep(chance.uniform(1, 3))
-            children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
-            ranks = list(map(int, children.read_text().split())) if process.poll() is None else []
-            for pid in ranks:
+            for pid in ranks_of(process) if process.poll() is None else []:
                 os.kill(pid, signal.SIGKILL)
             process.wait(timeout=60)
         result = train(folder, "--ranks", "2")
@@ -189,8 +207,7 @@ class ToolsTest(unittest.TestCase):
         while not (folder / "metrics.jsonl").is_file() or not metrics(folder):
             time.sleep(0.05)
             self.assertIsNone(process.poll())
-        children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        return process, list(map(int, children))
+        return process, ranks_of(process)
 
     def test_when_a_rank_is_stopped_the_others_name_it_and_end(self):
         for stopped, words in ((1, "rank 1 has given no sign of life for"), (0, "rank 0")):
@@ -217,21 +234,36 @@ class ToolsTest(unittest.TestCase):
         self.assertEqual(train(folder, "--allow-config-change").returncode, 0)
 
     def test_ranks_of_a_launcher_must_run_the_same_experiment(self):
-        folder = self.fresh("run")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = str(probe.getsockname()[1])
-        ranks = []
-        for rank, seed in (("0", "3"), ("1", "4")):
-            variables = {"RANK": rank, "WORLD_SIZE": "2", "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": "2",
-                         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-            ranks.append(subprocess.Popen(
-                [BIN / "dalle-train", "--config", TINY, "--run-dir", folder, "--device", "cpu", "--set", f"seed={seed}"],
-                stderr=subprocess.PIPE, text=True, env={**os.environ, **variables}))
-        for process in ranks:
+        folder, port = self.fresh("run"), free_port()
+        for process in [start_rank(rank, 2, port, folder, "--set", f"seed={3 + rank}") for rank in (0, 1)]:
             errors = process.communicate(timeout=60)[1]
             self.assertNotEqual(process.returncode, 0)
             self.assertIn('rank 1 has another config than rank 0: "seed: 4" instead of "seed: 3"', errors)
+
+    def test_ranks_need_one_run_folder(self):
+        port, folders = free_port(), [self.fresh(f"run-{rank}") for rank in (0, 1)]
+        for folder in folders:
+            folder.mkdir()
+        for process in [start_rank(rank, 2, port, folders[rank]) for rank in (0, 1)]:
+            errors = process.communicate(timeout=60)[1]
+            self.assertNotEqual(process.returncode, 0)
+            self.assertIn("rank 1 does not see there what rank 0 writes", errors)
+
+    def test_a_rank_asked_to_stop_ends_the_first_ranks_evaluation_too(self):
+        for asked in (0, 1):
+            folder = self.fresh(f"run-{asked}")
+            process = subprocess.Popen(
+                [BIN / "dalle-train", "--config", TINY, "--run-dir", folder, "--device", "cpu", "--ranks", "2", "--stage", "dvae",
+                 "--set", "data.shapes.validation_samples=1000000", "--set", "dvae.train.eval_samples=1000000"],
+                stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+            while not (folder / "checkpoints" / "dvae" / "step-00000005").exists():
+                time.sleep(0.05)
+                self.assertIsNone(process.poll())
+            time.sleep(1)  # into the evaluation after step 10, which would take hours
+            os.kill(ranks_of(process)[asked], signal.SIGTERM)
+            errors = process.communicate(timeout=60)[1]
+            self.assertIn("stopped at step 10 of 40", errors)
+            self.assertTrue((folder / "checkpoints" / "dvae" / "step-00000010").is_dir())
 
     def test_every_rank_needs_a_sample(self):
         result = train(self.fresh("run"), "--ranks", "3", "--set", "dvae.train.batch_size=2")
@@ -354,6 +386,19 @@ class ToolsTest(unittest.TestCase):
             self.assertEqual(result.returncode, 0, result.stderr)
         self.assert_fails(self.sample("", "--out", self.fresh("out"), model=self.whole), 1, "caption", "empty")
         self.assert_fails(self.sample(b"\xff\xfe".decode("utf-8", "surrogateescape"), model=self.whole), 1, "UTF-8")
+
+    # ---- benchmark ----
+
+    def test_the_benchmark_reports_each_number_of_ranks(self):
+        numbers = self.work / "bench.json"
+        result = run("dalle-bench", "train", "--config", TINY, "--ranks", "1,2", "--steps", 4, "--device", "cpu", "--json", numbers)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        report = json.loads(numbers.read_text())
+        self.assertEqual([(line["ranks"], line["batch"]) for line in report["results"]], [(1, 4), (2, 8)])
+        self.assertIn("sync_hidden", report["results"][1]["time"])
+        self.assertEqual(len(result.stdout.splitlines()), 4)
+        self.assert_fails(run("dalle-bench", "train", "--config", self.work / "none.yaml"), 1, "none.yaml")
+        self.assert_fails(run("dalle-bench", "train"), 2, "--config")
 
     # ---- bad input ----
 

@@ -175,6 +175,24 @@ TEST(CostEstimate, NeedsTwentyBytesAParameterBesideActivations) {
   EXPECT_EQ(dvae.memory.total() - dvae.memory.activations, 20 * 97'616'006);
 }
 
+TEST(CostEstimate, SharesOutMomentsAndAverageBetweenRanks) {
+  ExperimentConfig config = experiment_of(8, 512);
+  config.dalle.train.batch_size = 64;
+  const DalleCost alone = estimate_dalle_cost(config, kTextVocab);
+  const DalleCost whole = estimate_dalle_cost(config, kTextVocab, 8);
+  EXPECT_EQ(whole.memory.moments, alone.memory.moments);
+  EXPECT_EQ(alone.micro_batch_size, 64);
+  EXPECT_EQ(whole.micro_batch_size, 8);
+  config.distributed.shard_optimizer = true;
+  const DalleCost shared = estimate_dalle_cost(config, kTextVocab, 8);
+  EXPECT_EQ(shared.memory.moments, alone.memory.moments / 8);
+  EXPECT_EQ(shared.memory.average, alone.memory.average / 8);
+  EXPECT_EQ(shared.memory.weights, alone.memory.weights);
+  EXPECT_EQ(shared.memory.checkpoint(), alone.memory.checkpoint());
+  EXPECT_EQ(estimate_dvae_cost(config, 8).memory.moments,
+            estimate_dvae_cost(config).memory.moments / 8);
+}
+
 TEST(CostEstimate, SavesActivationsByRecomputation) {
   ExperimentConfig config = experiment_of(24, 1024);
   config.dalle.train.micro_batch_size = 16;

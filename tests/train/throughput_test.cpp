@@ -7,10 +7,11 @@ namespace {
 
 TEST(Throughput, ReportsMeansSinceTheLastReport) {
   Throughput throughput(/*flops_per_sample=*/1e9, /*peak_flops=*/1e11);
-  throughput.add_step(16, 0.5, 0.1);
-  throughput.add_step(16, 1.5, 0.1);
+  throughput.add_step(16, {.step_s = 0.5, .data_wait_s = 0.1, .rank_wait_s = 0.2});
+  throughput.add_step(16, {.step_s = 1.5, .data_wait_s = 0.1, .rank_wait_s = 0.4});
   const auto report = throughput.report();
   EXPECT_DOUBLE_EQ(report.step_ms, 1000);
+  EXPECT_DOUBLE_EQ(report.own_ms, 700);
   EXPECT_DOUBLE_EQ(report.samples_per_s, 16);
   EXPECT_DOUBLE_EQ(report.flops_per_s, 1.6e10);
   EXPECT_DOUBLE_EQ(report.utilisation, 0.16);

@@ -18,6 +18,8 @@ TEST(TrainerState, ComesBackBitForBit) {
   for (int i = 1; i < 50; ++i) state.since_log.add("loss", std::sqrt(i) * 1e-7);
   state.since_log.add("norm", 0.1 + 0.2);
   state.since_evaluation.add("loss", 5e-324);
+  state.lines = 2;
+  state.evaluation_due = state.checkpoint_due = true;
   const TrainerState back = TrainerState::from_json(state.to_json(), "test");
   EXPECT_EQ(back.to_json(), state.to_json());
   EXPECT_EQ(back.step, 12);
@@ -32,6 +34,18 @@ TEST(TrainerState, OfAFreshRunComesBack) {
   EXPECT_EQ(back.step, 0);
   EXPECT_TRUE(std::isinf(back.plateau.best_loss));
   EXPECT_TRUE(back.since_log.empty());
+}
+
+TEST(TrainerState, IsFinishedWithItsReportsOnly) {
+  TrainerState state;
+  state.step = 5;
+  EXPECT_FALSE(state.finished(6));
+  EXPECT_TRUE(state.finished(5));
+  state.pictures_due = true;
+  EXPECT_FALSE(state.finished(5));
+  state.pictures_due = false;
+  state.evaluation_due = true;
+  EXPECT_FALSE(state.finished(5));
 }
 
 TEST(TrainerState, RefusesWhatItIsNot) {

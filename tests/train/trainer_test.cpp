@@ -1,5 +1,6 @@
 #include "dalle/train/trainer.h"
 
+#include <atomic>
 #include <cmath>
 #include <csignal>
 #include <functional>
@@ -7,6 +8,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -28,6 +30,8 @@ namespace {
 
 using testing::HasSubstr;
 
+constexpr double kAnyRate = 1e9;  // not measured: that would take longer than the training
+
 struct Affine : torch::nn::Module {
   Affine() {
     weight = register_parameter("weight", torch::full({4}, 0.5));
@@ -44,6 +48,7 @@ class AffineTask : public TrainTask {
   torch::nn::Module& module() override { return module_; }
 
   Sample sample(int64_t position) const override {
+    note_event();
     SeedStream random(derive_seed(7, SeedPurpose::kCrop, static_cast<uint64_t>(position)));
     Sample sample;
     sample.position = position;
@@ -56,6 +61,7 @@ class AffineTask : public TrainTask {
   BatchTotals count(const Batch& batch) const override { return {.samples = batch.size()}; }
 
   TaskLoss loss(const Batch& micro_batch, const BatchTotals& totals, int64_t step) override {
+    note_event();
     for (const int64_t position : micro_batch.positions) seen.push_back(position);
     if (step + 1 == stop_after) {
       stop_after = -1;  // a second signal would end the process
@@ -74,29 +80,46 @@ class AffineTask : public TrainTask {
             .parts = {{"error", (prediction - target).abs().sum() / totals.samples}}};
   }
 
-  Evaluation evaluate(int64_t) override {
+  Evaluation evaluate(int64_t, const CheckStop& check_stop) override {
+    for (int batch = 0; batch < 3; ++batch) {
+      note_event();
+      if (batch == 1 && std::exchange(stop_in_evaluation, false)) std::raise(SIGTERM);
+      check_stop();
+    }
     evaluated_weights.push_back(module_.weight.detach().clone());
     return {.score = module_.bias.abs().item<double>(),
             .metrics = {{"validation_bias", module_.bias.item<double>()}}};
   }
 
   int64_t picture_every() const override { return 8; }
-  std::vector<NamedPicture> pictures(int64_t) override {
+  std::vector<NamedPicture> pictures(int64_t, const CheckStop& check_stop) override {
+    for (int token = 0; token < 3; ++token) {
+      note_event();
+      check_stop();
+    }
     return {{"grey", {.width = 1, .height = 1, .pixels = {127, 127, 127}}}};
   }
   void add_to_checkpoint(CheckpointContent& content) const override {
+    note_event();
     content.files["note.txt"] = "affine";
   }
   double flops_per_sample() const override { return 100; }
 
   std::set<int64_t> bad_steps;
-  int64_t stop_after = -1;  ///< the step in which the process is asked to stop
+  int64_t stop_after = -1;     ///< the step in which the process is asked to stop
+  int64_t stop_at_event = -1;  ///< the call of this task in which the process is asked to stop
+  bool stop_in_evaluation = false;
   int64_t flip_a_bit_in = -1;
   std::vector<int64_t> seen;
   std::vector<at::Tensor> evaluated_weights;
 
  private:
+  void note_event() const {
+    if (++events_ == stop_at_event) std::raise(SIGTERM);
+  }
+
   Affine module_;
+  mutable std::atomic<int64_t> events_ = 0;
 };
 
 TrainConfig small_config() {
@@ -147,7 +170,7 @@ class TrainerTest : public testing::Test {
   Outcome train(const std::string& name, const TrainConfig& config, AffineTask& task) {
     const RunFolder run(folder_ / name);
     const StopSignal stop;
-    Trainer trainer(task, config, run, {});
+    Trainer trainer(task, config, run, {.matrix_rate = kAnyRate});
     EXPECT_EQ(trainer.run(stop), TrainOutcome::kFinished);
     return {all_weights(task), metrics_of(run.root)};
   }
@@ -164,7 +187,7 @@ class TrainerTest : public testing::Test {
     const RunFolder run(folder_ / name);
     const StopSignal stop;
     const TrainConfig config = small_config();
-    Trainer trainer(task, config, run, {});
+    Trainer trainer(task, config, run, {.matrix_rate = kAnyRate});
     EXPECT_EQ(trainer.run(stop), TrainOutcome::kStopped);
     EXPECT_EQ(trainer.step(), step);
   }
@@ -190,8 +213,9 @@ class TrainerTest : public testing::Test {
     tasks.back().stop_after = stop_after;
     on_ranks(world, [&](ProcessGroup& group) {
       AffineTask& task = tasks[static_cast<size_t>(group.rank())];
-      Trainer trainer(task, config, RunPaths(run.root, group.rank()),
-                      {.group = borrowed(group), .distributed = distributed});
+      Trainer trainer(
+          task, config, RunPaths(run.root, group.rank()),
+          {.group = borrowed(group), .distributed = distributed, .matrix_rate = kAnyRate});
       EXPECT_EQ(trainer.run(stop),
                 stop_after < 0 ? TrainOutcome::kFinished : TrainOutcome::kStopped);
     });
@@ -244,13 +268,73 @@ TEST_F(TrainerTest, ResumedEqualsUninterruptedBitForBit) {
     }
 }
 
+TEST_F(TrainerTest, AskedToStopAtAnyInstantItSavesItsStepAndGoesOnBitForBit) {
+  const Outcome whole = train("whole", small_config());
+  int stops = 0;
+  for (int64_t event = 1; event < 460; event += 3) {
+    const std::string name = fmt::format("event-{}", event);
+    AffineTask task;
+    task.stop_at_event = event;
+    const RunFolder run(folder_ / name);
+    {
+      const StopSignal stop;
+      const TrainConfig config = small_config();
+      Trainer trainer(task, config, run, {.matrix_rate = kAnyRate});
+      if (trainer.run(stop) == TrainOutcome::kStopped) ++stops;
+      const auto saved = checkpoints_in(run.checkpoints("affine"));
+      ASSERT_FALSE(saved.empty()) << name;
+      verify_checkpoint(saved[0]);
+      EXPECT_EQ(saved[0].filename(), fmt::format("step-{:08d}", trainer.step())) << name;
+    }
+    const TrainConfig config = small_config();
+    AffineTask resumed;
+    const StopSignal stop;
+    Trainer trainer(resumed, config, run, {.matrix_rate = kAnyRate});
+    EXPECT_EQ(trainer.run(stop), TrainOutcome::kFinished) << name;
+    EXPECT_TRUE(torch::equal(all_weights(resumed), whole.weights)) << name;
+    EXPECT_EQ(metrics_of(run.root), whole.metrics) << name;
+  }
+  EXPECT_GT(stops, 100);
+}
+
+TEST_F(TrainerTest, AStopBreaksOffAnEvaluationWhichIsMadeLater) {
+  const Outcome whole = train("whole", small_config());
+  const RunFolder run(folder_ / "run");
+  const TrainConfig config = small_config();
+  {
+    AffineTask task;
+    const StopSignal stop;
+    task.stop_in_evaluation = true;
+    Trainer trainer(task, config, run, {.matrix_rate = kAnyRate});
+    EXPECT_EQ(trainer.run(stop), TrainOutcome::kStopped);
+    EXPECT_EQ(trainer.step(), 6);
+    EXPECT_TRUE(task.evaluated_weights.empty());
+  }
+  AffineTask task;
+  const StopSignal stop;
+  Trainer trainer(task, config, run, {.matrix_rate = kAnyRate});
+  EXPECT_EQ(trainer.run(stop), TrainOutcome::kFinished);
+  EXPECT_EQ(task.evaluated_weights.size(), 4u);
+  EXPECT_EQ(metrics_of(run.root), whole.metrics);
+}
+
+TEST_F(TrainerTest, SavesWhenSoManyMinutesHavePassed) {
+  TrainConfig config = small_config();
+  config.save_every = 1000;
+  config.save_every_minutes = 1e-9;  // after every step
+  config.keep_last = 100;
+  train("run", config);
+  const RunFolder run(folder_ / "run");
+  EXPECT_EQ(checkpoints_in(run.checkpoints("affine")).size(), 24u);
+}
+
 TEST_F(TrainerTest, WorkersAndPrefetchChangeNothing) {
   const Outcome one = train("one", small_config());
   AffineTask task;
   const RunFolder run(folder_ / "many");
   const StopSignal stop;
   const TrainConfig config = small_config();
-  Trainer trainer(task, config, run, {.data_workers = 5, .prefetch = 1});
+  Trainer trainer(task, config, run, {.data_workers = 5, .prefetch = 1, .matrix_rate = kAnyRate});
   trainer.run(stop);
   EXPECT_TRUE(torch::equal(all_weights(task), one.weights));
 }
@@ -376,7 +460,7 @@ TEST_F(TrainerTest, TooManyBadStepsInARowEndTheRunAndNameTheCulprit) {
   const RunFolder run(folder_ / "run");
   const StopSignal stop;
   const TrainConfig config = small_config();
-  Trainer trainer(task, config, run, {});
+  Trainer trainer(task, config, run, {.matrix_rate = kAnyRate});
   try {
     trainer.run(stop);
     FAIL() << "no error";

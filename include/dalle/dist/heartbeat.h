@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -47,6 +48,13 @@ class Heartbeat {
   void wait_begins(const char* collective);
   void wait_ends();
 
+  /// From now on tells the others once `is_asked` says that this rank was asked to stop; an empty
+  /// function ends that. Called on another thread.
+  void watch_for_stop(std::function<bool()> is_asked);
+
+  /// Whether any rank was asked to stop, as far as is known here: some seconds later.
+  bool stop_is_wanted() const { return stop_is_wanted_; }
+
   /// After a collective has failed: the rank that is to blame, as one line; empty if every rank
   /// still gives signs of life. Takes some seconds.
   std::string find_lost();
@@ -65,6 +73,7 @@ class Heartbeat {
   void run();
   void guard();
   bool beat();
+  void pass_on_stop();
   void report_lost(const std::string& report);
   std::string lost_rank();
   std::string report_if_silent(int64_t rank, Clock::duration limit);
@@ -88,9 +97,11 @@ class Heartbeat {
   Phase phase_ = Phase::kPreparing;
   Clock::time_point phase_began_;
   const char* collective_ = nullptr;  ///< that this rank waits in
+  std::function<bool()> is_asked_to_stop_;
 
   std::mutex store_mutex_;  ///< for the store and `seen_`
   std::map<int64_t, Seen> seen_;
+  std::atomic<bool> stop_is_wanted_ = false;
   std::thread thread_;
   std::thread guard_;  ///< notices when the other one waits for the store in vain
 };

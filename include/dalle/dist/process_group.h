@@ -15,6 +15,7 @@
 #include "dalle/core/error.h"
 #include "dalle/dist/distributed_config.h"
 #include "dalle/dist/heartbeat.h"
+#include "dalle/dist/note_board.h"
 #include "dalle/dist/rank_info.h"
 
 namespace c10d {
@@ -73,8 +74,8 @@ class [[nodiscard]] PendingCollective {
   std::shared_ptr<std::atomic<Clock::time_point>> end_;
 };
 
-/// The ranks that train together. Every function is a collective: all ranks call the same ones in
-/// the same order. A world of one does nothing in each of them.
+/// The ranks that train together. Functions that say nothing else are collectives: all ranks call
+/// the same ones in the same order. A world of one does nothing in each of them.
 ///
 /// Tensors are contiguous and lie on the device that the group was made for. A collective that
 /// fails since a rank has died is a dalle::Error that names this rank, the collective, and the rank
@@ -99,6 +100,20 @@ class ProcessGroup {
 
   /// What this rank is about to do, for the reports of the others.
   void enter(Phase phase, int64_t step);
+
+  /// Lets the other ranks know once `is_asked` says that this one was asked to stop, even while it
+  /// waits for them; an empty function ends that.
+  void watch_for_stop(std::function<bool()> is_asked);
+
+  /// Whether another rank was asked to stop, as far as is known here: some seconds later. No
+  /// collective: ranks must still agree.
+  bool stop_is_wanted() const;
+
+  /// Seconds in which this rank has waited for collectives so far.
+  double waited_s() const { return waited_s_; }
+
+  /// For threads beside the one that calls the collectives; null for a world of one.
+  std::unique_ptr<NoteBoard> note_board() const;
 
   /// Tells the other ranks why this one cannot go on.
   void announce_failure(const std::string& message);
@@ -143,6 +158,7 @@ class ProcessGroup {
 
   int64_t rank_ = 0;
   int64_t world_ = 1;
+  double waited_s_ = 0;
   c10::Device device_ = c10::kCPU;
   c10::intrusive_ptr<c10d::Store> store_;
   c10::intrusive_ptr<c10d::Backend> backend_;

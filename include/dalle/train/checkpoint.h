@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "dalle/core/files.h"
 #include "dalle/model/model_io.h"
 
 namespace dalle {
@@ -34,6 +35,26 @@ CheckpointContent read_checkpoint(const std::filesystem::path& checkpoint,
 /// @throws dalle::Error as read_checkpoint() does
 void verify_checkpoint(const std::filesystem::path& checkpoint);
 
+/// Files by name, with their sizes and sums.
+using FileDigests = std::map<std::string, FileDigest>;
+
+/// What other processes add to a checkpoint that is being saved.
+struct CheckpointShares {
+  /// Called once they may write into `folder`.
+  std::function<void(const std::filesystem::path& folder)> begin;
+  /// Returns what they have written there and verified.
+  std::function<FileDigests()> collect;
+};
+
+/// Called with a few words before each change of the disk, for tests that stop there.
+using DiskObserver = std::function<void(std::string_view change)>;
+
+/// Writes a part of a checkpoint's files into a folder, flushed and read back.
+/// @throws dalle::Error naming the file that cannot be written, or does not read back
+FileDigests write_checkpoint_files(const std::filesystem::path& folder,
+                                   const CheckpointContent& part,
+                                   const DiskObserver& before_change = {});
+
 /// The checkpoints in `folder`, newest first; not verified. Empty if there is no such folder.
 std::vector<std::filesystem::path> checkpoints_in(const std::filesystem::path& folder);
 
@@ -56,20 +77,19 @@ std::optional<CheckpointContent> read_newest_checkpoint(const std::filesystem::p
 /// (.part), flushed, read back, and renamed.
 class CheckpointStore {
  public:
-  /// Called with a few words before each change of the disk, for tests that stop there.
-  using Observer = std::function<void(std::string_view change)>;
-
   /// Creates the folder if need be, and tidies up after a process that was killed while saving.
   /// One process at a time may have a store on a folder (see RunFolder's lock).
   /// @param keep_last  how many of the newest checkpoints stay, at least 1; the best stays besides
-  CheckpointStore(std::filesystem::path folder, int64_t keep_last, Observer before_change = {});
+  CheckpointStore(std::filesystem::path folder, int64_t keep_last, DiskObserver before_change = {});
 
   /// Saves a checkpoint, and removes old ones once it is safe. One of the same step is replaced;
   /// damaged ones of later steps, which a fallback to an earlier one left behind, are removed.
-  /// @param score  lower is better; nothing or not a number: never the best
+  /// @param score   lower is better; nothing or not a number: never the best
+  /// @param others  who write a part of the files
   /// @throws dalle::Error naming the file and the reason (disk full); earlier checkpoints are then
   /// intact
-  void save(const CheckpointContent& content, std::optional<double> score = std::nullopt);
+  void save(const CheckpointContent& content, std::optional<double> score = std::nullopt,
+            const CheckpointShares& others = {});
 
   /// read_newest_checkpoint() of this folder.
   std::optional<CheckpointContent> load_newest() const;
@@ -79,14 +99,14 @@ class CheckpointStore {
  private:
   void recover();
   void write_aside(const std::filesystem::path& aside, const CheckpointContent& content,
-                   std::optional<double> score);
+                   std::optional<double> score, const CheckpointShares& others);
   void put_in_place(const std::filesystem::path& aside, const std::filesystem::path& checkpoint);
   void point(const std::string& pointer, const std::filesystem::path& checkpoint);
   void remove_old(int64_t saved_step);
 
   std::filesystem::path folder_;
   int64_t keep_last_;
-  Observer before_change_;
+  DiskObserver before_change_;
 };
 
 }  // namespace dalle

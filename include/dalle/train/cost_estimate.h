@@ -7,12 +7,12 @@
 
 namespace dalle {
 
-/// Expected memory of a training stage at its peak, in bytes.
+/// Expected memory of a training stage at its peak, in bytes; of one rank, if there are several.
 struct MemoryEstimate {
   int64_t weights = 0;           ///< float32, under every precision
   int64_t gradients = 0;         ///< float32
-  int64_t moments = 0;           ///< AdamW's two, float32
-  int64_t average = 0;           ///< exponential average of the weights, float32
+  int64_t moments = 0;           ///< AdamW's two, float32; with shard_optimizer a rank's part
+  int64_t average = 0;           ///< exponential average of the weights; likewise
   int64_t compute_weights = 0;   ///< bfloat16 copies of the weights, under that precision
   int64_t frozen_weights = 0;    ///< of the dVAE while the transformer trains
   int64_t activations = 0;       ///< of one micro-batch, as configured
@@ -23,7 +23,7 @@ struct MemoryEstimate {
     return weights + gradients + moments + average + compute_weights + frozen_weights + activations;
   }
   /// Weights, moments and average: what a checkpoint holds beside some kilobytes of text.
-  int64_t checkpoint() const { return weights + moments + average; }
+  int64_t checkpoint() const { return 4 * weights; }
 };
 
 /// What the dVAE costs. Operations count a multiplication and an addition as two.
@@ -67,14 +67,16 @@ struct DalleCost {
 /// @param config           valid, see validate()
 /// @param text_vocab_size  tokens of the tokenizer; one that is not trained yet has at most
 ///                         `tokenizer.vocab_size`
-DvaeCost estimate_dvae_cost(const ExperimentConfig& config);
-DalleCost estimate_dalle_cost(const ExperimentConfig& config, int64_t text_vocab_size);
+/// @param ranks            that train together; decides the memory alone
+DvaeCost estimate_dvae_cost(const ExperimentConfig& config, int64_t ranks = 1);
+DalleCost estimate_dalle_cost(const ExperimentConfig& config, int64_t text_vocab_size,
+                              int64_t ranks = 1);
 
 /// The estimates as tables for people.
 std::string to_text(const DvaeCost& cost);
 std::string to_text(const DalleCost& cost);
 
 /// Both, for a tokenizer of the size that the config names: the report of `--dry-run`.
-std::string cost_report(const ExperimentConfig& config);
+std::string cost_report(const ExperimentConfig& config, int64_t ranks = 1);
 
 }  // namespace dalle

@@ -40,9 +40,9 @@ class DalleTask : public TrainTask {
   bool is_hidden_matrix(const std::string& name) const override;
   BatchTotals count(const Batch& batch) const override;
   TaskLoss loss(const Batch& micro_batch, const BatchTotals& totals, int64_t step) override;
-  Evaluation evaluate(int64_t step) override;
+  Evaluation evaluate(int64_t step, const CheckStop& check_stop) override;
   int64_t picture_every() const override { return config_.dalle.train.sample_every; }
-  std::vector<NamedPicture> pictures(int64_t step) override;
+  std::vector<NamedPicture> pictures(int64_t step, const CheckStop& check_stop) override;
   void add_to_checkpoint(CheckpointContent& content) const override;
   void check_checkpoint(const CheckpointContent& content) const override;
   double flops_per_sample() const override;

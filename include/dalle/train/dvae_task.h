@@ -27,9 +27,9 @@ class DvaeTask : public TrainTask {
   BatchTotals count(const Batch& batch) const override { return {.samples = batch.size()}; }
   TaskLoss loss(const Batch& micro_batch, const BatchTotals& totals, int64_t step) override;
   std::vector<Metric> scheduled(int64_t step) const override;
-  Evaluation evaluate(int64_t step) override;
+  Evaluation evaluate(int64_t step, const CheckStop& check_stop) override;
   int64_t picture_every() const override { return config_.dvae.train.eval_every; }
-  std::vector<NamedPicture> pictures(int64_t step) override;
+  std::vector<NamedPicture> pictures(int64_t step, const CheckStop& check_stop) override;
   void add_to_checkpoint(CheckpointContent& content) const override;
   double flops_per_sample() const override;
 

@@ -34,6 +34,13 @@ std::string console_line(int64_t step, std::span<const Metric> metrics,
 std::string json_line(std::string_view stage, int64_t step, std::span<const Metric> metrics,
                       std::span<const Metric> timings);
 
+/// How far a stage's metrics are wanted: those of the steps before `step`, and of that step its
+/// first `lines`.
+struct MetricPosition {
+  int64_t step = 0;
+  int64_t lines = 0;
+};
+
 /// Reports a stage's numbers in three places: the log, `metrics.jsonl` and TensorBoard's event
 /// files in `tensorboard/<stage>`, both in the run folder.
 ///
@@ -41,14 +48,15 @@ std::string json_line(std::string_view stage, int64_t step, std::span<const Metr
 /// between), so that a run resumed from it finds the step's lines here.
 class MetricLog {
  public:
-  /// Opens the files of a stage that goes on after step `resume_step` (0: from its beginning).
+  /// Opens the files of a stage that goes on from a position (0: from its beginning).
   ///
-  /// Lines of this stage beyond that step are dropped from metrics.jsonl, because the run takes
+  /// Lines of this stage beyond it are dropped from metrics.jsonl, because the run takes
   /// those steps again and gives the same lines; so is a last line that was cut short. All other
   /// lines stay, byte for byte. The file changes in one go or not at all.
   ///
   /// @throws dalle::Error naming the file if it cannot be written, or the line that is none of ours
-  MetricLog(const std::filesystem::path& run_folder, std::string_view stage, int64_t resume_step);
+  MetricLog(const std::filesystem::path& run_folder, std::string_view stage,
+            const MetricPosition& resume);
 
   /// @param metrics  functions of the run alone: the same in every repetition
   /// @param timings  what the clock measured; tagged "time/<name>" in TensorBoard
@@ -62,8 +70,12 @@ class MetricLog {
   /// Flushes what was written to the disk.
   void sync();
 
+  /// Lines of a step that were written, the last one or a later one.
+  int64_t lines_of(int64_t step) const { return step == last_.step ? last_.lines : 0; }
+
  private:
   std::string stage_;
+  MetricPosition last_;
   std::filesystem::path path_;
   EventWriter events_;
   std::ofstream file_;

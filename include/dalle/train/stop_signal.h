@@ -1,6 +1,14 @@
 #pragma once
 
+#include <functional>
+
 namespace dalle {
+
+/// Thrown where a run that was asked to stop breaks something off that it can do again.
+struct StopRequested {};
+
+/// To be called now and then in what takes long; throws StopRequested.
+using CheckStop = std::function<void()>;
 
 /// Turns the first SIGINT, SIGTERM or SIGUSR1 into a request that the trainer honours between two
 /// steps; the second one ends the process at once, with status 128 + its number and without

@@ -19,13 +19,21 @@ class Throughput {
   /// @param peak_flops        measure_matrix_rate()
   Throughput(double flops_per_sample, double peak_flops);
 
-  void add_step(int64_t samples, double step_s, double data_wait_s);
+  /// A step's time, and how much of it was waiting for data and for other ranks.
+  struct StepTime {
+    double step_s = 0;
+    double data_wait_s = 0;
+    double rank_wait_s = 0;
+  };
+
+  void add_step(int64_t samples, const StepTime& time);
 
   struct Report {
     double step_ms = 0;  ///< mean time of a step
     double samples_per_s = 0;
     double flops_per_s = 0;
     double utilisation = 0;         ///< share of the measured matrix rate, in [0, 1]
+    double own_ms = 0;              ///< mean time of a step, without waiting for other ranks
     double data_wait_fraction = 0;  ///< share of the time in which the trainer waited for data
   };
 
@@ -37,8 +45,7 @@ class Throughput {
   double peak_flops_;
   int64_t steps_ = 0;
   int64_t samples_ = 0;
-  double time_s_ = 0;
-  double data_wait_s_ = 0;
+  StepTime sum_;
 };
 
 }  // namespace dalle

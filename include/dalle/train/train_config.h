@@ -63,6 +63,7 @@ struct TrainConfig {
   int64_t eval_every = 1000;
   int64_t eval_samples = 512;
   int64_t save_every = 1000;
+  double save_every_minutes = 0;
   int64_t keep_last = 2;
 
   bool operator==(const TrainConfig&) const = default;
@@ -138,6 +139,9 @@ struct TrainConfig {
     visit("eval_samples", self.eval_samples,
           {.help = "validation samples of an evaluation", .min = 1});
     visit("save_every", self.save_every, {.help = "updates between two checkpoints", .min = 1});
+    visit("save_every_minutes", self.save_every_minutes,
+          {.help = "a checkpoint also when as many minutes have passed since the last one; 0: not",
+           .min = 0});
     visit("keep_last", self.keep_last,
           {.help = "newest checkpoints that are kept, beside the best one", .min = 1});
   }

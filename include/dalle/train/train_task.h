@@ -11,6 +11,7 @@
 #include "dalle/data/picture.h"
 #include "dalle/train/checkpoint.h"
 #include "dalle/train/metric_log.h"
+#include "dalle/train/stop_signal.h"
 
 namespace torch::nn {
 class Module;
@@ -71,14 +72,15 @@ class TrainTask {
     return (void)step, std::vector<Metric>{};
   }
 
-  /// @param step  updates made so far
-  virtual Evaluation evaluate(int64_t step) = 0;
+  /// @param step        updates made so far
+  /// @param check_stop  called between batches; what it throws is let through
+  virtual Evaluation evaluate(int64_t step, const CheckStop& check_stop) = 0;
 
   /// Updates between two calls of pictures().
   virtual int64_t picture_every() const = 0;
 
   /// Pictures that show how far the training is, made with the averaged weights.
-  virtual std::vector<NamedPicture> pictures(int64_t step) = 0;
+  virtual std::vector<NamedPicture> pictures(int64_t step, const CheckStop& check_stop) = 0;
 
   /// Adds what makes a checkpoint self-contained: config, tokenizer, frozen models.
   virtual void add_to_checkpoint(CheckpointContent& content) const = 0;

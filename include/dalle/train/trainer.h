@@ -1,7 +1,9 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -13,7 +15,7 @@
 #include "dalle/optim/flat_parameters.h"
 #include "dalle/optim/optimizer.h"
 #include "dalle/optim/weight_average.h"
-#include "dalle/train/checkpoint.h"
+#include "dalle/train/checkpoint_writer.h"
 #include "dalle/train/gradient_reducer.h"
 #include "dalle/train/learning_rate.h"
 #include "dalle/train/metric_log.h"
@@ -35,6 +37,14 @@ struct TrainerOptions {
   c10::Device device = c10::kCPU;
   int64_t data_workers = 2;
   int64_t prefetch = 4;
+  /// In FLOP/s, what utilisation is reported against; 0: measured.
+  double matrix_rate = 0;
+};
+
+/// What a rank may ask for, and all ranks then do.
+struct Wishes {
+  bool stop = false;
+  bool save = false;
 };
 
 /// Trains one stage: a loop of step, log, evaluate, save. It goes on from the newest checkpoint
@@ -47,20 +57,22 @@ struct TrainerOptions {
 ///
 /// Several ranks each compute a part of every global batch and add up their gradients; all of them
 /// then make the same update, or each updates its shard of the weights. The first rank reads and
-/// writes checkpoints, evaluates, logs and draws; the others wait for it in the next step.
+/// writes checkpoints, evaluates, logs and draws; the others wait for it.
 class Trainer {
  public:
   /// The task, config and run folder must outlive the trainer.
   Trainer(TrainTask& task, const TrainConfig& config, const RunPaths& run,
           const TrainerOptions& options);
 
-  /// Trains until config.steps are made or `stop` is requested; a checkpoint of the last step is
-  /// saved either way.
+  /// Trains until config.steps are made or `stop` is requested on any rank, and saves a checkpoint
+  /// of the last step either way. A stop ends the step that is under way, and breaks off an
+  /// evaluation or a drawing, which are done again when the training goes on.
   /// @throws dalle::Error after too many non-finite steps in a row, with too many bad samples, or
   /// if a checkpoint
   ///         cannot be written
   TrainOutcome run(const StopSignal& stop);
 
+  /// Steps made so far; those of a finished training are config.steps.
   int64_t step() const { return state_.step; }
 
  private:
@@ -70,11 +82,16 @@ class Trainer {
   std::unique_ptr<BatchLoader> make_loader(const TrainerOptions& options);
   void train_step(const StopSignal& stop);
   BatchTotals count(const Batch& batch);
+  bool wants_to_save() const;
   void record(const std::vector<Metric>& losses, double norm);
   void skip(const Metric* bad_loss);
+  void finish_step(const StopSignal& stop);
+  bool on_first_rank(Phase phase, const StopSignal& stop,
+                     const std::function<void(const CheckStop&)>& work);
   void log();
-  void evaluate();
-  void show_pictures();
+  std::vector<Metric> timings();
+  void evaluate(const StopSignal& stop);
+  void show_pictures(const StopSignal& stop);
   void save();
   bool due(int64_t every) const { return state_.step % every == 0 || state_.step == config_.steps; }
 
@@ -87,11 +104,13 @@ class Trainer {
   Optimizer optimizer_;
   WeightAverage average_;
   PlateauCuts plateau_;
-  CheckpointStore checkpoints_;
+  CheckpointWriter checkpoints_;
   TrainerState state_;
   std::optional<double> score_;  ///< of the current weights, once they are evaluated
   int64_t saved_step_ = -1;
-  bool stop_ = false;               ///< a rank was asked to stop: agreed on by all of them
+  std::chrono::steady_clock::time_point saved_at_ = std::chrono::steady_clock::now();
+  double save_pause_s_ = 0;         ///< that training waited for saving, since the last log
+  Wishes wishes_;                   ///< agreed on by all ranks
   std::filesystem::path pictures_;  ///< folder for show_pictures()
   Throughput throughput_;
   std::unique_ptr<MetricLog> log_;

@@ -17,6 +17,15 @@ struct TrainerState {
   RunningMeans since_log;         ///< losses since the last line of the log
   RunningMeans since_evaluation;  ///< losses since the last evaluation
 
+  int64_t lines = 0;  ///< that the metrics hold of this step
+  /// What this step still wants after its update: a stop leaves it to who goes on.
+  bool evaluation_due = false;
+  bool pictures_due = false;
+  bool checkpoint_due = false;  ///< with the evaluation's score
+
+  /// Whether a training of `steps` is done, reports and all.
+  bool finished(int64_t steps) const { return step >= steps && !evaluation_due && !pictures_due; }
+
   int64_t skipped() const { return step - updates; }
 
   /// JSON; numbers are written so that reading gives the same bits.

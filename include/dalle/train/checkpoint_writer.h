@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <future>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "dalle/dist/process_group.h"
+#include "dalle/train/checkpoint.h"
+
+namespace dalle {
+
+/// Saves checkpoints beside training: on a thread of its own, one after another.
+///
+/// Several ranks share the work: each writes, hashes and reads back files of its own, and the first
+/// one makes them a checkpoint once all of them are there. All ranks call the same functions in the
+/// same order; an error of one is the error of all that write.
+class CheckpointWriter {
+ public:
+  /// @param folder  see CheckpointStore
+  /// @param group   must outlive it
+  CheckpointWriter(std::filesystem::path folder, int64_t keep_last, ProcessGroup& group);
+
+  /// Waits for a save under way, but not for ranks that do not do their part.
+  ~CheckpointWriter();
+  CheckpointWriter(const CheckpointWriter&) = delete;
+  CheckpointWriter& operator=(const CheckpointWriter&) = delete;
+
+  const std::filesystem::path& folder() const { return folder_; }
+
+  /// read_newest_checkpoint() of the folder; on the first rank alone.
+  std::optional<CheckpointContent> load_newest() const { return store_->load_newest(); }
+
+  /// Whether this rank is the one that writes part `part` of `parts` of equal size.
+  bool writes(int64_t part, int64_t parts) const;
+
+  /// Begins to save, once the former save has ended.
+  /// @param own    what this rank writes; tensors on the host that nobody changes any more
+  /// @param parts  as in writes()
+  /// @param score  see CheckpointStore::save(); counts on the first rank
+  /// @throws dalle::Error of the former save
+  void begin(CheckpointContent own, int64_t parts, std::optional<double> score);
+
+  /// Throws the error of a save that has failed by now.
+  void check();
+
+  /// Returns once what was begun is on the disk.
+  /// @throws dalle::Error if it could not be saved
+  void finish();
+
+ private:
+  int64_t writer_of(int64_t part, int64_t parts) const;
+  void save_with_others(const CheckpointContent& own, const std::vector<int64_t>& others,
+                        std::optional<double> score, const std::string& key);
+  void save_for_first(const CheckpointContent& own, const std::string& key);
+
+  std::filesystem::path folder_;
+  ProcessGroup& group_;
+  std::optional<CheckpointStore> store_;  ///< the first rank's
+  std::unique_ptr<NoteBoard> notes_;      ///< the thread's
+  int64_t saves_ = 0;
+  std::future<void> pending_;
+};
+
+}  // namespace dalle

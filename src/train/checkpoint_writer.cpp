@@ -1,0 +1,133 @@
+#include "dalle/train/checkpoint_writer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <exception>
+#include <utility>
+
+#include "dalle/core/error.h"
+#include "dalle/core/log.h"
+
+#include <nlohmann/json.hpp>
+
+namespace dalle {
+namespace {
+
+using Json = nlohmann::json;
+
+/// What a rank tells the first one: the files that it has written, or why it has not.
+std::string note_of(const FileDigests& files) {
+  Json json = {{"files", Json::object()}};
+  for (const auto& [name, digest] : files) json["files"][name] = {digest.size, digest.sha256};
+  return json.dump();
+}
+
+std::string note_of_error(const std::string& message) {
+  return Json{{"error", message}}.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+FileDigests files_in(const std::string& note, int64_t rank) {
+  const Json json = Json::parse(note);
+  if (json.contains("error")) throw Error("rank {}: {}", rank, json.at("error").get<std::string>());
+  FileDigests files;
+  for (const auto& [name, digest] : json.at("files").items())
+    files[name] = {.size = digest.at(0).get<int64_t>(), .sha256 = digest.at(1).get<std::string>()};
+  return files;
+}
+
+}  // namespace
+
+CheckpointWriter::CheckpointWriter(std::filesystem::path folder, int64_t keep_last,
+                                   ProcessGroup& group)
+    : folder_(std::move(folder)), group_(group), notes_(group.note_board()) {
+  if (group_.is_first()) store_.emplace(folder_, keep_last);
+}
+
+CheckpointWriter::~CheckpointWriter() {
+  constexpr std::chrono::seconds kGrace{10};  // for a save that only needs time
+  if (pending_.valid() && notes_ != nullptr &&
+      pending_.wait_for(kGrace) != std::future_status::ready)
+    notes_->give_up();  // a rank that is lost will not write
+  try {
+    finish();
+  } catch (const std::exception& error) {  // another error is on its way: this is said beside it
+    log_error("{}", error.what());
+  }
+}
+
+/// Spread over the ranks, and with them over machines.
+int64_t CheckpointWriter::writer_of(int64_t part, int64_t parts) const {
+  return part * group_.world() / parts;
+}
+
+bool CheckpointWriter::writes(int64_t part, int64_t parts) const {
+  return writer_of(part, parts) == group_.rank();
+}
+
+void CheckpointWriter::begin(CheckpointContent own, int64_t parts, std::optional<double> score) {
+  finish();
+  std::vector<int64_t> others;
+  for (int64_t part = 0; part < parts; ++part)
+    if (const int64_t rank = writer_of(part, parts);
+        rank > 0 && (others.empty() || others.back() != rank))
+      others.push_back(rank);
+  const std::string key = fmt::format("{}/{}", folder_.filename().string(), saves_++);
+  if (group_.is_first())
+    pending_ = std::async(std::launch::async, [this, own = std::move(own), others, score, key] {
+      save_with_others(own, others, score, key);
+    });
+  else if (std::ranges::find(others, group_.rank()) != others.end())
+    pending_ = std::async(std::launch::async,
+                          [this, own = std::move(own), key] { save_for_first(own, key); });
+}
+
+void CheckpointWriter::check() {
+  if (pending_.valid() && pending_.wait_for(std::chrono::seconds(0)) == std::future_status::ready)
+    pending_.get();
+}
+
+void CheckpointWriter::finish() {
+  if (pending_.valid()) pending_.get();
+}
+
+/// The first rank's part: the checkpoint is its work, and complete when the others have said what
+/// they wrote.
+void CheckpointWriter::save_with_others(const CheckpointContent& own,
+                                        const std::vector<int64_t>& others,
+                                        std::optional<double> score, const std::string& key) {
+  if (others.empty()) return store_->save(own, score);
+  const auto begin = [&](const std::filesystem::path& folder) {
+    notes_->leave(key + "/folder", folder.filename().string());
+  };
+  const auto collect = [&] {
+    FileDigests files;
+    for (const int64_t rank : others)
+      files.merge(files_in(notes_->wait_for(fmt::format("{}/{}", key, rank)), rank));
+    return files;
+  };
+  try {
+    store_->save(own, score, {.begin = begin, .collect = collect});
+  } catch (const std::exception& error) {
+    notes_->leave(key + "/folder", "");  // who still waits for it need not write
+    notes_->leave(key + "/end", note_of_error(error.what()));
+    throw;
+  }
+  notes_->leave(key + "/end", note_of({}));
+}
+
+/// What a rank does that is not the first.
+void CheckpointWriter::save_for_first(const CheckpointContent& own, const std::string& key) {
+  const std::string folder = notes_->wait_for(key + "/folder");
+  if (!folder.empty()) {
+    std::string note;
+    try {
+      note = note_of(write_checkpoint_files(folder_ / folder, own));
+    } catch (const Error& error) {
+      note = note_of_error(error.what());
+    }
+    notes_->leave(fmt::format("{}/{}", key, group_.rank()), note);
+  }
+  files_in(notes_->wait_for(key + "/end"), /*rank=*/0);
+}
+
+}  // namespace dalle

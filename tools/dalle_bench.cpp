@@ -1,0 +1,206 @@
+// dalle-bench: measures how fast this machine trains an experiment, alone and on several ranks.
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <iostream>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "dalle/core/config_io.h"
+#include "dalle/core/error.h"
+#include "dalle/core/files.h"
+#include "dalle/core/machine.h"
+#include "dalle/train/experiment_config.h"
+
+#include "command_line.h"
+
+#include <nlohmann/json.hpp>
+
+namespace {
+
+using namespace dalle;
+using Json = nlohmann::ordered_json;
+namespace fs = std::filesystem;
+
+struct Arguments {
+  std::string config;
+  std::vector<std::string> overrides;
+  std::string stage = "dalle";
+  std::vector<int64_t> ranks = {1, 2};
+  int64_t steps = 40;
+  std::string device = "auto";
+  std::string json;
+};
+
+void add_options(CLI::App& app, Arguments& arguments) {
+  app.add_option("--config", arguments.config, "the experiment's YAML file")->required();
+  app.add_option("--set", arguments.overrides, "override a key; repeatable")
+      ->allow_extra_args(false);
+  app.add_option("--stage", arguments.stage, "dvae or dalle")
+      ->check(CLI::IsMember({"dvae", "dalle"}))
+      ->capture_default_str();
+  app.add_option("--ranks", arguments.ranks, "numbers of ranks to compare, e.g. 1,2,4")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  app.add_option("--steps", arguments.steps, "steps of each; the second half is measured")
+      ->check(CLI::Range(2, 1'000'000))
+      ->capture_default_str();
+  add_device_option(app, arguments.device);
+  app.add_option("--json", arguments.json, "also write the numbers into this file");
+}
+
+/// A folder for the trainings, removed when done.
+class Workplace {
+ public:
+  Workplace() {
+    std::string pattern = (fs::temp_directory_path() / "dalle-bench-XXXXXX").string();
+    if (::mkdtemp(pattern.data()) == nullptr)
+      throw Error("{}: cannot create: {}", pattern, std::strerror(errno));
+    path_ = pattern;
+  }
+  ~Workplace() {
+    std::error_code ignored;  // what stays behind is small, and in the system's temporary folder
+    fs::remove_all(path_, ignored);
+  }
+  Workplace(const Workplace&) = delete;
+  Workplace& operator=(const Workplace&) = delete;
+
+  fs::path operator/(const std::string& name) const { return path_ / name; }
+
+ private:
+  fs::path path_;
+};
+
+/// As many steps as are measured and hardly anything else.
+void shorten(TrainConfig& train, int64_t steps) {
+  train.steps = steps;
+  train.warmup_steps = 0;
+  train.log_every = std::max<int64_t>(1, steps - steps / 2);
+  train.eval_every = train.save_every = steps;
+  train.save_every_minutes = 0;
+  train.eval_samples = 1;
+}
+
+/// The experiment with the stage's batch grown with the ranks: each has as much work as one alone.
+ExperimentConfig weakly_scaled(ExperimentConfig config, const Arguments& arguments, int64_t ranks) {
+  const bool is_dvae = arguments.stage == "dvae";
+  shorten(config.dvae.train, is_dvae ? arguments.steps : 1);
+  shorten(config.dalle.train, arguments.steps);
+  config.dalle.train.sample_every = arguments.steps;
+  config.sample.captions = {"a"};
+  config.sample.count = 1;
+  TrainConfig& measured =
+      is_dvae ? static_cast<TrainConfig&>(config.dvae.train) : config.dalle.train;
+  measured.batch_size *= ranks;
+  if (!is_dvae) config.dvae.train.batch_size = ranks, config.dvae.train.micro_batch_size = 1;
+  return config;
+}
+
+/// Runs dalle-train, which lies beside this program, to its end.
+void train(const std::vector<std::string>& options) {
+  std::vector<std::string> words = {
+      (fs::read_symlink("/proc/self/exe").parent_path() / "dalle-train").string()};
+  words.insert(words.end(), options.begin(), options.end());
+  std::vector<char*> arguments;
+  for (std::string& word : words) arguments.push_back(word.data());
+  arguments.push_back(nullptr);
+  const pid_t process = ::fork();
+  if (process == 0) {
+    ::execv(arguments[0], arguments.data());
+    std::_Exit(127);
+  }
+  int status = 0;
+  if (process < 0 || ::waitpid(process, &status, 0) != process)
+    throw Error("{}: cannot start: {}", words[0], std::strerror(errno));
+  if (status != 0) throw Error("{}: failed, see above", words[0]);
+}
+
+/// The times in the last report of a stage.
+Json times_of(const fs::path& metrics, const std::string& stage) {
+  Json times;
+  std::istringstream lines(read_file(metrics));
+  for (std::string line; std::getline(lines, line);) {
+    const Json report = Json::parse(line);
+    if (report.at("stage") == stage && report.contains("loss")) times = report.at("time");
+  }
+  if (times.is_null()) throw Error("{}: no report of the stage {}", metrics.string(), stage);
+  return times;
+}
+
+std::string row(const Json& result, double alone) {
+  const Json& time = result.at("time");
+  const double speed = time.at("samples_per_s").get<double>();
+  const auto or_dash = [&](const char* name, const char* format) {
+    return time.contains(name) ? fmt::format(fmt::runtime(format), time.at(name).get<double>())
+                               : "-";
+  };
+  const auto ranks = result.at("ranks").get<int64_t>();
+  return fmt::format(
+      "{:>5} {:>6} {:>9.1f} {:>9.1f} {:>9.0f}% {:>9} {:>8} {:>12} {:>9.1f} {:>6.1f}%\n", ranks,
+      result.at("batch").get<int64_t>(), time.at("step_ms").get<double>(), speed,
+      100 * speed / (alone * static_cast<double>(ranks)), or_dash("sync_ms", "{:.1f}"),
+      or_dash("sync_hidden", "{:.0f}%"),
+      time.contains("own") ? or_dash("own/min", "{:.0f}") + " to " + or_dash("own/max", "{:.0f}")
+                           : "-",
+      time.at("gflops").get<double>(), time.at("utilisation").get<double>());
+}
+
+int bench_training(const Arguments& arguments) {
+  const ExperimentConfig config = load_experiment(arguments.config, arguments.overrides);
+  const Workplace workplace;
+  Json results = Json::array();
+  for (const int64_t ranks : arguments.ranks) {
+    const ExperimentConfig scaled = weakly_scaled(config, arguments, ranks);
+    const fs::path run = workplace / fmt::format("run-{}", ranks);
+    const fs::path yaml = workplace / fmt::format("{}.yaml", ranks);
+    write_file_atomically(yaml, dump_config(scaled));
+    train({"--config", yaml.string(), "--run-dir", run.string(), "--ranks",
+           fmt::format("{}", ranks), "--device", arguments.device});
+    const bool is_dvae = arguments.stage == "dvae";
+    results.push_back(
+        {{"ranks", ranks},
+         {"batch", is_dvae ? scaled.dvae.train.batch_size : scaled.dalle.train.batch_size},
+         {"time", times_of(run / "metrics.jsonl", arguments.stage)}});
+  }
+  const auto alone = results[0].at("time").at("samples_per_s").get<double>() /
+                     results[0].at("ranks").get<double>();
+  std::cout << fmt::format("{}: stage {}, the same batch for each rank; {}, {} processors\n",
+                           config.name, arguments.stage, this_processor().model,
+                           std::thread::hardware_concurrency())
+            << fmt::format("{:>5} {:>6} {:>9} {:>9} {:>10} {:>9} {:>8} {:>12} {:>9} {:>7}\n",
+                           "ranks", "batch", "ms a step", "img/s", "efficiency", "sync ms",
+                           "hidden", "own ms", "GFLOP/s", "peak");
+  for (const Json& result : results) std::cout << row(result, alone);
+  if (!arguments.json.empty())
+    write_file_atomically(arguments.json, Json{{"config", config.name},
+                                               {"stage", arguments.stage},
+                                               {"processor", this_processor().model},
+                                               {"processors", std::thread::hardware_concurrency()},
+                                               {"results", results}}
+                                                  .dump(2) +
+                                              "\n");
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Measures how fast this machine trains.", "dalle-bench");
+  app.require_subcommand(1);
+  Arguments arguments;
+  add_options(*app.add_subcommand("train",
+                                  "weak scaling: each number of ranks with the same batch for each "
+                                  "rank; efficiency, waiting for gradients and how much of their "
+                                  "sending was hidden, share of the machine's measured peak"),
+              arguments);
+  return run_tool(app, argc, argv, [&] { return bench_training(arguments); });
+}
