@@ -100,7 +100,7 @@ ProcessGroup::ProcessGroup(const RankInfo& info, c10::Device device,
     : rank_(info.rank), world_(info.world), device_(device) {
   if (options.backend == CommunicationBackend::kNccl && !device.is_cuda())
     throw Error("distributed.backend: found nccl, expected gloo or auto where no GPU computes");
-  if (info.alone()) return;
+  if (info.alone() && info.host.empty()) return;
   try {
     store_ = open_store(info, options.timeout);
     meet(info, *store_, options.timeout);
@@ -253,7 +253,7 @@ void ProcessGroup::broadcast(const at::Tensor& tensor) {
 }
 
 std::string ProcessGroup::broadcast(const std::string& text) {
-  if (world_ == 1) return text;
+  if (backend_ == nullptr) return text;
   const auto size = torch::tensor({static_cast<int64_t>(text.size())}, torch::kLong).to(device_);
   broadcast(size);
   if (size.item<int64_t>() == 0) return "";
@@ -266,7 +266,7 @@ std::string ProcessGroup::broadcast(const std::string& text) {
 }
 
 std::vector<std::string> ProcessGroup::gather(const std::string& text) {
-  if (world_ == 1) return {text};
+  if (backend_ == nullptr) return {text};
   const auto options = torch::TensorOptions(device_);
   auto sizes = torch::zeros({world_}, options.dtype(torch::kLong));
   sizes[rank_] = static_cast<int64_t>(text.size());

@@ -85,6 +85,25 @@ TEST(ProcessGroup, ScattersAndGathersParts) {
   });
 }
 
+TEST(ProcessGroup, OfOneRankWithAHostUsesItsBackend) {
+  on_ranks(1, [](ProcessGroup& group) {
+    const double waited_s = group.waited_s();
+    const auto values = torch::arange(6, torch::kFloat32);
+    const auto result = torch::zeros({6});
+    group.begin_reduce_scatter(result, values.clone()).wait();
+    EXPECT_TRUE(torch::equal(result, values));
+    group.all_gather(result.zero_(), values);
+    EXPECT_TRUE(torch::equal(result, values));
+    group.all_to_all(result.zero_(), values);
+    EXPECT_TRUE(torch::equal(result, values));
+    group.sum(result);
+    EXPECT_TRUE(torch::equal(result, values));
+    EXPECT_EQ(group.broadcast("text"), "text");
+    EXPECT_EQ(group.gather("text"), std::vector<std::string>{"text"});
+    EXPECT_GT(group.waited_s(), waited_s);
+  });
+}
+
 TEST(ProcessGroup, NamesTheRanksThatDoNotCome) {
   const uint16_t port = free_port();
   const std::string error = error_of([&] {

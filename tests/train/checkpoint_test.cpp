@@ -148,7 +148,7 @@ TEST(Checkpoint, EverySingleBitFlipIsDetected) {
   const fs::path checkpoint = folder / "step-00000005";
   std::mt19937 random(1);
   const std::vector<std::string> files = names_in(checkpoint);
-  for (int i = 0; i < 2000; ++i) {
+  for (int i = 0; i < 10'000; ++i) {
     const fs::path path = checkpoint / files[random() % files.size()];
     const size_t bit = random() % (8 * fs::file_size(path));
     flip_bit(path, bit);

@@ -86,7 +86,8 @@ class ProcessGroup {
   /// A world of one.
   ProcessGroup();
 
-  /// Meets the other ranks.
+  /// Meets the other ranks. A world of one needs none of that, and does without unless `info` names
+  /// a host: then its collectives go through a backend, as a check of that does.
   /// @throws dalle::Error naming those that do not come within the timeout
   ProcessGroup(const RankInfo& info, c10::Device device, const ProcessGroupOptions& options = {});
 
