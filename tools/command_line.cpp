@@ -1,8 +1,10 @@
 #include "command_line.h"
 
+#include <cstdlib>
 #include <new>
 
 #include <c10/util/Exception.h>
+#include <c10/util/Logging.h>
 #include <torch/cuda.h>
 
 #include "dalle/core/error.h"
@@ -10,9 +12,19 @@
 #include "dalle/core/machine.h"
 
 namespace dalle {
+namespace {
+
+/// Of the libraries, errors alone: what they warn of, with a backtrace, when another rank goes, the
+/// tools report in a line. TORCH_CPP_LOG_LEVEL shows it again.
+void quiet_libraries() {
+  if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) FLAGS_caffe2_log_level = c10::GLOG_ERROR;
+}
+
+}  // namespace
 
 int run_tool(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
   keep_freed_memory();
+  quiet_libraries();
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp& help) {
