@@ -4,6 +4,7 @@
 #include <cstring>
 #include <exception>
 #include <functional>
+#include <sstream>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -63,6 +64,23 @@ void meet(const RankInfo& info, c10d::Store& store, std::chrono::milliseconds ti
   }
 }
 
+#ifdef USE_C10D_GLOO
+/// The networks that the user names as PyTorch's users do, e.g. GLOO_SOCKET_IFNAME=ib0,ib1. Without
+/// that, ranks of one machine meet on its loopback, and others on the network of its name.
+std::vector<std::shared_ptr<gloo::transport::Device>> gloo_devices(const RankInfo& info) {
+  using c10d::ProcessGroupGloo;
+  std::vector<std::shared_ptr<gloo::transport::Device>> devices;
+  std::istringstream names(environment_variable("GLOO_SOCKET_IFNAME").value_or(""));
+  for (std::string name; std::getline(names, name, ',');)
+    if (!name.empty()) devices.push_back(ProcessGroupGloo::createDeviceForInterface(name));
+  if (devices.empty())
+    devices.push_back(info.local_world == info.world
+                          ? ProcessGroupGloo::createDeviceForHostname("127.0.0.1")
+                          : ProcessGroupGloo::createDefaultDevice());
+  return devices;
+}
+#endif
+
 c10::intrusive_ptr<c10d::Backend> open_backend(const RankInfo& info, c10::Device device,
                                                CommunicationBackend wanted,
                                                const c10::intrusive_ptr<c10d::Store>& store) {
@@ -76,10 +94,7 @@ c10::intrusive_ptr<c10d::Backend> open_backend(const RankInfo& info, c10::Device
 #endif
 #ifdef USE_C10D_GLOO
   auto options = c10d::ProcessGroupGloo::Options::create(kForever);
-  // Ranks of one machine meet on its loopback; else on the interface of the machine's name.
-  options->devices.push_back(info.local_world == info.world
-                                 ? c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1")
-                                 : c10d::ProcessGroupGloo::createDefaultDevice());
+  options->devices = gloo_devices(info);
   return c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, world, options);
 #else
   throw Error("this program was built without Gloo's headers (libgloo-dev): CPUs train alone");
@@ -101,6 +116,11 @@ ProcessGroup::ProcessGroup(const RankInfo& info, c10::Device device,
   if (options.backend == CommunicationBackend::kNccl && !device.is_cuda())
     throw Error("distributed.backend: found nccl, expected gloo or auto where no GPU computes");
   if (info.alone() && info.host.empty()) return;
+  const auto could_not_meet = [&](const char* cause) {
+    return Error("rank {} of {} ({}) could not meet the others at {}:{} within {:.0f} s: {}",
+                 info.rank, info.world, info.launcher, info.host, info.port,
+                 in_seconds(options.timeout), cause);
+  };
   try {
     store_ = open_store(info, options.timeout);
     meet(info, *store_, options.timeout);
@@ -108,10 +128,10 @@ ProcessGroup::ProcessGroup(const RankInfo& info, c10::Device device,
                                              options.on_lost);
     backend_ = open_backend(info, device, options.backend, store_);
     barrier();
+  } catch (const c10::Error& error) {
+    throw could_not_meet(error.what_without_backtrace());
   } catch (const std::exception& error) {
-    throw Error("rank {} of {} ({}) could not meet the others at {}:{} within {:.0f} s: {}",
-                info.rank, info.world, info.launcher, info.host, info.port,
-                in_seconds(options.timeout), error.what());
+    throw could_not_meet(error.what());
   }
 }
 

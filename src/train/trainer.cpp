@@ -422,7 +422,6 @@ void Trainer::restore(const std::optional<CheckpointContent>& content) {
     task_.check_checkpoint(*content);
     state_ =
         TrainerState::from_json(content->files.at(kTrainerFile), task_.stage() + " checkpoint");
-    saved_step_ = state_.step;
     log_info("{}: going on from step {} of {}", task_.stage(), state_.step, config_.steps);
   }
   const auto shared = [&](const char* name, const at::Tensor& flat) {
@@ -441,6 +440,7 @@ void Trainer::restore(const std::optional<CheckpointContent>& content) {
   optimizer_.set_moments(shared(kFirstMomentTensors, torch::zeros_like(parameters_.values())),
                          shared(kSecondMomentTensors, torch::zeros_like(parameters_.values())));
   state_ = TrainerState::from_json(group_->broadcast(state_.to_json()), task_.stage());
+  if (state_.step > 0) saved_step_ = state_.step;
   plateau_ = PlateauCuts(config_.plateau, state_.plateau);
   optimizer_.set_updates(state_.updates);
 }

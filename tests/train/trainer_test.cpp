@@ -80,10 +80,10 @@ class AffineTask : public TrainTask {
             .parts = {{"error", (prediction - target).abs().sum() / totals.samples}}};
   }
 
-  Evaluation evaluate(int64_t, const CheckStop& check_stop) override {
+  Evaluation evaluate(int64_t step, const CheckStop& check_stop) override {
     for (int batch = 0; batch < 3; ++batch) {
       note_event();
-      if (batch == 1 && std::exchange(stop_in_evaluation, false)) std::raise(SIGTERM);
+      if (batch == 1 && step == stop_in_evaluation_of) std::raise(SIGTERM);
       check_stop();
     }
     evaluated_weights.push_back(module_.weight.detach().clone());
@@ -108,7 +108,7 @@ class AffineTask : public TrainTask {
   std::set<int64_t> bad_steps;
   int64_t stop_after = -1;     ///< the step in which the process is asked to stop
   int64_t stop_at_event = -1;  ///< the call of this task in which the process is asked to stop
-  bool stop_in_evaluation = false;
+  int64_t stop_in_evaluation_of = -1;  ///< step
   int64_t flip_a_bit_in = -1;
   std::vector<int64_t> seen;
   std::vector<at::Tensor> evaluated_weights;
@@ -304,7 +304,7 @@ TEST_F(TrainerTest, AStopBreaksOffAnEvaluationWhichIsMadeLater) {
   {
     AffineTask task;
     const StopSignal stop;
-    task.stop_in_evaluation = true;
+    task.stop_in_evaluation_of = 6;
     Trainer trainer(task, config, run, {.matrix_rate = kAnyRate});
     EXPECT_EQ(trainer.run(stop), TrainOutcome::kStopped);
     EXPECT_EQ(trainer.step(), 6);
@@ -315,6 +315,26 @@ TEST_F(TrainerTest, AStopBreaksOffAnEvaluationWhichIsMadeLater) {
   Trainer trainer(task, config, run, {.matrix_rate = kAnyRate});
   EXPECT_EQ(trainer.run(stop), TrainOutcome::kFinished);
   EXPECT_EQ(task.evaluated_weights.size(), 4u);
+  EXPECT_EQ(metrics_of(run.root), whole.metrics);
+}
+
+TEST_F(TrainerTest, RanksThatWereStoppedInTheirLastEvaluationMakeUpForItAndEnd) {
+  const DistributedConfig exact{.exact = true};
+  const Outcome whole = train_on_ranks(2, "whole", exact);
+  const RunFolder run(folder_ / "run");
+  const TrainConfig config = config_of_ranks();
+  for (const TrainOutcome expected : {TrainOutcome::kStopped, TrainOutcome::kFinished}) {
+    std::vector<AffineTask> tasks(2);
+    if (expected == TrainOutcome::kStopped) tasks[0].stop_in_evaluation_of = config.steps;
+    const StopSignal stop;
+    on_ranks(2, [&](ProcessGroup& group) {
+      Trainer trainer(tasks[static_cast<size_t>(group.rank())], config,
+                      RunPaths(run.root, group.rank()),
+                      {.group = borrowed(group), .distributed = exact, .matrix_rate = kAnyRate});
+      EXPECT_EQ(trainer.run(stop), expected);
+      EXPECT_EQ(trainer.step(), config.steps);
+    });
+  }
   EXPECT_EQ(metrics_of(run.root), whole.metrics);
 }
 
