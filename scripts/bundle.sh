@@ -11,7 +11,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 readonly root
 
 die() { printf 'bundle: error: %s\n' "$*" >&2; exit 1; }
-readonly tools=(dalle-train dalle-sample dalle-bench)
+readonly tools=(dalle-train dalle-sample dalle-bench dalle-check)
 readonly largest=60  # MB
 for tool in "${tools[@]}"; do
   [ -x "$root/build/release/bin/$tool" ] || die "build/release/bin/$tool is not there; run scripts/build.sh"
@@ -33,7 +33,7 @@ for tool in "${tools[@]}"; do
 done
 
 # What the loader finds, but for Torch, CUDA and the C library: those are the other machine's.
-ldd "$root"/build/release/bin/dalle-train "$root"/build/release/bin/dalle-sample "$root"/build/release/bin/dalle-bench |
+ldd "${tools[@]/#/$root/build/release/bin/}" |
   awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sort -u |
   grep -v -e "^$(realpath "$torch")/" -e '/nvidia/' -e '/libcuda' -e '/libcu[a-z]*\.so' -e '/libnvidia' -e '/libnccl' \
     -e '/libtorch' -e '/libc10' -e '/libgomp' \
@@ -49,7 +49,7 @@ for tool in "${tools[@]}"; do
 here=\$(cd "\$(dirname "\$(readlink -f "\${BASH_SOURCE[0]}")")/.." && pwd)
 torch=\${TORCH_ROOT:-\$(python3 -c 'import importlib.util; print(importlib.util.find_spec("torch").submodule_search_locations[0])' 2>/dev/null)}
 if [ ! -e "\$torch/lib/libtorch_cpu.so" ]; then
-  echo "error: no LibTorch in \${torch:-python3's packages}; set TORCH_ROOT to the folder of LibTorch $torch_version that has lib/libtorch_cpu.so" >&2
+  echo "error: no LibTorch in \"\$torch\"; set TORCH_ROOT to the folder of LibTorch $torch_version that has lib/libtorch_cpu.so" >&2
   exit 1
 fi
 header=\$(find -L "\$torch/include" -name version.h -path '*torch/headeronly*' 2>/dev/null | head -n 1)

@@ -26,6 +26,7 @@ esac
 for tool in dalle-check dalle-train dalle-sample; do
   [ -x "$bin/$tool" ] || die "$bin/$tool: not found; build it, or name the folder of the binaries"
 done
+[ -w . ] || die "$PWD: cannot write gpu_check.json here"
 
 work=$(mktemp -d)
 victim=

@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <new>
 
+#include <ATen/Context.h>
 #include <c10/util/Exception.h>
 #include <c10/util/Logging.h>
 #include <torch/cuda.h>
@@ -20,11 +21,18 @@ void quiet_libraries() {
   if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) FLAGS_caffe2_log_level = c10::GLOG_ERROR;
 }
 
+/// The precision float32 means all of its bits; GPUs would round to TF32's in convolutions.
+void compute_in_full_float32() {
+  at::globalContext().setAllowTF32CuBLAS(false);
+  at::globalContext().setAllowTF32CuDNN(false);
+}
+
 }  // namespace
 
 int run_tool(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
   keep_freed_memory();
   quiet_libraries();
+  compute_in_full_float32();
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp& help) {

@@ -13,6 +13,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -116,12 +117,12 @@ int launch_local_ranks(int64_t ranks, char** arguments) {
   action.sa_handler = [](int signal) { g_signal = signal; };
   for (const int signal : {SIGINT, SIGTERM, SIGUSR1}) ::sigaction(signal, &action, nullptr);
 
-  const ListeningSocket socket;
   std::vector<pid_t> running;
+  std::optional<ListeningSocket> socket(std::in_place);
   for (int64_t rank = 0; rank < ranks; ++rank) {
     const pid_t process = ::fork();
     if (process == 0) {
-      become_rank(rank, ranks, socket, arguments);
+      become_rank(rank, ranks, *socket, arguments);
       std::_Exit(127);
     }
     if (process < 0) {
@@ -130,6 +131,7 @@ int launch_local_ranks(int64_t ranks, char** arguments) {
     }
     running.push_back(process);
   }
+  socket.reset();  // rank 0 has it: were it open here, nobody would notice that rank 0 is gone
   return wait_for(running);
 }
 

@@ -1,10 +1,13 @@
 #include "dalle/dist/process_group.h"
 
+#include <condition_variable>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <functional>
+#include <mutex>
 #include <sstream>
+#include <stop_token>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -101,6 +104,21 @@ c10::intrusive_ptr<c10d::Backend> open_backend(const RankInfo& info, c10::Device
 #endif
 }
 
+/// Calls a function if it is not destroyed in time.
+class Deadline {
+ public:
+  Deadline(std::chrono::milliseconds time, std::function<void()> on_expiry)
+      : thread_([this, time, expire = std::move(on_expiry)](const std::stop_token& stop) {
+          std::unique_lock lock(mutex_);
+          if (!changed_.wait_for(lock, stop, time, [&] { return stop.stop_requested(); })) expire();
+        }) {}
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable_any changed_;
+  std::jthread thread_;
+};
+
 }  // namespace
 
 void ProcessGroupOptions::end_process(const std::string& report) {
@@ -121,6 +139,11 @@ ProcessGroup::ProcessGroup(const RankInfo& info, c10::Device device,
                  info.rank, info.world, info.launcher, info.host, info.port,
                  in_seconds(options.timeout), cause);
   };
+  // A store whose keeper is stopped, not dead, takes connections and never answers.
+  const Deadline deadline(2 * options.timeout + std::chrono::seconds(5), [&] {
+    options.on_lost(
+        could_not_meet("rank 0, or the launcher that keeps the store, does not answer").what());
+  });
   try {
     store_ = open_store(info, options.timeout);
     meet(info, *store_, options.timeout);

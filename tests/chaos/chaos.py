@@ -297,10 +297,9 @@ class Chaos:
             demand(words not in text, f"{words!r} on standard error")
         self.check_status(event, status, text)
         begin = time.monotonic()
-        while left_over(self.folder):
-            demand(time.monotonic() - begin < 10, f"left over: {left_over(self.folder)}")
+        while left_over(self.folder) or not lock_is_free(self.folder):
+            demand(time.monotonic() - begin < 10, f"left over: processes {left_over(self.folder)}, or the run's lock")
             time.sleep(0.05)
-        demand(lock_is_free(self.folder), "the run's lock is still held")
         for stage in STAGES:
             saved = checkpoints(self.folder, stage)
             demand(not saved or any(map(verifies, saved)), f"no checkpoint of {stage} verifies")

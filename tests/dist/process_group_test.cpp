@@ -18,6 +18,31 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
+/// Takes connections at a port of the loopback, and says nothing.
+class SilentServer {
+ public:
+  SilentServer() : socket_(::socket(AF_INET, SOCK_STREAM, 0)) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    auto* generic = reinterpret_cast<sockaddr*>(&address);
+    EXPECT_EQ(::bind(socket_, generic, size), 0);
+    EXPECT_EQ(::listen(socket_, 8), 0);
+    EXPECT_EQ(::getsockname(socket_, generic, &size), 0);
+    port_ = ntohs(address.sin_port);
+  }
+  ~SilentServer() { ::close(socket_); }
+  SilentServer(const SilentServer&) = delete;
+  SilentServer& operator=(const SilentServer&) = delete;
+
+  uint16_t port() const { return port_; }
+
+ private:
+  int socket_;
+  uint16_t port_ = 0;
+};
+
 TEST(ProcessGroup, AloneChangesNothing) {
   ProcessGroup group;
   const auto values = torch::arange(3, torch::kFloat64);
@@ -126,6 +151,14 @@ TEST(ProcessGroup, SaysWhereItWaitedForTheOthers) {
   EXPECT_THAT(error,
               AllOf(HasSubstr("rank 1 of 2 (this test) could not meet the others at 127.0.0.1:"),
                     HasSubstr("within 1 s")));
+}
+
+TEST(ProcessGroup, DoesNotWaitForeverForAStoreThatNeverAnswers) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const SilentServer server;  // as a first rank that is stopped
+  EXPECT_EXIT(ProcessGroup(info_of(1, 2, server.port()), c10::kCPU,
+                           {.timeout = std::chrono::milliseconds(200)}),
+              testing::ExitedWithCode(kExitRankLost), "does not answer");
 }
 
 TEST(ProcessGroup, NamesTheCollectiveThatAnotherRankLeft) {

@@ -400,6 +400,17 @@ class ToolsTest(unittest.TestCase):
         self.assert_fails(run("dalle-bench", "train", "--config", self.work / "none.yaml"), 1, "none.yaml")
         self.assert_fails(run("dalle-bench", "train"), 2, "--config")
 
+    # ---- the check of a device ----
+
+    def test_the_check_of_a_device_passes_on_the_cpu_against_itself(self):
+        numbers = self.work / "check.json"
+        result = run("dalle-check", "--device", "cpu", "--json", numbers)
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        report = json.loads(numbers.read_text())
+        self.assertTrue(report["passed"])
+        self.assertGreater(len([check for check in report["checks"] if check["result"] == "pass"]), 20)
+        self.assertNotIn("FAIL", result.stdout)
+
     # ---- bad input ----
 
     def test_wrong_usage_is_status_2(self):

@@ -1,0 +1,145 @@
+#include "check_subject.h"
+
+#include <numeric>
+#include <utility>
+#include <vector>
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <torch/cuda.h>
+#include <torch/types.h>
+
+namespace dalle {
+namespace {
+
+constexpr double kTemperature = 0.7;
+constexpr double kKlWeight = 2.0;
+
+at::Generator seeded(uint64_t seed) {
+  return at::make_generator<at::CPUGeneratorImpl>(seed);
+}
+
+}  // namespace
+
+ExperimentConfig small_experiment(Precision precision) {
+  ExperimentConfig config;
+  config.data.kind = DatasetKind::kShapes;
+  config.data.image_size = 32;
+  config.tokenizer.vocab_size = 128;
+  config.dvae.model = {.groups = 3,
+                       .blocks_per_group = 1,
+                       .hidden = 32,
+                       .vocab_size = 64,
+                       .codebook_width = 32,
+                       .post_gain = 0.5,
+                       .codebook_init_std = 1.0};
+  config.dvae.train.batch_size = 4;
+  config.dvae.train.learning_rate = 2e-3;
+  config.dvae.train.precision = precision;
+  config.dalle.model.depth = 3;
+  config.dalle.model.heads = 2;
+  config.dalle.model.width = 128;
+  config.dalle.model.text_length = 16;
+  config.dalle.model.conv_kernel = 5;
+  config.dalle.model.init = TransformerInit::kNormal002;
+  config.dalle.train.batch_size = 4;
+  config.dalle.train.learning_rate = 2e-3;
+  config.dalle.train.precision = precision;
+  return config;
+}
+
+DiscreteVae make_dvae(const ExperimentConfig& config, c10::Device device) {
+  DiscreteVae vae(config.dvae.model, config.dvae.train.precision);
+  vae->initialize(seeded(1));
+  vae->to(device);
+  return vae;
+}
+
+DalleModel make_transformer(const ExperimentConfig& config, c10::Device device) {
+  DalleModel model(config.dalle.model, config.layout(), config.tokenizer.vocab_size,
+                   config.dvae.model.vocab_size, config.dalle.train.precision);
+  model->initialize(seeded(2));
+  model->to(device);
+  return model;
+}
+
+void leave_initial_weights(torch::nn::Module& module) {
+  constexpr double kDeviation = 0.05;
+  const torch::NoGradGuard no_grad;
+  at::Generator generator = seeded(3);
+  for (at::Tensor& parameter : module.parameters())
+    parameter.add_(torch::randn(parameter.sizes(), generator).to(parameter.device()), kDeviation);
+}
+
+RandomSequences random_sequences(const ExperimentConfig& config, int64_t batch,
+                                 c10::Device device) {
+  const SequenceLayout layout = config.layout();
+  at::Generator generator = seeded(4);
+  auto captions = torch::randint(config.tokenizer.vocab_size, {batch, layout.max_caption_tokens()},
+                                 generator, torch::kLong);
+  for (int64_t b = 0; b < batch; ++b)
+    captions[b].slice(0, 1 + (7 * b + 5) % layout.max_caption_tokens()).fill_(kPadToken);
+  const auto codes = torch::randint(config.dvae.model.vocab_size, {batch, layout.image_length()},
+                                    generator, torch::kLong);
+  return {.captions = captions.to(device), .codes = codes.to(device)};
+}
+
+Subject dvae_subject(const ExperimentConfig& config, c10::Device device) {
+  const DvaeCost cost = estimate_dvae_cost(config);
+  const int64_t batch = cost.micro_batch_size, size = config.data.image_size;
+  DiscreteVae vae = make_dvae(config, device);
+  const auto images = torch::rand({batch, 3, size, size}, seeded(5)).to(device);
+  std::vector<uint64_t> seeds(static_cast<size_t>(batch));
+  std::iota(seeds.begin(), seeds.end(), 100);
+  return {
+      .module = vae.ptr(),
+      .loss =
+          [=]() mutable {
+            return vae->loss(images, vae->noise(seeds, size, size), kTemperature, kKlWeight).total;
+          },
+      .is_hidden_matrix =
+          [](const std::string& name) {
+            return name.ends_with(".w") && name.find("_path.") != name.npos;
+          },
+      .train = config.dvae.train,
+      .batch = batch,
+      .training_flops = cost.training_flops,
+      .memory = cost.memory};
+}
+
+Subject transformer_subject(const ExperimentConfig& config, c10::Device device) {
+  const DalleCost cost = estimate_dalle_cost(config, config.tokenizer.vocab_size);
+  DalleModel model = make_transformer(config, device);
+  const auto [captions, codes] = random_sequences(config, cost.micro_batch_size, device);
+  return {.module = model.ptr(),
+          .loss = [model, captions = captions, codes = codes,
+                   counts = model->count_targets(
+                       captions)]() mutable { return model->loss(captions, codes, counts).total; },
+          .is_hidden_matrix =
+              [](const std::string& name) {
+                return name.starts_with("block_") && name.ends_with(".weight");
+              },
+          .train = config.dalle.train,
+          .batch = cost.micro_batch_size,
+          .training_flops = cost.training_flops,
+          .memory = cost.memory};
+}
+
+SubjectTraining::SubjectTraining(Subject subject)
+    : subject_(std::move(subject)),
+      parameters_(*subject_.module),
+      optimizer_(parameters_, subject_.train.optimizer,
+                 {.beta1 = subject_.train.beta1,
+                  .beta2 = subject_.train.beta2,
+                  .epsilon = subject_.train.epsilon,
+                  .weight_decay = subject_.train.weight_decay},
+                 subject_.is_hidden_matrix) {}
+
+double SubjectTraining::step() {
+  parameters_.zero_gradients();
+  const at::Tensor loss = subject_.loss();
+  loss.backward();
+  optimizer_.step(parameters_.gradients(), subject_.train.learning_rate);
+  return loss.item<double>();  // which waits for all that was queued
+}
+
+}  // namespace dalle
