@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 readonly run=runs/shapes-demo
 readonly captions=(
   "a red circle" "a blue square" "a green triangle" "a yellow diamond"
-  "a purple ring" "an orange circle" "a blue diamond" "a green square")
+  "a purple ring" "a cyan circle" "a blue diamond" "a green square")
 
 say() { printf '\n== %s\n' "$*"; }
 began=$SECONDS
