@@ -191,6 +191,7 @@ class Chaos:
         self.folder = None
         self.allowed_loss = None  # steps, of the next start
         self.reached = ("", 0)
+        self.saved_at_start = 0  # checkpoints of the first stage, before the last start
 
     def measure(self):
         """Trains without any event: what every other run must come to."""
@@ -219,6 +220,7 @@ class Chaos:
         if event.kind in FAULTS:
             variables = {"LD_PRELOAD": str(self.faults), "FAULT_KIND": event.kind, "FAULT_CALL": str(event.call),
                          "FAULT_FOLDER": str(self.folder), "FAULT_RANK": str(event.victim), "FAULT_REPORT": str(report)}
+        self.saved_at_start = len(checkpoints(self.folder, STAGES[0]))
         training = Training(self.binary, self.folder, event.ranks, variables)
         if event.kind in FAULTS:
             status = training.wait(20 * self.duration + GRACE_S)
@@ -329,6 +331,8 @@ class Chaos:
         stage, step = self.reached
         resumed = re.search(rf"{stage or 'none'}: going on from step (\d+) of", text)
         if self.allowed_loss is None or not resumed:
+            demand(self.saved_at_start == 0 or not re.search(r"^step [1-5] \|", text, re.MULTILINE) or "going on" in text
+                   or "done before" in text, "the training began anew although there was a checkpoint")
             return
         lost = step - int(resumed[1])
         demand(lost <= self.allowed_loss, f"{stage}: {lost} of {step} steps are lost, expected at most {self.allowed_loss}")
@@ -353,6 +357,7 @@ class Chaos:
             stage, step = reached(self.folder)
             print(f"{done:4} {event.kind:10} ranks {event.ranks} {time.monotonic() - began:5.1f} s  {result}; "
                   f"run {self.run_number} at {stage or 'its beginning'} {step or ''}", flush=True)
+        self.saved_at_start = len(checkpoints(self.folder, STAGES[0]))
         training = Training(self.binary, self.folder, 2)
         status = training.wait(20 * self.duration)
         self.check(None, training, status)
