@@ -11,6 +11,7 @@
 #include "dalle/core/error.h"
 #include "dalle/core/log.h"
 #include "dalle/core/machine.h"
+#include "dalle/dist/process_group.h"
 
 namespace dalle {
 namespace {
@@ -45,6 +46,9 @@ int run_tool(CLI::App& app, int argc, char** argv, const std::function<int()>& b
   }
   try {
     return body();
+  } catch (const RankLost& error) {
+    log_error("{}", error.what());
+    return kExitRankLost;
   } catch (const c10::OutOfMemoryError& error) {
     log_error("out of memory: lower micro_batch_size, set recompute: true, or see --dry-run: {}",
               error.what_without_backtrace());

@@ -68,7 +68,7 @@ class Workplace {
     path_ = pattern;
   }
   ~Workplace() {
-    std::error_code ignored;  // what stays behind is small, and in the system's temporary folder
+    std::error_code ignored;  // what stays behind lies in the system's temporary folder
     fs::remove_all(path_, ignored);
   }
   Workplace(const Workplace&) = delete;
@@ -163,13 +163,17 @@ int bench_training(const Arguments& arguments) {
     const fs::path run = workplace / fmt::format("run-{}", ranks);
     const fs::path yaml = workplace / fmt::format("{}.yaml", ranks);
     write_file_atomically(yaml, dump_config(scaled));
-    train({"--config", yaml.string(), "--run-dir", run.string(), "--ranks",
-           fmt::format("{}", ranks), "--device", arguments.device});
     const bool is_dvae = arguments.stage == "dvae";
+    std::vector<std::string> options = {"--config",   yaml.string(),   "--run-dir",
+                                        run.string(), "--ranks",       fmt::format("{}", ranks),
+                                        "--device",   arguments.device};
+    if (is_dvae) options.insert(options.end(), {"--stage", "dvae"});
+    train(options);
     results.push_back(
         {{"ranks", ranks},
          {"batch", is_dvae ? scaled.dvae.train.batch_size : scaled.dalle.train.batch_size},
          {"time", times_of(run / "metrics.jsonl", arguments.stage)}});
+    fs::remove_all(run);
   }
   const auto alone = results[0].at("time").at("samples_per_s").get<double>() /
                      results[0].at("ranks").get<double>();

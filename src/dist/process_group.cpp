@@ -194,10 +194,10 @@ void ProcessGroup::announce_failure(const std::string& message) {
 }
 
 /// The error of a collective: with the rank that is to blame, if it can be found.
-Error ProcessGroup::failure(const char* name, const char* cause) {
+RankLost ProcessGroup::failure(const char* name, const char* cause) {
   const std::string lost = heartbeat_ == nullptr ? "" : heartbeat_->find_lost();
-  return Error("rank {} of {}: {} failed, another rank is gone or stuck: {}", rank_, world_, name,
-               lost.empty() ? cause : lost);
+  return RankLost("rank {} of {}: {} failed, another rank is gone or stuck: {}", rank_, world_,
+                  name, lost.empty() ? cause : lost);
 }
 
 PendingCollective::PendingCollective() = default;

@@ -138,10 +138,12 @@ std::optional<std::string> environment_variable(const std::string& name) {
 
 RankInfo rank_info(const Environment& variable) {
   if (variable("RANK") || variable("WORLD_SIZE")) return of_torchrun(variable);
-  // A batch script has a SLURM_PROCID too; what it starts without srun is in no step, and alone.
-  if (variable("SLURM_PROCID") && variable("SLURM_STEP_ID")) return of_slurm(variable);
+  // Before Slurm: mpirun starts its daemons on other nodes with srun, whose variables their ranks
+  // inherit.
   if (variable("OMPI_COMM_WORLD_RANK") || variable("OMPI_COMM_WORLD_SIZE"))
     return of_open_mpi(variable);
+  // A batch script has a SLURM_PROCID too; what it starts without srun is in no step, and alone.
+  if (variable("SLURM_PROCID") && variable("SLURM_STEP_ID")) return of_slurm(variable);
   return {};
 }
 

@@ -44,7 +44,8 @@ CheckpointWriter::CheckpointWriter(std::filesystem::path folder, int64_t keep_la
 }
 
 CheckpointWriter::~CheckpointWriter() {
-  constexpr std::chrono::seconds kGrace{10};  // for a save that only needs time
+  if (pending_.valid()) group_.enter(Phase::kSaving, step_);  // which may take its time
+  constexpr std::chrono::seconds kGrace{10};                  // for a save that only needs time
   if (pending_.valid() && notes_ != nullptr &&
       pending_.wait_for(kGrace) != std::future_status::ready)
     notes_->give_up();  // a rank that is lost will not write
@@ -66,6 +67,7 @@ bool CheckpointWriter::writes(int64_t part, int64_t parts) const {
 
 void CheckpointWriter::begin(CheckpointContent own, int64_t parts, std::optional<double> score) {
   finish();
+  step_ = own.step;
   std::vector<int64_t> others;
   for (int64_t part = 0; part < parts; ++part)
     if (const int64_t rank = writer_of(part, parts);
@@ -122,7 +124,7 @@ void CheckpointWriter::save_for_first(const CheckpointContent& own, const std::s
     std::string note;
     try {
       note = note_of(write_checkpoint_files(folder_ / folder, own));
-    } catch (const Error& error) {
+    } catch (const std::exception& error) {
       note = note_of_error(error.what());
     }
     notes_->leave(fmt::format("{}/{}", key, group_.rank()), note);

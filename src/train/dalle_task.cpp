@@ -80,7 +80,7 @@ bool DalleTask::cache_codes(const std::filesystem::path& path, ProcessGroup& gro
         percent / 10 != last_percent / 10 || last_percent < 0)
       log_info("dalle: image tokens of {} of {} crops computed", done, total),
           last_percent = percent;
-    return !stop.requested();
+    return !stop.requested() && !group.stop_is_wanted();
   };
   const bool done = group.is_first() && compute_code_cache(path, content, image, encode,
                                                            {.workers = config_.data.workers,

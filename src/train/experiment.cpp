@@ -230,6 +230,20 @@ void check_folder_is_shared(const RunPaths& run, ProcessGroup& group) {
           run.root.string(), rank);
 }
 
+/// Lets the other ranks know of a stop that this one is asked for, until destroyed.
+class StopWatch {
+ public:
+  StopWatch(ProcessGroup& group, const StopSignal& stop) : group_(group) {
+    group_.watch_for_stop([&stop] { return stop.requested(); });
+  }
+  ~StopWatch() { group_.watch_for_stop({}); }
+  StopWatch(const StopWatch&) = delete;
+  StopWatch& operator=(const StopWatch&) = delete;
+
+ private:
+  ProcessGroup& group_;
+};
+
 /// Names some of a data set's samples, evenly spread, and how many there are.
 std::string fingerprint(const Dataset& dataset) {
   constexpr int64_t kSamples = 1000;
@@ -263,6 +277,7 @@ void check_agreement_of_ranks(ProcessGroup& group, const ExperimentConfig& confi
 TrainOutcome run_experiment(const ExperimentConfig& config, const RunPaths& run,
                             const ExperimentOptions& options, const StopSignal& stop) {
   ProcessGroup& group = *options.group;
+  const StopWatch watch(group, stop);
   if (group.is_first()) {
     check_config_change(config, run, options.allow_config_change);
     write_file_atomically(run.config(), dump_config(config));

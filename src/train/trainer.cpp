@@ -103,18 +103,6 @@ RankSpread spread_over(ProcessGroup& group, c10::Device device, double own) {
           .largest_of = ranks[last].item<int64_t>()};
 }
 
-/// Calls a function on every way out of a scope.
-class OnExit {
- public:
-  explicit OnExit(std::function<void()> call) : call_(std::move(call)) {}
-  ~OnExit() { call_(); }
-  OnExit(const OnExit&) = delete;
-  OnExit& operator=(const OnExit&) = delete;
-
- private:
-  std::function<void()> call_;
-};
-
 }  // namespace
 
 Trainer::Trainer(TrainTask& task, const TrainConfig& config, const RunPaths& run,
@@ -171,8 +159,6 @@ std::unique_ptr<BatchLoader> Trainer::make_loader(const TrainerOptions& options)
 }
 
 TrainOutcome Trainer::run(const StopSignal& stop) {
-  group_->watch_for_stop([&stop] { return stop.requested(); });
-  const OnExit no_more_watching([this] { group_->watch_for_stop({}); });
   finish_step(stop);  // what a stop broke off
   while (state_.step < config_.steps && !wishes_.stop) {
     train_step(stop);
@@ -182,7 +168,7 @@ TrainOutcome Trainer::run(const StopSignal& stop) {
     state_.checkpoint_due = due(config_.save_every) || wishes_.save;
     finish_step(stop);
   }
-  if (saved_step_ != state_.step) save();
+  if (unsaved_) save();
   checkpoints_.finish();
   group_->barrier();  // nobody leaves before the checkpoint is there
   return state_.finished(config_.steps) ? TrainOutcome::kFinished : TrainOutcome::kStopped;
@@ -239,7 +225,8 @@ void Trainer::train_step(const StopSignal& stop) {
     skip(losses.non_finite());
   }
   ++state_.step;
-  score_.reset();
+  state_.score.reset();
+  unsaved_ = true;
   throughput_.add_step(config_.batch_size, {.step_s = seconds_since(step_began),
                                             .data_wait_s = loader_->wait_s() - data_wait_s,
                                             .rank_wait_s = group_->waited_s() - rank_wait_s});
@@ -360,12 +347,13 @@ void Trainer::evaluate(const StopSignal& stop) {
     const FlatParameters::BoundValues averaged(parameters_, average);
     const torch::NoGradGuard no_grad;
     Evaluation evaluation = task_.evaluate(state_.step, check_stop);
-    score_ = evaluation.score;
+    state_.score = evaluation.score;
     log_->write(state_.step, evaluation.metrics,
                 std::vector<Metric>{{"evaluation_s", seconds_since(begin), "{:.1f} s"}});
   });
   if (!done) return;
   state_.evaluation_due = false;
+  unsaved_ = true;
   if (state_.since_evaluation.empty()) return;  // every step since the last one was skipped
   if (plateau_.observe(state_.since_evaluation.mean("loss")))
     log_info("step {}: the training loss has stalled, learning rate cut to {:.3g} of its schedule",
@@ -376,7 +364,7 @@ void Trainer::evaluate(const StopSignal& stop) {
 
 void Trainer::show_pictures(const StopSignal& stop) {
   const at::Tensor average = gathered(average_.state().whole());
-  state_.pictures_due = !on_first_rank(Phase::kDrawing, stop, [&](const CheckStop& check_stop) {
+  const bool done = on_first_rank(Phase::kDrawing, stop, [&](const CheckStop& check_stop) {
     const FlatParameters::BoundValues averaged(parameters_, average);
     const torch::NoGradGuard no_grad;
     for (const auto& [name, picture] : task_.pictures(state_.step, check_stop)) {
@@ -385,13 +373,16 @@ void Trainer::show_pictures(const StopSignal& stop) {
       write_file_atomically(pictures_ / fmt::format("{}-{:08d}.png", name, state_.step), png);
     }
   });
+  if (!done) return;
+  state_.pictures_due = false;
+  unsaved_ = true;
 }
 
 /// Copies the state and leaves the rest to a thread; the ranks write a part each.
 void Trainer::save() {
   const auto begin = Clock::now();
   group_->enter(Phase::kSaving, state_.step);
-  saved_step_ = state_.step;
+  unsaved_ = false;
   saved_at_ = begin;
   state_.checkpoint_due = state_.evaluation_due;  // then once more, with its score
   CheckpointContent own{.step = state_.step, .tensors = {}, .files = {}};
@@ -411,7 +402,7 @@ void Trainer::save() {
     own.files[kTrainerFile] = state_.to_json();
     task_.add_to_checkpoint(own);
   }
-  checkpoints_.begin(std::move(own), kParts, score_);
+  checkpoints_.begin(std::move(own), kParts, state_.score);
   save_pause_s_ += seconds_since(begin);
 }
 
@@ -440,7 +431,6 @@ void Trainer::restore(const std::optional<CheckpointContent>& content) {
   optimizer_.set_moments(shared(kFirstMomentTensors, torch::zeros_like(parameters_.values())),
                          shared(kSecondMomentTensors, torch::zeros_like(parameters_.values())));
   state_ = TrainerState::from_json(group_->broadcast(state_.to_json()), task_.stage());
-  if (state_.step > 0) saved_step_ = state_.step;
   plateau_ = PlateauCuts(config_.plateau, state_.plateau);
   optimizer_.set_updates(state_.updates);
 }

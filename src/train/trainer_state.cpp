@@ -1,6 +1,7 @@
 #include "dalle/train/trainer_state.h"
 
 #include <cmath>
+#include <limits>
 
 #include "dalle/core/error.h"
 
@@ -49,6 +50,7 @@ std::string TrainerState::to_json() const {
         {"cuts", plateau.cuts}}},
       {"since_log", means_to_json(since_log)},
       {"since_evaluation", means_to_json(since_evaluation)},
+      {"score", score ? to_json_number(*score) : Json(nullptr)},
       {"lines", lines},
       {"evaluation_due", evaluation_due},
       {"pictures_due", pictures_due},
@@ -70,10 +72,13 @@ TrainerState TrainerState::from_json(const std::string& text, const std::string&
                      .cuts = plateau.at("cuts").get<int64_t>()};
     state.since_log = means_from_json(json.at("since_log"));
     state.since_evaluation = means_from_json(json.at("since_evaluation"));
-    state.lines = json.at("lines").get<int64_t>();
-    state.evaluation_due = json.at("evaluation_due").get<bool>();
-    state.pictures_due = json.at("pictures_due").get<bool>();
-    state.checkpoint_due = json.at("checkpoint_due").get<bool>();
+    // Older checkpoints lack these: all lines of their step belong to them.
+    if (const Json score = json.value("score", Json()); !score.is_null())
+      state.score = score.get<double>();
+    state.lines = json.value("lines", std::numeric_limits<int64_t>::max());
+    state.evaluation_due = json.value("evaluation_due", false);
+    state.pictures_due = json.value("pictures_due", false);
+    state.checkpoint_due = json.value("checkpoint_due", false);
     return state;
   } catch (const Json::exception& error) {
     throw Error("{}: no trainer state: {}", source, error.what());

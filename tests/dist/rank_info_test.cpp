@@ -138,6 +138,13 @@ TEST(RankInfo, TorchrunGoesBeforeTheCluster) {
   EXPECT_EQ(rank_info_of(variables).launcher, "torchrun");
 }
 
+TEST(RankInfo, OpenMpiGoesBeforeTheSlurmThatStartedIt) {
+  Variables variables = kSlurm;
+  variables.insert(kOpenMpi.begin(), kOpenMpi.end());
+  EXPECT_EQ(rank_info_of(variables).launcher, "Open MPI");
+  EXPECT_EQ(rank_info_of(variables).rank, 2);
+}
+
 TEST(RankInfo, NamesWhatIsMissing) {
   EXPECT_EQ(error_with(kTorchrun, {{"WORLD_SIZE", ""}}), "WORLD_SIZE is not set, but RANK is");
   EXPECT_EQ(error_with(kTorchrun, {{"RANK", ""}}), "RANK is not set, but WORLD_SIZE is");

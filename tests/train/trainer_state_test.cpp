@@ -19,6 +19,7 @@ TEST(TrainerState, ComesBackBitForBit) {
   state.since_log.add("norm", 0.1 + 0.2);
   state.since_evaluation.add("loss", 5e-324);
   state.lines = 2;
+  state.score = -1.0 / 7;
   state.evaluation_due = state.checkpoint_due = true;
   const TrainerState back = TrainerState::from_json(state.to_json(), "test");
   EXPECT_EQ(back.to_json(), state.to_json());
@@ -46,6 +47,14 @@ TEST(TrainerState, IsFinishedWithItsReportsOnly) {
   state.pictures_due = false;
   state.evaluation_due = true;
   EXPECT_FALSE(state.finished(5));
+}
+
+TEST(TrainerState, OfAnEarlierVersionHasAllLinesOfItsStepAndNothingDue) {
+  std::string text = TrainerState().to_json();
+  text.replace(text.find("\"score\""), std::string::npos, "\"skipped\": 0}");
+  const TrainerState state = TrainerState::from_json(text, "test");
+  EXPECT_GT(state.lines, 1'000'000);
+  EXPECT_TRUE(state.finished(0));
 }
 
 TEST(TrainerState, RefusesWhatItIsNot) {

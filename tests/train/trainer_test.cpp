@@ -92,9 +92,10 @@ class AffineTask : public TrainTask {
   }
 
   int64_t picture_every() const override { return 8; }
-  std::vector<NamedPicture> pictures(int64_t, const CheckStop& check_stop) override {
+  std::vector<NamedPicture> pictures(int64_t step, const CheckStop& check_stop) override {
     for (int token = 0; token < 3; ++token) {
       note_event();
+      if (token == 1 && step == stop_in_pictures_of) std::raise(SIGTERM);
       check_stop();
     }
     return {{"grey", {.width = 1, .height = 1, .pixels = {127, 127, 127}}}};
@@ -109,6 +110,7 @@ class AffineTask : public TrainTask {
   int64_t stop_after = -1;     ///< the step in which the process is asked to stop
   int64_t stop_at_event = -1;  ///< the call of this task in which the process is asked to stop
   int64_t stop_in_evaluation_of = -1;  ///< step
+  int64_t stop_in_pictures_of = -1;    ///< step
   int64_t flip_a_bit_in = -1;
   std::vector<int64_t> seen;
   std::vector<at::Tensor> evaluated_weights;
@@ -316,6 +318,26 @@ TEST_F(TrainerTest, AStopBreaksOffAnEvaluationWhichIsMadeLater) {
   EXPECT_EQ(trainer.run(stop), TrainOutcome::kFinished);
   EXPECT_EQ(task.evaluated_weights.size(), 4u);
   EXPECT_EQ(metrics_of(run.root), whole.metrics);
+}
+
+TEST_F(TrainerTest, WhatAResumedRunMakesUpForIsSaved) {
+  const RunFolder run(folder_ / "run");
+  const TrainConfig config = small_config();
+  const auto go_on = [&](int64_t stop_in_evaluation_of, int64_t stop_in_pictures_of) {
+    AffineTask task;
+    task.stop_in_evaluation_of = stop_in_evaluation_of;
+    task.stop_in_pictures_of = stop_in_pictures_of;
+    const StopSignal stop;
+    Trainer(task, config, run, {.matrix_rate = kAnyRate}).run(stop);
+    return task.evaluated_weights.size();
+  };
+  go_on(/*stop_in_evaluation_of=*/24, -1);
+  EXPECT_EQ(go_on(-1, /*stop_in_pictures_of=*/24), 1u);
+  EXPECT_EQ(go_on(-1, -1), 0u);  // the evaluation was kept
+  const auto newest = read_newest_checkpoint(run.checkpoints("affine"));
+  EXPECT_TRUE(
+      TrainerState::from_json(newest->files.at("trainer.json"), "test").finished(config.steps));
+  EXPECT_EQ(metrics_of(run.root), train("whole", config).metrics);
 }
 
 TEST_F(TrainerTest, RanksThatWereStoppedInTheirLastEvaluationMakeUpForItAndEnd) {

@@ -40,6 +40,11 @@ struct ProcessGroupOptions {
   static void end_process(const std::string& report);
 };
 
+/// A collective failed since another rank is gone or stuck.
+class RankLost : public Error {
+  using Error::Error;
+};
+
 /// Exit status of a rank that ends because another one is lost.
 inline constexpr int kExitRankLost = 3;
 
@@ -55,7 +60,7 @@ class [[nodiscard]] PendingCollective {
 
   /// Returns once the result is there; on a GPU: for what is queued behind this call, or, if
   /// `on_host`, for this thread too.
-  /// @throws dalle::Error naming this rank and the collective
+  /// @throws RankLost naming this rank and the collective
   void wait(bool on_host = false);
 
   /// When it began, and when it ended; the end is known of sums on CPUs alone, and equals the
@@ -152,7 +157,7 @@ class ProcessGroup {
  private:
   using Begin = std::function<c10::intrusive_ptr<c10d::Work>(c10d::Backend&)>;
 
-  Error failure(const char* name, const char* cause);
+  RankLost failure(const char* name, const char* cause);
   PendingCollective begin(const char* name, std::vector<at::Tensor> tensors, const Begin& begin);
   void run(const char* name, std::vector<at::Tensor> tensors, const Begin& begin);
   friend class PendingCollective;

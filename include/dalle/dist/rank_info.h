@@ -32,8 +32,8 @@ using Environment = std::function<std::optional<std::string>(const std::string& 
 /// The process's own.
 std::optional<std::string> environment_variable(const std::string& name);
 
-/// Reads the variables of torchrun (and of the PyTorch operator on Kubernetes), of Slurm or of Open
-/// MPI, in this order; a world of one if none of them is set.
+/// Reads the variables of torchrun (and of the PyTorch operator on Kubernetes), of Open MPI or of
+/// Slurm, in this order; a world of one if none of them is set.
 ///
 /// @throws dalle::Error naming the variables if some are missing, are no numbers, or contradict
 ///         one another

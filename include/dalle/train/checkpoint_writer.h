@@ -17,7 +17,8 @@ namespace dalle {
 ///
 /// Several ranks share the work: each writes, hashes and reads back files of its own, and the first
 /// one makes them a checkpoint once all of them are there. All ranks call the same functions in the
-/// same order; an error of one is the error of all that write.
+/// same order; an error of one is the error of all that write. A group may have one writer a folder
+/// in its life: ranks know a save by the folder's name and its number.
 class CheckpointWriter {
  public:
   /// @param folder  see CheckpointStore
@@ -62,6 +63,7 @@ class CheckpointWriter {
   std::optional<CheckpointStore> store_;  ///< the first rank's
   std::unique_ptr<NoteBoard> notes_;      ///< the thread's
   int64_t saves_ = 0;
+  int64_t step_ = 0;  ///< of the last save
   std::future<void> pending_;
 };
 

@@ -106,8 +106,7 @@ class Trainer {
   PlateauCuts plateau_;
   CheckpointWriter checkpoints_;
   TrainerState state_;
-  std::optional<double> score_;  ///< of the current weights, once they are evaluated
-  int64_t saved_step_ = -1;
+  bool unsaved_ = false;  ///< the state is another than the newest checkpoint's
   std::chrono::steady_clock::time_point saved_at_ = std::chrono::steady_clock::now();
   double save_pause_s_ = 0;         ///< that training waited for saving, since the last log
   Wishes wishes_;                   ///< agreed on by all ranks

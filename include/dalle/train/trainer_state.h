@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "dalle/train/learning_rate.h"
@@ -17,7 +18,8 @@ struct TrainerState {
   RunningMeans since_log;         ///< losses since the last line of the log
   RunningMeans since_evaluation;  ///< losses since the last evaluation
 
-  int64_t lines = 0;  ///< that the metrics hold of this step
+  std::optional<double> score;  ///< of these weights, once they are evaluated; lower is better
+  int64_t lines = 0;            ///< that the metrics hold of this step
   /// What this step still wants after its update: a stop leaves it to who goes on.
   bool evaluation_due = false;
   bool pictures_due = false;
