@@ -33,7 +33,8 @@ MemoryEstimate memory_of_parameters(int64_t parameters, Precision precision,
           .gradients = bytes,
           .moments = 2 * bytes / owners,
           .average = bytes / owners,
-          .compute_weights = precision == Precision::kBfloat16 ? 2 * parameters : 0};
+          .compute_weights = precision == Precision::kBfloat16 ? 2 * parameters : 0,
+          .saving = bytes * (round_up(MemoryEstimate::kSavedTensors, ranks) / ranks)};
 }
 
 /// Adds up the convolutions of an encoder or a decoder.
@@ -191,6 +192,7 @@ std::string memory_text(const MemoryEstimate& memory, int64_t micro_batch_size) 
     text += row("  peak with recompute", peak_with(memory.kept_activations));
     text += row("  peak without recompute", peak_with(memory.all_activations));
   }
+  text += row("host memory while saving", bytes_text(memory.saving));
   return text + row("checkpoint", bytes_text(memory.checkpoint()));
 }
 

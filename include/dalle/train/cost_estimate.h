@@ -18,12 +18,17 @@ struct MemoryEstimate {
   int64_t activations = 0;       ///< of one micro-batch, as configured
   int64_t all_activations = 0;   ///< the same were recompute off (equal for the dVAE)
   int64_t kept_activations = 0;  ///< the same were recompute on (equal for the dVAE)
+  /// Of the host, beside all others, while a checkpoint is written: the copy of what is saved, on
+  /// the rank that writes most of it.
+  int64_t saving = 0;
 
   int64_t total() const {
     return weights + gradients + moments + average + compute_weights + frozen_weights + activations;
   }
-  /// Weights, moments and average: what a checkpoint holds beside some kilobytes of text.
-  int64_t checkpoint() const { return 4 * weights; }
+  /// What a checkpoint holds beside some kilobytes of text.
+  int64_t checkpoint() const { return kSavedTensors * weights; }
+
+  static constexpr int64_t kSavedTensors = 4;  ///< weights, average and two moments, each whole
 };
 
 /// What the dVAE costs. Operations count a multiplication and an addition as two.
