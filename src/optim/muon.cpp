@@ -9,19 +9,49 @@
 
 namespace dalle {
 
-at::Tensor orthogonalize(const at::Tensor& matrix) {
-  DALLE_CHECK(matrix.dim() == 2);
-  constexpr int kSteps = 5;
-  constexpr double kA = 3.4445, kB = -4.7750, kC = 2.0315;  // of a X + b (XX^T) X + c (XX^T)^2 X
-  constexpr double kEpsilon = 1e-7;
-  const bool tall = matrix.size(0) > matrix.size(1);
-  auto x = tall ? matrix.t() : matrix;  // the products are of the shorter side
-  x = x / (x.norm() + kEpsilon);        // no singular value above 1
+namespace {
+
+constexpr int kSteps = 5;
+constexpr double kA = 3.4445, kB = -4.7750, kC = 2.0315;  // of a X + b (XX^T) X + c (XX^T)^2 X
+
+/// The steps on X itself: two of three products of a step are as wide as X.
+at::Tensor iterate(at::Tensor x) {
   for (int step = 0; step < kSteps; ++step) {
     const auto gram = at::mm(x, x.t());
     const auto polynomial = at::addmm(gram, gram, gram, kB, kC);
     x = at::addmm(x, polynomial, x, kA);
   }
+  return x;
+}
+
+/// The same steps on the square matrix Q of X_k = Q_k X and on X_k X_k^T: only two products are as
+/// wide as X. Polynomials of one matrix commute, so that X_k+1 X_k+1^T is P (X_k X_k^T) P.
+at::Tensor iterate_on_gram(const at::Tensor& x) {
+  auto gram = at::mm(x, x.t());
+  at::Tensor product;
+  for (int step = 0; step < kSteps; ++step) {
+    const auto polynomial = at::addmm(gram, gram, gram, kB, kC);
+    polynomial.diagonal().add_(kA);
+    product = product.defined() ? at::mm(polynomial, product) : polynomial;
+    if (step + 1 < kSteps) gram = at::mm(at::mm(polynomial, gram), polynomial);
+  }
+  return at::mm(product, x);
+}
+
+/// Whether the wide products outweigh the greater number of small ones.
+bool gram_pays(const at::Tensor& x) {
+  return x.size(0) >= 128 && x.size(1) >= 2 * x.size(0);
+}
+
+}  // namespace
+
+at::Tensor orthogonalize(const at::Tensor& matrix) {
+  DALLE_CHECK(matrix.dim() == 2);
+  constexpr double kEpsilon = 1e-7;
+  const bool tall = matrix.size(0) > matrix.size(1);
+  auto x = tall ? matrix.t() : matrix;  // the products are of the shorter side
+  x = x / (x.norm() + kEpsilon);        // no singular value above 1
+  x = gram_pays(x) ? iterate_on_gram(x) : iterate(x);
   return tall ? x.t() : x;
 }
 

@@ -23,7 +23,9 @@ TEST_P(MuonOnShape, OrthogonalizesWhileItKeepsTheSingularVectors) {
 
 INSTANTIATE_TEST_SUITE_P(Shapes, MuonOnShape,
                          testing::Values(std::vector<int64_t>{12, 12}, std::vector<int64_t>{8, 30},
-                                         std::vector<int64_t>{40, 6}, std::vector<int64_t>{1, 9}));
+                                         std::vector<int64_t>{40, 6}, std::vector<int64_t>{1, 9},
+                                         std::vector<int64_t>{128, 512},
+                                         std::vector<int64_t>{400, 130}));
 
 TEST(Muon, LeavesZerosAtZero) {
   EXPECT_TRUE(torch::equal(orthogonalize(torch::zeros({3, 4})), torch::zeros({3, 4})));
@@ -48,7 +50,8 @@ struct PlainMuon {
 };
 
 TEST(Muon, FollowsThePublishedAlgorithm) {
-  for (const std::vector<int64_t>& shape : {std::vector<int64_t>{6, 10}, {10, 6}, {4, 3, 3, 3}}) {
+  for (const std::vector<int64_t>& shape :
+       {std::vector<int64_t>{6, 10}, {10, 6}, {4, 3, 3, 3}, {128, 300}, {260, 130}}) {
     torch::manual_seed(6);
     const auto weights = torch::randn(shape), momentum = torch::zeros(shape);
     PlainMuon plain{weights.to(torch::kFloat64), momentum.to(torch::kFloat64)};
