@@ -16,11 +16,14 @@ using namespace std::chrono_literals;
 constexpr const char* kLostKey = "heartbeat/lost";
 constexpr const char* kStopKey = "heartbeat/stop";
 constexpr const char* kGoodbye = "goodbye";
-constexpr const char* kStoreIsGone =
-    "rank 0, or the launcher that keeps the ranks' store, is gone or does not answer";
 
 std::string key_of(int64_t rank) {
   return fmt::format("heartbeat/{}", rank);
+}
+
+/// Where a rank says that it is, in the words that it last wrote.
+std::string place_in(const std::string& words) {
+  return words.empty() ? "its start" : words.substr(words.find(';') + 1);
 }
 
 std::string_view name_of(Phase phase) {
@@ -116,6 +119,19 @@ std::string Heartbeat::words() const {
                      collective_ == nullptr ? "" : fmt::format(" ({})", collective_));
 }
 
+/// For want of the store: the first rank's place as it was last known, and this rank's.
+std::string Heartbeat::store_is_gone() const {
+  std::string first;
+  {
+    const std::lock_guard lock(mutex_);
+    first = first_words_;
+  }
+  return fmt::format(
+      "rank 0, or the launcher that keeps the ranks' store, is gone or does not answer; rank 0 was "
+      "last at {}, this one at {}",
+      place_in(first), place_in(words()));
+}
+
 /// The value of a key; empty if there is none.
 std::string Heartbeat::read(const std::string& key) {
   return store_->check({key}) ? store_->get_to_str(key) : "";
@@ -136,7 +152,7 @@ void Heartbeat::guard() {
   while (!changed_.wait_for(lock, period_, [this] { return stopping_; })) {
     if (beat_began_ == Clock::time_point::max() || Clock::now() - beat_began_ < timeout_) continue;
     lock.unlock();
-    return report_lost(kStoreIsGone);
+    return report_lost(store_is_gone());
   }
 }
 
@@ -161,7 +177,7 @@ bool Heartbeat::beat() {
     report = lost_rank();
     if (!report.empty()) store_->set(kLostKey, report);
   } catch (const std::exception&) {
-    report = kStoreIsGone;
+    report = store_is_gone();
   }
   if (!report.empty()) report_lost(report);
   const std::lock_guard lock(mutex_);
@@ -190,10 +206,13 @@ std::string Heartbeat::report_if_silent(int64_t rank, Clock::duration limit) {
   const auto now = Clock::now();
   Seen& seen = seen_.try_emplace(rank, Seen{words, now}).first->second;
   if (words != seen.words) seen = {words, now};
+  if (rank == 0) {
+    const std::lock_guard lock(mutex_);
+    first_words_ = words;
+  }
   if (now - seen.since < limit || words == kGoodbye) return "";
-  const std::string where = words.empty() ? "at its start" : words.substr(words.find(';') + 1);
   return fmt::format("rank {} has given no sign of life for {:.0f} s; it was at {}", rank,
-                     in_seconds(now - seen.since), where);
+                     in_seconds(now - seen.since), place_in(words));
 }
 
 std::string Heartbeat::find_lost() {
@@ -208,7 +227,7 @@ std::string Heartbeat::find_lost() {
         if (std::string report = report_if_silent(other, limit); !report.empty()) return report;
       }
     } catch (const std::exception&) {
-      return kStoreIsGone;
+      return store_is_gone();
     }
     std::this_thread::sleep_for(period_ / 2);
   }

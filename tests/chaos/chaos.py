@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Kills, stops, starves and damages a training at random, and demands the bits of one that was left alone.
 
-Usage: chaos.py FOLDER_OF_THE_BINARIES [--events 300] [--seed 1]
+Usage: chaos.py FOLDER_OF_THE_BINARIES [--events 300] [--seed 1] [--kinds "kill one" "freeze one"]
 
 Drives the real dalle-train with 1, 2 or 4 ranks in exact mode. After each event it checks what the run has left behind
 (exit status, messages, processes, lock, checkpoints) and starts it again, often with another number of ranks. A run that
@@ -41,6 +41,9 @@ FAULTS = ("full", "readonly", "eio", "torn", "kill")
 KINDS = ("kill all", "kill one", "stop all", "stop one", "freeze one", *FAULTS, "flip bit", "truncate")
 
 
+PLACE = r"(its start|step \d+, [\w ]+(\(\w+\))?)"  # of a rank, as the others know it
+
+
 class Failure(Exception):
     """A promise that was not kept."""
 
@@ -62,9 +65,9 @@ class Event:
     place: float  # of the damaged byte, as a share of all bytes of a checkpoint
 
     @staticmethod
-    def draw(chance):
+    def draw(chance, kinds=KINDS):
         ranks = chance.choice((1, 2, 2, 4))
-        return Event(kind=chance.choice(KINDS), ranks=ranks, victim=chance.randrange(ranks), delay=chance.random(),
+        return Event(kind=chance.choice(kinds), ranks=ranks, victim=chance.randrange(ranks), delay=chance.random(),
                      call=1 + int(400 * chance.random() ** 2), signal_name=chance.choice(sorted(STOPS)), place=chance.random())
 
 
@@ -186,12 +189,15 @@ class Chaos:
         self.binary, self.work, self.faults, self.chance = binary, work, faults, random.Random(seed)
         self.counts = collections.Counter()
         self.lost_steps = []
+        self.seconds_to_exit = []  # of the other ranks, after one was killed or stopped
+        self.deaths_named = self.deaths_at_meeting = 0
         self.finished_runs = 0
         self.run_number = 0
         self.folder = None
         self.allowed_loss = None  # steps, of the next start
         self.reached = ("", 0)
         self.saved_at_start = 0  # checkpoints of the first stage, before the last start
+        self.damaged = None  # the checkpoint that the next start has to find out about
 
     def measure(self):
         """Trains without any event: what every other run must come to."""
@@ -206,7 +212,7 @@ class Chaos:
     def begin_run(self):
         self.run_number += 1
         self.folder = self.work / f"run-{self.run_number}"
-        self.allowed_loss, self.reached = None, ("", 0)
+        self.allowed_loss, self.reached, self.damaged = None, ("", 0), None
 
     # ---- what happens ----
 
@@ -246,19 +252,24 @@ class Chaos:
             send([*processes, training.process.pid], signal.SIGKILL)
         elif event.kind == "kill one":
             send([processes[event.victim]], signal.SIGKILL)
+            self.await_others(event, processes)
         elif event.kind == "stop all":
             send([training.process.pid], number)
         elif event.kind == "stop one":
             send([processes[event.victim]], number)
         elif event.kind == "freeze one":
             send([processes[event.victim]], signal.SIGSTOP)
-            others = [process for rank, process in enumerate(processes) if rank != event.victim]
-            begin = time.monotonic()
-            while any(self.is_running(process) for process in others):
-                demand(time.monotonic() - begin < TIMEOUT_S + 10, "a rank was stopped, and the others did not end in time")
-                time.sleep(0.05)
+            self.await_others(event, processes)
             send([processes[event.victim]], signal.SIGKILL)
         return True
+
+    def await_others(self, event, processes):
+        begin = time.monotonic()
+        while any(self.is_running(process) for rank, process in enumerate(processes) if rank != event.victim):
+            demand(time.monotonic() - begin < TIMEOUT_S + 10, "a rank is gone, and the others did not end in time")
+            time.sleep(0.05)
+        if event.ranks > 1:
+            self.seconds_to_exit.append(time.monotonic() - begin)
 
     @staticmethod
     def is_running(process):
@@ -288,6 +299,7 @@ class Chaos:
             file.write_bytes(content)
         demand(not verifies(newest) or file.name == "manifest.json", f"{file}: the damage does not show")
         self.allowed_loss = 3 * SAVE_EVERY
+        self.damaged = newest
         return f"{newest.parent.name}/{newest.name}/{file.name} at {place}"
 
     # ---- what must hold ----
@@ -298,6 +310,8 @@ class Chaos:
         for words in ("frame #", "terminate called", "Segmentation", "Assertion"):
             demand(words not in text, f"{words!r} on standard error")
         self.check_status(event, status, text)
+        if event is not None and event.kind in ("kill one", "freeze one"):
+            self.check_death(event, text)
         begin = time.monotonic()
         while left_over(self.folder) or not lock_is_free(self.folder):
             demand(time.monotonic() - begin < 10, f"left over: processes {left_over(self.folder)}, or the run's lock")
@@ -326,8 +340,23 @@ class Chaos:
         if status in (1, 3):
             demand("error: " in text, f"status {status} without an error's line")
 
+    def check_death(self, event, text):
+        """Whoever complains says which rank is gone and what it did last."""
+        complaints = re.findall(r"error: (rank \d+ of \d+: .*)", text)
+        if complaints:
+            name = re.compile(rf": rank {event.victim} has given no sign of life for \d+ s; it was at {PLACE}")
+            if event.victim == 0:
+                name = re.compile(rf"{name.pattern}|: rank 0, or the launcher .* rank 0 was last at {PLACE}, this one at {PLACE}")
+            demand(any(map(name.search, complaints)), f"rank {event.victim} is gone, and no one says so:\n{text}")
+            self.deaths_named += 1
+        elif "could not meet the others" in text:
+            self.deaths_at_meeting += 1
+
     def check_resumption(self, text):
-        """No more work is lost than what was not yet on the disk."""
+        """No more work is lost than what was not yet on the disk, and a damaged checkpoint is named."""
+        if self.damaged is not None and "going on" in text:
+            demand(str(self.damaged) in text, f"{self.damaged}: was damaged, and no one says so:\n{text}")
+            self.damaged = None
         stage, step = self.reached
         resumed = re.search(rf"{stage or 'none'}: going on from step (\d+) of", text)
         if self.allowed_loss is None or not resumed:
@@ -344,10 +373,10 @@ class Chaos:
         shutil.rmtree(self.folder)
         self.begin_run()
 
-    def go(self, events):
+    def go(self, events, kinds):
         done = 0
         while done < events:
-            event = Event.draw(self.chance)
+            event = Event.draw(self.chance, kinds)
             began = time.monotonic()
             result = self.happen(event)
             if result is None:
@@ -369,6 +398,7 @@ def main():
     parser.add_argument("binaries", type=pathlib.Path, help="folder with dalle-train")
     parser.add_argument("--events", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="only these events")
     arguments = parser.parse_args()
     work = pathlib.Path(tempfile.mkdtemp(prefix="dalle-chaos-"))
     faults = work / "faults.so"
@@ -378,12 +408,15 @@ def main():
     begin = time.monotonic()
     try:
         chaos.measure()
-        chaos.go(arguments.events)
+        chaos.go(arguments.events, arguments.kinds)
     except Failure as failure:
         print(f"FAIL after {sum(chaos.counts.values())} events of seed {arguments.seed}: {failure}\n"
               f"the run: {chaos.folder}, its last words: {chaos.folder.with_suffix('.stderr')}")
         return 1
     print(", ".join(f"{kind}: {count}" for kind, count in sorted(chaos.counts.items())))
+    if chaos.seconds_to_exit:
+        print(f"{len(chaos.seconds_to_exit)} times a rank died beside others, {chaos.deaths_named} times they named it, "
+              f"{chaos.deaths_at_meeting} times they had not met yet; they were gone within {max(chaos.seconds_to_exit):.1f} s")
     lost = chaos.lost_steps or [0]
     print(f"pass: {arguments.events} events in {time.monotonic() - begin:.0f} s; {chaos.finished_runs} runs ended with the "
           f"bits of the uninterrupted one; lost {sum(lost)} steps in {len(lost)} resumptions, at most {max(lost)}")

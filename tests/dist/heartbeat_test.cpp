@@ -4,8 +4,10 @@
 #include <chrono>
 #include <future>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -45,6 +47,15 @@ void leave_words(const c10::intrusive_ptr<c10d::Store>& store, int64_t rank) {
   store->set("heartbeat/" + std::to_string(rank), std::string("7;step 41, computing (sum)"));
 }
 
+/// A store whose keeper may go.
+struct MortalStore : c10d::HashStore {
+  void set(const std::string& key, const std::vector<uint8_t>& value) override {
+    if (is_gone) throw std::runtime_error("connection reset");
+    HashStore::set(key, value);
+  }
+  std::atomic<bool> is_gone = false;
+};
+
 TEST(Heartbeat, OfLivingRanksReportsNothing) {
   const auto store = c10::make_intrusive<c10d::HashStore>();
   Watcher first(store, 0, 2), second(store, 1, 2);
@@ -83,6 +94,18 @@ TEST(Heartbeat, TellsRanksThatDoNotWatchTheLostOne) {
   leave_words(store, 2);
   Watcher first(store, 0, 4), second(store, 1, 4), last(store, 3, 4);
   EXPECT_THAT(last.report(), HasSubstr("rank 3 of 4: rank 2 has given no sign of life"));
+}
+
+TEST(Heartbeat, RemembersWhereTheFirstRankWasWhenTheStoreGoesWithIt) {
+  const auto store = c10::make_intrusive<MortalStore>();
+  leave_words(store, 0);
+  Watcher second(store, 1, 2);
+  second.heartbeat->enter(Phase::kComputing, 42);
+  second.heartbeat->wait_begins("all_gather");
+  store->is_gone = true;
+  EXPECT_THAT(second.report(), AllOf(HasSubstr("rank 1 of 2: rank 0, or the launcher"),
+                                     HasSubstr("rank 0 was last at step 41, computing (sum)"),
+                                     HasSubstr("this one at step 42, computing (all_gather)")));
 }
 
 TEST(Heartbeat, ReportsARankThatIsStuck) {

@@ -78,6 +78,7 @@ class Heartbeat {
   std::string lost_rank();
   std::string report_if_silent(int64_t rank, Clock::duration limit);
   std::string words() const;
+  std::string store_is_gone() const;
   std::string read(const std::string& key);
 
   c10::intrusive_ptr<c10d::Store> store_;
@@ -98,6 +99,7 @@ class Heartbeat {
   Clock::time_point phase_began_;
   const char* collective_ = nullptr;  ///< that this rank waits in
   std::function<bool()> is_asked_to_stop_;
+  std::string first_words_;  ///< of the first rank, with which the store may be gone
 
   std::mutex store_mutex_;  ///< for the store and `seen_`
   std::map<int64_t, Seen> seen_;
