@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
@@ -31,7 +32,7 @@ struct Arguments {
   std::string model;
   std::string out = "samples";
   std::string grid;
-  PictureFormat format = PictureFormat::kPng;
+  std::string format = "png";
   std::string device = "auto";
   int64_t count = 4;
   int64_t seed = 1;
@@ -68,24 +69,14 @@ void add_options(CLI::App& app, Arguments& arguments) {
   app.add_option("--out", arguments.out, "folder for the pictures")->capture_default_str();
   app.add_option("--grid", arguments.grid, "also write all pictures as one file, a row a caption");
   app.add_option("--format", arguments.format, "png, jpg or webp")
-      ->transform(CLI::CheckedTransformer(
-          std::map<std::string, PictureFormat>{{"png", PictureFormat::kPng},
-                                               {"jpg", PictureFormat::kJpeg},
-                                               {"webp", PictureFormat::kWebp}}))
-      ->default_str("png");
+      ->check(CLI::IsMember({"png", "jpg", "webp"}))
+      ->capture_default_str();
   add_device_option(app, arguments.device);
 }
 
-const char* extension(PictureFormat format) {
-  switch (format) {
-    case PictureFormat::kPng:
-      return "png";
-    case PictureFormat::kJpeg:
-      return "jpg";
-    case PictureFormat::kWebp:
-      return "webp";
-  }
-  throw Error("picture format {} has no extension", static_cast<int>(format));
+PictureFormat format_of(const std::string& extension) {
+  if (extension == "jpg") return PictureFormat::kJpeg;
+  return extension == "webp" ? PictureFormat::kWebp : PictureFormat::kPng;
 }
 
 fs::path find_model(const std::string& argument) {
@@ -96,7 +87,7 @@ fs::path find_model(const std::string& argument) {
 }
 
 /// "a red circle" -> "a-red-circle": letters and digits of any language stay, all else becomes a
-/// dash.
+/// dash. Where that loses more than spaces, a part of the caption's hash tells it from others.
 std::string file_stem(const std::string& caption) {
   constexpr size_t kLongest = 60;
   std::string stem;
@@ -115,7 +106,11 @@ std::string file_stem(const std::string& caption) {
     if (!stem.empty() && static_cast<unsigned char>(stem.back()) >= 0xC0) stem.pop_back();
   }
   while (!stem.empty() && stem.back() == '-') stem.pop_back();
-  return stem.empty() ? "picture" : stem;
+  std::string words = stem;
+  std::ranges::replace(words, '-', ' ');
+  if (words == caption) return stem;
+  constexpr size_t kHashDigits = 8;
+  return (stem.empty() ? "picture" : stem) + '-' + sha256(caption).substr(0, kHashDigits);
 }
 
 SamplingConfig sampling_config(const Arguments& arguments, const TrainedDalle& dalle) {
@@ -180,8 +175,8 @@ int sample(const Arguments& arguments) {
   const SamplingConfig sampling = sampling_config(arguments, dalle);
 
   make_directories(arguments.out);
-  const std::string suffix = extension(arguments.format);
-  nlohmann::ordered_json made = nlohmann::ordered_json::array();
+  const PictureFormat format = format_of(arguments.format);
+  const fs::path out(arguments.out);
   std::vector<Picture> all;
   {
     Progress progress(static_cast<int64_t>(arguments.captions.size()), arguments.count);
@@ -193,23 +188,20 @@ int sample(const Arguments& arguments) {
                         [&](int64_t done, int64_t total) {
                           progress.show(static_cast<int64_t>(c), done, total);
                         });
+      const std::string stem = fmt::format("{}-seed{}", file_stem(caption), arguments.seed);
+      nlohmann::ordered_json made = nlohmann::ordered_json::array();
       for (int64_t i = 0; i < arguments.count; ++i) {
         const Picture& picture = pictures[static_cast<size_t>(i)];
         auto made_from = description(dalle, sampling, caption, arguments.seed, i);
-        const std::string name =
-            fmt::format("{}-seed{}-{:03d}.{}", file_stem(caption), arguments.seed, i, suffix);
-        write_file_atomically(fs::path(arguments.out) / name,
-                              file_content(picture, arguments.format, made_from));
+        const std::string name = fmt::format("{}-{:03d}.{}", stem, i, arguments.format);
+        write_file_atomically(out / name, file_content(picture, format, made_from));
         made_from["file"] = name;
         made.push_back(std::move(made_from));
         all.push_back(picture);
       }
+      write_file_atomically(out / (stem + ".json"), made.dump(2) + "\n");
     }
   }
-  const fs::path json =
-      fs::path(arguments.out) /
-      fmt::format("{}-seed{}.json", file_stem(arguments.captions.front()), arguments.seed);
-  write_file_atomically(json, made.dump(2) + "\n");
   if (!arguments.grid.empty()) {
     const fs::path grid(arguments.grid);
     if (grid.has_parent_path()) make_directories(grid.parent_path());

@@ -5,6 +5,7 @@
 #include <variant>
 
 #include "dalle/core/error.h"
+#include "dalle/core/log.h"
 #include "dalle/core/seeds.h"
 
 namespace dalle {
@@ -95,7 +96,7 @@ Sample SampleStream::make(int64_t position, int64_t index, int64_t crop,
   }
   if (options_.with_caption) {
     sample.text = choose_caption(captions, position, index);
-    sample.caption = encode_caption(sample.text, position);
+    sample.caption = encode_caption(sample.text, position, index);
   }
   return sample;
 }
@@ -138,14 +139,28 @@ std::string SampleStream::choose_caption(const std::vector<std::string>& caption
 }
 
 /// @return [caption_length] int64, kPadToken behind the last token
-at::Tensor SampleStream::encode_caption(const std::string& text, int64_t position) const {
+at::Tensor SampleStream::encode_caption(const std::string& text, int64_t position,
+                                        int64_t index) const {
   const uint64_t seed = derive_seed(options_.seed, SeedPurpose::kBpeDropout, counter(position));
   const std::vector<int64_t> tokens =
       options_.bpe_dropout > 0 ? tokenizer_->encode_with_dropout(text, options_.bpe_dropout, seed)
                                : tokenizer_->encode(text);
   if (tokens.empty()) throw Error("no caption");  // nothing is left of it when normalised
-  if (tokens.size() > static_cast<size_t>(options_.caption_length)) ++truncated_captions_;
+  if (tokens.size() > static_cast<size_t>(options_.caption_length))
+    note_truncation(index, tokens.size());
   return pad_caption(tokens, options_.caption_length);
+}
+
+/// Says so of the first one, the tenth, the hundredth ...
+void SampleStream::note_truncation(int64_t index, size_t tokens) const {
+  int64_t count = ++truncated_captions_;
+  const int64_t total = count;
+  while (count % 10 == 0) count /= 10;
+  if (count == 1)
+    log_warning(
+        "{}: its caption has {} tokens, of which the model reads the first {} (captions that were "
+        "cut so far: {})",
+        dataset_.key(index), tokens, options_.caption_length, total);
 }
 
 }  // namespace dalle

@@ -5,6 +5,7 @@
 #include "dalle/core/config_io.h"
 #include "dalle/core/error.h"
 #include "dalle/core/files.h"
+#include "dalle/core/log.h"
 #include "dalle/core/machine.h"
 #include "dalle/data/batch.h"
 #include "dalle/model/model_io.h"
@@ -68,9 +69,13 @@ TrainedDalle load_trained_dalle(const fs::path& path, c10::Device device) {
 std::vector<Picture> draw_pictures(const TrainedDalle& dalle, const std::string& caption,
                                    const SamplingConfig& sampling, const DrawOptions& options,
                                    const DrawProgress& progress) {
-  const at::Tensor tokens =
-      pad_caption(dalle.tokenizer.encode(caption), dalle.config.layout().max_caption_tokens());
-  return draw_pictures(dalle.model, dalle.vae, tokens, sampling, options, progress);
+  const std::vector<int64_t> tokens = dalle.tokenizer.encode(caption);
+  const int64_t longest = dalle.config.layout().max_caption_tokens();
+  if (tokens.size() > static_cast<size_t>(longest))
+    log_warning("the caption has {} tokens, of which the model reads the first {}", tokens.size(),
+                longest);
+  return draw_pictures(dalle.model, dalle.vae, pad_caption(tokens, longest), sampling, options,
+                       progress);
 }
 
 fs::path newest_finished_run(const fs::path& runs) {

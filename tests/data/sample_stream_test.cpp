@@ -23,6 +23,7 @@
 namespace dalle {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 
 constexpr int64_t kPictureSide = 48;
@@ -233,10 +234,19 @@ TEST_F(SampleStreamTest, CutsAndCountsCaptionsThatAreTooLong) {
   const std::vector<int64_t> tokens = tokenizer.encode(dataset.captions_of[4][0]);
   ASSERT_GT(tokens.size(), 12u);
   const SampleStream samples = stream({.shuffle = false, .caption_length = 12});
+  testing::internal::CaptureStderr();
   const Sample sample = samples.at(4);
   EXPECT_TRUE(torch::equal(sample.caption, padded(tokens, 12)));
   EXPECT_EQ(sample.text, dataset.captions_of[4][0]);
   EXPECT_EQ(samples.truncated_captions(), 1);
+  for (int again = 0; again < 18; ++again) samples.at(4);
+  const std::string log = testing::internal::GetCapturedStderr();
+  const std::string warning = fmt::format(
+      ": its caption has {} tokens, of which the model reads the first 12 (captions that were cut "
+      "so far: ",
+      tokens.size());
+  EXPECT_THAT(log, AllOf(HasSubstr(dataset.key(4) + warning + "1)"), HasSubstr(warning + "10)")));
+  EXPECT_EQ(std::ranges::count(log, '\n'), 2);
 }
 
 TEST_F(SampleStreamTest, MakesOnlyWhatTheStageWants) {

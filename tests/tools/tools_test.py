@@ -384,8 +384,19 @@ class ToolsTest(unittest.TestCase):
         for caption in ("word " * 10_000, "ein grüner Würfel 立方体", "/etc/passwd", "."):
             result = self.sample(caption, "--out", self.fresh("out"), "--count", 1, model=self.whole)
             self.assertEqual(result.returncode, 0, result.stderr)
+            if caption.startswith("word"):
+                self.assertIn("tokens, of which the model reads the first 15", result.stderr)
         self.assert_fails(self.sample("", "--out", self.fresh("out"), model=self.whole), 1, "caption", "empty")
         self.assert_fails(self.sample(b"\xff\xfe".decode("utf-8", "surrogateescape"), model=self.whole), 1, "UTF-8")
+
+    def test_captions_that_look_alike_have_files_of_their_own(self):
+        out = self.fresh("out")
+        captions = ("a red circle", "a red circle!", "A red, circle", "a-red-circle", "long " * 30 + "a", "long " * 30 + "b", "...")
+        self.assertEqual(self.sample(*captions, "--out", out, "--count", 1, model=self.whole).returncode, 0)
+        self.assertEqual(len(list(out.glob("*.png"))), len(captions))
+        made = {json.loads(path.read_text())[0]["caption"] for path in out.glob("*.json")}
+        self.assertEqual(made, set(captions))
+        self.assertTrue((out / "a-red-circle-seed1-000.png").exists())
 
     # ---- benchmark ----
 

@@ -77,7 +77,8 @@ class SampleStream {
 
   const SampleOrder& order() const { return order_; }
 
-  /// Captions cut because they had more than caption_length tokens, in the samples made so far.
+  /// Captions cut because they had more than caption_length tokens, in the samples made so far; the
+  /// first, tenth, hundredth ... of them is in the log.
   int64_t truncated_captions() const { return truncated_captions_; }
 
  private:
@@ -88,7 +89,8 @@ class SampleStream {
   at::Tensor cut(const Example& example, uint64_t seed) const;
   std::string choose_caption(const std::vector<std::string>& captions, int64_t position,
                              int64_t index) const;
-  at::Tensor encode_caption(const std::string& text, int64_t position) const;
+  at::Tensor encode_caption(const std::string& text, int64_t position, int64_t index) const;
+  void note_truncation(int64_t index, size_t tokens) const;
 
   const Dataset& dataset_;
   const Tokenizer* tokenizer_;
