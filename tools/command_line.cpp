@@ -16,10 +16,11 @@
 namespace dalle {
 namespace {
 
-/// Of the libraries, errors alone: what they warn of, with a backtrace, when another rank goes, the
-/// tools report in a line. TORCH_CPP_LOG_LEVEL shows it again.
+/// Nothing of what the libraries log: when another rank goes, they warn with backtraces of what
+/// they then throw, and what they throw the tools report in a line. TORCH_CPP_LOG_LEVEL shows it
+/// again.
 void quiet_libraries() {
-  if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) FLAGS_caffe2_log_level = c10::GLOG_ERROR;
+  if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) FLAGS_caffe2_log_level = c10::GLOG_FATAL;
 }
 
 /// The precision float32 means all of its bits; GPUs would round to TF32's in convolutions.
