@@ -34,7 +34,7 @@ constexpr int64_t kPage = 4096;
 constexpr int64_t kRowsDoneOffset = kPage - 8;  // 8 aligned bytes: written whole or not at all
 constexpr std::string_view kFormat = "dalle code cache";
 constexpr int64_t kVersion = 1;
-constexpr uint16_t kBad = 0xFFFF;
+constexpr uint16_t kBad = kMaxCachedVocabulary;
 
 int64_t row_bytes(const CodeCacheContent& content) {
   return content.codes_per_image * static_cast<int64_t>(sizeof(uint16_t));
@@ -87,7 +87,7 @@ int64_t read_rows_done(const RandomAccessFile& file) {
 void check(const CodeCacheContent& content) {
   DALLE_CHECK(content.size > 0 && content.crops > 0);
   DALLE_CHECK(content.image_size > 0 && content.codes_per_image > 0);
-  DALLE_CHECK(0 < content.vocab_size && content.vocab_size <= kBad);
+  DALLE_CHECK(0 < content.vocab_size && content.vocab_size <= kMaxCachedVocabulary);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "dalle/core/error.h"
+#include "dalle/core/log.h"
 #include "dalle/data/folder_dataset.h"
 #include "dalle/data/shapes_dataset.h"
 #include "dalle/data/shard_dataset.h"
@@ -67,6 +68,8 @@ DatasetPair open_both_paths(const DataConfig& config) {
 
 DatasetPair open_and_split(const DataConfig& config) {
   const std::shared_ptr<const Dataset> whole = open_files(config, config.path);
+  if (whole->size() == 1)
+    log_warning("{}: a single sample, which is trained on and validated with", config.path);
   SplitIndices sides = split_by_key(*whole, config.validation_fraction);
   return {.train = std::make_unique<SplitDataset>(whole, std::move(sides.train)),
           .validation = std::make_unique<SplitDataset>(whole, std::move(sides.validation))};

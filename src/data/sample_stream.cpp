@@ -5,6 +5,7 @@
 #include <variant>
 
 #include "dalle/core/error.h"
+#include "dalle/core/is_blank.h"
 #include "dalle/core/log.h"
 #include "dalle/core/seeds.h"
 
@@ -16,10 +17,6 @@ enum CropSeed : uint64_t { kFreshCrop = 0, kCropNumber = 1, kNumberedCrop = 2 };
 
 uint64_t counter(int64_t number) {
   return static_cast<uint64_t>(number);
-}
-
-bool is_blank(const std::string& text) {
-  return text.find_first_not_of(" \t\r\n\f\v") == std::string::npos;
 }
 
 }  // namespace

@@ -75,7 +75,7 @@ ShardDataset::ShardDataset(const std::string& path, const std::filesystem::path&
   for (size_t i = 0; i < shards_.size(); ++i)
     add_shard(i,
               stored[i] ? std::move(*stored[i]) : make_shard_index(shards_[i].path, index_cache));
-  if (samples_.empty())
+  if (defects_.size() == samples_.size())
     throw Error(
         "{}: no sample with a picture in {} shards, looked for members .jpg, .jpeg, .png, "
         ".webp and .bmp",
@@ -84,26 +84,39 @@ ShardDataset::ShardDataset(const std::string& path, const std::filesystem::path&
 
 void ShardDataset::add_shard(size_t shard, ShardIndex index) {
   const std::string name = shards_[shard].path.string();
-  if (!index.damage.empty())
-    log_warning("{}: damaged, its {} samples in front of the damage are used ({})", name,
-                index.samples.size(), index.damage);
+  const auto count = index.samples.size();
   int64_t without_picture = 0;
   for (ShardSample& sample : index.samples) {
     const auto picture =
         std::ranges::find_if(sample.members, is_picture_extension, &ShardMember::extension);
-    if (picture == sample.members.end()) {
+    const bool has_picture = picture != sample.members.end();
+    if (!has_picture) {
       ++without_picture;
-      continue;
+      defects_[size()] = "no picture among the members of the sample";
     }
     samples_.push_back({.shard = shard,
                         .key = std::move(sample.key),
-                        .picture = picture->bytes,
+                        .picture = has_picture ? picture->bytes : ByteRange(),
                         .text = range_of(sample, "txt"),
                         .json = range_of(sample, "json")});
   }
   if (without_picture > 0)
-    log_warning("{}: {} of its {} samples have no picture and are left out", name, without_picture,
-                index.samples.size());
+    log_warning("{}: {} of its {} samples have no picture", name, without_picture, count);
+  if (index.damage.empty()) return;
+  log_warning("{}: damaged, its {} samples in front of the damage are used ({})", name, count,
+              index.damage);
+  defects_[size()] = fmt::format(
+      "the shard is damaged, what lies behind its first {} samples is "
+      "lost: {}",
+      count, index.damage);
+  samples_.push_back(
+      {.shard = shard, .key = "(what is lost)", .picture = {}, .text = {}, .json = {}});
+}
+
+/// @throws dalle::Error if nothing is to be read of the sample
+void ShardDataset::require_whole(int64_t index) const {
+  if (const auto defect = defects_.find(index); defect != defects_.end())
+    throw Error("{}: {}", key(index), defect->second);
 }
 
 const ShardDataset::Sample& ShardDataset::sample(int64_t index) const {
@@ -131,11 +144,13 @@ std::vector<std::string> ShardDataset::read_captions(const Reader& reader, int64
 
 std::vector<std::string> ShardDataset::captions(int64_t index) const {
   const Sample& chosen = sample(index);
+  require_whole(index);
   return read_captions(Reader(shards_[chosen.shard], stamps_[chosen.shard]), index);
 }
 
 Example ShardDataset::get(int64_t index) const {
   const Sample& chosen = sample(index);
+  require_whole(index);
   if (chosen.picture.size > kMaxPictureFileBytes)
     throw Error("{}: the picture has {} bytes, more than the {} that are allowed", key(index),
                 chosen.picture.size, kMaxPictureFileBytes);

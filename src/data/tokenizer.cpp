@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <functional>
+#include <numeric>
 #include <unordered_map>
 
 #include <sentencepiece_processor.h>
@@ -75,6 +77,30 @@ std::vector<std::string> read_captions(const CaptionIterator& captions, int64_t 
     list.push_back(without_reserved_mark(utf8_prefix(*caption, kMaxTrainingBytes)));
   }
   return list;
+}
+
+/// The share of all characters, each as often as it is used, whose kinds get tokens of their own:
+/// all, unless so many kinds would fill more than half of the vocabulary. The rarest are then
+/// spelled in bytes, as those are that no caption holds; but of a hundred characters never more
+/// than two, for a vocabulary that has no room for the others is too small.
+double character_coverage(const std::vector<std::string>& captions, int64_t vocab_size) {
+  std::unordered_map<std::string_view, int64_t> uses;
+  int64_t total = 0;
+  for (const std::string& caption : captions)
+    for (size_t begin = 0; begin < caption.size(); ++total) {
+      const size_t length = utf8_length(caption[begin]);
+      ++uses[std::string_view(caption).substr(begin, length)];
+      begin += length;
+    }
+  const auto room =
+      static_cast<size_t>(std::max<int64_t>(0, vocab_size - kPiecesBeforeLearning)) / 2;
+  if (uses.size() <= room) return 1.0;
+  std::vector<int64_t> counts;
+  for (const auto& [character, count] : uses) counts.push_back(count);
+  std::ranges::sort(counts, std::greater());
+  const int64_t covered = std::accumulate(counts.begin(), counts.begin() + room, int64_t{0});
+  constexpr double kLeast = 0.98;
+  return std::max(kLeast, static_cast<double>(covered) / static_cast<double>(total));
 }
 
 [[noreturn]] void fail_without_captions(size_t count) {
@@ -160,7 +186,7 @@ std::string train_tokenizer(const CaptionIterator& captions, const TokenizerConf
       {"hard_vocab_limit", "false"},  // captions may hold fewer merges
       {"normalization_rule_name", "nmt_nfkc_cf"},
       {"byte_fallback", "true"},
-      {"character_coverage", "1.0"},
+      {"character_coverage", fmt::format("{}", character_coverage(list, config.vocab_size))},
       {"max_sentence_length", std::to_string(kMaxTrainingBytes)},
       {"unk_id", "0"},  // sentencepiece insists on one; with byte fallback it is never produced
       {"bos_id", "-1"},

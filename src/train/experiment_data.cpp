@@ -10,11 +10,21 @@
 #include "dalle/data/batch_loader.h"
 
 namespace dalle {
+namespace {
+
+/// What the bad ones among the validation samples are a fraction of. A few samples that were parted
+/// from the training set are too few to judge by: one bad picture must not end the run.
+int64_t judged_with_validation(const DataConfig& config, const DatasetPair& datasets) {
+  const bool is_part = config.kind != DatasetKind::kShapes && config.validation_path.empty();
+  return datasets.validation->size() + (is_part ? datasets.train->size() : 0);
+}
+
+}  // namespace
 
 ExperimentData::ExperimentData(const ExperimentConfig& config, const RunPaths& run)
     : datasets_(open_datasets(config.data, static_cast<uint64_t>(config.seed))),
       skipped_train_(run.skipped(), datasets_.train->size(), config.data.max_bad_fraction),
-      skipped_validation_(run.skipped_validation(), datasets_.validation->size(),
+      skipped_validation_(run.skipped_validation(), judged_with_validation(config.data, datasets_),
                           config.data.max_bad_fraction) {}
 
 SampleStreamOptions stream_options(const ExperimentConfig& config) {

@@ -79,14 +79,17 @@ TEST_F(ShardDatasetTest, TakesTheFirstOfSeveralPicturesAndNoOtherExtension) {
   EXPECT_EQ(std::get<std::string>(open().get(0).image), "first");
 }
 
-TEST_F(ShardDatasetTest, LeavesOutSamplesWithoutPictureAndCountsThem) {
+TEST_F(ShardDatasetTest, TakesSamplesWithoutPictureForBadOnes) {
   write_tar(folder_ / "0.tar", {{"a.txt", "x"}, {"b.jpg", "p"}, {"c.json", "{}"}});
   testing::internal::CaptureStderr();
   const ShardDataset dataset = open();
   EXPECT_THAT(testing::internal::GetCapturedStderr(),
-              HasSubstr("0.tar: 2 of its 3 samples have no picture and are left out"));
-  EXPECT_EQ(dataset.size(), 1);
-  EXPECT_EQ(dataset.key(0), "0.tar/b");
+              HasSubstr("0.tar: 2 of its 3 samples have no picture"));
+  EXPECT_EQ(dataset.size(), 3);
+  EXPECT_EQ(error_of([&] { dataset.get(0); }),
+            "0.tar/a: no picture among the members of the sample");
+  EXPECT_EQ(std::get<std::string>(dataset.get(1).image), "p");
+  EXPECT_THAT(error_of([&] { dataset.captions(2); }), HasSubstr("0.tar/c: no picture"));
 }
 
 TEST_F(ShardDatasetTest, KeepsTheGoodSamplesOfACutShardAndSaysSoOnce) {
@@ -97,7 +100,10 @@ TEST_F(ShardDatasetTest, KeepsTheGoodSamplesOfACutShardAndSaysSoOnce) {
   testing::internal::CaptureStderr();
   const ShardDataset dataset = open();
   EXPECT_EQ(std::get<std::string>(dataset.get(0).image), std::string(600, 'a'));
-  EXPECT_EQ(dataset.size(), 1);
+  EXPECT_EQ(dataset.size(), 2);
+  EXPECT_EQ(error_of([&] { dataset.get(1); }),
+            "0.tar/(what is lost): the shard is damaged, what lies behind its first 1 samples is "
+            "lost: cut short within member 'b.jpg'");
   const std::string log = testing::internal::GetCapturedStderr();
   EXPECT_THAT(log, HasSubstr("0.tar: damaged, its 1 samples in front of the damage are used (cut "
                              "short within member 'b.jpg')"));

@@ -367,6 +367,18 @@ TEST(TrainTokenizer, WantsRoomForEveryCharacter) {
   EXPECT_NO_THROW(train({"abcdefghijklmn"}, 272));
 }
 
+// As captions from the web hold: a few thousand kinds, most of them once.
+TEST(TrainTokenizer, SpellsRareCharactersInBytesWhereTooManyWouldFillTheVocabulary) {
+  std::vector<std::string> list(2'000, "a red circle on a blue square");
+  for (int i = 0; i < 600; ++i)  // 600 kinds, in 1 % of all characters
+    list.push_back({static_cast<char>(0xe4), static_cast<char>(0x80 + i / 64),
+                    static_cast<char>(0x80 + i % 64)});
+  const Tokenizer tokenizer(train(list, 400));
+  EXPECT_LE(tokenizer.vocab_size(), 400);
+  EXPECT_LE(tokenizer.encode("a red circle").size(), 4u);  // words were learnt
+  EXPECT_EQ(tokenizer.decode(tokenizer.encode(list.back())), list.back());
+}
+
 TEST(TrainTokenizer, RefusesBytesThatAreNoUtf8) {
   EXPECT_THAT(error_of([] { train({"a", "b\xff"}, 500); }), HasSubstr("expected UTF-8"));
 }

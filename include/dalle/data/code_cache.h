@@ -10,13 +10,16 @@
 
 namespace dalle {
 
+/// Codes are stored in 16 bits, of which one value marks a bad example.
+inline constexpr int64_t kMaxCachedVocabulary = 0xFFFF;
+
 /// What a code cache holds and what it was computed from; one made from anything else is of no use.
 struct CodeCacheContent {
   int64_t size = 0;             ///< examples of the data set
   int64_t crops = 1;            ///< crops of each
   int64_t image_size = 0;       ///< S, side of the pictures that were encoded
   int64_t codes_per_image = 0;  ///< N, cells of the code grid
-  int64_t vocab_size = 0;       ///< K, at most 65535: 0xFFFF marks a bad example
+  int64_t vocab_size = 0;       ///< K, at most kMaxCachedVocabulary
   std::string source;           ///< hash over the dVAE's weights, the data and how it is cropped
 
   int64_t rows() const { return size * crops; }

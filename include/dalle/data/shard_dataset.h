@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -15,7 +16,8 @@ namespace dalle {
 ///
 /// A sample is a picture (jpg, jpeg, png, webp or bmp; the first one where there are several) with
 /// the captions of its `.txt` (one a line) or, where there are none, the "caption" of its `.json`.
-/// Samples without a picture are left out and counted in a log line. Keys are
+/// A sample without a picture is a bad one, and so is, as one, what lies behind the damage of a
+/// shard: get() throws, and they are counted, listed and replaced like any other. Keys are
 /// `00000.tar/000000012`.
 class ShardDataset final : public Dataset {
  public:
@@ -26,7 +28,8 @@ class ShardDataset final : public Dataset {
   ShardDataset(const std::string& path, const std::filesystem::path& index_cache);
 
   int64_t size() const override { return std::ssize(samples_); }
-  /// @throws dalle::Error naming the sample if the shard has changed since it was opened or cannot
+  /// @throws dalle::Error naming the sample if it has no picture or is lost, if the shard has
+  /// changed since it was opened or cannot
   ///         be read, or the captions are not UTF-8 or not JSON
   Example get(int64_t index) const override;
   std::string key(int64_t index) const override;
@@ -48,12 +51,14 @@ class ShardDataset final : public Dataset {
   class Reader;
 
   void add_shard(size_t shard, ShardIndex index);
+  void require_whole(int64_t index) const;
   std::vector<std::string> read_captions(const Reader& reader, int64_t index) const;
   const Sample& sample(int64_t index) const;
 
   std::vector<ShardFile> shards_;
   std::vector<ShardStamp> stamps_;
   std::vector<Sample> samples_;
+  std::map<int64_t, std::string> defects_;  ///< by index, why the sample is none
 };
 
 }  // namespace dalle

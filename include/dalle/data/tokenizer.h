@@ -63,7 +63,9 @@ using CaptionIterator = std::function<std::optional<std::string>()>;
 /// Learns a BPE from captions.
 ///
 /// The vocabulary may come out smaller than config.vocab_size when the captions hold fewer merges;
-/// the caller reads Tokenizer::vocab_size() and says so. The same captions give the same bytes.
+/// the caller reads Tokenizer::vocab_size() and says so. Where the captions hold more kinds of
+/// characters than half of the vocabulary, the rarest are left to byte fallback, at most two of a
+/// hundred characters. The same captions give the same bytes.
 ///
 /// @param captions  at most config.max_training_captions of them are read, so the caller spreads
 ///                  them over the data; of a long one the beginning counts
