@@ -1,6 +1,7 @@
 #include "dalle/dist/heartbeat.h"
 
 #include <algorithm>
+#include <exception>
 #include <utility>
 
 #include <torch/csrc/distributed/c10d/Store.hpp>
@@ -16,6 +17,7 @@ using namespace std::chrono_literals;
 constexpr const char* kLostKey = "heartbeat/lost";
 constexpr const char* kStopKey = "heartbeat/stop";
 constexpr const char* kGoodbye = "goodbye";
+constexpr auto kPatience = 10s;  // for the others to come to their end, too
 
 std::string key_of(int64_t rank) {
   return fmt::format("heartbeat/{}", rank);
@@ -50,6 +52,26 @@ bool is_limited(Phase phase) {
 
 }  // namespace
 
+/// Has the store for itself, watched by guard().
+class Heartbeat::StoreUse {
+ public:
+  explicit StoreUse(Heartbeat& heartbeat) : heartbeat_(heartbeat), lock_(heartbeat.store_mutex_) {
+    note_begin(heartbeat_.clock_.now());
+  }
+  ~StoreUse() { note_begin(Clock::time_point::max()); }
+  StoreUse(const StoreUse&) = delete;
+  StoreUse& operator=(const StoreUse&) = delete;
+
+ private:
+  void note_begin(Clock::time_point begin) {
+    const std::lock_guard lock(heartbeat_.mutex_);
+    heartbeat_.store_use_began_ = begin;
+  }
+
+  Heartbeat& heartbeat_;
+  const std::lock_guard<std::mutex> lock_;
+};
+
 Heartbeat::Heartbeat(c10::intrusive_ptr<c10d::Store> store, int64_t rank, int64_t world,
                      std::chrono::milliseconds timeout, OnLost on_lost)
     : store_(std::move(store)),
@@ -57,8 +79,10 @@ Heartbeat::Heartbeat(c10::intrusive_ptr<c10d::Store> store, int64_t rank, int64_
       world_(world),
       timeout_(timeout),
       period_(std::clamp<Clock::duration>(timeout / 5, 50ms, 1s)),
+      grace_(3 * period_ + 1s),
+      clock_(timeout_ / 2),
       on_lost_(std::move(on_lost)),
-      phase_began_(Clock::now()) {
+      phase_began_(clock_.now()) {
   store_->setTimeout(timeout);
   beat();
   thread_ = std::thread([this] { run(); });
@@ -72,18 +96,30 @@ Heartbeat::~Heartbeat() {
   }
   changed_.notify_all();
   thread_.join();
-  guard_.join();
   try {
-    store_->set(key_of(rank_), std::string(kGoodbye));
+    bool one_is_lost = false;
+    {
+      const StoreUse use(*this);
+      one_is_lost = !read(kLostKey).empty();
+      store_->set(key_of(rank_), std::string(kGoodbye));
+    }
+    const bool failing = std::uncaught_exceptions() > 0;
+    await_goodbyes(one_is_lost ? grace_ : failing ? 0s : kPatience);
   } catch (const std::exception&) {  // the store is gone: so are its readers
   }
+  {
+    const std::lock_guard lock(mutex_);
+    store_is_done_with_ = true;
+  }
+  changed_.notify_all();
+  guard_.join();  // last: until here the store may be one that does not answer
 }
 
 void Heartbeat::enter(Phase phase, int64_t step) {
   const std::lock_guard lock(mutex_);
   phase_ = phase;
   step_ = step;
-  phase_began_ = Clock::now();
+  phase_began_ = clock_.now();
 }
 
 void Heartbeat::wait_begins(const char* collective) {
@@ -94,7 +130,7 @@ void Heartbeat::wait_begins(const char* collective) {
 void Heartbeat::wait_ends() {
   const std::lock_guard lock(mutex_);
   collective_ = nullptr;
-  phase_began_ = Clock::now();
+  phase_began_ = clock_.now();
 }
 
 void Heartbeat::watch_for_stop(std::function<bool()> is_asked) {
@@ -119,11 +155,13 @@ std::string Heartbeat::words() const {
                      collective_ == nullptr ? "" : fmt::format(" ({})", collective_));
 }
 
-/// For want of the store: the first rank's place as it was last known, and this rank's.
+/// For want of the store: what it said of a lost rank before it went; otherwise the first rank's
+/// place as it was last known, and this rank's.
 std::string Heartbeat::store_is_gone() const {
   std::string first;
   {
     const std::lock_guard lock(mutex_);
+    if (!told_.empty()) return told_;
     first = first_words_;
   }
   return fmt::format(
@@ -149,16 +187,19 @@ void Heartbeat::run() {
 /// The store has no timeouts of its own where its server is stopped and not dead.
 void Heartbeat::guard() {
   std::unique_lock lock(mutex_);
-  while (!changed_.wait_for(lock, period_, [this] { return stopping_; })) {
-    if (beat_began_ == Clock::time_point::max() || Clock::now() - beat_began_ < timeout_) continue;
+  while (!changed_.wait_for(lock, period_, [this] { return store_is_done_with_; })) {
+    const auto now = clock_.now();
+    if (store_use_began_ == Clock::time_point::max() || now - store_use_began_ < timeout_) continue;
     lock.unlock();
-    return report_lost(store_is_gone());
+    const std::string report = store_is_gone();
+    lock.lock();
+    return report_lost(report);
   }
 }
 
+/// The caller holds the mutex.
 void Heartbeat::report_lost(const std::string& report) {
-  const std::lock_guard lock(mutex_);
-  if (!std::exchange(reported_, true) && !stopping_)
+  if (!std::exchange(reported_, true))
     on_lost_(fmt::format("rank {} of {}: {}", rank_, world_, report));
 }
 
@@ -167,65 +208,112 @@ bool Heartbeat::beat() {
   {
     const std::lock_guard lock(mutex_);
     ++beats_;
-    beat_began_ = Clock::now();
   }
   std::string report;
   try {
-    const std::lock_guard lock(store_mutex_);
+    const StoreUse use(*this);
     store_->set(key_of(rank_), words());
     pass_on_stop();
     report = lost_rank();
-    if (!report.empty()) store_->set(kLostKey, report);
+    if (!report.empty()) {
+      report = tell(report);
+      // The others' collectives fail when this rank ends: it is not the one that they look for.
+      store_->set(key_of(rank_), std::string(kGoodbye));
+    }
   } catch (const std::exception&) {
     report = store_is_gone();
   }
-  if (!report.empty()) report_lost(report);
+  if (report.empty()) return true;
+  await_goodbyes(grace_);
   const std::lock_guard lock(mutex_);
-  beat_began_ = Clock::time_point::max();
-  return report.empty();
+  if (!stopping_) report_lost(report);  // else the caller knows why it ends
+  return false;
+}
+
+/// Leaves a report for all ranks, unless another was first. Returns the one that all ranks make.
+std::string Heartbeat::tell(const std::string& report) {
+  std::string first = store_->compareSet(kLostKey, "", report);
+  const std::lock_guard lock(mutex_);
+  told_ = first;
+  return first;
+}
+
+/// The store ends with the first rank's process, so that rank stays until the others have left.
+void Heartbeat::await_goodbyes(Clock::duration patience) {
+  if (rank_ != 0) return;
+  const auto give_up = clock_.now() + patience;
+  try {
+    for (int64_t other = 1; other < world_; ++other)
+      while (clock_.now() < give_up && !has_left(other)) std::this_thread::sleep_for(5ms);
+  } catch (const std::exception&) {  // the launcher kept the store, and it is gone
+  }
+}
+
+bool Heartbeat::has_left(int64_t rank) {
+  const StoreUse use(*this);
+  const Seen& seen = look_at(rank);
+  return seen.words == kGoodbye || clock_.now() - seen.since >= grace_;
 }
 
 std::string Heartbeat::lost_rank() {
-  if (const std::string known = read(kLostKey); !known.empty()) return known;
-  {
-    const std::lock_guard lock(mutex_);
-    const auto age = Clock::now() - phase_began_;
-    if (collective_ == nullptr && is_limited(phase_) && age > timeout_)
-      return fmt::format("rank {} has been {} for {:.0f} s, at step {}", rank_, name_of(phase_),
-                         in_seconds(age), step_);
-  }
+  if (std::string known = read(kLostKey); !known.empty()) return known;
   for (const int64_t other : {int64_t{0}, (rank_ + 1) % world_}) {
     if (other == rank_) continue;
     if (std::string report = report_if_silent(other, timeout_); !report.empty()) return report;
   }
-  return "";
+  std::string own;
+  Clock::duration age{};
+  {
+    const std::lock_guard lock(mutex_);
+    age = clock_.now() - phase_began_;
+    if (collective_ != nullptr || !is_limited(phase_) || age <= timeout_) return "";
+    own = fmt::format("rank {} has been {} for {:.0f} s, at step {}", rank_, name_of(phase_),
+                      in_seconds(age), step_);
+  }
+  // A rank may look stuck since it waits, inside a kernel, for one that is frozen. Before it blames
+  // itself it watches all of them, for as long as it takes to see who is silent.
+  if (std::string report = find_silent(grace_); !report.empty()) return report;
+  return age > timeout_ + grace_ + 3 * period_ ? own : "";
+}
+
+/// Of the other ranks, the first that has been silent for so long.
+std::string Heartbeat::find_silent(Clock::duration limit) {
+  std::string report;
+  for (int64_t other = 0; other < world_ && report.empty(); ++other)
+    if (other != rank_) report = report_if_silent(other, limit);
+  return report;
 }
 
 std::string Heartbeat::report_if_silent(int64_t rank, Clock::duration limit) {
+  const Seen& seen = look_at(rank);
+  const auto silence = clock_.now() - seen.since;
+  if (silence < limit || seen.words == kGoodbye) return "";
+  return fmt::format("rank {} has given no sign of life for {:.0f} s; it was at {}", rank,
+                     in_seconds(silence), place_in(seen.words));
+}
+
+/// A rank's words, and since when they are the same.
+const Heartbeat::Seen& Heartbeat::look_at(int64_t rank) {
   const std::string words = read(key_of(rank));
-  const auto now = Clock::now();
+  const auto now = clock_.now();
   Seen& seen = seen_.try_emplace(rank, Seen{words, now}).first->second;
   if (words != seen.words) seen = {words, now};
-  if (rank == 0) {
+  if (rank == 0 && words != kGoodbye) {
     const std::lock_guard lock(mutex_);
     first_words_ = words;
   }
-  if (now - seen.since < limit || words == kGoodbye) return "";
-  return fmt::format("rank {} has given no sign of life for {:.0f} s; it was at {}", rank,
-                     in_seconds(now - seen.since), place_in(words));
+  return seen;
 }
 
 std::string Heartbeat::find_lost() {
-  const auto limit = 3 * period_ + 1s;
-  const auto give_up = Clock::now() + limit + 1s;
-  while (Clock::now() < give_up) {
+  const auto give_up = clock_.now() + grace_ + 1s;
+  while (clock_.now() < give_up) {
     try {
-      const std::lock_guard lock(store_mutex_);
-      if (const std::string known = read(kLostKey); !known.empty()) return known;
-      for (int64_t other = 0; other < world_; ++other) {
-        if (other == rank_) continue;
-        if (std::string report = report_if_silent(other, limit); !report.empty()) return report;
-      }
+      const StoreUse use(*this);
+      // First what is known: a rank that ended because of that has failed this collective, too.
+      std::string report = read(kLostKey);
+      if (report.empty()) report = find_silent(grace_);
+      if (!report.empty()) return tell(report);
     } catch (const std::exception&) {
       return store_is_gone();
     }
@@ -236,9 +324,8 @@ std::string Heartbeat::find_lost() {
 
 void Heartbeat::announce_failure(const std::string& message) {
   try {
-    const std::lock_guard lock(store_mutex_);
-    if (read(kLostKey).empty())
-      store_->set(kLostKey, fmt::format("rank {} failed: {}", rank_, message));
+    const StoreUse use(*this);
+    tell(fmt::format("rank {} failed: {}", rank_, message));
   } catch (const std::exception&) {  // the others will find this rank silent
   }
 }

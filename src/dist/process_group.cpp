@@ -90,6 +90,9 @@ c10::intrusive_ptr<c10d::Backend> open_backend(const RankInfo& info, c10::Device
   const int rank = static_cast<int>(info.rank), world = static_cast<int>(info.world);
 #ifdef DALLE_CUDA
   if (device.is_cuda() && wanted != CommunicationBackend::kGloo) {
+    // Once a rank is dead, c10d's watchdog would throw on a thread of its own, and so abort this
+    // process before the heartbeats can say which rank it was.
+    ::setenv("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0", /*overwrite=*/0);
     auto options = c10d::ProcessGroupNCCL::Options::create();
     options->timeout = kForever;
     return c10::make_intrusive<c10d::ProcessGroupNCCL>(store, rank, world, options);
@@ -117,6 +120,22 @@ class Deadline {
   std::mutex mutex_;
   std::condition_variable_any changed_;
   std::jthread thread_;
+};
+
+/// While it lives, this rank waits for others.
+class Waiting {
+ public:
+  Waiting(Heartbeat* heartbeat, const char* collective) : heartbeat_(heartbeat) {
+    if (heartbeat_ != nullptr) heartbeat_->wait_begins(collective);
+  }
+  ~Waiting() {
+    if (heartbeat_ != nullptr) heartbeat_->wait_ends();
+  }
+  Waiting(const Waiting&) = delete;
+  Waiting& operator=(const Waiting&) = delete;
+
+ private:
+  Heartbeat* heartbeat_;
 };
 
 }  // namespace
@@ -158,20 +177,8 @@ ProcessGroup::ProcessGroup(const RankInfo& info, c10::Device device,
   }
 }
 
-/// The last one to leave is the one that keeps the store.
-ProcessGroup::~ProcessGroup() {
-  heartbeat_.reset();
-  if (store_ == nullptr) return;
-  constexpr std::chrono::seconds kPatience{10};
-  try {
-    store_->add("left", 1);
-    const auto give_up = std::chrono::steady_clock::now() + kPatience;
-    while (is_first() && std::uncaught_exceptions() == 0 && store_->add("left", 0) < world_ &&
-           std::chrono::steady_clock::now() < give_up)
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  } catch (const std::exception&) {  // the store is gone, and with it who would miss this rank
-  }
-}
+/// The heartbeat goes first: the rank that keeps the store stays in it until the others have left.
+ProcessGroup::~ProcessGroup() = default;
 
 void ProcessGroup::enter(Phase phase, int64_t step) {
   if (heartbeat_ != nullptr) heartbeat_->enter(phase, step);
@@ -207,19 +214,20 @@ PendingCollective& PendingCollective::operator=(PendingCollective&&) noexcept = 
 
 void PendingCollective::wait(bool on_host) {
   if (work_ == nullptr) return;
-  const auto& heartbeat = group_->heartbeat_;
   const auto began = Clock::now();
+  const Waiting waiting(group_->heartbeat_.get(), name_);
   try {
-    if (heartbeat != nullptr) heartbeat->wait_begins(name_);
     work_->wait();
-    if (on_host && group_->device_.is_cuda()) torch::cuda::synchronize(group_->device_.index());
-    if (heartbeat != nullptr) heartbeat->wait_ends();
-    group_->waited_s_ += seconds_since(began);
+  } catch (const c10::AcceleratorError&) {  // of this rank's own GPU: no other one is to blame
+    throw;
   } catch (const c10::Error& error) {
     throw group_->failure(name_, error.what_without_backtrace());
   } catch (const std::exception& error) {
     throw group_->failure(name_, error.what());
   }
+  // Here all errors are the own GPU's.
+  if (on_host && group_->device_.is_cuda()) torch::cuda::synchronize(group_->device_.index());
+  group_->waited_s_ += seconds_since(began);
 }
 
 PendingCollective ProcessGroup::begin(const char* name, std::vector<at::Tensor> tensors,
@@ -234,6 +242,8 @@ PendingCollective ProcessGroup::begin(const char* name, std::vector<at::Tensor> 
   if (backend_ == nullptr) return pending;
   try {
     pending.work_ = begin(*backend_);
+  } catch (const c10::AcceleratorError&) {  // of this rank's own GPU: no other one is to blame
+    throw;
   } catch (const c10::Error& error) {
     throw failure(name, error.what_without_backtrace());
   }

@@ -1,7 +1,9 @@
 #include "dalle/dist/rank_info.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
+#include <sstream>
 
 #include "dalle/core/error.h"
 
@@ -29,6 +31,11 @@ int64_t required_number(const Environment& variable, const std::string& name,
   return number(name, required(variable, name, because));
 }
 
+int64_t number_or(const Environment& variable, const std::string& name, int64_t otherwise) {
+  const auto text = variable(name);
+  return text ? number(name, *text) : otherwise;
+}
+
 uint16_t port_of(const Environment& variable, const std::string& name, uint16_t otherwise) {
   const auto text = variable(name);
   if (!text) return otherwise;
@@ -48,16 +55,20 @@ void check(const RankInfo& info, const std::string& rank, const std::string& wor
                 local_rank, info.local_rank, info.local_world, info.world);
 }
 
+bool is_loopback(const std::string& host) {
+  return host == "localhost" || host.starts_with("127.") || host == "::1";
+}
+
 RankInfo of_torchrun(const Environment& variable) {
   RankInfo info;
   info.launcher = "torchrun";
   info.rank = required_number(variable, "RANK", "WORLD_SIZE");
   info.world = required_number(variable, "WORLD_SIZE", "RANK");
-  const bool has_local = variable("LOCAL_RANK").has_value();
-  info.local_rank = has_local ? required_number(variable, "LOCAL_RANK", "RANK") : info.rank;
-  info.local_world = variable("LOCAL_WORLD_SIZE")
-                         ? required_number(variable, "LOCAL_WORLD_SIZE", "RANK")
-                         : info.world;
+  // Kubernetes' operator starts one process a pod, and sets no local variables.
+  const bool one_each = !variable("LOCAL_RANK") && !variable("LOCAL_WORLD_SIZE") &&
+                        !is_loopback(variable("MASTER_ADDR").value_or("localhost"));
+  info.local_rank = number_or(variable, "LOCAL_RANK", one_each ? 0 : info.rank);
+  info.local_world = number_or(variable, "LOCAL_WORLD_SIZE", one_each ? 1 : info.world);
   check(info, "RANK", "WORLD_SIZE", "LOCAL_RANK");
   if (info.alone()) return info;
   info.host = required(variable, "MASTER_ADDR", "WORLD_SIZE");
@@ -80,23 +91,42 @@ std::string first_host(const std::string& nodes) {
   return nodes.substr(0, bracket) + nodes.substr(bracket + 1, end - bracket - 1);
 }
 
+/// Of Slurm's list of numbers of tasks, that of one node: "4,1(x2)" stands for 4, 1 and 1.
+int64_t tasks_on_node(const std::string& name, const std::string& list, int64_t node) {
+  std::istringstream parts(list);
+  int64_t nodes = 0;
+  for (std::string part; std::getline(parts, part, ',');) {
+    const size_t times = part.find("(x");
+    if (times != std::string::npos && !part.ends_with(')'))
+      throw Error("{}: found {:?}, expected numbers like 4,1(x2)", name, list);
+    const int64_t tasks = number(name, part.substr(0, times));
+    nodes += times == std::string::npos
+                 ? 1
+                 : number(name, part.substr(times + 2, part.size() - times - 3));
+    if (node < nodes) return tasks;
+  }
+  throw Error("SLURM_NODEID is {}, but {} is {:?}: nodes count from 0", node, name, list);
+}
+
+/// The tasks of this node: by Slurm's list of them, by the number asked for, or in equal shares.
+int64_t slurm_local_world(const Environment& variable, int64_t world) {
+  if (const auto node = variable("SLURM_NODEID"))
+    for (const char* name : {"SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE"})
+      if (const auto list = variable(name))
+        return tasks_on_node(name, *list, number("SLURM_NODEID", *node));
+  if (const auto tasks = variable("SLURM_NTASKS_PER_NODE"))
+    return number("SLURM_NTASKS_PER_NODE", *tasks);
+  const int64_t nodes = std::max<int64_t>(1, number_or(variable, "SLURM_NNODES", 1));
+  return (world + nodes - 1) / nodes;
+}
+
 RankInfo of_slurm(const Environment& variable) {
   RankInfo info;
   info.launcher = "Slurm";
   info.rank = required_number(variable, "SLURM_PROCID", "SLURM_NTASKS");
   info.world = required_number(variable, "SLURM_NTASKS", "SLURM_PROCID");
   info.local_rank = required_number(variable, "SLURM_LOCALID", "SLURM_PROCID");
-  // "4(x2),3": this step's tasks on each node; the node's own number is not a variable, so what is
-  // known without it is used: equal numbers, or the launcher's word for this node.
-  const auto tasks = variable("SLURM_NTASKS_PER_NODE");
-  const auto nodes = variable("SLURM_NNODES");
-  if (tasks)
-    info.local_world = number("SLURM_NTASKS_PER_NODE", *tasks);
-  else if (nodes && number("SLURM_NNODES", *nodes) > 0)
-    info.local_world =
-        (info.world + number("SLURM_NNODES", *nodes) - 1) / number("SLURM_NNODES", *nodes);
-  else
-    info.local_world = info.world;
+  info.local_world = slurm_local_world(variable, info.world);
   check(info, "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID");
   if (info.alone()) return info;
   const auto host = variable("MASTER_ADDR");

@@ -1,7 +1,12 @@
 #include "dalle/dist/heartbeat.h"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <chrono>
+#include <csignal>
+#include <functional>
 #include <future>
 #include <memory>
 #include <stdexcept>
@@ -23,12 +28,16 @@ using ::testing::HasSubstr;
 constexpr auto kTimeout = 400ms;
 constexpr auto kPatience = 10s;  // of the test, on a busy machine
 
-/// A rank's heartbeat, and the report that it may make.
+/// A rank's heartbeat, and the report that it may make. A process would end with its report:
+/// `at_end` does what its end does.
 struct Watcher {
-  Watcher(const c10::intrusive_ptr<c10d::Store>& store, int64_t rank, int64_t world)
-      : heartbeat(std::make_unique<Heartbeat>(
-            store, rank, world, kTimeout,
-            [this](const std::string& report) { promise.set_value(report); })) {}
+  Watcher(const c10::intrusive_ptr<c10d::Store>& store, int64_t rank, int64_t world,
+          const std::function<void()>& at_end = nullptr)
+      : heartbeat(std::make_unique<Heartbeat>(store, rank, world, kTimeout,
+                                              [this, at_end](const std::string& report) {
+                                                if (at_end) at_end();
+                                                promise.set_value(report);
+                                              })) {}
 
   std::string report() {
     auto future = promise.get_future();
@@ -53,7 +62,20 @@ struct MortalStore : c10d::HashStore {
     if (is_gone) throw std::runtime_error("connection reset");
     HashStore::set(key, value);
   }
+  bool check(const std::vector<std::string>& keys) override {
+    if (is_gone) throw std::runtime_error("connection reset");
+    return HashStore::check(keys);
+  }
   std::atomic<bool> is_gone = false;
+};
+
+/// A store whose keeper may be stopped: then it does not answer.
+struct FrozenStore : c10d::HashStore {
+  void set(const std::string& key, const std::vector<uint8_t>& value) override {
+    while (is_frozen) std::this_thread::sleep_for(1ms);
+    HashStore::set(key, value);
+  }
+  std::atomic<bool> is_frozen = false;
 };
 
 TEST(Heartbeat, OfLivingRanksReportsNothing) {
@@ -115,6 +137,15 @@ TEST(Heartbeat, ReportsARankThatIsStuck) {
   EXPECT_THAT(first.report(), HasSubstr("rank 0 of 2: rank 1 has been loading data for"));
 }
 
+TEST(Heartbeat, OfARankThatLooksStuckBlamesTheSilentOneThatItWaitsFor) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  Watcher first(store, 0, 3);
+  { const Watcher second(store, 1, 3); }  // whose neighbour is the silent one
+  leave_words(store, 2);
+  first.heartbeat->enter(Phase::kComputing, 41);
+  EXPECT_THAT(first.report(), HasSubstr("rank 0 of 3: rank 2 has given no sign of life for"));
+}
+
 TEST(Heartbeat, WaitsForEvaluationsAndForThoseWhoWait) {
   const auto store = c10::make_intrusive<c10d::HashStore>();
   Watcher first(store, 0, 2), second(store, 1, 2);
@@ -144,6 +175,73 @@ TEST(Heartbeat, FindsTheRankThatIsToBlameForAFailedCollective) {
   Watcher watcher(store, 1, 4), first(store, 0, 4), second(store, 2, 4);
   EXPECT_THAT(watcher.heartbeat->find_lost(),
               AllOf(HasSubstr("rank 3 has given no sign of life"), HasSubstr("step 41")));
+}
+
+TEST(Heartbeat, TellsTheOthersWhomItHasFound) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  leave_words(store, 2);
+  Watcher first(store, 0, 4), last(store, 3, 4);
+  { const Watcher second(store, 1, 4); }  // whose neighbour is the lost one
+  EXPECT_THAT(first.heartbeat->find_lost(), HasSubstr("rank 2 has given no sign of life"));
+  EXPECT_THAT(last.report(), HasSubstr("rank 3 of 4: rank 2 has given no sign of life"));
+}
+
+TEST(Heartbeat, OfTheFirstRankKeepsTheStoreUntilAllKnowWhoIsLost) {
+  for (const int64_t lost : {1, 3}) {
+    const auto store = c10::make_intrusive<MortalStore>();
+    leave_words(store, lost);
+    std::vector<std::unique_ptr<Watcher>> watchers;
+    for (int64_t rank = 0; rank < 4; ++rank)
+      if (rank != lost)
+        watchers.push_back(std::make_unique<Watcher>(store, rank, 4, [&store, rank] {
+          if (rank == 0) store->is_gone = true;
+        }));
+    for (const auto& watcher : watchers)
+      EXPECT_THAT(watcher->report(),
+                  HasSubstr(": rank " + std::to_string(lost) + " has given no sign of life"));
+  }
+}
+
+TEST(Heartbeat, OfAFirstRankThatFailsKeepsTheStoreUntilAllKnowWhy) {
+  const auto store = c10::make_intrusive<MortalStore>();
+  Watcher second(store, 1, 2);
+  try {
+    const Watcher first(store, 0, 2);
+    first.heartbeat->announce_failure("the disk is full");
+    throw std::runtime_error("the disk is full");
+  } catch (const std::runtime_error&) {
+    store->is_gone = true;
+  }
+  EXPECT_EQ(second.report(), "rank 1 of 2: rank 0 failed: the disk is full");
+}
+
+TEST(Heartbeat, SaysGoodbyeToAStoreThatDoesNotAnswerOnlyForSoLong) {
+  const auto store = c10::make_intrusive<FrozenStore>();
+  Watcher second(store, 1, 2);
+  store->is_frozen = true;
+  std::thread leaving([&] { second.heartbeat.reset(); });
+  EXPECT_THAT(second.report(), HasSubstr("rank 1 of 2: rank 0, or the launcher"));
+  store->is_frozen = false;
+  leaving.join();
+}
+
+TEST(Heartbeat, DoesNotCountTheTimeInWhichThisProcessWasStopped) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const auto store = c10::make_intrusive<c10d::HashStore>();
+    Watcher first(store, 0, 2), second(store, 1, 2);
+    second.heartbeat->enter(Phase::kComputing, 12);
+    ::kill(::getpid(), SIGSTOP);
+    ::_exit(first.reported_within(2 * kTimeout) ? 1 : 0);
+  }
+  int status = 0;
+  ::waitpid(child, &status, WUNTRACED);
+  ASSERT_TRUE(WIFSTOPPED(status));
+  std::this_thread::sleep_for(10 * kTimeout);
+  ::kill(child, SIGCONT);
+  ::waitpid(child, &status, 0);
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
 }  // namespace

@@ -85,13 +85,22 @@ TEST(RankInfo, UsesTheStoreOfTorchrunsAgent) {
 }
 
 TEST(RankInfo, ReadsKubernetesNamesWithoutLocalOnes) {
-  const RankInfo info = rank_info_of({{"RANK", "1"},
-                                      {"WORLD_SIZE", "2"},
-                                      {"MASTER_ADDR", "job-master-0"},
-                                      {"LOCAL_RANK", "0"},
-                                      {"LOCAL_WORLD_SIZE", "1"}});
+  const RankInfo info =
+      rank_info_of({{"RANK", "1"}, {"WORLD_SIZE", "2"}, {"MASTER_ADDR", "job-master-0"}});
+  EXPECT_EQ(info.rank, 1);
+  EXPECT_EQ(info.world, 2);
+  EXPECT_EQ(info.local_rank, 0);
   EXPECT_EQ(info.local_world, 1);
+  EXPECT_EQ(info.host, "job-master-0");
   EXPECT_EQ(info.port, 29400);
+}
+
+TEST(RankInfo, WithoutLocalNamesAllRanksThatMeetOnTheLoopbackShareAMachine) {
+  for (const char* host : {"localhost", "127.0.0.1", "127.0.1.1", "::1"}) {
+    const RankInfo info = rank_info_of({{"RANK", "1"}, {"WORLD_SIZE", "2"}, {"MASTER_ADDR", host}});
+    EXPECT_EQ(info.local_rank, 1) << host;
+    EXPECT_EQ(info.local_world, 2) << host;
+  }
 }
 
 TEST(RankInfo, ReadsSlurm) {
@@ -103,6 +112,32 @@ TEST(RankInfo, ReadsSlurm) {
   EXPECT_EQ(info.local_world, 2);
   EXPECT_EQ(info.host, "gpu03");
   EXPECT_EQ(info.port, 20000 + 4567);
+}
+
+TEST(RankInfo, CountsTheTasksOfItsOwnNodeInASlurmStepOfUnevenOnes) {
+  Variables variables = kSlurm;
+  variables["SLURM_NTASKS"] = "6";
+  variables["SLURM_NNODES"] = "3";
+  variables["SLURM_TASKS_PER_NODE"] = "2(x3)";  // of the whole job
+  variables["SLURM_STEP_TASKS_PER_NODE"] = "4,1(x2)";
+  const int64_t tasks[] = {4, 1, 1};
+  for (int node = 0; node < 3; ++node) {
+    variables["SLURM_NODEID"] = std::to_string(node);
+    variables["SLURM_LOCALID"] = std::to_string(tasks[node] - 1);
+    EXPECT_EQ(rank_info_of(variables).local_world, tasks[node]) << node;
+  }
+  variables.erase("SLURM_STEP_TASKS_PER_NODE");
+  EXPECT_EQ(rank_info_of(variables).local_world, 2);
+}
+
+TEST(RankInfo, NamesAListOfSlurmTasksThatItCannotRead) {
+  const auto error_of_list = [](const std::string& list) {
+    return error_with(kSlurm, {{"SLURM_STEP_TASKS_PER_NODE", list}, {"SLURM_NODEID", "3"}});
+  };
+  for (const char* list : {"4,x", "4(2)", "4(x2", "4(x)", "(x4)", "4,,1,1"})
+    EXPECT_THAT(error_of_list(list), HasSubstr("SLURM_STEP_TASKS_PER_NODE: found")) << list;
+  EXPECT_EQ(error_of_list("4,1(x2)"),
+            "SLURM_NODEID is 3, but SLURM_STEP_TASKS_PER_NODE is \"4,1(x2)\": nodes count from 0");
 }
 
 TEST(RankInfo, WhatABatchScriptStartsWithoutSrunIsAlone) {

@@ -12,6 +12,8 @@
 
 #include <c10/util/intrusive_ptr.h>
 
+#include "dalle/dist/awake_clock.h"
+
 namespace c10d {
 class Store;
 }
@@ -27,7 +29,9 @@ enum class Phase { kPreparing, kLoading, kComputing, kEvaluating, kDrawing, kSav
 /// A thread writes a few words into the group's store every second or so, and reads those of the
 /// first rank and of its neighbour. A rank whose words have not changed for the timeout, one that
 /// has been loading or computing for longer than that, one that has announced its failure, and a
-/// store that does not answer are reported: to `on_lost`, on that thread, once.
+/// store that does not answer are reported: to `on_lost`, on that thread, once. All ranks make the
+/// report that is in the store first; the first rank keeps the store, and waits with its own until
+/// the others have read it. Time in which this process is stopped does not count.
 class Heartbeat {
  public:
   /// Called with one line that names the rank, its step and its phase.
@@ -37,7 +41,8 @@ class Heartbeat {
   Heartbeat(c10::intrusive_ptr<c10d::Store> store, int64_t rank, int64_t world,
             std::chrono::milliseconds timeout, OnLost on_lost);
 
-  /// Says goodbye: nobody will miss this rank.
+  /// Says goodbye: nobody will miss this rank. The first one then waits some seconds for the
+  /// goodbyes of the others, but not if it fails and has told nobody: the store's end tells them.
   ~Heartbeat();
   Heartbeat(const Heartbeat&) = delete;
   Heartbeat& operator=(const Heartbeat&) = delete;
@@ -56,7 +61,7 @@ class Heartbeat {
   bool stop_is_wanted() const { return stop_is_wanted_; }
 
   /// After a collective has failed: the rank that is to blame, as one line; empty if every rank
-  /// still gives signs of life. Takes some seconds.
+  /// still gives signs of life. Takes some seconds, and tells the others.
   std::string find_lost();
 
   /// Tells all ranks that this one cannot go on; their reports will say why.
@@ -64,6 +69,7 @@ class Heartbeat {
 
  private:
   using Clock = std::chrono::steady_clock;
+  class StoreUse;
 
   struct Seen {
     std::string words;
@@ -75,8 +81,13 @@ class Heartbeat {
   bool beat();
   void pass_on_stop();
   void report_lost(const std::string& report);
+  std::string tell(const std::string& report);
+  void await_goodbyes(Clock::duration patience);
+  bool has_left(int64_t rank);
   std::string lost_rank();
+  std::string find_silent(Clock::duration limit);
   std::string report_if_silent(int64_t rank, Clock::duration limit);
+  const Seen& look_at(int64_t rank);
   std::string words() const;
   std::string store_is_gone() const;
   std::string read(const std::string& key);
@@ -86,20 +97,24 @@ class Heartbeat {
   const int64_t world_;
   const Clock::duration timeout_;
   const Clock::duration period_;
+  const Clock::duration grace_;  ///< for a living rank to be heard of, and to hear of a loss
+  AwakeClock clock_;             ///< guard() asks it in every period
   OnLost on_lost_;
 
   mutable std::mutex mutex_;  ///< for what follows
   std::condition_variable changed_;
   bool stopping_ = false;
+  bool store_is_done_with_ = false;
   bool reported_ = false;
   int64_t beats_ = 0;
-  Clock::time_point beat_began_ = Clock::time_point::max();  ///< of the one under way
+  Clock::time_point store_use_began_ = Clock::time_point::max();  ///< of the one under way
   int64_t step_ = 0;
   Phase phase_ = Phase::kPreparing;
   Clock::time_point phase_began_;
   const char* collective_ = nullptr;  ///< that this rank waits in
   std::function<bool()> is_asked_to_stop_;
   std::string first_words_;  ///< of the first rank, with which the store may be gone
+  std::string told_;         ///< the report that all ranks make, once it is in the store
 
   std::mutex store_mutex_;  ///< for the store and `seen_`
   std::map<int64_t, Seen> seen_;

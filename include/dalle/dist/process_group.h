@@ -61,6 +61,7 @@ class [[nodiscard]] PendingCollective {
   /// Returns once the result is there; on a GPU: for what is queued behind this call, or, if
   /// `on_host`, for this thread too.
   /// @throws RankLost naming this rank and the collective
+  /// @throws c10::Error if this rank's own GPU fails
   void wait(bool on_host = false);
 
   /// When it began, and when it ended; the end is known of sums on CPUs alone, and equals the
