@@ -64,9 +64,11 @@ RankInfo of_torchrun(const Environment& variable) {
   info.launcher = "torchrun";
   info.rank = required_number(variable, "RANK", "WORLD_SIZE");
   info.world = required_number(variable, "WORLD_SIZE", "RANK");
-  // Kubernetes' operator starts one process a pod, and sets no local variables.
+  // Kubernetes' operator starts one process a pod and sets no local variables; its first versions
+  // gave the first pod, which the others find by name, localhost as its address.
   const bool one_each = !variable("LOCAL_RANK") && !variable("LOCAL_WORLD_SIZE") &&
-                        !is_loopback(variable("MASTER_ADDR").value_or("localhost"));
+                        (variable("KUBERNETES_SERVICE_HOST") ||
+                         !is_loopback(variable("MASTER_ADDR").value_or("localhost")));
   info.local_rank = number_or(variable, "LOCAL_RANK", one_each ? 0 : info.rank);
   info.local_world = number_or(variable, "LOCAL_WORLD_SIZE", one_each ? 1 : info.world);
   check(info, "RANK", "WORLD_SIZE", "LOCAL_RANK");

@@ -95,6 +95,15 @@ TEST(RankInfo, ReadsKubernetesNamesWithoutLocalOnes) {
   EXPECT_EQ(info.port, 29400);
 }
 
+TEST(RankInfo, TakesAPodForAMachineThoughItsAddressIsTheLoopback) {
+  const RankInfo info = rank_info_of({{"RANK", "0"},
+                                      {"WORLD_SIZE", "2"},
+                                      {"MASTER_ADDR", "localhost"},
+                                      {"KUBERNETES_SERVICE_HOST", "10.0.0.1"}});
+  EXPECT_EQ(info.local_rank, 0);
+  EXPECT_EQ(info.local_world, 1);
+}
+
 TEST(RankInfo, WithoutLocalNamesAllRanksThatMeetOnTheLoopbackShareAMachine) {
   for (const char* host : {"localhost", "127.0.0.1", "127.0.1.1", "::1"}) {
     const RankInfo info = rank_info_of({{"RANK", "1"}, {"WORLD_SIZE", "2"}, {"MASTER_ADDR", host}});
