@@ -13,24 +13,24 @@
 namespace dalle {
 namespace {
 
-using Json = nlohmann::json;
+using nlohmann::json;
 
 /// What a rank tells the first one: the files that it has written, or why it has not.
 std::string note_of(const FileDigests& files) {
-  Json json = {{"files", Json::object()}};
-  for (const auto& [name, digest] : files) json["files"][name] = {digest.size, digest.sha256};
-  return json.dump();
+  json note = {{"files", json::object()}};
+  for (const auto& [name, digest] : files) note["files"][name] = {digest.size, digest.sha256};
+  return note.dump();
 }
 
 std::string note_of_error(const std::string& message) {
-  return Json{{"error", message}}.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return json{{"error", message}}.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
-FileDigests files_in(const std::string& note, int64_t rank) {
-  const Json json = Json::parse(note);
-  if (json.contains("error")) throw Error("rank {}: {}", rank, json.at("error").get<std::string>());
+FileDigests files_in(const std::string& text, int64_t rank) {
+  const json note = json::parse(text);
+  if (note.contains("error")) throw Error("rank {}: {}", rank, note.at("error").get<std::string>());
   FileDigests files;
-  for (const auto& [name, digest] : json.at("files").items())
+  for (const auto& [name, digest] : note.at("files").items())
     files[name] = {.size = digest.at(0).get<int64_t>(), .sha256 = digest.at(1).get<std::string>()};
   return files;
 }

@@ -21,7 +21,7 @@ constexpr std::string_view kNameBegin = "events.out.tfevents.";  // TensorBoard 
 
 // Field numbers of event.proto and summary.proto.
 constexpr int kWallTime = 1;
-constexpr int kStep = 2;
+constexpr int kStepField = 2;
 constexpr int kFileVersion = 3;
 constexpr int kSummary = 5;
 constexpr int kSessionLog = 7;
@@ -153,7 +153,7 @@ void EventWriter::picture(int64_t step, std::string_view tag, std::string_view p
 
 void EventWriter::write_event(int64_t step, std::string_view what) {
   const std::string event = (double_field(kWallTime, seconds_since_epoch()) +
-                             number_field(kStep, static_cast<uint64_t>(step)))
+                             number_field(kStepField, static_cast<uint64_t>(step)))
                                 .append(what);
   const std::string length = little_endian(static_cast<uint64_t>(event.size()));
   file_ << length << little_endian(masked_crc(length)) << event << little_endian(masked_crc(event));

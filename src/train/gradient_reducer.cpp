@@ -67,7 +67,8 @@ class OverlappedReducer : public GradientReducer {
     const auto begin = Clock::now();
     while (unsent_ > 0) send(--unsent_);  // of parameters that had no part in the loss
     for (Sent& sent : sent_) {
-      sent.pending.wait();
+      // On a GPU the last wait is the host's too: it is here that a lost rank is waited for.
+      sent.pending.wait(/*on_host=*/&sent == &sent_.back());
       if (sent.result.defined()) sent.target.copy_(sent.result);
     }
     measure(begin);

@@ -9,17 +9,35 @@
 #include <torch/types.h>
 
 #include "dalle/core/error.h"
+#include "dalle/optim/gradient_norm.h"
 
 namespace dalle {
 namespace {
 
-/// [parameters] int64: the sum of each parameter's bits, read as 32-bit numbers.
+/// [parameters] int64: the sum over each parameter of its bits, read as 32-bit numbers, times
+/// 2 i + 1 for the i-th of the flat buffer. It is modulo 2^64, where odd factors lose no bit.
 at::Tensor bit_sums(const FlatParameters& parameters) {
+  constexpr int64_t kChunk = 1 << 20;  // values of which a copy is made at a time
   const auto bits = parameters.values().view(torch::kInt);
-  std::vector<at::Tensor> sums;
-  for (const FlatParameters::Slice& slice : parameters.slices())
-    sums.push_back(slice.view_of(bits).sum(torch::kLong));
-  return torch::stack(sums);
+  const auto options = bits.options().dtype(torch::kLong);
+  const auto sums = torch::zeros({static_cast<int64_t>(parameters.slices().size())}, options);
+  for (size_t n = 0; n < parameters.slices().size(); ++n) {
+    const FlatParameters::Slice& slice = parameters.slices()[n];
+    const auto sum = sums[static_cast<int64_t>(n)];
+    const int64_t end = slice.offset + slice.size;
+    for (int64_t begin = slice.offset; begin < end; begin += kChunk) {
+      const int64_t size = std::min(kChunk, end - begin);
+      const auto factors = torch::arange(2 * begin + 1, 2 * (begin + size) + 1, 2, options);
+      sum.add_(bits.narrow(0, begin, size).to(torch::kLong).mul_(factors).sum());
+    }
+  }
+  return sums;
+}
+
+/// [P / kNormBlock] int64: the sum of each block's bits, read as 32-bit numbers; in one pass.
+at::Tensor block_sums(const FlatParameters& parameters) {
+  const torch::NoGradGuard no_grad;
+  return parameters.values().view(torch::kInt).view({-1, kNormBlock}).sum(1, false, torch::kLong);
 }
 
 /// The ranks with the rarest value, as text; of two ranks that differ, both.
@@ -36,6 +54,21 @@ std::string odd_ranks(const at::Tensor& values) {
 }
 
 }  // namespace
+
+void WeightSeal::set(const FlatParameters& parameters) {
+  sums_ = block_sums(parameters);
+}
+
+std::string WeightSeal::broken(const FlatParameters& parameters) const {
+  const at::Tensor sums = block_sums(parameters);
+  if (at::equal(sums, sums_)) return "";
+  const int64_t block = sums.ne(sums_).to(torch::kInt).argmax().item<int64_t>();
+  std::vector<std::string> names;
+  for (const FlatParameters::Slice& slice : parameters.slices())
+    if (slice.offset < (block + 1) * kNormBlock && block * kNormBlock < slice.offset + slice.size)
+      names.push_back(slice.name);
+  return fmt::format("{}", fmt::join(names, " or "));
+}
 
 void check_replicas(const FlatParameters& parameters, ProcessGroup& group) {
   if (group.world() == 1) return;

@@ -17,7 +17,6 @@
 #include "dalle/data/image.h"
 #include "dalle/dist/tree_sum.h"
 #include "dalle/train/checkpoint_files.h"
-#include "dalle/train/replica_check.h"
 
 namespace dalle {
 namespace {
@@ -56,7 +55,9 @@ class StepLosses {
 
   /// Also returns what any of the ranks wishes for.
   Wishes sum_over(ProcessGroup& group, c10::Device device, bool exact, const Wishes& own) {
-    const auto wishes = torch::tensor({own.stop ? 1.0 : 0.0, own.save ? 1.0 : 0.0}, torch::kDouble);
+    const auto wishes = torch::tensor({own.stop ? 1.0 : 0.0, own.save ? 1.0 : 0.0,
+                                       own.abandon ? 1.0 : 0.0, own.report ? 1.0 : 0.0},
+                                      torch::kDouble);
     auto values = torch::cat({sum_.total(), wishes}).to(device);
     if (exact)
       sum_in_tree(group, values);
@@ -65,7 +66,10 @@ class StepLosses {
     values = values.cpu();
     const double* value = values.const_data_ptr<double>();
     for (const std::string& name : names_) sums_.push_back({name, *value++});
-    return {.stop = value[0] > 0, .save = value[1] > 0};
+    return {.stop = value[0] > 0,
+            .save = value[1] > 0,
+            .abandon = value[2] > 0,
+            .report = value[3] > 0};
   }
 
   const std::vector<Metric>& sums() const { return sums_; }
@@ -131,6 +135,9 @@ Trainer::Trainer(TrainTask& task, const TrainConfig& config, const RunPaths& run
     restore(std::nullopt);
   }
   loader_ = make_loader(options);
+  if (group_->world() > 1)
+    log_info("{}: the gradient is sent in {} buckets of {:.1f} MB at most", task_.stage(),
+             reducer_->buckets().size(), 4e-6 * static_cast<double>(reducer_->buckets()[0].size));
 }
 
 /// Throws if the ranks cannot share the batches.
@@ -162,6 +169,7 @@ TrainOutcome Trainer::run(const StopSignal& stop) {
   finish_step(stop);  // what a stop broke off
   while (state_.step < config_.steps && !wishes_.stop) {
     train_step(stop);
+    if (wishes_.abandon) break;
     if (due(config_.log_every)) log();
     state_.evaluation_due = due(config_.eval_every);
     state_.pictures_due = due(task_.picture_every());
@@ -189,14 +197,15 @@ void Trainer::train_step(const StopSignal& stop) {
 
   group_->enter(Phase::kLoading, state_.step);
   const Batch batch = loader_->next();
-  group_->enter(Phase::kComputing, state_.step);
   const BatchTotals totals = count(batch);
   const int64_t micro_batch_size =
       config_.micro_batch_size > 0 ? config_.micro_batch_size : batch.size();
 
   reducer_->begin_step();
   StepLosses losses;
-  for (int64_t begin = 0, end = 0; begin < batch.size(); begin = end) {
+  int64_t end = 0;
+  for (int64_t begin = 0; begin < batch.size() && !(begin > 0 && must_stop(stop)); begin = end) {
+    group_->enter(Phase::kComputing, state_.step);
     end = std::min(begin + micro_batch_size, batch.size());
     const TaskLoss loss = task_.loss(batch.slice(begin, end), totals, state_.step);
     reducer_->before_backward(/*is_last=*/end == batch.size());
@@ -205,19 +214,26 @@ void Trainer::train_step(const StopSignal& stop) {
     losses.add(loss);
   }
   reducer_->finish();
+  const std::string changed = guards_shards() ? seal_.broken(parameters_) : "";
   wishes_ = losses.sum_over(*group_, parameters_.gradients().device(), distributed_.exact,
-                            {.stop = stop.requested(), .save = wants_to_save()});
+                            {.stop = stop.requested() || end < batch.size(),
+                             .save = wants_to_save(),
+                             .abandon = end < batch.size(),
+                             .report = !changed.empty()});
+  if (wishes_.report) report_change(changed);
+  if (wishes_.abandon) return;
 
   const double norm = reducer_->norm();
   if (losses.non_finite() == nullptr && std::isfinite(norm)) {
+    if (distributed_.check_replicas_every > 0 &&
+        (state_.updates + 1) % distributed_.check_replicas_every == 0)
+      check_replicas(parameters_, *group_);
     if (config_.clip_norm > 0 && norm > config_.clip_norm)
       parameters_.gradients().mul_(config_.clip_norm / norm);
     optimizer_.step(parameters_.gradients(), learning_rate);
     reducer_->share_owned(parameters_.values());
+    if (guards_shards()) seal_.set(parameters_);
     ++state_.updates;
-    if (distributed_.check_replicas_every > 0 &&
-        state_.updates % distributed_.check_replicas_every == 0)
-      check_replicas(parameters_, *group_);
     if (state_.updates % config_.average_every == 0)
       average_.update(parameters_.values(), config_.average_decay);
     record(losses.sums(), norm);
@@ -230,6 +246,29 @@ void Trainer::train_step(const StopSignal& stop) {
   throughput_.add_step(config_.batch_size, {.step_s = seconds_since(step_began),
                                             .data_wait_s = loader_->wait_s() - data_wait_s,
                                             .rank_wait_s = group_->waited_s() - rank_wait_s});
+}
+
+/// Whether this rank, or as far as is known another one, was asked to stop: what is left of a step
+/// is then not waited for. The step is made anew, with the same bits, when the run goes on.
+bool Trainer::must_stop(const StopSignal& stop) const {
+  return stop.requested() || group_->stop_is_wanted();
+}
+
+bool Trainer::guards_shards() const {
+  return distributed_.check_replicas_every > 0 && distributed_.shard_optimizer &&
+         group_->world() > 1;
+}
+
+/// Ends the training on all ranks: weights of one of them have changed between two updates.
+/// @param changed  the parameter of this rank; empty if another rank found one
+void Trainer::report_change(const std::string& changed) {
+  const std::vector<std::string> found = group_->gather(changed);
+  for (size_t rank = 0; rank < found.size(); ++rank)
+    if (!found[rank].empty())
+      throw Error(
+          "the weights of rank {} have changed between two updates, in {}: a faulty memory or "
+          "processor; go on from the last checkpoint without it",
+          rank, found[rank]);
 }
 
 /// Whether the first rank's clock says that it is time for a checkpoint.
@@ -259,10 +298,14 @@ void Trainer::record(const std::vector<Metric>& losses, double norm) {
 
 /// Leaves weights, moments and average as they are: the step's loss or gradient is not finite.
 void Trainer::skip(const Metric* bad_loss) {
-  const std::string culprit =
-      bad_loss != nullptr ? fmt::format("{} is {}", bad_loss->name, bad_loss->value)
-                          : fmt::format("the gradient of {} is not finite",
-                                        parameters_.first_non_finite(parameters_.gradients()));
+  const std::string weight = parameters_.first_non_finite(parameters_.values());
+  const std::string gradient = parameters_.first_non_finite(parameters_.gradients());
+  std::string culprit = !weight.empty() ? fmt::format("the weight {} is not finite", weight)
+                        : !gradient.empty()
+                            ? fmt::format("the gradient of {} is not finite", gradient)
+                            : "a gradient of another rank is not finite";
+  if (bad_loss != nullptr)
+    culprit = fmt::format("{} is {}, {}", bad_loss->name, bad_loss->value, culprit);
   ++state_.skipped_in_row;
   log_warning("step {}: skipped, {}", state_.step + 1, culprit);
   if (state_.skipped_in_row > config_.max_skipped_steps)
@@ -330,7 +373,7 @@ bool Trainer::on_first_rank(Phase phase, const StopSignal& stop,
   if (group_->is_first()) {
     try {
       work([&] {
-        if (stop.requested() || group_->stop_is_wanted()) throw StopRequested();
+        if (must_stop(stop)) throw StopRequested();
       });
     } catch (const StopRequested&) {
       wishes_.stop = true;
@@ -348,10 +391,16 @@ void Trainer::evaluate(const StopSignal& stop) {
     const torch::NoGradGuard no_grad;
     Evaluation evaluation = task_.evaluate(state_.step, check_stop);
     state_.score = evaluation.score;
+    if (evaluation.score < state_.best_score) {
+      state_.best_score = evaluation.score;
+      state_.checkpoint_due |= config_.keep_best;
+    }
     log_->write(state_.step, evaluation.metrics,
                 std::vector<Metric>{{"evaluation_s", seconds_since(begin), "{:.1f} s"}});
   });
   if (!done) return;
+  state_.checkpoint_due =
+      group_->broadcast(std::string(state_.checkpoint_due ? "save" : "go on")) == "save";
   state_.evaluation_due = false;
   unsaved_ = true;
   if (state_.since_evaluation.empty()) return;  // every step since the last one was skipped
@@ -427,10 +476,12 @@ void Trainer::restore(const std::optional<CheckpointContent>& content) {
   };
   shared(kWeightsTensors, parameters_.values());
   check_replicas(parameters_, *group_);
+  if (guards_shards()) seal_.set(parameters_);
   average_.state().assign(shared(kAverageTensors, parameters_.values().clone()));
   optimizer_.set_moments(shared(kFirstMomentTensors, torch::zeros_like(parameters_.values())),
                          shared(kSecondMomentTensors, torch::zeros_like(parameters_.values())));
   state_ = TrainerState::from_json(group_->broadcast(state_.to_json()), task_.stage());
+  unsaved_ = group_->broadcast(std::string(content ? "saved" : "new")) == "new";
   plateau_ = PlateauCuts(config_.plateau, state_.plateau);
   optimizer_.set_updates(state_.updates);
 }

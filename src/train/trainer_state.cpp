@@ -51,6 +51,7 @@ std::string TrainerState::to_json() const {
       {"since_log", means_to_json(since_log)},
       {"since_evaluation", means_to_json(since_evaluation)},
       {"score", score ? to_json_number(*score) : Json(nullptr)},
+      {"best_score", to_json_number(best_score)},
       {"lines", lines},
       {"evaluation_due", evaluation_due},
       {"pictures_due", pictures_due},
@@ -75,6 +76,7 @@ TrainerState TrainerState::from_json(const std::string& text, const std::string&
     // Older checkpoints lack these: all lines of their step belong to them.
     if (const Json score = json.value("score", Json()); !score.is_null())
       state.score = score.get<double>();
+    state.best_score = from_json_number(json.value("best_score", Json()));
     state.lines = json.value("lines", std::numeric_limits<int64_t>::max());
     state.evaluation_due = json.value("evaluation_due", false);
     state.pictures_due = json.value("pictures_due", false);

@@ -39,6 +39,8 @@ class GradientReducer {
   /// Euclidean norm of the summed gradient, the same bits on every rank and whoever owns what.
   double norm() const;
 
+  const std::vector<FlatRange>& buckets() const { return layout_.buckets(); }
+
   /// What this rank updates of the weights: all, or its shard.
   const std::vector<FlatRange>& owned() const { return owned_; }
 

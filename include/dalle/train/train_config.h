@@ -65,6 +65,7 @@ struct TrainConfig {
   int64_t save_every = 1000;
   double save_every_minutes = 0;
   int64_t keep_last = 2;
+  bool keep_best = true;
 
   bool operator==(const TrainConfig&) const = default;
 
@@ -144,6 +145,8 @@ struct TrainConfig {
            .min = 0});
     visit("keep_last", self.keep_last,
           {.help = "newest checkpoints that are kept, beside the best one", .min = 1});
+    visit("keep_best", self.keep_best,
+          {.help = "a checkpoint also after each evaluation that is better than all before it"});
   }
 };
 

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include <c10/core/Device.h>
 
@@ -19,6 +20,7 @@
 #include "dalle/train/gradient_reducer.h"
 #include "dalle/train/learning_rate.h"
 #include "dalle/train/metric_log.h"
+#include "dalle/train/replica_check.h"
 #include "dalle/train/run_folder.h"
 #include "dalle/train/stop_signal.h"
 #include "dalle/train/throughput.h"
@@ -45,6 +47,8 @@ struct TrainerOptions {
 struct Wishes {
   bool stop = false;
   bool save = false;
+  bool abandon = false;  ///< the step, of which a rank has left out micro-batches to stop sooner
+  bool report = false;   ///< that its weights have changed by themselves
 };
 
 /// Trains one stage: a loop of step, log, evaluate, save. It goes on from the newest checkpoint
@@ -65,8 +69,9 @@ class Trainer {
           const TrainerOptions& options);
 
   /// Trains until config.steps are made or `stop` is requested on any rank, and saves a checkpoint
-  /// of the last step either way. A stop ends the step that is under way, and breaks off an
-  /// evaluation or a drawing, which are done again when the training goes on.
+  /// of the last step either way. A stop ends the micro-batch that is under way, and breaks off a
+  /// step that has more of them, an evaluation or a drawing, which are done again when the training
+  /// goes on.
   /// @throws dalle::Error after too many non-finite steps in a row, with too many bad samples, or
   /// if a checkpoint
   ///         cannot be written
@@ -82,6 +87,9 @@ class Trainer {
   std::unique_ptr<BatchLoader> make_loader(const TrainerOptions& options);
   void train_step(const StopSignal& stop);
   BatchTotals count(const Batch& batch);
+  bool must_stop(const StopSignal& stop) const;
+  bool guards_shards() const;
+  void report_change(const std::string& changed);
   bool wants_to_save() const;
   void record(const std::vector<Metric>& losses, double norm);
   void skip(const Metric* bad_loss);
@@ -104,6 +112,7 @@ class Trainer {
   Optimizer optimizer_;
   WeightAverage average_;
   PlateauCuts plateau_;
+  WeightSeal seal_;
   CheckpointWriter checkpoints_;
   TrainerState state_;
   bool unsaved_ = false;  ///< the state is another than the newest checkpoint's

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 
@@ -19,7 +20,8 @@ struct TrainerState {
   RunningMeans since_evaluation;  ///< losses since the last evaluation
 
   std::optional<double> score;  ///< of these weights, once they are evaluated; lower is better
-  int64_t lines = 0;            ///< that the metrics hold of this step
+  double best_score = std::numeric_limits<double>::infinity();  ///< of all evaluations so far
+  int64_t lines = 0;  ///< that the metrics hold of this step
   /// What this step still wants after its update: a stop leaves it to who goes on.
   bool evaluation_due = false;
   bool pictures_due = false;

@@ -1,0 +1,228 @@
+#pragma once
+
+#include <atomic>
+#include <csignal>
+#include <cstdint>
+#include <filesystem>
+#include <limits>
+#include <memory>
+#include <set>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+#include <torch/nn/module.h>
+#include <torch/types.h>
+
+#include "dalle/core/files.h"
+#include "dalle/core/seeds.h"
+#include "dalle/train/trainer.h"
+
+#include "ranks.h"
+#include "temporary_directory.h"
+
+#include <nlohmann/json.hpp>
+
+namespace dalle {
+
+inline constexpr double kAnyRate = 1e9;  // not measured: that would take longer than the training
+
+struct Affine : torch::nn::Module {
+  Affine() {
+    weight = register_parameter("weight", torch::full({4}, 0.5));
+    bias = register_parameter("bias", torch::zeros({1}));
+  }
+  at::Tensor weight, bias;
+};
+
+/// Learns y = sum of x from noisy samples that are a function of their position: a whole stage in
+/// miniature.
+class AffineTask : public TrainTask {
+ public:
+  std::string stage() const override { return "affine"; }
+  torch::nn::Module& module() override { return module_; }
+
+  Sample sample(int64_t position) const override {
+    note_event();
+    SeedStream random(derive_seed(7, SeedPurpose::kCrop, static_cast<uint64_t>(position)));
+    Sample sample;
+    sample.position = position;
+    sample.codes = torch::zeros({5}, torch::kInt64);
+    for (int64_t i = 0; i < 5; ++i) sample.codes[i] = static_cast<int64_t>(random.below(1000));
+    return sample;
+  }
+
+  bool is_hidden_matrix(const std::string&) const override { return false; }
+  BatchTotals count(const Batch& batch) const override { return {.samples = batch.size()}; }
+
+  TaskLoss loss(const Batch& micro_batch, const BatchTotals& totals, int64_t step) override {
+    note_event();
+    for (const int64_t position : micro_batch.positions) seen.push_back(position);
+    if (step + 1 == stop_after) {
+      stop_after = -1;  // a second signal would end the process
+      std::raise(SIGTERM);
+    }
+    if (step == flip_a_bit_in) {
+      module_.weight.detach().view(torch::kInt)[1].bitwise_xor_(1);
+      flip_a_bit_in = -1;
+    }
+    const auto values = micro_batch.codes.to(torch::kFloat32) / 1000;  // [B, 5]
+    const auto prediction = values.slice(1, 0, 4).matmul(module_.weight) + module_.bias;
+    const auto target = values.slice(1, 0, 4).sum(1) + 0.01 * values.select(1, 4);
+    auto total = (prediction - target).square().sum() / static_cast<double>(totals.samples);
+    if (bad_steps.contains(step)) total = total * std::numeric_limits<double>::quiet_NaN();
+    return {.total = total,
+            .parts = {{"error", (prediction - target).abs().sum() / totals.samples}}};
+  }
+
+  Evaluation evaluate(int64_t step, const CheckStop& check_stop) override {
+    for (int batch = 0; batch < 3; ++batch) {
+      note_event();
+      if (batch == 1 && step == stop_in_evaluation_of) std::raise(SIGTERM);
+      check_stop();
+    }
+    evaluated_weights.push_back(module_.weight.detach().clone());
+    return {.score = module_.bias.abs().item<double>(),
+            .metrics = {{"validation_bias", module_.bias.item<double>()}}};
+  }
+
+  int64_t picture_every() const override { return 8; }
+  std::vector<NamedPicture> pictures(int64_t step, const CheckStop& check_stop) override {
+    for (int token = 0; token < 3; ++token) {
+      note_event();
+      if (token == 1 && step == stop_in_pictures_of) std::raise(SIGTERM);
+      check_stop();
+    }
+    return {{"grey", {.width = 1, .height = 1, .pixels = {127, 127, 127}}}};
+  }
+  void add_to_checkpoint(CheckpointContent& content) const override {
+    note_event();
+    content.files["note.txt"] = "affine";
+  }
+  double flops_per_sample() const override { return 100; }
+
+  std::set<int64_t> bad_steps;
+  int64_t stop_after = -1;     ///< the step in which the process is asked to stop
+  int64_t stop_at_event = -1;  ///< the call of this task in which the process is asked to stop
+  int64_t stop_in_evaluation_of = -1;  ///< step
+  int64_t stop_in_pictures_of = -1;    ///< step
+  int64_t flip_a_bit_in = -1;
+  std::vector<int64_t> seen;
+  std::vector<at::Tensor> evaluated_weights;
+
+ private:
+  void note_event() const {
+    if (++events_ == stop_at_event) std::raise(SIGTERM);
+  }
+
+  Affine module_;
+  mutable std::atomic<int64_t> events_ = 0;
+};
+
+inline TrainConfig small_config() {
+  TrainConfig config;
+  config.steps = 24;
+  config.batch_size = 12;
+  config.learning_rate = 0.05;
+  config.warmup_steps = 3;
+  config.weight_decay = 0.01;
+  config.clip_norm = 1.0;
+  config.average_decay = 0.9;
+  config.average_every = 2;
+  config.max_skipped_steps = 2;
+  config.log_every = 5;
+  config.eval_every = 6;
+  config.save_every = 4;
+  config.keep_last = 2;
+  return config;
+}
+
+inline at::Tensor all_weights(TrainTask& task) {
+  std::vector<at::Tensor> parts;
+  for (const auto& parameter : task.module().parameters())
+    parts.push_back(parameter.detach().flatten());
+  return torch::cat(parts).clone();
+}
+
+/// Metrics without the times, which differ from run to run.
+inline std::vector<std::string> metrics_of(const std::filesystem::path& run) {
+  std::vector<std::string> lines;
+  std::istringstream text(read_file(run / "metrics.jsonl"));
+  for (std::string line; std::getline(text, line);) {
+    auto json = nlohmann::ordered_json::parse(line);
+    json.erase("time");
+    lines.push_back(json.dump());
+  }
+  return lines;
+}
+
+class TrainerTest : public testing::Test {
+ protected:
+  struct Outcome {
+    at::Tensor weights;
+    std::vector<std::string> metrics;
+  };
+
+  /// Trains to the end in one go.
+  Outcome train(const std::string& name, const TrainConfig& config, AffineTask& task) {
+    const RunFolder run(folder_ / name);
+    const StopSignal stop;
+    Trainer trainer(task, config, run, {.matrix_rate = kAnyRate});
+    EXPECT_EQ(trainer.run(stop), TrainOutcome::kFinished);
+    return {all_weights(task), metrics_of(run.root)};
+  }
+
+  Outcome train(const std::string& name, const TrainConfig& config) {
+    AffineTask task;
+    return train(name, config, task);
+  }
+
+  /// Trains until the process is asked to stop in step `step`.
+  void stop_after(int64_t step, const std::string& name) {
+    AffineTask task;
+    task.stop_after = step;
+    const RunFolder run(folder_ / name);
+    const StopSignal stop;
+    const TrainConfig config = small_config();
+    Trainer trainer(task, config, run, {.matrix_rate = kAnyRate});
+    EXPECT_EQ(trainer.run(stop), TrainOutcome::kStopped);
+    EXPECT_EQ(trainer.step(), step);
+  }
+
+  static TrainConfig config_of_ranks() {
+    TrainConfig config = small_config();
+    config.batch_size = 16;
+    config.micro_batch_size = 2;
+    return config;
+  }
+
+  static std::shared_ptr<ProcessGroup> borrowed(ProcessGroup& group) {
+    return {&group, [](ProcessGroup*) {}};
+  }
+
+  /// Trains on ranks that are threads, until the end or until one of them is asked to stop.
+  Outcome train_on_ranks(int64_t world, const std::string& name,
+                         const DistributedConfig& distributed, int64_t stop_after = -1) {
+    const RunFolder run(folder_ / name);
+    const TrainConfig config = config_of_ranks();
+    const StopSignal stop;
+    std::vector<AffineTask> tasks(static_cast<size_t>(world));
+    tasks.back().stop_after = stop_after;
+    on_ranks(world, [&](ProcessGroup& group) {
+      AffineTask& task = tasks[static_cast<size_t>(group.rank())];
+      Trainer trainer(
+          task, config, RunPaths(run.root, group.rank()),
+          {.group = borrowed(group), .distributed = distributed, .matrix_rate = kAnyRate});
+      EXPECT_EQ(trainer.run(stop),
+                stop_after < 0 ? TrainOutcome::kFinished : TrainOutcome::kStopped);
+    });
+    for (AffineTask& task : tasks)
+      EXPECT_TRUE(torch::equal(all_weights(task), all_weights(tasks[0])));
+    return {all_weights(tasks[0]), metrics_of(run.root)};
+  }
+
+  const TemporaryDirectory folder_;
+};
+
+}  // namespace dalle

@@ -1,0 +1,137 @@
+#include <optional>
+
+#include <gmock/gmock.h>
+
+#include "dalle/core/error.h"
+#include "dalle/optim/flat_parameters.h"
+#include "dalle/train/replica_check.h"
+
+#include "error_of.h"
+#include "train/affine_task.h"
+
+namespace dalle {
+namespace {
+
+using testing::HasSubstr;
+
+TEST_F(TrainerTest, RanksThatWereStoppedInTheirLastEvaluationMakeUpForItAndEnd) {
+  const DistributedConfig exact{.exact = true};
+  const Outcome whole = train_on_ranks(2, "whole", exact);
+  const RunFolder run(folder_ / "run");
+  const TrainConfig config = config_of_ranks();
+  for (const TrainOutcome expected : {TrainOutcome::kStopped, TrainOutcome::kFinished}) {
+    std::vector<AffineTask> tasks(2);
+    if (expected == TrainOutcome::kStopped) tasks[0].stop_in_evaluation_of = config.steps;
+    const StopSignal stop;
+    on_ranks(2, [&](ProcessGroup& group) {
+      Trainer trainer(tasks[static_cast<size_t>(group.rank())], config,
+                      RunPaths(run.root, group.rank()),
+                      {.group = borrowed(group), .distributed = exact, .matrix_rate = kAnyRate});
+      EXPECT_EQ(trainer.run(stop), expected);
+      EXPECT_EQ(trainer.step(), config.steps);
+    });
+  }
+  EXPECT_EQ(metrics_of(run.root), whole.metrics);
+}
+
+TEST_F(TrainerTest, ExactTrainingGivesTheSameBitsOnAnyNumberOfRanks) {
+  for (const bool shard : {false, true}) {
+    const DistributedConfig exact{.shard_optimizer = shard, .exact = true};
+    const Outcome one = train_on_ranks(1, "one", exact);
+    for (const int64_t world : {2, 4, 8}) {
+      const std::string name = fmt::format("{}-{}", world, shard);
+      const Outcome many = train_on_ranks(world, name, exact);
+      EXPECT_TRUE(torch::equal(many.weights, one.weights)) << name;
+      EXPECT_EQ(many.metrics, one.metrics) << name;
+    }
+    std::filesystem::remove_all(folder_ / "one");
+  }
+}
+
+TEST_F(TrainerTest, ExactTrainingGoesOnBitForBitWithAnotherNumberOfRanks) {
+  const DistributedConfig exact{.exact = true}, sharded{.shard_optimizer = true, .exact = true};
+  const Outcome whole = train_on_ranks(1, "whole", exact);
+  train_on_ranks(4, "resized", sharded, /*stop_after=*/6);
+  train_on_ranks(1, "resized", exact, /*stop_after=*/9);
+  train_on_ranks(2, "resized", exact, /*stop_after=*/17);
+  const Outcome resized = train_on_ranks(8, "resized", sharded);
+  EXPECT_TRUE(torch::equal(resized.weights, whole.weights));
+  EXPECT_EQ(resized.metrics, whole.metrics);
+}
+
+TEST_F(TrainerTest, AnyNumberOfRanksGivesTheSameWithinRounding) {
+  const Outcome one = train_on_ranks(1, "one", {});
+  for (const int64_t world : {2, 3, 4})
+    for (const bool shard : {false, true}) {
+      const std::string name = fmt::format("{}-{}", world, shard);
+      const Outcome many = train_on_ranks(world, name, {.shard_optimizer = shard});
+      EXPECT_TRUE(torch::allclose(many.weights, one.weights, 1e-5, 1e-6)) << name;
+    }
+}
+
+TEST_F(TrainerTest, AFlippedBitInTheWeightsOfOneRankIsReportedByName) {
+  const RunFolder run(folder_ / "run");
+  const TrainConfig config = config_of_ranks();
+  const StopSignal stop;
+  std::vector<AffineTask> tasks(4);
+  tasks[2].flip_a_bit_in = 7;
+  on_ranks(4, [&](ProcessGroup& group) {
+    AffineTask& task = tasks[static_cast<size_t>(group.rank())];
+    Trainer trainer(task, config, RunPaths(run.root, group.rank()),
+                    {.group = borrowed(group), .distributed = {.check_replicas_every = 3}});
+    EXPECT_THAT(error_of([&] { trainer.run(stop); }), HasSubstr("rank 2 has another weight"));
+    EXPECT_EQ(trainer.step(), 8);  // compared in the ninth update, which does not count
+  });
+}
+
+TEST_F(TrainerTest, AFlippedBitIsReportedWhereRanksOwnShardsToo) {
+  for (const size_t flipping : {0, 1, 2}) {
+    const RunFolder run(folder_ / fmt::format("run-{}", flipping));
+    const TrainConfig config = config_of_ranks();
+    const StopSignal stop;
+    std::vector<AffineTask> tasks(3);
+    tasks[flipping].flip_a_bit_in = 7;
+    on_ranks(3, [&](ProcessGroup& group) {
+      AffineTask& task = tasks[static_cast<size_t>(group.rank())];
+      Trainer trainer(task, config, RunPaths(run.root, group.rank()),
+                      {.group = borrowed(group),
+                       .distributed = {.shard_optimizer = true, .check_replicas_every = 3}});
+      EXPECT_THAT(error_of([&] { trainer.run(stop); }),
+                  HasSubstr(fmt::format("the weights of rank {} have changed between two updates, "
+                                        "in weight",
+                                        flipping)));
+      EXPECT_EQ(trainer.step(), 7);
+    });
+  }
+}
+
+TEST(ReplicaCheck, NoticesTwoSwappedValues) {
+  on_ranks(3, [](ProcessGroup& group) {
+    const torch::NoGradGuard no_grad;
+    Affine module;
+    const FlatParameters parameters(module);
+    const auto weight = parameters.slices()[0].view_of(parameters.values());
+    weight.copy_(torch::arange(4));
+    check_replicas(parameters, group);
+    if (group.rank() == 1) weight.copy_(torch::tensor({0, 2, 1, 3}));
+    EXPECT_THAT(error_of([&] { check_replicas(parameters, group); }),
+                HasSubstr("rank 1 has another weight"));
+  });
+}
+
+TEST_F(TrainerTest, ExactTrainingSaysHowManyRanksItCanUse) {
+  const RunFolder run(folder_ / "run");
+  const TrainConfig config = config_of_ranks();
+  on_ranks(3, [&](ProcessGroup& group) {
+    AffineTask own;
+    const RunPaths paths(folder_ / "run", group.rank());
+    EXPECT_THAT(error_of([&] {
+                  Trainer(own, config, paths,
+                          {.group = borrowed(group), .distributed = {.exact = true}});
+                }),
+                HasSubstr("distributed.exact: found 3 ranks, expected a power of two up to 8"));
+  });
+}
+
+}  // namespace
+}  // namespace dalle

@@ -1,0 +1,120 @@
+#include <filesystem>
+
+#include "dalle/train/checkpoint.h"
+#include "dalle/train/trainer_state.h"
+
+#include "train/affine_task.h"
+
+namespace dalle {
+namespace {
+
+TEST_F(TrainerTest, AskedToStopAtAnyInstantItSavesItsStepAndGoesOnBitForBit) {
+  const Outcome whole = train("whole", small_config());
+  int64_t instants = 0;
+  for (bool stopped = true; stopped; ++instants) {
+    const int64_t event = instants + 1;
+    const std::string name = fmt::format("event-{}", event);
+    AffineTask task;
+    task.stop_at_event = event;
+    const RunFolder run(folder_ / name);
+    {
+      const StopSignal stop;
+      const TrainConfig config = small_config();
+      Trainer trainer(task, config, run, {.matrix_rate = kAnyRate});
+      stopped = trainer.run(stop) == TrainOutcome::kStopped;
+      const auto saved = checkpoints_in(run.checkpoints("affine"));
+      ASSERT_FALSE(saved.empty()) << name;
+      verify_checkpoint(saved[0]);
+      EXPECT_EQ(saved[0].filename(), fmt::format("step-{:08d}", trainer.step())) << name;
+    }
+    const TrainConfig config = small_config();
+    AffineTask resumed;
+    const StopSignal stop;
+    Trainer trainer(resumed, config, run, {.matrix_rate = kAnyRate});
+    EXPECT_EQ(trainer.run(stop), TrainOutcome::kFinished) << name;
+    EXPECT_TRUE(torch::equal(all_weights(resumed), whole.weights)) << name;
+    EXPECT_EQ(metrics_of(run.root), whole.metrics) << name;
+  }
+  EXPECT_GT(instants, 300);
+}
+
+TEST_F(TrainerTest, AStopBreaksOffAnEvaluationWhichIsMadeLater) {
+  const Outcome whole = train("whole", small_config());
+  const RunFolder run(folder_ / "run");
+  const TrainConfig config = small_config();
+  {
+    AffineTask task;
+    const StopSignal stop;
+    task.stop_in_evaluation_of = 6;
+    Trainer trainer(task, config, run, {.matrix_rate = kAnyRate});
+    EXPECT_EQ(trainer.run(stop), TrainOutcome::kStopped);
+    EXPECT_EQ(trainer.step(), 6);
+    EXPECT_TRUE(task.evaluated_weights.empty());
+  }
+  AffineTask task;
+  const StopSignal stop;
+  Trainer trainer(task, config, run, {.matrix_rate = kAnyRate});
+  EXPECT_EQ(trainer.run(stop), TrainOutcome::kFinished);
+  EXPECT_EQ(task.evaluated_weights.size(), 4u);
+  EXPECT_EQ(metrics_of(run.root), whole.metrics);
+}
+
+TEST_F(TrainerTest, WhatAResumedRunMakesUpForIsSaved) {
+  const RunFolder run(folder_ / "run");
+  const TrainConfig config = small_config();
+  const auto go_on = [&](int64_t stop_in_evaluation_of, int64_t stop_in_pictures_of) {
+    AffineTask task;
+    task.stop_in_evaluation_of = stop_in_evaluation_of;
+    task.stop_in_pictures_of = stop_in_pictures_of;
+    const StopSignal stop;
+    Trainer(task, config, run, {.matrix_rate = kAnyRate}).run(stop);
+    return task.evaluated_weights.size();
+  };
+  go_on(/*stop_in_evaluation_of=*/24, -1);
+  EXPECT_EQ(go_on(-1, /*stop_in_pictures_of=*/24), 1u);
+  EXPECT_EQ(go_on(-1, -1), 0u);  // the evaluation was kept
+  const auto newest = read_newest_checkpoint(run.checkpoints("affine"));
+  EXPECT_TRUE(
+      TrainerState::from_json(newest->files.at("trainer.json"), "test").finished(config.steps));
+  EXPECT_EQ(metrics_of(run.root), train("whole", config).metrics);
+}
+
+TEST_F(TrainerTest, StopsBetweenTwoStepsWithACheckpointAndGoesOnFromThere) {
+  const Outcome whole = train("whole", small_config());
+  stop_after(7, "stopped");
+  EXPECT_TRUE(
+      std::filesystem::exists(folder_ / "stopped" / "checkpoints" / "affine" / "step-00000007"));
+  EXPECT_TRUE(torch::equal(train("stopped", small_config()).weights, whole.weights));
+}
+
+TEST_F(TrainerTest, AStopLeavesOutTheRestOfAStepWhichIsMadeAnewLater) {
+  TrainConfig config = small_config();
+  config.micro_batch_size = 2;
+  const Outcome whole = train("whole", config);
+  for (const int64_t step : {1, 9, 24}) {
+    const std::string name = fmt::format("step-{}", step);
+    const RunFolder run(folder_ / name);
+    {
+      AffineTask task;
+      task.stop_after = step;  // asked within its first micro-batch of six
+      const StopSignal stop;
+      Trainer trainer(task, config, run, {.matrix_rate = kAnyRate});
+      EXPECT_EQ(trainer.run(stop), TrainOutcome::kStopped);
+      EXPECT_EQ(trainer.step(), step - 1);
+      EXPECT_EQ(task.seen.size(), static_cast<size_t>((step - 1) * config.batch_size + 2));
+      const auto saved = checkpoints_in(run.checkpoints("affine"));
+      ASSERT_FALSE(saved.empty()) << name;  // of a run that has not come to its first step, too
+      verify_checkpoint(saved[0]);
+      EXPECT_EQ(saved[0].filename(), fmt::format("step-{:08d}", step - 1));
+    }
+    AffineTask task;
+    const StopSignal stop;
+    Trainer trainer(task, config, run, {.matrix_rate = kAnyRate});
+    EXPECT_EQ(trainer.run(stop), TrainOutcome::kFinished);
+    EXPECT_TRUE(torch::equal(all_weights(task), whole.weights)) << name;
+    EXPECT_EQ(metrics_of(run.root), whole.metrics) << name;
+  }
+}
+
+}  // namespace
+}  // namespace dalle
