@@ -8,8 +8,10 @@
 #include <iostream>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "dalle/core/config_io.h"
 #include "dalle/core/error.h"
 #include "dalle/core/files.h"
 #include "dalle/core/log.h"
@@ -34,40 +36,39 @@ struct Arguments {
   std::string grid;
   std::string format = "png";
   std::string device = "auto";
-  int64_t count = 4;
+  std::optional<int64_t> count;
   int64_t seed = 1;
   int64_t batch_size = 12;
-  std::optional<double> temperature;
-  std::optional<int64_t> top_k;
-  std::optional<double> top_p;
+  std::string temperature;  // as given: the config's rules are applied to them
+  std::string top_k;
+  std::string top_p;
 };
 
 void add_options(CLI::App& app, Arguments& arguments) {
   app.add_option("captions", arguments.captions, "what to draw; each argument is a caption")
-      ->required();
+      ->required()
+      ->allow_extra_args(false);  // or one in [brackets] would be taken for a list
+
   app.add_option("--model", arguments.model,
                  "run folder or checkpoint; default: $DALLE_MODEL, else the run under runs/ that "
                  "finished last");
-  app.add_option("--count", arguments.count, "pictures a caption")
-      ->check(CLI::Range(1, 100'000))
-      ->capture_default_str();
+  app.add_option("--count", arguments.count, "pictures a caption; default: the config's")
+      ->check(CLI::Range(1, 100'000));
   app.add_option("--seed", arguments.seed, "picture i of a seed is always the same")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   app.add_option("--temperature", arguments.temperature,
-                 "divides the logits; 0 takes the likeliest code; default: the config's")
-      ->check(CLI::Range(0.0, 100.0));
-  app.add_option("--top-k", arguments.top_k, "draw from the k likeliest codes; 0: all")
-      ->check(CLI::NonNegativeNumber);
+                 "divides the logits; 0 takes the likeliest code; default: the config's");
+  app.add_option("--top-k", arguments.top_k, "draw from the k likeliest codes; 0: all");
   app.add_option("--top-p", arguments.top_p,
-                 "draw from the fewest codes whose probability reaches p")
-      ->check(CLI::Range(0.0, 1.0));
+                 "draw from the fewest codes whose probability reaches p");
   app.add_option("--batch-size", arguments.batch_size,
                  "taken for scripts' sake: pictures are always drawn 12 at a time, so that none "
                  "depends on it")
       ->check(CLI::Range(1, 4096));
   app.add_option("--out", arguments.out, "folder for the pictures")->capture_default_str();
-  app.add_option("--grid", arguments.grid, "also write all pictures as one file, a row a caption");
+  app.add_option("--grid", arguments.grid,
+                 "also write all pictures as one file (.png, .jpg or .webp), a row a caption");
   app.add_option("--format", arguments.format, "png, jpg or webp")
       ->check(CLI::IsMember({"png", "jpg", "webp"}))
       ->capture_default_str();
@@ -77,6 +78,13 @@ void add_options(CLI::App& app, Arguments& arguments) {
 PictureFormat format_of(const std::string& extension) {
   if (extension == "jpg") return PictureFormat::kJpeg;
   return extension == "webp" ? PictureFormat::kWebp : PictureFormat::kPng;
+}
+
+PictureFormat format_of_grid(const fs::path& path) {
+  const std::string extension = path.extension().string();
+  if (extension != ".png" && extension != ".jpg" && extension != ".webp")
+    throw Error("--grid {}: expected a name that ends in .png, .jpg or .webp", path.string());
+  return format_of(extension.substr(1));
 }
 
 fs::path find_model(const std::string& argument) {
@@ -113,12 +121,20 @@ std::string file_stem(const std::string& caption) {
   return (stem.empty() ? "picture" : stem) + '-' + sha256(caption).substr(0, kHashDigits);
 }
 
+/// The options as settings of the config's keys, which are then held against their ranges.
+std::vector<std::string> sampling_overrides(const Arguments& arguments) {
+  std::vector<std::string> overrides;
+  for (const auto& [key, value] : {std::pair{"temperature", arguments.temperature},
+                                   {"top_k", arguments.top_k},
+                                   {"top_p", arguments.top_p}})
+    if (!value.empty()) overrides.push_back(fmt::format("sample.{}={}", key, value));
+  return overrides;
+}
+
 SamplingConfig sampling_config(const Arguments& arguments, const TrainedDalle& dalle) {
-  SamplingConfig sampling = dalle.config.sample;
-  if (arguments.temperature) sampling.temperature = *arguments.temperature;
-  if (arguments.top_k) sampling.top_k = *arguments.top_k;
-  if (arguments.top_p) sampling.top_p = *arguments.top_p;
-  return sampling;
+  return load_experiment_text(dump_config(dalle.config), "--model", sampling_overrides(arguments),
+                              ConfigUse::kShow)
+      .sample;
 }
 
 /// Draws with a progress line on a terminal.
@@ -165,32 +181,34 @@ std::string file_content(const Picture& picture, PictureFormat format,
 }
 
 int sample(const Arguments& arguments) {
-  for (const std::string& caption : arguments.captions)
-    if (caption.find_first_not_of(" \t\n") == std::string::npos)
-      throw Error("the caption is empty");
+  const fs::path grid(arguments.grid);
+  const PictureFormat grid_format = grid.empty() ? PictureFormat::kPng : format_of_grid(grid);
   const c10::Device device = find_device(arguments.device);
   const fs::path path = find_model(arguments.model);
   TrainedDalle dalle = load_trained_dalle(path, device);
   log_info("drawing with {} (step {})", dalle.checkpoint.string(), dalle.step);
+  for (const std::string& caption : arguments.captions)
+    if (dalle.tokenizer.encode(caption).empty())
+      throw Error("caption {:?}: empty, expected words", caption);
   const SamplingConfig sampling = sampling_config(arguments, dalle);
+  const int64_t count = arguments.count.value_or(dalle.config.sample.count);
 
   make_directories(arguments.out);
   const PictureFormat format = format_of(arguments.format);
   const fs::path out(arguments.out);
   std::vector<Picture> all;
   {
-    Progress progress(static_cast<int64_t>(arguments.captions.size()), arguments.count);
+    Progress progress(static_cast<int64_t>(arguments.captions.size()), count);
     for (size_t c = 0; c < arguments.captions.size(); ++c) {
       const std::string& caption = arguments.captions[c];
-      const std::vector<Picture> pictures =
-          draw_pictures(dalle, caption, sampling,
-                        {.seed = static_cast<uint64_t>(arguments.seed), .count = arguments.count},
-                        [&](int64_t done, int64_t total) {
-                          progress.show(static_cast<int64_t>(c), done, total);
-                        });
+      const std::vector<Picture> pictures = draw_pictures(
+          dalle, caption, sampling, {.seed = static_cast<uint64_t>(arguments.seed), .count = count},
+          [&](int64_t done, int64_t total) {
+            progress.show(static_cast<int64_t>(c), done, total);
+          });
       const std::string stem = fmt::format("{}-seed{}", file_stem(caption), arguments.seed);
       nlohmann::ordered_json made = nlohmann::ordered_json::array();
-      for (int64_t i = 0; i < arguments.count; ++i) {
+      for (int64_t i = 0; i < count; ++i) {
         const Picture& picture = pictures[static_cast<size_t>(i)];
         auto made_from = description(dalle, sampling, caption, arguments.seed, i);
         const std::string name = fmt::format("{}-{:03d}.{}", stem, i, arguments.format);
@@ -202,11 +220,9 @@ int sample(const Arguments& arguments) {
       write_file_atomically(out / (stem + ".json"), made.dump(2) + "\n");
     }
   }
-  if (!arguments.grid.empty()) {
-    const fs::path grid(arguments.grid);
+  if (!grid.empty()) {
     if (grid.has_parent_path()) make_directories(grid.parent_path());
-    write_file_atomically(grid,
-                          encode_picture(image_grid(all, arguments.count), PictureFormat::kPng));
+    write_file_atomically(grid, encode_picture(image_grid(all, count), grid_format));
     log_info("{}", grid.string());
   }
   log_info("{} pictures in {}", all.size(), arguments.out);

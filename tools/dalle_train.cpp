@@ -56,7 +56,8 @@ void add_options(CLI::App& app, Arguments& arguments) {
   app.add_option("--set", arguments.overrides,
                  "override a key, e.g. --set dalle.train.batch_size=8; repeatable")
       ->allow_extra_args(false);
-  app.add_option("--stage", arguments.stage, "run one stage only: tokenizer, dvae or dalle");
+  app.add_option("--stage", arguments.stage, "run one stage only: tokenizer, dvae or dalle")
+      ->check(CLI::IsMember({"tokenizer", "dvae", "dalle"}));
   app.add_option("--run-dir", arguments.run_folder, "run folder; default runs/<name>");
   add_device_option(app, arguments.device);
   app.add_option(
@@ -79,7 +80,7 @@ std::optional<Stage> find_stage(const std::string& name) {
   if (name.empty()) return std::nullopt;
   for (const auto& [stage, stage_name] : enum_names(Stage{}))
     if (stage_name == name) return stage;
-  throw Error("--stage {}: expected tokenizer, dvae or dalle", name);
+  DALLE_CHECK(false);  // the command line lets no other name through
 }
 
 std::string build_line() {
@@ -96,6 +97,12 @@ c10::Device device_of(const RankInfo& info, const std::string& name) {
   if (name != "auto" && name != "cuda")
     throw Error("--device {}: {} ranks on this machine need one GPU each; give cuda", name,
                 info.local_world);
+  const auto gpus = static_cast<int64_t>(at::getNumGPUs());
+  // srun --gpus-per-task=1 shows each rank its own GPU alone, as the first one.
+  if (gpus == 1 && environment_variable("SLURM_GPUS_PER_TASK")) return device;
+  if (info.local_world > gpus)
+    throw Error("--device {}: {} ranks on this machine need one GPU each, found {}", name,
+                info.local_world, gpus);
   return find_device(fmt::format("cuda:{}", info.local_rank));
 }
 
@@ -151,7 +158,9 @@ int train(const Arguments& arguments, char** argv) {
     log_error("--config is required (--help lists the options)");
     return kExitUsage;
   }
-  const ExperimentConfig config = load_experiment(arguments.config, arguments.overrides);
+  const bool trains = !arguments.print_config && !arguments.dry_run;
+  const ExperimentConfig config = load_experiment(arguments.config, arguments.overrides,
+                                                  trains ? ConfigUse::kTrain : ConfigUse::kShow);
   if (arguments.print_config) return std::cout << dump_config(config), 0;
   if (arguments.dry_run) return std::cout << cost_report(config, arguments.ranks), 0;
 
@@ -174,10 +183,10 @@ int train(const Arguments& arguments, char** argv) {
                                          ? std::filesystem::path("runs") / config.name
                                          : std::filesystem::path(arguments.run_folder);
   const std::shared_ptr<const RunPaths> run = open_run(arguments, path, *options.group);
+  const StopSignal stop;
   log_info("{}: {} on {}{}", path.string(), build_line(), device.str(),
            info.alone() ? "" : fmt::format(", {} ranks", info.world));
 
-  const StopSignal stop;
   if (run_as_rank(config, *run, options, stop) == TrainOutcome::kFinished) {
     log_info("finished: {}", path.string());
     return 0;

@@ -8,6 +8,7 @@ namespace dalle {
 
 at::Tensor token_probabilities(const at::Tensor& logits, const SamplingConfig& sampling) {
   DALLE_CHECK(logits.dim() == 2);
+  DALLE_CHECK(sampling.temperature >= 0 && sampling.top_k >= 0 && sampling.top_p >= 0);
   auto scores = logits.detach().to(at::kCPU, at::kDouble);  // [B, V]
   if (!scores.isfinite().all().item<bool>())
     throw Error("the model's logits are not finite; its weights are damaged");
@@ -15,10 +16,14 @@ at::Tensor token_probabilities(const at::Tensor& logits, const SamplingConfig& s
   if (sampling.temperature == 0)
     return torch::zeros_like(scores).scatter_(1, scores.argmax(1, /*keepdim=*/true), 1.0);
 
-  scores /= sampling.temperature;
+  // Against the likeliest token: small temperatures then divide to minus infinity and never to NaN.
+  scores = (scores - scores.amax(1, /*keepdim=*/true)) / sampling.temperature;
   if (sampling.top_k > 0 && sampling.top_k < vocab_size) {
     const auto least = std::get<0>(scores.topk(sampling.top_k, 1)).slice(1, -1);  // [B, 1]
-    scores.masked_fill_(scores < least, -std::numeric_limits<double>::infinity());
+    const auto ties = scores == least;  // of which the first ones stay, so that k tokens do
+    const auto room = sampling.top_k - (scores > least).sum(1, /*keepdim=*/true);
+    scores.masked_fill_((scores < least).logical_or_(ties.logical_and(ties.cumsum(1) > room)),
+                        -std::numeric_limits<double>::infinity());
   }
   auto probabilities = scores.softmax(1);
   if (sampling.top_p < 1) {

@@ -95,7 +95,7 @@ std::string free_space(const fs::path& folder) {
 
 CheckpointContent read_checkpoint(const fs::path& checkpoint, const std::set<std::string>& only) {
   const Manifest manifest = read_manifest(checkpoint);
-  CheckpointContent content{.step = manifest.step, .tensors = {}, .files = {}};
+  CheckpointContent content{.step = manifest.step, .tensors = {}, .files = {}, .path = checkpoint};
   std::set<std::string> wanted = only;
   for (const auto& [file, digest] : manifest.files) {
     const bool is_tensors = file.ends_with(kTensorSuffix);

@@ -14,6 +14,7 @@
 #include "dalle/core/log.h"
 #include "dalle/core/machine.h"
 #include "dalle/data/code_cache.h"
+#include "dalle/data/fingerprint.h"
 #include "dalle/data/tokenizer.h"
 #include "dalle/dist/agreement.h"
 #include "dalle/model/model_io.h"
@@ -45,11 +46,13 @@ constexpr std::string_view kHarmlessKeys[] = {"name",
                                               "dvae.train.save_every",
                                               "dvae.train.save_every_minutes",
                                               "dvae.train.keep_last",
+                                              "dvae.train.keep_best",
                                               "dvae.train.max_skipped_steps",
                                               "dalle.train.steps",
                                               "dalle.train.save_every",
                                               "dalle.train.save_every_minutes",
                                               "dalle.train.keep_last",
+                                              "dalle.train.keep_best",
                                               "dalle.train.max_skipped_steps",
                                               "dalle.train.sample_every",
                                               "dalle.cache_codes"};
@@ -59,19 +62,19 @@ bool begun(const RunPaths& run, Stage stage) {
   return fs::exists(run.checkpoints(to_string(stage)));
 }
 
+bool any_begun(const RunPaths& run) {
+  return std::ranges::any_of(enum_names(Stage{}),
+                             [&](const auto& stage) { return begun(run, stage.first); });
+}
+
 /// Refuses to go on with other numbers than the run began with. Keys of stages not yet begun are
 /// free.
 void check_config_change(const ExperimentConfig& config, const RunPaths& run, bool allowed) {
   if (!fs::exists(run.config())) return;
+  if (!any_begun(run)) return;
   std::vector<std::string_view> ignored(std::begin(kHarmlessKeys), std::end(kHarmlessKeys));
-  bool any_begun = false;
-  for (const auto& [stage, name] : enum_names(Stage{})) {
-    if (begun(run, stage))
-      any_begun = true;
-    else
-      ignored.push_back(name);
-  }
-  if (!any_begun) return;
+  for (const auto& [stage, name] : enum_names(Stage{}))
+    if (!begun(run, stage)) ignored.push_back(name);
   const auto former = load_config<ExperimentConfig>(run.config());
   std::string list;
   for (const auto& [key, old_value, new_value] : diff_configs(former, config, ignored))
@@ -86,25 +89,77 @@ void check_config_change(const ExperimentConfig& config, const RunPaths& run, bo
               list);
 }
 
+/// Refuses to go on with other pictures than the run began with: their number and names decide in
+/// which order they are seen, and which of them validate.
+void check_data_change(const ExperimentData& data, const RunPaths& run, bool allowed) {
+  const std::string now = fmt::format("training: {}\nvalidation: {}\n", fingerprint(data.train()),
+                                      fingerprint(data.validation()));
+  const std::string before = fs::exists(run.data()) ? read_file(run.data()) : now;
+  if (before != now && any_begun(run)) {
+    const std::string change = fmt::format("found\n{}in place of\n{}", now, before);
+    if (!allowed)
+      throw Error(
+          "{}: the run began with another data set; start over with --restart, go on with "
+          "--allow-config-change, or put the pictures back: {}",
+          run.root.string(), change);
+    log_warning("{}: going on with another data set than the run began with: {}", run.root.string(),
+                change);
+  }
+  write_file_atomically(run.data(), now);
+}
+
 /// One caption after another of the training pictures, at most `limit`, evenly spread.
-CaptionIterator captions_of(const Dataset& dataset, int64_t limit) {
-  const int64_t stride = std::max<int64_t>(1, dataset.size() / limit);
-  return [&dataset, stride, index = int64_t{0},
-          pending = std::vector<std::string>{}]() mutable -> std::optional<std::string> {
-    while (pending.empty()) {
-      if (index >= dataset.size()) return std::nullopt;
+class TrainingCaptions {
+ public:
+  TrainingCaptions(const Dataset& dataset, int64_t limit)
+      : dataset_(dataset), stride_(std::max<int64_t>(1, dataset.size() / limit)) {}
+
+  std::optional<std::string> next() {
+    while (pending_.empty()) {
+      if (index_ >= dataset_.size()) return std::nullopt;
       try {
-        pending = dataset.captions(index);
-      } catch (const Error&) {
-        // A bad sample teaches the tokenizer nothing; training counts and lists it when it meets
-        // it.
+        pending_ = dataset_.captions(index_);
+      } catch (const Error& error) {  // training counts and lists the sample when it meets it
+        if (++unreadable_ == 1) first_reason_ = error.what();
       }
-      index += stride;
+      index_ += stride_;
     }
-    std::string caption = std::move(pending.back());
-    pending.pop_back();
+    std::string caption = std::move(pending_.back());
+    pending_.pop_back();
     return caption;
-  };
+  }
+
+  /// What could not be read, for a message; empty if all could.
+  std::string losses() const {
+    if (unreadable_ == 0) return "";
+    return fmt::format("the captions of {} pictures cannot be read, the first: {}", unreadable_,
+                       first_reason_);
+  }
+
+ private:
+  const Dataset& dataset_;
+  int64_t stride_;
+  int64_t index_ = 0;
+  std::vector<std::string> pending_;
+  int64_t unreadable_ = 0;
+  std::string first_reason_;
+};
+
+Tokenizer trained_tokenizer(const TokenizerConfig& config, const Dataset& dataset) {
+  log_info("tokenizer: learning up to {} tokens from the captions of {} pictures",
+           config.vocab_size, dataset.size());
+  TrainingCaptions captions(dataset, config.max_training_captions);
+  try {
+    Tokenizer tokenizer(train_tokenizer([&] { return captions.next(); }, config));
+    if (const std::string losses = captions.losses(); !losses.empty())
+      log_warning("tokenizer: {}", losses);
+    log_info("tokenizer: {} tokens{}", tokenizer.vocab_size(),
+             tokenizer.vocab_size() < config.vocab_size ? ": the captions hold no more" : "");
+    return tokenizer;
+  } catch (const Error& error) {
+    const std::string losses = captions.losses();
+    throw Error("{}{}", error.what(), losses.empty() ? "" : "; " + losses);
+  }
 }
 
 void run_tokenizer_stage(const ExperimentConfig& config, const RunPaths& run,
@@ -113,21 +168,11 @@ void run_tokenizer_stage(const ExperimentConfig& config, const RunPaths& run,
     log_info("tokenizer: done before");
     return;
   }
-  std::string model;
-  if (!config.tokenizer.model.empty()) {
-    model = read_file(config.tokenizer.model);
-  } else {
-    log_info("tokenizer: learning up to {} tokens from the captions of {} pictures",
-             config.tokenizer.vocab_size, data.train().size());
-    model = train_tokenizer(captions_of(data.train(), config.tokenizer.max_training_captions),
-                            config.tokenizer);
-  }
-  const Tokenizer tokenizer(model);
-  write_file_atomically(run.tokenizer(), model);
-  if (tokenizer.vocab_size() < config.tokenizer.vocab_size)
-    log_info("tokenizer: {} tokens: the captions hold no more", tokenizer.vocab_size());
-  else
-    log_info("tokenizer: {} tokens", tokenizer.vocab_size());
+  const TokenizerConfig& tokenizer = config.tokenizer;
+  write_file_atomically(run.tokenizer(),
+                        (tokenizer.model.empty() ? trained_tokenizer(tokenizer, data.train())
+                                                 : load_tokenizer(tokenizer.model))
+                            .model());
 }
 
 /// Where a stage's newest checkpoint is.
@@ -138,12 +183,28 @@ TrainerState saved_state(const RunPaths& run, Stage stage) {
                 : TrainerState();
 }
 
+/// Whether the newest checkpoint, of which something has been read already, is whole.
+bool is_newest_whole(const RunPaths& run, Stage stage) {
+  const fs::path newest = checkpoints_in(run.checkpoints(to_string(stage))).front();
+  try {
+    verify_checkpoint(newest);
+    return true;
+  } catch (const Error& error) {
+    log_warning(
+        "{} was finished, but its checkpoint is damaged and its last steps are made again: "
+        "{}",
+        to_string(stage), error.what());
+    return false;
+  }
+}
+
 /// True, and said, if nothing of the stage is left to do; as the first rank sees it.
 bool finished_before(const RunPaths& run, Stage stage, const TrainConfig& train,
                      ProcessGroup& group) {
   std::string done;  // of how many steps
   if (group.is_first())
-    if (const TrainerState state = saved_state(run, stage); state.finished(train.steps))
+    if (const TrainerState state = saved_state(run, stage);
+        state.finished(train.steps) && is_newest_whole(run, stage))
       done = fmt::format("{} steps", state.step);
   done = group.broadcast(done);
   if (done.empty()) return false;
@@ -244,15 +305,6 @@ class StopWatch {
   ProcessGroup& group_;
 };
 
-/// Names some of a data set's samples, evenly spread, and how many there are.
-std::string fingerprint(const Dataset& dataset) {
-  constexpr int64_t kSamples = 1000;
-  const int64_t stride = std::max<int64_t>(1, dataset.size() / kSamples);
-  std::string keys;
-  for (int64_t i = 0; i < dataset.size(); i += stride) keys += dataset.key(i) + '\n';
-  return fmt::format("{} pictures, names {}\n", dataset.size(), sha256(keys).substr(0, 16));
-}
-
 /// Throws if a rank runs another program, another experiment or on other data than the first one.
 /// Each may keep the data at a place of its own.
 void check_agreement_of_ranks(ProcessGroup& group, const ExperimentConfig& config,
@@ -284,6 +336,7 @@ TrainOutcome run_experiment(const ExperimentConfig& config, const RunPaths& run,
   }
   group.barrier();
   ExperimentData data(config, run);
+  if (group.is_first()) check_data_change(data, run, options.allow_config_change);
   check_agreement_of_ranks(group, config, run, data);
   const auto wanted = [&](Stage stage) { return !options.only || *options.only == stage; };
 

@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "dalle/core/config_io.h"
+#include "dalle/core/is_blank.h"
+#include "dalle/data/code_cache.h"
 
 namespace dalle {
 namespace {
@@ -30,10 +32,6 @@ class Checks {
  private:
   std::vector<ConfigConflict> conflicts_;
 };
-
-bool is_blank(const std::string& text) {
-  return text.find_first_not_of(" \t\r\n") == text.npos;
-}
 
 bool is_plain_folder_name(const std::string& name) {
   const bool has_control = std::ranges::any_of(name, [](char c) {
@@ -66,12 +64,12 @@ void check_shapes(const ShapesConfig& shapes, Checks& checks) {
   require_distinct(shapes.backgrounds, "data.shapes.backgrounds");
 }
 
-void check_data(const ExperimentConfig& config, Checks& checks) {
+void check_data(const ExperimentConfig& config, ConfigUse use, Checks& checks) {
   const DataConfig& data = config.data;
   if (data.kind == DatasetKind::kShapes) {
     check_shapes(data.shapes, checks);
   } else {
-    checks.require(!is_blank(data.path), "data.path", {"data.kind"},
+    checks.require(use == ConfigUse::kShow || !is_blank(data.path), "data.path", {"data.kind"},
                    "found no path, expected where the pictures are, since data.kind is {}",
                    to_string(data.kind));
     checks.require(!data.validation_path.empty() || data.validation_fraction > 0,
@@ -151,6 +149,11 @@ void check_dalle(const ExperimentConfig& config, Checks& checks) {
                    {"dalle.image_tokens"},
                    "found true, expected false, since dalle.image_tokens is sample: fresh samples "
                    "cannot be cached");
+    checks.require(config.dvae.model.vocab_size <= kMaxCachedVocabulary, "dalle.cache_codes",
+                   {"dvae.model.vocab_size"},
+                   "found true, expected false, since dvae.model.vocab_size is {} and the cache "
+                   "holds codes below {}",
+                   config.dvae.model.vocab_size, kMaxCachedVocabulary);
   }
   check_training(config.dalle.train, "dalle.train", checks);
 }
@@ -198,16 +201,19 @@ void check_distributed(const ExperimentConfig& config, Checks& checks) {
 }
 
 /// Adds the conflicts of the config that was read to the problems of reading it.
-ExperimentConfig finish(ConfigReading reading) {
+ExperimentConfig finish(ConfigReading reading, std::string_view source, ConfigUse use) {
   ExperimentConfig config;
   apply(reading, config);
   if (reading.is_readable) {
     std::set<std::string, std::less<>> wrong;
     for (const ConfigProblem& problem : reading.problems) wrong.insert(problem.key);
-    for (ConfigConflict& conflict : validate(config)) {
+    for (ConfigConflict& conflict : validate(config, use)) {
       const auto is_wrong = [&](const std::string& key) { return wrong.contains(key); };
       if (is_wrong(conflict.key) || std::ranges::any_of(conflict.involves, is_wrong)) continue;
       std::string place = reading.place_of(conflict.key);
+      for (const std::string& key : conflict.involves)
+        if (place.empty()) place = reading.place_of(key);
+      if (place.empty()) place = source;
       reading.problems.push_back(
           {std::move(place), std::move(conflict.key), std::move(conflict.message)});
     }
@@ -218,13 +224,13 @@ ExperimentConfig finish(ConfigReading reading) {
 
 }  // namespace
 
-std::vector<ConfigConflict> validate(const ExperimentConfig& config) {
+std::vector<ConfigConflict> validate(const ExperimentConfig& config, ConfigUse use) {
   Checks checks;
   checks.require(is_plain_folder_name(config.name), "name", {},
                  "found \"{}\", expected the plain name of a folder: no slash, no control "
                  "characters, no space or minus at its start, at most {} bytes",
                  config.name, kMaxNameLength);
-  check_data(config, checks);
+  check_data(config, use, checks);
   check_dvae(config, checks);
   check_dalle(config, checks);
   check_sampling(config, checks);
@@ -233,13 +239,15 @@ std::vector<ConfigConflict> validate(const ExperimentConfig& config) {
 }
 
 ExperimentConfig load_experiment(const std::filesystem::path& path,
-                                 std::span<const std::string> overrides) {
-  return finish(read_config_file(config_schema<ExperimentConfig>(), path, overrides));
+                                 std::span<const std::string> overrides, ConfigUse use) {
+  return finish(read_config_file(config_schema<ExperimentConfig>(), path, overrides), path.string(),
+                use);
 }
 
 ExperimentConfig load_experiment_text(const std::string& text, std::string_view source,
-                                      std::span<const std::string> overrides) {
-  return finish(read_config_text(config_schema<ExperimentConfig>(), text, source, overrides));
+                                      std::span<const std::string> overrides, ConfigUse use) {
+  return finish(read_config_text(config_schema<ExperimentConfig>(), text, source, overrides),
+                source, use);
 }
 
 }  // namespace dalle

@@ -18,14 +18,26 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// The newest checkpoint of a run folder, or the path itself where it is a checkpoint.
-fs::path find_checkpoint(const fs::path& path) {
+/// The checkpoint that a training's file `latest` or `best` names; other paths as they are.
+fs::path followed(const fs::path& path) {
+  const bool points = path.filename() == "latest" || path.filename() == "best";
+  if (!points || !fs::is_regular_file(path)) return path;
+  std::string name = read_file(path);
+  while (name.ends_with('\n')) name.pop_back();
+  return path.parent_path() / name;
+}
+
+/// What drawing needs of the checkpoint at `path`, or of the newest one of the run at `path` that
+/// verifies.
+CheckpointContent read_model(const fs::path& given) {
+  const fs::path path = followed(given);
+  const std::set<std::string> parts = {kAverageTensors, kDvaeTensors, kConfigFile, kTokenizerFile};
   if (!fs::exists(path)) throw Error("{}: no such model", path.string());
   if (!fs::is_directory(path))
     throw Error("{}: expected a run folder or a checkpoint folder, found a file", path.string());
-  if (fs::exists(path / "manifest.json")) return path;
-  const fs::path folder = RunPaths(path).checkpoints("dalle");
-  for (const fs::path& checkpoint : checkpoints_in(folder)) return checkpoint;
+  if (fs::exists(path / "manifest.json")) return read_checkpoint(path, parts);
+  if (auto newest = read_newest_checkpoint(RunPaths(path).checkpoints("dalle"), parts))
+    return std::move(*newest);
   throw Error("{}: holds no DALL-E checkpoint; train the stage dalle first", path.string());
 }
 
@@ -39,10 +51,8 @@ Precision sampling_precision(Precision trained, c10::Device device) {
 }  // namespace
 
 TrainedDalle load_trained_dalle(const fs::path& path, c10::Device device) {
-  const fs::path checkpoint = find_checkpoint(path);
-  const CheckpointContent content =
-      read_checkpoint(checkpoint, {std::string(kAverageTensors), std::string(kDvaeTensors),
-                                   std::string(kConfigFile), std::string(kTokenizerFile)});
+  const CheckpointContent content = read_model(path);
+  const fs::path& checkpoint = content.path;
   const auto config = load_config_text<ExperimentConfig>(content.files.at(kConfigFile),
                                                          (checkpoint / kConfigFile).string());
   Tokenizer tokenizer(content.files.at(kTokenizerFile));
@@ -80,25 +90,30 @@ std::vector<Picture> draw_pictures(const TrainedDalle& dalle, const std::string&
 
 fs::path newest_finished_run(const fs::path& runs) {
   std::optional<fs::path> newest;
-  std::string unfinished;
+  std::string passed_over;
   std::error_code missing;  // no folder of runs: none is found, and said
   for (const auto& entry : fs::directory_iterator(runs, missing)) {
     const std::vector<fs::path> checkpoints =
         checkpoints_in(RunPaths(entry.path()).checkpoints("dalle"));
     if (checkpoints.empty()) continue;
-    const CheckpointContent content =
-        read_checkpoint(checkpoints.front(), {std::string(kConfigFile)});
-    const auto config = load_config_text<ExperimentConfig>(content.files.at(kConfigFile),
-                                                           checkpoints.front().string());
-    if (content.step < config.dalle.train.steps)
-      unfinished += fmt::format("; {} is at step {} of {}", entry.path().string(), content.step,
-                                config.dalle.train.steps);
-    else if (!newest || fs::last_write_time(checkpoints.front()) > fs::last_write_time(*newest))
-      newest = checkpoints.front();
+    try {
+      const fs::path& last = checkpoints.front();
+      const CheckpointContent content = read_checkpoint(last, {kConfigFile});
+      const auto config = load_config_text<ExperimentConfig>(content.files.at(kConfigFile),
+                                                             (last / kConfigFile).string());
+      if (content.step < config.dalle.train.steps)
+        passed_over += fmt::format("; {} is at step {} of {}", entry.path().string(), content.step,
+                                   config.dalle.train.steps);
+      else if (!newest || fs::last_write_time(last) > fs::last_write_time(*newest))
+        newest = last;
+    } catch (const Error& error) {  // damaged, or of another version: the others may be good
+      log_warning("passing over {}: {}", entry.path().string(), error.what());
+      passed_over += fmt::format("; {} cannot be read", entry.path().string());
+    }
   }
   if (!newest)
     throw Error("no finished training under {}: give --model, or train first with dalle-train{}",
-                runs.string(), unfinished);
+                runs.string(), passed_over);
   return newest->parent_path().parent_path().parent_path();
 }
 

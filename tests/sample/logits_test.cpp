@@ -43,6 +43,17 @@ TEST(TokenProbabilities, KeepTheTopK) {
   EXPECT_EQ(kept(probabilities_of({3, 1, 2, 5}, {.top_k = 99})).size(), 4u);
 }
 
+TEST(TokenProbabilities, KeepNoMoreThanKOfEquals) {
+  EXPECT_EQ(kept(probabilities_of({2, 5, 5, 5, 1}, {.top_k = 2})), (Tokens{1, 2}));
+  EXPECT_EQ(kept(probabilities_of({2, 2, 5, 2, 1}, {.top_k = 3})), (Tokens{0, 1, 2}));
+  EXPECT_EQ(kept(probabilities_of({4, 4, 4, 4}, {.top_k = 1})), Tokens{0});
+}
+
+TEST(TokenProbabilities, AtTheSmallestTemperatureAreThoseOfTemperatureZero) {
+  for (const double temperature : {1e-12, 1e-310, 5e-324})
+    EXPECT_EQ(kept(probabilities_of({1, -7, 3, 2}, {.temperature = temperature})), Tokens{2});
+}
+
 TEST(TokenProbabilities, KeepTheFewestThatReachTopP) {
   const std::vector<float> logits = {std::log(0.5F), std::log(0.3F), std::log(0.15F),
                                      std::log(0.05F)};

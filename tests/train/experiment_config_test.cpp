@@ -83,8 +83,8 @@ INSTANTIATE_TEST_SUITE_P(
                  "x.yaml:1:41: dvae.train.warmup_steps: found 11, expected at most "
                  "dvae.train.steps, which is 10"},
         Conflict{"dalle: {train: {steps: 10}}",
-                 "dalle.train.warmup_steps: found 5000, expected at most dalle.train.steps, which "
-                 "is 10"},
+                 "x.yaml:1:24: dalle.train.warmup_steps: found 5000, expected at most "
+                 "dalle.train.steps, which is 10"},
         Conflict{"dvae: {train: {beta1: 1}}",
                  "x.yaml:1:23: dvae.train.beta1: found 1, expected less than 1"},
         Conflict{"dalle: {train: {beta2: 1}}",
@@ -139,8 +139,12 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST(ExperimentConfig, NeedsAPathForPicturesOfTheUser) {
   EXPECT_THAT(problems_of("data: {kind: folder}"),
-              ElementsAre("data.path: found no path, expected where the pictures are, since "
-                          "data.kind is folder"));
+              ElementsAre("x.yaml:1:14: data.path: found no path, expected where the pictures are, "
+                          "since data.kind is folder"));
+  EXPECT_THAT(problems_of("seed: 2"),  // nothing that decides is in the file
+              ElementsAre("x.yaml: data.path: found no path, expected where the pictures are, "
+                          "since data.kind is folder"));
+  EXPECT_NO_THROW(load_experiment_text("data: {kind: folder}", "x.yaml", {}, ConfigUse::kShow));
   EXPECT_THAT(problems_of("data: {kind: shards, path: ''}"),
               ElementsAre("x.yaml:1:28: data.path: found no path, expected where the pictures "
                           "are, since data.kind is shards"));

@@ -20,6 +20,7 @@ struct CheckpointContent {
   int64_t step = 0;                             ///< training steps done
   std::map<std::string, NamedTensors> tensors;  ///< "weights" is weights.safetensors
   std::map<std::string, std::string> files;     ///< "config.yaml" and its bytes
+  std::filesystem::path path = {};              ///< where it was read from; not saved
 };
 
 /// Reads a checkpoint: a folder of files whose sizes and SHA-256 sums its manifest.json lists, with

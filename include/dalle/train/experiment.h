@@ -28,8 +28,8 @@ struct ExperimentOptions {
   std::shared_ptr<ProcessGroup> group = std::make_shared<ProcessGroup>();  ///< who trains together
   c10::Device device = c10::kCPU;
   std::optional<Stage> only;  ///< one stage instead of all of them
-  bool allow_config_change =
-      false;  ///< go on although the config differs from the one the run began with
+  /// Go on although the config or the data differ from those that the run began with.
+  bool allow_config_change = false;
 };
 
 /// Runs the stages of an experiment in order. A finished stage is skipped and an interrupted one
@@ -39,8 +39,8 @@ struct ExperimentOptions {
 /// hold it (RunFolder).
 ///
 /// @throws dalle::Error if the config differs from that of a stage already begun (the message lists
-/// the keys),
-///         if a stage lacks what an earlier one makes, or as Trainer::run() does
+///         the keys), if the data set has other pictures than then, if a stage lacks what an
+///         earlier one makes, or as Trainer::run() does
 TrainOutcome run_experiment(const ExperimentConfig& config, const RunPaths& run,
                             const ExperimentOptions& options, const StopSignal& stop);
 

@@ -118,6 +118,9 @@ struct ExperimentConfig {
   }
 };
 
+/// Whether an experiment is to be run, or only looked at: that needs no data.
+enum class ConfigUse { kTrain, kShow };
+
 /// A key whose value does not fit the others.
 struct ConfigConflict {
   std::string key;                         ///< dotted path
@@ -129,18 +132,22 @@ struct ConfigConflict {
 /// rule out. Looks at the config alone, never at the disk.
 ///
 /// @return  every conflict; empty if the experiment can be run
-std::vector<ConfigConflict> validate(const ExperimentConfig& config);
+std::vector<ConfigConflict> validate(const ExperimentConfig& config,
+                                     ConfigUse use = ConfigUse::kTrain);
 
 /// Loads an experiment, applies `a.b.c=value` overrides in order and validates the result.
 ///
 /// @throws ConfigError with every problem of the file, the overrides and their combination, one a
-/// line as `file:line:column: key: what was found, what was expected`. A key that is at its default
-/// has no place and stands alone. Conflicts of keys that have problems of their own are left out.
+/// line as `file:line:column: key: what was found, what was expected`. In place of a key that is at
+/// its default stands the place of another that decides, or the file alone. Conflicts of keys that
+/// have problems of their own are left out.
 ExperimentConfig load_experiment(const std::filesystem::path& path,
-                                 std::span<const std::string> overrides = {});
+                                 std::span<const std::string> overrides = {},
+                                 ConfigUse use = ConfigUse::kTrain);
 
 /// Same, from text; `source` stands for the file's name in messages.
 ExperimentConfig load_experiment_text(const std::string& text, std::string_view source,
-                                      std::span<const std::string> overrides = {});
+                                      std::span<const std::string> overrides = {},
+                                      ConfigUse use = ConfigUse::kTrain);
 
 }  // namespace dalle

@@ -22,6 +22,7 @@ class RunPaths {
 
   std::filesystem::path config() const { return root / "config.yaml"; }      ///< resolved
   std::filesystem::path versions() const { return root / "versions.json"; }  ///< see versions.h
+  std::filesystem::path data() const { return root / "data.txt"; }  ///< which pictures, by name
   std::filesystem::path tokenizer() const { return root / "tokenizer.model"; }
   std::filesystem::path codes() const { return root / "codes.bin"; }        ///< see CodeCache
   std::filesystem::path metrics() const { return root / "metrics.jsonl"; }  ///< a line a report
