@@ -1,24 +1,34 @@
 # Defines the imported target `torch` from a LibTorch folder (include/, lib/), without Torch's own CMake
 # package: that one insists on its CUDA detection and fails or warns where there is no toolkit.
 #
-#   TORCH_ROOT    the folder; an environment variable or -D; default third_party/libtorch/torch
+#   TORCH_ROOT    the folder: -DTORCH_ROOT= of this configure, else the environment's variable, else the folder of the
+#                 configure before, else third_party/libtorch/torch
 #   DALLE_CUDA    ON, OFF or AUTO
 #   Torch_CUDA    set: TRUE when the CUDA libraries are linked
-if(NOT TORCH_ROOT)
-  if(DEFINED ENV{TORCH_ROOT})
-    set(TORCH_ROOT $ENV{TORCH_ROOT})
-  else()
-    set(TORCH_ROOT ${PROJECT_SOURCE_DIR}/third_party/libtorch/torch)
-  endif()
+get_property(type CACHE TORCH_ROOT PROPERTY TYPE) # UNINITIALIZED: from this command line
+if(NOT type STREQUAL "UNINITIALIZED" AND NOT "$ENV{TORCH_ROOT}" STREQUAL "")
+  set(TORCH_ROOT $ENV{TORCH_ROOT})
+elseif(NOT TORCH_ROOT)
+  set(TORCH_ROOT third_party/libtorch/torch)
 endif()
-set(TORCH_ROOT ${TORCH_ROOT} CACHE PATH "LibTorch: the folder that holds include/ and lib/")
+cmake_path(ABSOLUTE_PATH TORCH_ROOT BASE_DIRECTORY ${PROJECT_SOURCE_DIR} NORMALIZE)
+set(TORCH_ROOT ${TORCH_ROOT} CACHE PATH "LibTorch: the folder that holds include/ and lib/" FORCE)
 if(NOT EXISTS ${TORCH_ROOT}/lib/libtorch_cpu.so)
   message(FATAL_ERROR "No LibTorch in ${TORCH_ROOT}. Run scripts/setup.sh, or give -DTORCH_ROOT=<folder with include/ and lib/>.")
 endif()
 
-file(STRINGS ${TORCH_ROOT}/include/torch/headeronly/version.h version_lines REGEX "define TORCH_VERSION_(MAJOR|MINOR|PATCH) ")
-string(REGEX REPLACE "[^0-9;]" "" Torch_VERSION "${version_lines}")
-string(REPLACE ";" "." Torch_VERSION "${Torch_VERSION}")
+# The second file includes the first; in old releases it has the version itself.
+set(Torch_VERSION "")
+foreach(header headeronly/version.h csrc/api/include/torch/version.h)
+  if(NOT Torch_VERSION AND EXISTS ${TORCH_ROOT}/include/torch/${header})
+    file(STRINGS ${TORCH_ROOT}/include/torch/${header} version_lines REGEX "define TORCH_VERSION_(MAJOR|MINOR|PATCH) ")
+    string(REGEX REPLACE "[^0-9;]" "" Torch_VERSION "${version_lines}")
+    string(REPLACE ";" "." Torch_VERSION "${Torch_VERSION}")
+  endif()
+endforeach()
+if(NOT Torch_VERSION MATCHES "^2\\.11\\.")
+  message(FATAL_ERROR "LibTorch in ${TORCH_ROOT}: found version ${Torch_VERSION}, expected 2.11")
+endif()
 
 set(Torch_CUDA FALSE)
 if(NOT DALLE_CUDA STREQUAL "OFF")

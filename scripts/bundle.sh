@@ -17,7 +17,7 @@ for tool in "${tools[@]}"; do
   [ -x "$root/build/release/bin/$tool" ] || die "build/release/bin/$tool is not there; run scripts/build.sh"
 done
 
-torch=${TORCH_ROOT:-$root/third_party/libtorch/torch}
+torch=$(realpath -m "${TORCH_ROOT:-$root/third_party/libtorch/torch}")
 version_header=$(find -L "$torch/include" -name version.h -path '*torch/headeronly*' | head -n 1)
 [ -n "$version_header" ] || die "$torch: no version.h of LibTorch"
 torch_version=$(sed -n 's/^#define TORCH_VERSION_\(MAJOR\|MINOR\|PATCH\) \([0-9]*\).*/\2/p' "$version_header" | paste -sd.)
@@ -35,7 +35,7 @@ done
 # What the loader finds, but for Torch, CUDA and the C library: those are the other machine's.
 ldd "${tools[@]/#/$root/build/release/bin/}" |
   awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sort -u |
-  grep -v -e "^$(realpath "$torch")/" -e '/nvidia/' -e '/libcuda' -e '/libcu[a-z]*\.so' -e '/libnvidia' -e '/libnccl' \
+  grep -v -e "^$torch/" -e '/nvidia/' -e '/libcuda' -e '/libcu[a-z]*\.so' -e '/libnvidia' -e '/libnccl' \
     -e '/libtorch' -e '/libc10' -e '/libgomp' \
     -e '/lib\(c\|m\|dl\|rt\|pthread\|resolv\|util\)\.so' |
   while read -r library; do cp -L "$library" "$bundle/lib/"; done
@@ -58,18 +58,21 @@ if [ -n "\$found" ] && [ "\$found" != $torch_version ]; then
   echo "error: \$torch is LibTorch \$found; this was built for $torch_version" >&2
   exit 1
 fi
-export LD_LIBRARY_PATH="\$torch/lib:\$here/lib\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
+# A CUDA build's own libcudart lies beside pip's torch, where LibTorch's run path finds it and a program's does not.
+export LD_LIBRARY_PATH="\$torch/lib:\$torch/../nvidia/cu13/lib:\$here/lib\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
 exec "\$here/libexec/$tool" "\$@"
 WRAPPER
   chmod +x "$bundle/bin/$tool"
 done
-cp -r "$root/configs" "$root/LICENSE" "$bundle/"
+# scripts/gpu_check.sh finds the rest where it is in a checkout.
+(cd "$root" && cp -r --parents configs LICENSE scripts/gpu_check.sh tests/tools/tiny.yaml "$bundle")
 cat >"$bundle/README" <<TEXT
 dalle $version for $(uname -m), LibTorch $torch_version, glibc $(ldd --version | sed -n '1s/.* //p') or newer.
 
   export TORCH_ROOT=/path/to/libtorch     # not needed if python3 has torch $torch_version
   bin/dalle-train --config configs/pictures-64.yaml --set data.path=my-pictures
   bin/dalle-sample "a red apple"
+  scripts/gpu_check.sh                    # whether this machine's GPUs compute what its CPU does; needs python3
 
 lib/ holds copies of this system's libraries, each under its own license.
 TEXT
@@ -84,13 +87,17 @@ rm -rf "$bundle"
 mkdir "$work/elsewhere"
 tar -C "$work/elsewhere" -xf "$archive"
 there=$work/elsewhere/$name
-run() { env -i PATH=/usr/bin:/bin HOME="$work" TORCH_ROOT="$(realpath "$torch")" "$@"; }
-strays=$(LD_LIBRARY_PATH="$(realpath "$torch")/lib:$there/lib" ldd "$there/libexec/dalle-train" | awk '$2 == "=>" {print $3}' |
-  grep -v -e "^$there/" -e "^$(realpath "$torch")/" -e '/nvidia/' -e '/libcu[a-z]*\.so' \
+run() { env -i PATH=/usr/bin:/bin HOME="$work" TORCH_ROOT="$torch" "$@"; }
+strays=$(LD_LIBRARY_PATH="$torch/lib:$torch/../nvidia/cu13/lib:$there/lib" ldd "$there"/libexec/* |
+  awk '$2 == "=>" {print $3}' |
+  grep -v -e "^$there/" -e "^$torch/" -e '/nvidia/' -e '/libcu[a-z]*\.so' \
     -e '/lib\(c\|m\|dl\|rt\|pthread\|resolv\|util\)\.so' || true)
 [ -z "$strays" ] || die "the unpacked bundle takes libraries of this machine: $strays"
+for tool in "${tools[@]}"; do
+  run "$there/bin/$tool" --help >/dev/null || die "the unpacked $tool does not start"
+done
 run "$there/bin/dalle-train" --config "$there/configs/shapes-demo.yaml" --dry-run >/dev/null || die "the unpacked dalle-train does not run"
-run "$there/bin/dalle-train" --config "$root/tests/tools/tiny.yaml" --device cpu --run-dir "$work/run" --ranks 2 2>"$work/log" ||
+run "$there/bin/dalle-train" --config "$there/tests/tools/tiny.yaml" --device cpu --run-dir "$work/run" --ranks 2 2>"$work/log" ||
   { cat "$work/log" >&2; die "the unpacked dalle-train does not train"; }
 run "$there/bin/dalle-sample" --model "$work/run" --device cpu --count 1 --out "$work/pictures" "a red circle" 2>"$work/log" ||
   { cat "$work/log" >&2; die "the unpacked dalle-sample does not draw"; }

@@ -2,7 +2,7 @@
 # Checks a machine with a GPU: what it computes against the CPU, and real trainings on it, killed and resumed too.
 # Prints a table, writes gpu_check.json into the current folder, and ends with status 1 if anything failed.
 #
-#   scripts/gpu_check.sh                the binaries in build/release/bin
+#   scripts/gpu_check.sh                the binaries in build/release/bin or, in an unpacked bundle, in bin
 #   scripts/gpu_check.sh FOLDER         other binaries
 #   DEVICE=cpu scripts/gpu_check.sh     the same on the CPU, to try this script
 set -euo pipefail
@@ -10,7 +10,9 @@ set -euo pipefail
 die() { printf 'gpu_check: error: %s\n' "$*" >&2; exit 1; }
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-bin=${1:-$root/build/release/bin}
+bin=$root/build/release/bin
+[ -d "$root/libexec" ] && bin=$root/bin  # what scripts/bundle.sh packed
+bin=${1:-$bin}
 readonly root bin place=${DEVICE:-cuda} config=$root/tests/tools/tiny.yaml
 case $place in
   cuda)
@@ -25,7 +27,9 @@ case $place in
 esac
 for tool in dalle-check dalle-train dalle-sample; do
   [ -x "$bin/$tool" ] || die "$bin/$tool: not found; build it, or name the folder of the binaries"
+  "$bin/$tool" --help >/dev/null || die "$bin/$tool does not start"
 done
+command -v python3 >/dev/null || die "there is no python3, which compares the runs"
 [ -w . ] || die "$PWD: cannot write gpu_check.json here"
 
 work=$(mktemp -d)

@@ -130,7 +130,8 @@ try_slurm() {
   for _ in $(seq 1200); do [ -d "$work/sbatch/checkpoints/dvae/step-00000010" ] && break; sleep 0.05; done
   scancel --signal=USR1 "$job"
   for _ in $(seq 600); do
-    [ "$(squeue -h -j "$job" -o %r 2>/dev/null)" = BeginTime ] && scontrol update "JobId=$job" StartTime=now
+    # Not in the second in which it ended: slurmd would take the new attempt for the one that was ended.
+    [ "$(squeue -h -j "$job" -o %r 2>/dev/null)" = BeginTime ] && sleep 2 && scontrol update "JobId=$job" StartTime=now
     grep -q "^finished" "$work/sbatch.log" 2>/dev/null && break
     sleep 0.5
   done
