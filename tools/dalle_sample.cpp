@@ -29,6 +29,9 @@ namespace {
 using namespace dalle;
 namespace fs = std::filesystem;
 
+/// CLI11 takes an argument in [brackets] for a list, unless something is in front of it.
+constexpr char kBracketMark = '\x1f';
+
 struct Arguments {
   std::vector<std::string> captions;
   std::string model;
@@ -47,7 +50,9 @@ struct Arguments {
 void add_options(CLI::App& app, Arguments& arguments) {
   app.add_option("captions", arguments.captions, "what to draw; each argument is a caption")
       ->required()
-      ->allow_extra_args(false);  // or one in [brackets] would be taken for a list
+      ->transform([](const std::string& caption) {
+        return caption.starts_with(kBracketMark) ? caption.substr(1) : caption;
+      });
 
   app.add_option("--model", arguments.model,
                  "run folder or checkpoint; default: $DALLE_MODEL, else the run under runs/ that "
@@ -235,5 +240,11 @@ int main(int argc, char** argv) {
   CLI::App app("Draws pictures of captions with a trained DALL-E.", "dalle-sample");
   Arguments arguments;
   add_options(app, arguments);
-  return dalle::run_tool(app, argc, argv, [&] { return sample(arguments); });
+  std::vector<std::string> texts(argv, argv + argc);
+  std::vector<char*> marked;
+  for (std::string& text : texts) {
+    if (text.starts_with('[')) text.insert(0, 1, kBracketMark);
+    marked.push_back(text.data());
+  }
+  return dalle::run_tool(app, argc, marked.data(), [&] { return sample(arguments); });
 }
