@@ -7,6 +7,7 @@
 #include "dalle/core/files.h"
 #include "dalle/core/log.h"
 #include "dalle/core/seeds.h"
+#include "dalle/data/batch_part.h"
 #include "dalle/data/fingerprint.h"
 #include "dalle/model/model_io.h"
 #include "dalle/sample/draw_pictures.h"
@@ -76,8 +77,16 @@ bool DalleTask::cache_codes(const std::filesystem::path& path, ProcessGroup& gro
                                  .vocab_size = config_.dvae.model.vocab_size,
                                  .source = source};
   const auto image = [this](int64_t index, int64_t crop) { return train_.image(index, crop); };
-  const auto encode = [this](const at::Tensor& images) {
-    return vae_->encode(images.to(device_).to(torch::kFloat32).div_(255));
+  // As many at once as training would encode: libraries round otherwise for batches of other sizes,
+  // which turns a code over where two are all but equal.
+  const TrainConfig& train = config_.dalle.train;
+  const int64_t at_once = train.micro_batch_size > 0
+                              ? train.micro_batch_size
+                              : BatchPart(train.batch_size, 0, group.world()).size();
+  const auto encode = [this, at_once](const at::Tensor& images) {
+    const int64_t count = images.size(0);
+    const auto filled = images.index_select(0, torch::arange(at_once).clamp_max(count - 1));
+    return vae_->encode(filled.to(device_).to(torch::kFloat32).div_(255)).narrow(0, 0, count);
   };
   const auto progress = [&, last_percent = int64_t{-1}](int64_t done, int64_t total) mutable {
     if (const int64_t percent = 100 * done / total;
@@ -87,7 +96,8 @@ bool DalleTask::cache_codes(const std::filesystem::path& path, ProcessGroup& gro
     return !stop.requested() && !group.stop_is_wanted();
   };
   const bool done = group.is_first() && compute_code_cache(path, content, image, encode,
-                                                           {.workers = config_.data.workers,
+                                                           {.batch_size = at_once,
+                                                            .workers = config_.data.workers,
                                                             .prefetch = config_.data.prefetch,
                                                             .progress = progress});
   if (group.broadcast(done ? "done" : "stopped") != "done") return false;

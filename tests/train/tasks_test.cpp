@@ -1,0 +1,203 @@
+#include <set>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <torch/types.h>
+
+#include "dalle/data/tokenizer.h"
+#include "dalle/train/dalle_task.h"
+#include "dalle/train/dvae_task.h"
+#include "dalle/train/experiment_data.h"
+
+#include "temporary_directory.h"
+
+namespace dalle {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::Ge;
+using testing::IsSupersetOf;
+using testing::Le;
+
+ExperimentConfig small_experiment() {
+  ExperimentConfig config;
+  config.data.kind = DatasetKind::kShapes;
+  config.data.image_size = 32;
+  config.data.shapes.samples = 20;
+  config.data.shapes.validation_samples = 10;
+  config.data.shapes.max_objects = 1;
+  config.data.shapes.hold_out = false;
+  config.tokenizer.vocab_size = 300;
+  config.dvae.model = {
+      .groups = 3, .blocks_per_group = 1, .hidden = 32, .vocab_size = 64, .codebook_width = 16};
+  config.dvae.train.batch_size = config.dalle.train.batch_size = 8;
+  config.dvae.train.eval_samples = config.dalle.train.eval_samples = 10;
+  config.dvae.train.micro_batch_size = config.dalle.train.micro_batch_size = 3;
+  config.dalle.model.depth = 2;
+  config.dalle.model.heads = 2;
+  config.dalle.model.width = 16;
+  config.dalle.model.text_length = 16;
+  config.dalle.model.conv_kernel = 3;
+  config.dalle.model.init = TransformerInit::kNormal002;  // the paper's head of zeros sees no codes
+  config.dalle.crops_per_picture = 2;
+  return config;
+}
+
+class TasksTest : public testing::Test {
+ protected:
+  TasksTest() : config_(small_experiment()), data_(config_, RunPaths(folder_.path())) {}
+
+  DiscreteVae vae() const {
+    DiscreteVae vae(config_.dvae.model, config_.dalle.train.precision);
+    vae->initialize(initial_weights_generator(config_, /*stage=*/1));
+    return vae;
+  }
+
+  DalleTask dalle_task() { return DalleTask(config_, data_, tokenizer_, vae(), c10::kCPU); }
+
+  static Batch batch_of(const TrainTask& task, int64_t first, int64_t count) {
+    std::vector<Sample> samples;
+    for (int64_t i = 0; i < count; ++i) samples.push_back(task.sample(first + i));
+    return stack(samples);
+  }
+
+  /// Loss and gradient of a global batch that is cut into micro-batches.
+  static std::pair<double, at::Tensor> loss_and_gradient(TrainTask& task, const Batch& batch,
+                                                         int64_t micro_batch_size, int64_t step) {
+    task.module().zero_grad();
+    double sum = 0;
+    for (int64_t begin = 0; begin < batch.size(); begin += micro_batch_size) {
+      const Batch part = batch.slice(begin, std::min(begin + micro_batch_size, batch.size()));
+      const TaskLoss loss = task.loss(part, task.count(batch), step);
+      loss.total.backward();
+      sum += loss.total.item<double>();
+    }
+    std::vector<at::Tensor> gradients;
+    for (const at::Tensor& parameter : task.module().parameters())
+      if (parameter.grad().defined()) gradients.push_back(parameter.grad().flatten());
+    return {sum, torch::cat(gradients)};
+  }
+
+  static void expect_the_same_for_any_cut(TrainTask& task) {
+    const Batch batch = batch_of(task, 4, 8);
+    const auto [whole, gradient] = loss_and_gradient(task, batch, 8, /*step=*/7);
+    EXPECT_GT(gradient.abs().max().item<double>(), 1e-6);
+    for (const int64_t size : {1, 3, 4}) {
+      const auto [cut, cut_gradient] = loss_and_gradient(task, batch, size, /*step=*/7);
+      EXPECT_NEAR(cut, whole, 1e-5) << size;
+      EXPECT_TRUE(torch::allclose(cut_gradient, gradient, 1e-3, 1e-6)) << size;
+    }
+  }
+
+  static std::set<std::string> names_of(const std::vector<Metric>& metrics) {
+    std::set<std::string> names;
+    for (const Metric& metric : metrics) names.insert(metric.name);
+    return names;
+  }
+
+  static double value_of(const std::vector<Metric>& metrics, const std::string& name) {
+    for (const Metric& metric : metrics)
+      if (metric.name == name) return metric.value;
+    ADD_FAILURE() << "no " << name;
+    return 0;
+  }
+
+  const TemporaryDirectory folder_;
+  ExperimentConfig config_;
+  ExperimentData data_;
+  const Tokenizer tokenizer_{train_tokenizer(
+      [n = 0]() mutable -> std::optional<std::string> {
+        return n++ < 20 ? std::optional<std::string>("a small red circle on a white background")
+                        : std::nullopt;
+      },
+      {.vocab_size = 300})};
+};
+
+constexpr auto kGoOn = [] {};
+
+TEST_F(TasksTest, TheDvaesLossIsTheSameForAnyCutIntoMicroBatches) {
+  DvaeTask task(config_, data_, c10::kCPU);
+  expect_the_same_for_any_cut(task);
+}
+
+TEST_F(TasksTest, TheTransformersLossIsTheSameForAnyCutIntoMicroBatches) {
+  DalleTask task = dalle_task();
+  expect_the_same_for_any_cut(task);
+}
+
+TEST_F(TasksTest, TheDvaeReportsReconstructionsAndTheHealthOfItsCodes) {
+  DvaeTask task(config_, data_, c10::kCPU);
+  const Evaluation evaluation = task.evaluate(/*step=*/10, kGoOn);
+  EXPECT_THAT(names_of(evaluation.metrics),
+              IsSupersetOf({"validation", "validation/reconstruction", "validation/kl", "psnr_soft",
+                            "psnr_hard", "codes_used", "perplexity"}));
+  EXPECT_THAT(value_of(evaluation.metrics, "codes_used"), AllOf(Ge(1.0 / 64), Le(1)));
+  EXPECT_THAT(value_of(evaluation.metrics, "perplexity"), AllOf(Ge(1), Le(64)));
+  EXPECT_THAT(value_of(evaluation.metrics, "validation/kl"), AllOf(Ge(0), Le(std::log(64.0))));
+  EXPECT_EQ(evaluation.score, -value_of(evaluation.metrics, "psnr_hard"));
+}
+
+TEST_F(TasksTest, TheDvaeShowsReconstructionsAtEveryEvaluation) {
+  DvaeTask task(config_, data_, c10::kCPU);
+  EXPECT_EQ(task.picture_every(), config_.dvae.train.eval_every);
+  const std::vector<NamedPicture> pictures = task.pictures(10, kGoOn);
+  ASSERT_EQ(pictures.size(), 1u);
+  EXPECT_EQ(pictures[0].name, "reconstructions");
+  EXPECT_EQ(pictures[0].picture.width, 8 * (32 + 2) + 2);   // ten pictures, each with its own
+  EXPECT_EQ(pictures[0].picture.height, 3 * (32 + 2) + 2);  // reconstruction, four pairs a row
+}
+
+TEST_F(TasksTest, TheTransformerReportsItsLossesAndDrawsTheConfigsCaptions) {
+  config_.sample.captions = {"a red circle", "a blue square"};
+  config_.sample.count = 3;
+  DalleTask task = dalle_task();
+  const Evaluation evaluation = task.evaluate(10, kGoOn);
+  const double text = value_of(evaluation.metrics, "validation/text"),
+               image = value_of(evaluation.metrics, "validation/image");
+  EXPECT_NEAR(evaluation.score, text / 8 + image * 7 / 8, 1e-9);
+  EXPECT_NEAR(image, std::log(64.0), 0.5);  // untrained: about that of guessing
+  const std::vector<NamedPicture> pictures = task.pictures(10, kGoOn);
+  ASSERT_EQ(pictures.size(), 1u);
+  EXPECT_EQ(pictures[0].picture.width, 3 * (32 + 2) + 2);
+  EXPECT_EQ(pictures[0].picture.height, 2 * (32 + 2) + 2);
+}
+
+TEST_F(TasksTest, SampledImageTokensDifferFromTheLikeliestAndAreThePositionsOwn) {
+  DalleTask likeliest = dalle_task();
+  const Batch batch = batch_of(likeliest, 0, 8);
+  const double loss = loss_and_gradient(likeliest, batch, 8, 0).first;
+  config_.dalle.image_tokens = ImageTokens::kSample;
+  DalleTask sampled = dalle_task();
+  const double of_samples = loss_and_gradient(sampled, batch, 8, 0).first;
+  EXPECT_NE(of_samples, loss);
+  for (const int64_t size : {1, 3})
+    EXPECT_NEAR(loss_and_gradient(sampled, batch, size, 0).first, of_samples, 1e-5) << size;
+}
+
+// On the CPU a batch of one is computed by other kernels than a larger one, and rounded otherwise.
+TEST_F(TasksTest, CachedCodesAreThoseThatTrainingWouldMake) {
+  config_.data.image_size = 64;
+  for (const int64_t micro_batch_size : {1, 3}) {
+    config_.dalle.train.micro_batch_size = micro_batch_size;
+    const TemporaryDirectory folder;
+    ExperimentData larger(config_, RunPaths(folder.path()));
+    DalleTask fly(config_, larger, tokenizer_, vae(), c10::kCPU);
+    DalleTask cached(config_, larger, tokenizer_, vae(), c10::kCPU);
+    ProcessGroup alone;
+    const StopSignal stop;
+    ASSERT_TRUE(cached.cache_codes(folder / "codes", alone, stop));
+    for (int64_t first = 0; first < 80; first += micro_batch_size) {  // each picture four times
+      const Batch pictures = batch_of(fly, first, micro_batch_size);
+      const Batch codes = batch_of(cached, first, micro_batch_size);
+      const auto made = vae()->encode(unit_images(pictures, c10::kCPU)).flatten(1);
+      ASSERT_TRUE(torch::equal(codes.codes, made)) << first << " by " << micro_batch_size;
+      ASSERT_EQ(codes.texts, pictures.texts);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace dalle
