@@ -27,21 +27,25 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 STAGES = ("dvae", "dalle")
+STEPS = 120  # of each stage
 SAVE_EVERY = 10
 TIMEOUT_S = 2  # of a rank that gives no sign of life
 GRACE_S = 45  # for a run to end after an event; the launcher waits 30 s for ranks to follow a lost one
 OPTIONS = ["--config", str(HERE.parent / "tools" / "tiny.yaml"), "--device", "cpu", "--set", "distributed.exact=true",
            "--set", f"distributed.timeout_s={TIMEOUT_S}"]
 for stage in STAGES:
-    OPTIONS += ["--set", f"{stage}.train.micro_batch_size=1", "--set", f"{stage}.train.steps=120",
-                "--set", f"{stage}.train.save_every={SAVE_EVERY}", "--set", f"{stage}.train.eval_every=30"]
+    OPTIONS += ["--set", f"{stage}.train.micro_batch_size=1", "--set", f"{stage}.train.steps={STEPS}",
+                "--set", f"{stage}.train.save_every={SAVE_EVERY}", "--set", f"{stage}.train.eval_every=30",
+                "--set", f"{stage}.train.log_every=1"]
 
 STOPS = {"SIGTERM": signal.SIGTERM, "SIGINT": signal.SIGINT, "SIGUSR1": signal.SIGUSR1}
 FAULTS = ("full", "readonly", "eio", "torn", "kill")
 KINDS = ("kill all", "kill one", "stop all", "stop one", "freeze one", *FAULTS, "flip bit", "truncate")
 
-
-PLACE = r"(its start|step \d+, [\w ]+(\(\w+\))?)"  # of a rank, as the others know it
+PLACE = r"(its start|step \d+, [\w ]+(\([\w-]+\))?)"  # of a rank, as the others know it
+STEP_LINE = re.compile(r"^step \d+ \|", re.MULTILINE)  # of the training's log
+STOPPED = re.compile(r"^(dvae|dalle): stopped at step (\d+) of", re.MULTILINE)
+CAUSE = re.compile(r"cannot save the checkpoint|cannot write|No space left|Read-only|Input/output")  # of a disk that fails
 
 
 class Failure(Exception):
@@ -51,6 +55,21 @@ class Failure(Exception):
 def demand(condition, message):
     if not condition:
         raise Failure(message)
+
+
+@dataclasses.dataclass
+class Strike:
+    """What a training had said when it was struck, by a signal or by a fault of the disk."""
+    event: "Event"
+    text: str = ""
+    time: float = 0.0
+
+    def said_place(self):
+        """Whether the first line was there: from then on signals stop the training."""
+        return " on cpu" in self.text
+
+    def was_training(self):
+        return STEP_LINE.search(self.text) is not None
 
 
 @dataclasses.dataclass
@@ -168,12 +187,33 @@ def reached(folder):
     return last
 
 
+def last_words(text):
+    """The end of a log, without the lines of steps."""
+    return "\n".join([line for line in text.splitlines() if not STEP_LINE.match(line)][-20:])
+
+
+def last_errors(text):
+    """The last error's line of each rank that has one, by rank."""
+    errors = {}
+    for line in text.splitlines():
+        if error := re.match(r"(?:rank (\d+): )?error: (.*)", line):
+            errors[int(error[1] or 0)] = error[2]
+    return errors
+
+
+def save_under_way(folder, stage):
+    """Whether a process has died in a save: what it had written is still there."""
+    newest = max(map(step_of, checkpoints(folder, stage)), default=0)
+    parts = (folder / "checkpoints" / stage).glob("step-[0-9]*[0-9].part")
+    return any(step_of(part.with_suffix("")) > newest for part in parts)
+
+
 def outcome(folder):
     """Hashes of the final state of both stages, and the metrics without times."""
     state = {}
     for stage in STAGES:
         newest = checkpoints(folder, stage)[0]
-        demand(step_of(newest) == 120, f"{newest}: the run ended, but this is its newest checkpoint")
+        demand(step_of(newest) == STEPS, f"{newest}: the run ended, but this is its newest checkpoint")
         for name in ("weights", "average", "first_moment", "second_moment"):
             state[stage, name] = hashlib.sha256((newest / f"{name}.safetensors").read_bytes()).hexdigest()
     lines = []
@@ -188,14 +228,19 @@ class Chaos:
     def __init__(self, binary, work, faults, seed):
         self.binary, self.work, self.faults, self.chance = binary, work, faults, random.Random(seed)
         self.counts = collections.Counter()
-        self.lost_steps = []
+        self.lost_steps = []  # by each start, of what the one before had reported
+        self.lost_with_saves = 0  # how many of those were more than an interval, where a save was cut off or failed
+        self.lost_to_damage = []  # steps, where the newest checkpoint was damaged besides
         self.seconds_to_exit = []  # of the other ranks, after one was killed or stopped
-        self.deaths_named = self.deaths_at_meeting = 0
+        self.deaths = self.deaths_named = 0  # of a rank beside others that were training
+        self.deaths_at_meeting = 0
+        self.seconds_to_stop = []  # from a signal to the exit
         self.finished_runs = 0
         self.run_number = 0
         self.folder = None
         self.allowed_loss = None  # steps, of the next start
         self.reached = ("", 0)
+        self.save_was_lost = False  # the last start ended in the middle of one, or because of one
         self.saved_at_start = 0  # checkpoints of the first stage, before the last start
         self.damaged = None  # the checkpoint that the next start has to find out about
 
@@ -212,7 +257,7 @@ class Chaos:
     def begin_run(self):
         self.run_number += 1
         self.folder = self.work / f"run-{self.run_number}"
-        self.allowed_loss, self.reached, self.damaged = None, ("", 0), None
+        self.allowed_loss, self.reached, self.save_was_lost, self.damaged = None, ("", 0), False, None
 
     # ---- what happens ----
 
@@ -231,23 +276,27 @@ class Chaos:
         if event.kind in FAULTS:
             status = training.wait(20 * self.duration + GRACE_S)
             demand(status is not None, "the training hangs")
-            happened = report.exists()
+            strike = Strike(event) if report.exists() else None
         else:
             status = training.wait(0.2 + event.delay * self.duration * (1 + event.ranks) / 4)
-            happened = status is None and self.strike(event, training)
-            limit = GRACE_S if happened else 20 * self.duration + GRACE_S
+            strike = self.strike(event, training) if status is None else None
+            limit = GRACE_S if strike else 20 * self.duration + GRACE_S
             status = training.wait(limit)
             demand(status is not None, f"still there after {limit:.0f} s")
-        self.check(event if happened else None, training, status)
+            if strike and event.kind.startswith("stop"):
+                self.seconds_to_stop.append(time.monotonic() - strike.time)
+        self.check(strike, training, status)
         if status == 0:
             self.check_end()
-        return f"status {status}" if happened else None
+        return f"status {status}" if strike else None
 
     def strike(self, event, training):
+        """Sends the event's signals; None if the ranks are not there yet."""
         processes = training.processes()
         if not processes:
-            return False
+            return None
         number = STOPS[event.signal_name]
+        strike = Strike(event, training.text(), time.monotonic())
         if event.kind == "kill all":
             send([*processes, training.process.pid], signal.SIGKILL)
         elif event.kind == "kill one":
@@ -261,7 +310,7 @@ class Chaos:
             send([processes[event.victim]], signal.SIGSTOP)
             self.await_others(event, processes)
             send([processes[event.victim]], signal.SIGKILL)
-        return True
+        return strike
 
     def await_others(self, event, processes):
         begin = time.monotonic()
@@ -304,14 +353,14 @@ class Chaos:
 
     # ---- what must hold ----
 
-    def check(self, event, training, status):
+    def check(self, strike, training, status):
         """Everything that a run leaves behind, and how it went on from what the one before had left."""
         text = training.text()
         for words in ("frame #", "terminate called", "Segmentation", "Assertion"):
             demand(words not in text, f"{words!r} on standard error")
-        self.check_status(event, status, text)
-        if event is not None and event.kind in ("kill one", "freeze one"):
-            self.check_death(event, text)
+        self.check_status(strike, training.ranks, status, text)
+        if strike is not None and strike.event.kind in ("kill one", "freeze one") and training.ranks > 1:
+            self.check_death(strike, text)
         begin = time.monotonic()
         while left_over(self.folder) or not lock_is_free(self.folder):
             demand(time.monotonic() - begin < 10, f"left over: processes {left_over(self.folder)}, or the run's lock")
@@ -320,52 +369,81 @@ class Chaos:
             saved = checkpoints(self.folder, stage)
             demand(not saved or any(map(verifies, saved)), f"no checkpoint of {stage} verifies")
         self.check_resumption(text)
-        stop = re.search(r"(dvae|dalle): stopped at step (\d+) of", text)
-        if stop:
-            saved = self.folder / "checkpoints" / stop[1] / f"step-{int(stop[2]):08}"
-            demand(verifies(saved), f"{saved}: stopped there, but this is no checkpoint")
         self.reached = reached(self.folder)
-        self.allowed_loss = 0 if stop else 2 * SAVE_EVERY
+        stop = STOPPED.search(text)
+        if stop:
+            step = int(stop[2])
+            saved = self.folder / "checkpoints" / stop[1] / f"step-{step:08}"
+            demand(step == 0 or verifies(saved), f"{saved}: stopped there, but this is no checkpoint")
+            demand(step == 0 or self.reached == (stop[1], step), f"stopped at step {step}, but the last one was {self.reached}")
+            self.allowed_loss = 0
+        elif STEP_LINE.search(text):  # else it has changed nothing, and the next start finds what this one has found
+            self.allowed_loss = 2 * SAVE_EVERY
+        self.save_was_lost = bool(CAUSE.search(text)) or save_under_way(self.folder, self.reached[0])
 
     @staticmethod
-    def check_status(event, status, text):
-        allowed = {0}
-        if event is not None:
-            number = STOPS[event.signal_name]
-            # A signal may come before its handler is there, and then does what it does to any process.
-            allowed = {"kill all": {-9}, "kill one": {-9, 137, 1, 3}, "stop all": {0, 128 + number, -number},
-                       "stop one": {0, 128 + number, -number, 128 + signal.SIGTERM, 1, 3}, "freeze one": {-9, 137, 1, 3},
-                       "torn": {-9, 137, 1, 3}, "kill": {-9, 137, 1, 3}}.get(event.kind, {0, 1, 3})
+    def check_status(strike, ranks, status, text):
+        if status == 0:
+            demand("finished:" in text, "status 0, but the training has not finished")
+        kind = strike.event.kind if strike else None
+        number = STOPS[strike.event.signal_name] if strike else 0
+        if kind in ("stop all", "stop one") and strike.said_place() and "finished:" not in text:
+            # One that others have told of the signal exits as for SIGTERM, and may be the first to do so.
+            told = {128 + signal.SIGTERM} if kind == "stop one" and ranks > 1 else set()
+            allowed = {128 + number, *told}
+            demand(STOPPED.search(text), f"status {status}, and no word on the step that was saved:\n{last_words(text)}")
+        else:
+            # A signal before the first line, or after the end, may do what it does to any process.
+            allowed = {"kill all": {0, -9}, "kill one": {0, -9, 137, 1, 3}, "stop all": {0, 128 + number, -number},
+                       "stop one": {0, 128 + number, -number, 128 + signal.SIGTERM, 1, 3}, "freeze one": {0, -9, 137, 1, 3},
+                       "torn": {-9, 137, 1, 3}, "kill": {-9, 137, 1, 3}, None: {0}}.get(kind, {0, 1, 3})
         demand(status in allowed, f"status {status}, expected one of {sorted(allowed)}")
         if status in (1, 3):
             demand("error: " in text, f"status {status} without an error's line")
+        if status == 1 and kind in ("full", "readonly", "eio"):
+            errors = last_errors(text)
+            named = errors.get(strike.event.victim, "\n".join(errors.values()))
+            demand(CAUSE.search(named),
+                   f"rank {strike.event.victim} could not write, and its error does not say so:\n{last_words(text)}")
 
-    def check_death(self, event, text):
-        """Whoever complains says which rank is gone and what it did last."""
-        complaints = re.findall(r"error: (rank \d+ of \d+: .*)", text)
-        if complaints:
-            name = re.compile(rf": rank {event.victim} has given no sign of life for \d+ s; it was at {PLACE}")
-            if event.victim == 0:
-                name = re.compile(rf"{name.pattern}|: rank 0, or the launcher .* rank 0 was last at {PLACE}, this one at {PLACE}")
-            demand(any(map(name.search, complaints)), f"rank {event.victim} is gone, and no one says so:\n{text}")
+    def check_death(self, strike, text):
+        """All others say which rank is gone and what it did last: in their last words, if they were training."""
+        victim = strike.event.victim
+        name = rf": rank {victim} has given no sign of life for \d+ s; it was at {PLACE}"
+        if victim == 0:  # which keeps the ranks' store
+            name += rf"|: rank 0, or the launcher .* rank 0 was last at {PLACE}, this one at {PLACE}"
+        errors = last_errors(text)
+        others = set(range(strike.event.ranks)) - {victim}
+        named = {rank for rank in others if re.search(name, errors.get(rank, ""))}
+        complain = {rank for rank in others if re.match(r"rank \d+ of \d+: ", errors.get(rank, ""))}
+        finished = (self.folder / "checkpoints" / STAGES[-1] / f"step-{STEPS:08}").exists()
+        if strike.was_training() and not finished:
+            self.deaths += 1
+            demand(named == others,
+                   f"rank {victim} is gone, and the errors of ranks {sorted(others - named)} do not say so:\n{last_words(text)}")
             self.deaths_named += 1
+        elif complain:
+            demand(named or finished, f"rank {victim} is gone, and no one says so:\n{last_words(text)}")
         elif "could not meet the others" in text:
             self.deaths_at_meeting += 1
 
     def check_resumption(self, text):
         """No more work is lost than what was not yet on the disk, and a damaged checkpoint is named."""
-        if self.damaged is not None and "going on" in text:
-            demand(str(self.damaged) in text, f"{self.damaged}: was damaged, and no one says so:\n{text}")
+        was_damaged = self.damaged is not None
+        if was_damaged and re.search(rf"^{self.damaged.parent.name}: (going on|done before)", text, re.MULTILINE):
+            demand(str(self.damaged) in text, f"{self.damaged}: was damaged, and no one says so:\n{last_words(text)}")
             self.damaged = None
         stage, step = self.reached
-        resumed = re.search(rf"{stage or 'none'}: going on from step (\d+) of", text)
-        if self.allowed_loss is None or not resumed:
-            demand(self.saved_at_start == 0 or not re.search(r"^step [1-5] \|", text, re.MULTILINE) or "going on" in text
-                   or "done before" in text, "the training began anew although there was a checkpoint")
+        began_anew = re.search(r"^step 1 \|", text, re.MULTILINE) and f"{stage or 'none'}: done before" not in text
+        resumed = re.search(rf"^{stage or 'none'}: going on from step (\d+) of", text, re.MULTILINE)
+        found = re.search(rf"^{STAGES[0]}: (going on|done before)", text, re.MULTILINE)
+        demand(self.saved_at_start == 0 or not began_anew or found, "the training began anew although there was a checkpoint")
+        if self.allowed_loss is None or not (resumed or began_anew):
             return
-        lost = step - int(resumed[1])
+        lost = max(0, step - (int(resumed[1]) if resumed else 0))
         demand(lost <= self.allowed_loss, f"{stage}: {lost} of {step} steps are lost, expected at most {self.allowed_loss}")
-        self.lost_steps.append(max(0, lost))
+        (self.lost_to_damage if was_damaged else self.lost_steps).append(lost)
+        self.lost_with_saves += not was_damaged and lost > SAVE_EVERY and self.save_was_lost
 
     def check_end(self):
         demand(outcome(self.folder) == self.reference, "the run has ended with other bits than the uninterrupted one")
@@ -393,6 +471,24 @@ class Chaos:
         self.check_end()
 
 
+def report(chaos):
+    """What the events were, and how close the training came to the limits of its promises."""
+    print(", ".join(f"{kind}: {count}" for kind, count in sorted(chaos.counts.items())))
+    if chaos.seconds_to_exit:
+        print(f"{len(chaos.seconds_to_exit)} times a rank died beside others, which were gone within "
+              f"{max(chaos.seconds_to_exit):.1f} s; in {chaos.deaths_named} of {chaos.deaths} trials in training every one of "
+              f"them named it, {chaos.deaths_at_meeting} times they had not met yet")
+    if chaos.seconds_to_stop:
+        print(f"{len(chaos.seconds_to_stop)} times it was asked to stop, and was gone within {max(chaos.seconds_to_stop):.1f} s")
+    more = sum(lost > SAVE_EVERY for lost in chaos.lost_steps)
+    print(f"lost in {len(chaos.lost_steps)} resumptions: {sum(chaos.lost_steps)} steps, at most "
+          f"{max(chaos.lost_steps, default=0)}; more than an interval of {SAVE_EVERY} {more} times, of which "
+          f"{chaos.lost_with_saves} because a save was cut off or failed")
+    if chaos.lost_to_damage:
+        print(f"lost in {len(chaos.lost_to_damage)} resumptions from the checkpoint before a damaged one: "
+              f"{sum(chaos.lost_to_damage)} steps, at most {max(chaos.lost_to_damage)}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("binaries", type=pathlib.Path, help="folder with dalle-train")
@@ -413,13 +509,9 @@ def main():
         print(f"FAIL after {sum(chaos.counts.values())} events of seed {arguments.seed}: {failure}\n"
               f"the run: {chaos.folder}, its last words: {chaos.folder.with_suffix('.stderr')}")
         return 1
-    print(", ".join(f"{kind}: {count}" for kind, count in sorted(chaos.counts.items())))
-    if chaos.seconds_to_exit:
-        print(f"{len(chaos.seconds_to_exit)} times a rank died beside others, {chaos.deaths_named} times they named it, "
-              f"{chaos.deaths_at_meeting} times they had not met yet; they were gone within {max(chaos.seconds_to_exit):.1f} s")
-    lost = chaos.lost_steps or [0]
-    print(f"pass: {arguments.events} events in {time.monotonic() - begin:.0f} s; {chaos.finished_runs} runs ended with the "
-          f"bits of the uninterrupted one; lost {sum(lost)} steps in {len(lost)} resumptions, at most {max(lost)}")
+    report(chaos)
+    print(f"pass: {arguments.events} events of seed {arguments.seed} in {time.monotonic() - begin:.0f} s; "
+          f"{chaos.finished_runs} runs ended with the bits of the uninterrupted one, metrics of every step included")
     shutil.rmtree(work)
     return 0
 

@@ -1,11 +1,13 @@
-// Makes the disk fail at a chosen moment: preloaded into dalle-train by chaos.py.
+// Makes the disk fail at a chosen moment: preloaded into dalle-train by chaos.py and tools_test.py.
 //
 //   FAULT_KIND    full      from the n-th call on, nothing can be written: no space left
 //                 readonly  from the n-th call on, nothing can be created, renamed or opened for writing
 //                 eio       the n-th call, and no other, is an input/output error
 //                 torn      the n-th write writes half of its bytes, and the process is killed
 //                 kill      the process is killed before the n-th call
+//                 slow      from the n-th call on, every flush to the disk takes a minute
 //   FAULT_CALL    n, counted from 1 over the calls that change files below FAULT_FOLDER
+//   FAULT_FOLDER  what the path of a file begins with: a folder, or a name in it
 //   FAULT_RANK    the rank that it happens in
 //   FAULT_REPORT  a file that is created when it happens
 #define _GNU_SOURCE
@@ -21,6 +23,7 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 enum call { kWrite, kFlush, kName, kOpen };
@@ -65,11 +68,21 @@ static void die(void) {
   for (;;) pause();
 }
 
+// Signals do not cut it short.
+static void sleep_a_minute(void) {
+  struct timespec left = {.tv_sec = 60};
+  while (nanosleep(&left, &left) != 0 && errno == EINTR) continue;
+}
+
 // The error that a call fails with; 0: none. Counts it.
 static int fault(enum call call) {
   const long number = atomic_fetch_add(&calls, 1) + 1;
   if (number < moment) return 0;
   if (!strcmp(kind, "kill")) die();
+  if (!strcmp(kind, "slow") && call == kFlush) {
+    report();
+    sleep_a_minute();
+  }
   int error = 0;
   if (!strcmp(kind, "full") && (call == kWrite || call == kName)) error = ENOSPC;
   if (!strcmp(kind, "readonly") && (call == kOpen || call == kName)) error = EROFS;

@@ -1,24 +1,31 @@
 #!/usr/bin/env python3
 """Drives the real binaries: training that is killed and resumed, sampling, and every kind of bad input.
 
-Usage: tools_test.py FOLDER_OF_THE_BINARIES
+Usage: tools_test.py FOLDER_OF_THE_BINARIES [-v] [-k PART_OF_A_NAME]... [ToolsTest.test_...]...
 """
 import hashlib
 import json
 import os
 import pathlib
 import random
+import re
+import resource
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import unittest
 
+import png
+
 BIN = pathlib.Path(sys.argv[1]).resolve()
 TINY = pathlib.Path(__file__).with_name("tiny.yaml").resolve()
+REPOSITORY = TINY.parents[2]
+STAGES = ("dvae", "dalle")
 STATE = ("weights", "average", "first_moment", "second_moment")
 
 
@@ -32,9 +39,9 @@ def train(folder, *arguments):
     return run("dalle-train", "--config", TINY, "--run-dir", folder, "--device", "cpu", *arguments)
 
 
-def start_training(folder, *arguments):
+def start_training(folder, *arguments, **environment):
     return subprocess.Popen([BIN / "dalle-train", "--config", TINY, "--run-dir", folder, "--device", "cpu", *arguments],
-                            stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+                            stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1", **environment})
 
 
 def start_rank(rank, ranks, port, folder, *arguments):
@@ -57,24 +64,63 @@ def ranks_of(process):
     return list(map(int, pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()))
 
 
-def state_hashes(folder):
-    """Hashes of weights, average and moments of the newest checkpoint of both stages."""
-    hashes = {}
-    for stage in ("dvae", "dalle"):
-        newest = sorted((pathlib.Path(folder) / "checkpoints" / stage).glob("step-*"))[-1]
-        for name in STATE:
-            hashes[stage, name] = hashlib.sha256((newest / f"{name}.safetensors").read_bytes()).hexdigest()
-    return hashes
+def newest_checkpoint(folder, stage):
+    return sorted((pathlib.Path(folder) / "checkpoints" / stage).glob("step-*"))[-1]
 
 
-def metrics(folder):
+def state_hashes(folder, stages=STAGES):
+    """Hashes of weights, average and moments of the newest checkpoint of each stage."""
+    return {(stage, name): hashlib.sha256((newest_checkpoint(folder, stage) / f"{name}.safetensors").read_bytes()).hexdigest()
+            for stage in stages for name in STATE}
+
+
+def metrics(folder, stages=STAGES):
     """The lines of metrics.jsonl without the times, which differ from run to run."""
     lines = []
     for line in (pathlib.Path(folder) / "metrics.jsonl").read_text().splitlines():
         values = json.loads(line)
         values.pop("time", None)
-        lines.append(values)
+        if values["stage"] in stages:
+            lines.append(values)
     return lines
+
+
+def skipped(folder):
+    """Why samples of a run were passed over, by key, in training and in validation."""
+    reasons = {}
+    for name in ("skipped.jsonl", "skipped_validation.jsonl"):
+        for line in (pathlib.Path(folder) / name).read_text().splitlines():
+            entry = json.loads(line)
+            reasons[entry["key"]] = entry["reason"]
+    return reasons
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def settings(stages=STAGES, **values):
+    """Options that set keys of each stage's training."""
+    return [word for stage in stages for key, value in values.items() for word in ("--set", f"{stage}.train.{key}={value}")]
+
+
+def noise_picture(number, width=40, height=36):
+    return png.png(width, height, random.Random(number).randbytes(3 * width * height))
+
+
+def write_pictures(folder, count):
+    """Pictures of noise, each with two captions."""
+    folder.mkdir(parents=True)
+    for number in range(count):
+        (folder / f"noise-{number:02}.png").write_bytes(noise_picture(number))
+        (folder / f"noise-{number:02}.txt").write_text(f"noise number {number}\nsome noise\n")
+
+
+def on_pictures(path, *arguments, kind="folder"):
+    """Options that train on pictures of one's own."""
+    return ("--set", f"data.kind={kind}", "--set", f"data.path={path}", "--set", "data.validation_fraction=0.2", *arguments)
 
 
 class ToolsTest(unittest.TestCase):
@@ -95,10 +141,20 @@ class ToolsTest(unittest.TestCase):
         shutil.rmtree(path, ignore_errors=True)
         return path
 
-    def copy_of_whole(self):
-        path = self.fresh("copy")
+    def copy_of_whole(self, name="copy"):
+        path = self.fresh(name)
         shutil.copytree(self.whole, path)
         return path
+
+    def compile_faults(self):
+        """The library that makes the disk fail."""
+        library = self.work / "faults.so"
+        source = REPOSITORY / "tests" / "chaos" / "faults.c"
+        subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", library, source, "-ldl"], check=True)
+        return library
+
+    def assert_succeeds(self, result):
+        self.assertEqual(result.returncode, 0, result.stderr)
 
     def assert_fails(self, result, status, *texts):
         """The tool ended with `status` and one clear line, without a backtrace."""
@@ -141,7 +197,7 @@ class ToolsTest(unittest.TestCase):
         self.assertEqual(metrics(folder), metrics(self.whole))
 
     def test_asked_to_stop_it_saves_its_step_and_says_so(self):
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             folder = self.fresh(f"run-{number}")
             process = start_training(folder, "--set", "dvae.train.steps=100000", "--set", "dvae.train.save_every=100000")
             while not (folder / "metrics.jsonl").is_file() or not metrics(folder):
@@ -150,6 +206,31 @@ class ToolsTest(unittest.TestCase):
             process.send_signal(number)
             self.assertEqual(process.wait(timeout=60), 128 + number)
             self.assertEqual(len(list((folder / "checkpoints" / "dvae").glob("step-*"))), 1)
+
+    def test_a_second_signal_ends_a_run_at_once(self):
+        """Even one that saves: an unfinished checkpoint is worth nothing, and the one before goes on."""
+        faults = self.compile_faults()
+        for ranks, first, second in ((1, signal.SIGTERM, signal.SIGTERM), (2, signal.SIGUSR1, signal.SIGINT)):
+            folder, saving = self.fresh(f"run-{ranks}"), self.fresh(f"saving-{ranks}")
+            process = start_training(
+                folder, "--ranks", str(ranks), LD_PRELOAD=str(faults), FAULT_KIND="slow", FAULT_RANK="0", FAULT_CALL="1",
+                FAULT_FOLDER=str(folder / "checkpoints" / "dvae" / "step-00000010"), FAULT_REPORT=str(saving))
+            while not saving.exists():
+                time.sleep(0.05)
+                self.assertIsNone(process.poll())
+            processes = ranks_of(process)
+            process.send_signal(first)
+            time.sleep(1)
+            self.assertIsNone(process.poll(), "the first signal waits for the checkpoint, which takes a minute")
+            process.send_signal(second)
+            self.assertEqual(process.wait(timeout=2), 128 + second)
+            self.assertEqual([rank for rank in processes if pathlib.Path(f"/proc/{rank}").exists()], [])
+            result = train(folder, "--ranks", ranks, *(() if ranks == 1 else ("--stage", "dvae")))
+            self.assert_succeeds(result)
+            self.assertIn("dvae: going on from step 5 of 40", result.stderr)
+            if ranks == 1:
+                self.assertEqual(state_hashes(folder), state_hashes(self.whole))
+                self.assertEqual(metrics(folder), metrics(self.whole))
 
     def assert_same_within_rounding(self, lines, expected):
         """The same lines of metrics.jsonl, but that the sums were done in another order."""
@@ -185,18 +266,29 @@ class ToolsTest(unittest.TestCase):
         self.assertEqual(state_hashes(folder), state_hashes(whole))
         self.assertEqual(metrics(folder), metrics(whole))
 
-    def test_exact_training_gives_the_same_bits_on_any_number_of_ranks(self):
-        exact = ("--set", "distributed.exact=true", "--set", "dvae.train.micro_batch_size=1", "--set",
-                 "dalle.train.micro_batch_size=1")
-        one = self.fresh("one")
-        result = train(one, *exact)
-        self.assertEqual(result.returncode, 0, result.stderr)
-        for ranks, shard in ((2, "true"), (4, "false")):
-            folder = self.fresh(f"ranks_{ranks}")
-            result = train(folder, *exact, "--set", f"distributed.shard_optimizer={shard}", "--ranks", ranks)
-            self.assertEqual(result.returncode, 0, result.stderr)
-            self.assertEqual(state_hashes(folder), state_hashes(one), f"{ranks} ranks")
-            self.assertEqual(metrics(folder), metrics(one), f"{ranks} ranks")
+    def test_exact_training_has_one_sha256_on_any_number_of_ranks(self):
+        """Weights, average and moments after 200 steps; also when the world changes half way."""
+        exact = ("--set", "distributed.exact=true", "--set", "dalle.train.sample_every=100",
+                 *settings(batch_size=8, micro_batch_size=1, eval_every=100, save_every=100))
+
+        def train_exactly(name, ranks, dvae_steps, dalle_steps=0, shard="false"):
+            folder = self.work / f"exact-{name}"
+            stages = (*settings(["dvae"], steps=dvae_steps),
+                      *(settings(["dalle"], steps=dalle_steps) if dalle_steps else ("--stage", "dvae")))
+            result = train(folder, *exact, *stages, "--ranks", ranks, "--set", f"distributed.shard_optimizer={shard}")
+            self.assert_succeeds(result)
+            return folder
+
+        one = train_exactly("one", 1, 200, 200)
+        for ranks, shard in ((2, "false"), (4, "true"), (8, "false")):
+            folder = train_exactly(f"{ranks}-ranks", ranks, 200, shard=shard)
+            self.assertEqual(state_hashes(folder, ["dvae"]), state_hashes(one, ["dvae"]), f"{ranks} ranks")
+            self.assertEqual(metrics(folder, ["dvae"]), metrics(one, ["dvae"]), f"{ranks} ranks")
+        train_exactly("changing", 1, 100)
+        train_exactly("changing", 2, 200, 100, shard="true")
+        changing = train_exactly("changing", 4, 200, 200)
+        self.assertEqual(state_hashes(changing), state_hashes(one))
+        self.assertEqual(metrics(changing), metrics(one))
 
     def ranks_that_train_on(self, folder):
         """Two ranks that would train for hours, once they have begun, and the process that started them."""
@@ -279,6 +371,28 @@ class ToolsTest(unittest.TestCase):
         self.assertEqual(state_hashes(folder), before)
         self.assertEqual(metrics(folder), metrics(self.whole))
 
+    def test_a_finished_stage_whose_checkpoint_is_damaged_is_finished_again(self):
+        """From the checkpoint before, with the same bits; drawing makes do with that one, and says so."""
+        for stage, file in (("dvae", "average"), ("dvae", "second_moment"), ("dalle", "average")):
+            with self.subTest(stage=stage, file=file):
+                folder = self.copy_of_whole(f"{stage}-{file}")
+                if stage == "dvae":
+                    shutil.rmtree(folder / "checkpoints" / "dalle")
+                newest = newest_checkpoint(folder, stage)
+                flip_a_bit(newest / f"{file}.safetensors")
+                named = rf"(?m)^warning: .*{newest.name}/{file}.safetensors"
+                if stage == "dalle":
+                    result = self.sample("a red circle", "--out", self.fresh("out"), "--count", 1, model=folder)
+                    self.assert_succeeds(result)
+                    self.assertRegex(result.stderr, named)
+                    self.assertIn("(step 35)", result.stderr)
+                result = train(folder)
+                self.assert_succeeds(result)
+                self.assertRegex(result.stderr, named)
+                self.assertIn(f"{stage}: going on from step 35 of 40", result.stderr)
+                self.assertEqual(state_hashes(folder), state_hashes(self.whole))
+                self.assertEqual(metrics(folder), metrics(self.whole))
+
     def test_another_number_of_workers_changes_nothing(self):
         folder = self.fresh("run")
         result = train(folder, "--set", "data.workers=5", "--set", "data.prefetch=1")
@@ -329,6 +443,107 @@ class ToolsTest(unittest.TestCase):
             process.kill()
             process.wait()
 
+    # ---- pictures of one's own ----
+
+    def folder_with_bad_pictures(self):
+        """24 good pictures, and bad ones of every kind: their paths, and what is to be said of them."""
+        folder = self.fresh("pictures")
+        write_pictures(folder / "good", 24)
+        bad = folder / "bad"
+        bad.mkdir()
+        drawn = self.fresh("drawn")
+        self.assert_succeeds(self.sample("a red circle", "--count", 1, "--format", "jpg", "--out", drawn, model=self.whole))
+        jpeg = next(drawn.glob("*.jpg")).read_bytes()
+        (folder / "good" / "drawn.jpg").write_bytes(jpeg)
+        (folder / "good" / "drawn.txt").write_text("a red circle")
+        for name, content in (("truncated.png", noise_picture(100)[:-1000]), ("empty.png", b""), ("text.png", b"words"),
+                              ("grey-tail.jpg", jpeg[:len(jpeg) * 9 // 10]), ("tiny.png", noise_picture(101, 31, 50)),
+                              ("latin1.png", noise_picture(102)), ("silent.png", noise_picture(103))):
+            (bad / name).write_bytes(content)
+            (bad / name).with_suffix(".txt").write_text("something bad")
+        (bad / "latin1.txt").write_bytes("un caf\u00e9".encode("latin-1"))
+        (bad / "silent.txt").unlink()
+        return folder, {"bad/truncated.png": "cut short", "bad/empty.png": "empty", "bad/text.png": "not a picture",
+                        "bad/grey-tail.jpg": "JPEG picture: ", "bad/tiny.png": "31 x 50", "bad/latin1.png": "latin1.txt: .*UTF-8",
+                        "bad/silent.png": "no caption"}
+
+    def assert_skipped(self, run_folder, expected):
+        found = skipped(run_folder)
+        self.assertEqual(found.keys(), expected.keys())
+        for key, reason in expected.items():
+            self.assertRegex(found[key], reason)
+
+    def test_a_folder_with_bad_pictures_trains_and_lists_them(self):
+        """The same bits and the same list when it is killed on the way; too many of them end it."""
+        pictures, bad = self.folder_with_bad_pictures()
+        options = on_pictures(pictures, "--set", "data.max_bad_fraction=0.5")
+        whole, killed = self.fresh("whole"), self.fresh("killed")
+        self.assert_succeeds(train(whole, *options))
+        self.assert_skipped(whole, bad)
+        chance = random.Random(13)
+        for _ in range(4):
+            process = start_training(killed, *options)
+            try:
+                process.wait(timeout=chance.uniform(0.6, 1.8))
+                break
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self.assert_succeeds(train(killed, *options))
+        self.assertEqual(state_hashes(killed), state_hashes(whole))
+        self.assertEqual(metrics(killed), metrics(whole))
+        self.assert_skipped(killed, bad)
+        result = train(self.fresh("strict"), *on_pictures(pictures, "--set", "data.max_bad_fraction=0.01"))
+        self.assert_fails(result, 1, "the 1% that data.max_bad_fraction allows")
+        error = next(line for line in result.stderr.splitlines() if line.startswith("error: "))
+        self.assertTrue([key for key in bad if key in error], error)
+
+    def test_shards_train_and_sample(self):
+        shards = self.fresh("shards")
+        write_pictures(shards / "loose", 24)
+        (shards / "loose" / "noise-05.png").write_bytes(noise_picture(5)[:-1000])
+        for number in range(2):
+            with tarfile.open(shards / f"{number:05}.tar", "w") as shard:
+                for path in sorted((shards / "loose").iterdir())[24 * number:24 * (number + 1)]:
+                    shard.add(path, arcname=path.name)
+        folder, out = self.fresh("run"), self.fresh("out")
+        self.assert_succeeds(train(folder, *on_pictures(shards / "{00000..00001}.tar", "--set", "data.max_bad_fraction=0.5",
+                                                        kind="shards")))
+        self.assert_skipped(folder, {"00000.tar/noise-05": "cut short"})
+        self.assert_succeeds(self.sample("some noise", "--out", out, "--count", 1, model=folder))
+        self.assertEqual(len(self.pictures(out)), 1)
+
+    def test_pictures_without_captions_train_the_dvae_alone(self):
+        pictures, folder = self.fresh("pictures"), self.fresh("run")
+        write_pictures(pictures, 24)
+        for path in pictures.glob("*.txt"):
+            path.unlink()
+        options = on_pictures(pictures)
+        self.assert_succeeds(train(folder, *options, "--stage", "dvae"))
+        self.assert_fails(train(folder, *options), 1, "caption")
+        self.assert_fails(train(folder, *options, "--stage", "dalle"), 1, "tokenizer")
+        # With a tokenizer from elsewhere it is the samples that lack something.
+        options += ("--set", f"tokenizer.model={self.whole / 'tokenizer.model'}")
+        self.assert_fails(train(folder, *options), 1, "no caption", "noise-")
+
+    def test_one_picture_trains(self):
+        pictures, folder = self.fresh("pictures"), self.fresh("run")
+        write_pictures(pictures, 1)
+        self.assert_succeeds(train(folder, *on_pictures(pictures)))
+        self.assertEqual(newest_checkpoint(folder, "dalle").name, "step-00000040")
+
+    def test_other_pictures_than_the_run_began_with_are_refused(self):
+        pictures, folder = self.fresh("pictures"), self.fresh("run")
+        write_pictures(pictures, 24)
+        options = on_pictures(pictures, "--stage", "dvae")
+        self.assert_succeeds(train(folder, *options, "--set", "dvae.train.steps=20"))
+        (pictures / "one-more.png").write_bytes(noise_picture(24))
+        (pictures / "one-more.txt").write_text("one more")
+        self.assert_fails(train(folder, *options), 1, "another data set", "--allow-config-change")
+        result = train(folder, *options, "--allow-config-change")
+        self.assert_succeeds(result)
+        self.assertIn("dvae: going on from step 20 of 40", result.stderr)
+
     # ---- sampling ----
 
     def sample(self, *arguments, model=None, **environment):
@@ -365,16 +580,83 @@ class ToolsTest(unittest.TestCase):
     def test_the_environment_names_the_model(self):
         result = self.sample("a red circle", "--out", self.fresh("out"), DALLE_MODEL="nowhere")
         self.assert_fails(result, 1, "nowhere")
+        copy = self.copy_of_whole()
+        result = self.sample("a red circle", "--out", self.fresh("out"), DALLE_MODEL=str(copy))
+        self.assert_succeeds(result)
+        self.assertIn(f"drawing with {copy}", result.stderr)
+
+    def train_the_end_again(self, folder):
+        """Makes a run end now, whatever it was copied from."""
+        shutil.rmtree(newest_checkpoint(folder, "dalle"))
+        self.assert_succeeds(train(folder))
+
+    def test_of_several_runs_the_one_that_finished_last_is_taken(self):
+        place = self.fresh("place")
+        first, last, unfinished = (place / "runs" / name for name in ("zebra", "apple", "mango"))
+        for folder in (first, last, unfinished):
+            shutil.copytree(self.whole, folder)
+        self.train_the_end_again(last)
+        shutil.rmtree(newest_checkpoint(unfinished, "dalle"))
+        os.utime(newest_checkpoint(unfinished, "dalle"))
+        result = run("dalle-sample", "a red circle", "--device", "cpu", cwd=place)
+        self.assert_succeeds(result)
+        self.assertIn("drawing with runs/apple", result.stderr)
+        damaged = place / "runs" / "newest"
+        shutil.copytree(self.whole, damaged)
+        self.train_the_end_again(damaged)
+        (newest_checkpoint(damaged, "dalle") / "manifest.json").write_text("{")
+        result = run("dalle-sample", "a red circle", "--device", "cpu", cwd=place)
+        self.assert_succeeds(result)
+        self.assertRegex(result.stderr, "(?m)^warning: .*runs/newest")
+        self.assertIn("drawing with runs/apple", result.stderr)
+
+    def test_without_a_temperature_the_likeliest_picture_is_drawn(self):
+        """Whatever the seed; and the likeliest code is the only one of the one likeliest."""
+        drawn = []
+        for options in (("--temperature", 0, "--seed", 1), ("--temperature", 0, "--seed", 2), ("--top-k", 1, "--seed", 3)):
+            out = self.fresh("out")
+            self.assert_succeeds(self.sample("a red circle", "--count", 2, "--out", out, *options, model=self.whole))
+            drawn += [png.pixels(content) for content in self.pictures(out).values()]
+        self.assertEqual(len(drawn), 6)
+        self.assertEqual(len(set(drawn)), 1)
+
+    def test_numbers_that_are_none_are_refused(self):
+        for option, value in (("--temperature", "nan"), ("--top-p", "nan"), ("--temperature", "inf"), ("--temperature", "-1"),
+                              ("--top-p", "0"), ("--top-p", "2"), ("--top-k", "-1"), ("--temperature", "warm")):
+            result = self.sample("x", f"{option}={value}", "--out", self.fresh("out"), model=self.whole)
+            self.assertIn(result.returncode, (1, 2), f"{option} {value}: {result.stderr}")
+            self.assert_fails(result, result.returncode)
+            self.assertRegex(result.stderr, option.strip("-").replace("-", "[-_]"))
+
+    def test_a_picture_tells_what_it_was_made_from(self):
+        out, caption = self.fresh("out"), "ein gr\u00fcner W\u00fcrfel"
+        self.assert_succeeds(self.sample(caption, "--seed", 7, "--top-k", 3, "--out", out, "--count", 2, model=self.whole))
+        (name, content), second = sorted(self.pictures(out).items())
+        texts = png.texts(content)
+        self.assertEqual(texts["caption"], caption)
+        self.assertEqual(texts["seed"], "7")
+        self.assertEqual(texts["top_k"], "3")
+        self.assertEqual(texts["image"], "0")
+        self.assertEqual(png.texts(second[1])["image"], "1")
+        beside = {entry["file"]: entry for entry in json.loads(next(out.glob("*.json")).read_text())}[name]
+        self.assertEqual({key: value if isinstance(value, str) else json.dumps(value)
+                          for key, value in beside.items() if key != "file"}, texts)
+
+    def test_the_config_says_how_many_pictures_are_drawn(self):
+        out = self.fresh("out")
+        self.assert_succeeds(self.sample("a red circle", "--out", out, model=self.whole))
+        self.assertEqual(len(self.pictures(out)), 2)  # sample.count of tiny.yaml
 
     def test_formats_grid_and_description(self):
         for suffix, magic in (("png", b"\x89PNG"), ("jpg", b"\xff\xd8"), ("webp", b"RIFF")):
             out = self.fresh(suffix)
-            result = self.sample("a red circle", "--format", suffix, "--out", out, "--grid", out / "grid.png", "--count", 2, model=self.whole)
+            result = self.sample("a red circle", "--format", suffix, "--out", out, "--grid", out / f"grid.{suffix}", "--count", 2,
+                                 model=self.whole)
             self.assertEqual(result.returncode, 0, result.stderr)
             files = sorted(out.glob(f"a-red-circle-*.{suffix}"))
             self.assertEqual(len(files), 2)
             self.assertTrue(files[0].read_bytes().startswith(magic))
-            self.assertTrue((out / "grid.png").read_bytes().startswith(b"\x89PNG"))
+            self.assertTrue((out / f"grid.{suffix}").read_bytes().startswith(magic))
             made = json.loads(next(out.glob("*.json")).read_text())
             self.assertEqual([entry["file"] for entry in made], [path.name for path in files])
             self.assertEqual(made[0]["caption"], "a red circle")
@@ -386,7 +668,8 @@ class ToolsTest(unittest.TestCase):
             self.assertEqual(result.returncode, 0, result.stderr)
             if caption.startswith("word"):
                 self.assertIn("tokens, of which the model reads the first 15", result.stderr)
-        self.assert_fails(self.sample("", "--out", self.fresh("out"), model=self.whole), 1, "caption", "empty")
+        for nothing in ("", "\u3000", " \t\n"):
+            self.assert_fails(self.sample(nothing, "--out", self.fresh("out"), model=self.whole), 1, "caption", "empty")
         self.assert_fails(self.sample(b"\xff\xfe".decode("utf-8", "surrogateescape"), model=self.whole), 1, "UTF-8")
 
     def test_captions_that_look_alike_have_files_of_their_own(self):
@@ -422,12 +705,49 @@ class ToolsTest(unittest.TestCase):
         self.assertGreater(len([check for check in report["checks"] if check["result"] == "pass"]), 20)
         self.assertNotIn("FAIL", result.stdout)
 
+    # ---- what a config comes to ----
+
+    def test_a_config_is_printed_as_it_would_be_read(self):
+        for config in (TINY, REPOSITORY / "configs" / "paper-12b.yaml", REPOSITORY / "configs" / "paper-dvae.yaml"):
+            first = run("dalle-train", "--config", config, "--print-config")
+            self.assert_succeeds(first)
+            printed = self.work / f"printed-{config.name}"
+            printed.write_text(first.stdout)
+            again = run("dalle-train", "--config", printed, "--print-config")
+            self.assert_succeeds(again)
+            self.assertEqual(again.stdout, first.stdout)
+
+    def test_every_section_is_described(self):
+        sections = ("name", "seed", "data", "tokenizer", "dvae", "dalle", "sample", "distributed")
+        described = run("dalle-train", "--describe")
+        self.assert_succeeds(described)
+        printed = run("dalle-train", "--config", TINY, "--print-config").stdout
+        schema = run("dalle-train", "--json-schema")
+        self.assert_succeeds(schema)
+        self.assertEqual(tuple(json.loads(schema.stdout)["properties"]), sections)
+        self.assertEqual(tuple(re.findall(r"(?m)^(\w+):", printed)), sections)
+        for section in sections:
+            self.assertRegex(described.stdout, rf"(?m)^{section}[. ]")
+
+    def test_the_cost_of_any_model_is_known_beforehand(self):
+        """As shipped, without data, and within two seconds of a processor: no model is allocated for it."""
+        for name, parameters in (("paper-12b.yaml", "12,292,816,384"), ("paper-dvae.yaml", "97,616,006")):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            result = run("dalle-train", "--config", REPOSITORY / "configs" / name, "--dry-run")
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            self.assert_succeeds(result)
+            self.assertIn(parameters, result.stdout)
+            self.assertLess(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 2)
+        # To train, there has to be something to train on.
+        result = run("dalle-train", "--config", REPOSITORY / "configs" / "paper-dvae.yaml", "--run-dir", self.fresh("run"))
+        self.assert_fails(result, 1, "data.path")
+
     # ---- bad input ----
 
     def test_wrong_usage_is_status_2(self):
         for tool, arguments in (("dalle-train", ()), ("dalle-train", ("--no-such-option",)), ("dalle-sample", ()),
                                 ("dalle-sample", ("x", "--count", 0)), ("dalle-sample", ("x", "--format", "gif")),
-                                ("dalle-sample", ("x", "--top-p", 2))):
+                                ("dalle-train", ("--config", TINY, "--stage", "nonsense"))):
             self.assert_fails(run(tool, *arguments), 2)
 
     def test_help_is_no_error(self):
@@ -445,7 +765,6 @@ class ToolsTest(unittest.TestCase):
         self.assert_fails(run("dalle-train", "--config", self.work), 1, self.work, "directory")
         self.assert_fails(run("dalle-train", "--config", bad), 1, "bad.yaml:")
         self.assert_fails(run("dalle-train", "--config", wrong), 1, "wrong.yaml:3:5: dvae.train.stepz", "steps", "wrong.yaml:4:")
-        self.assert_fails(run("dalle-train", "--config", TINY, "--stage", "nonsense"), 1, "nonsense")
         self.assert_fails(run("dalle-train", "--config", TINY, "--device", "tpu"), 1, "tpu")
 
     def test_data_that_is_not_there(self):
@@ -486,4 +805,4 @@ class ToolsTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1])
+    unittest.main(argv=[sys.argv[0], *sys.argv[2:]])
