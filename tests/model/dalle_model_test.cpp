@@ -328,6 +328,25 @@ TEST(DalleModel, InBfloat16IsCloseToFloat32) {
               0.01 * loss);
 }
 
+TEST(DalleModel, DecodesWithACacheInBfloat16Too) {
+  DalleModel model(small_config(), kLayout, kTextVocab, kImageVocab, Precision::kBfloat16);
+  model->initialize(at::make_generator<at::CPUGeneratorImpl>(3));
+  const torch::NoGradGuard no_grad;
+  for (auto& parameter : model->parameters())
+    if (parameter.dim() == 2) parameter *= 20;
+  const Input input;
+  const auto head = model->named_parameters()["image_head.weight"];
+  const auto whole = model->states(input.captions, input.codes).slice(1, 6).matmul(head.t());
+  const double spread = whole.std().item<double>();
+  DecodingState state = model->read_captions(input.captions);
+  for (int64_t slot = 0; slot < 16; ++slot) {
+    const auto previous =
+        slot == 0 ? torch::zeros({2}, torch::kLong) : input.codes.select(1, slot - 1);
+    const auto logits = model->next_image_logits(state, previous);
+    EXPECT_LT((logits - whole.select(1, slot)).abs().max().item<double>(), 0.05 * spread) << slot;
+  }
+}
+
 TEST(DalleModel, GivesLogitsOfFullPrecisionUnderBfloat16) {
   DalleModel model(small_config(), kLayout, kTextVocab, kImageVocab, Precision::kBfloat16);
   model->initialize(at::make_generator<at::CPUGeneratorImpl>(3));

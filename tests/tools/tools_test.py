@@ -544,6 +544,19 @@ class ToolsTest(unittest.TestCase):
         self.assert_succeeds(result)
         self.assertIn("dvae: going on from step 20 of 40", result.stderr)
 
+    def test_other_programs_read_the_checkpoints_of_a_run(self):
+        try:
+            from safetensors.numpy import load_file
+        except ImportError as missing:
+            self.skipTest(str(missing))
+        newest = sorted((self.whole / "checkpoints" / "dvae").glob("step-*"))[-1]
+        weights = load_file(newest / "weights.safetensors")
+        self.assertEqual(weights["encoder.blocks.input.w"].shape, (8, 3, 7, 7))
+        self.assertEqual(weights["decoder.blocks.input.w"].shape, (8, 16, 1, 1))
+        self.assertIn("encoder.blocks.group_1.block_1.res_path.conv_1.w", weights)
+        for name in STATE:
+            self.assertEqual(load_file(newest / f"{name}.safetensors").keys(), weights.keys())
+
     # ---- sampling ----
 
     def sample(self, *arguments, model=None, **environment):

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "dalle/model/dalle_model.h"
 #include "dalle/nn/attention_mask.h"
 
 namespace dalle {
@@ -90,6 +91,15 @@ TEST(CostEstimate, AgreesWithKnownSizesOfTheTransformer) {
     if (size.training_flops == 0) continue;
     EXPECT_NEAR(cost.training_flops / size.training_flops, 1, 0.002) << size.width;
   }
+}
+
+TEST(CostEstimate, CountsTheParametersThatTheModelsHave) {
+  const ExperimentConfig config = experiment_of(8, 256);
+  DalleModel model(config.dalle.model, config.layout(), kTextVocab, config.dvae.model.vocab_size);
+  int64_t parameters = 0;
+  for (const at::Tensor& parameter : model->parameters()) parameters += parameter.numel();
+  EXPECT_EQ(parameters, 19'049'472);
+  EXPECT_EQ(estimate_dalle_cost(config, kTextVocab).parameters(), parameters);
 }
 
 TEST(CostEstimate, AgreesWithTheRoundedFiguresOfTheSizesBetween) {

@@ -1,4 +1,5 @@
 #include <filesystem>
+#include <string>
 
 #include "dalle/train/checkpoint.h"
 #include "dalle/train/trainer_state.h"
@@ -85,6 +86,37 @@ TEST_F(TrainerTest, StopsBetweenTwoStepsWithACheckpointAndGoesOnFromThere) {
   EXPECT_TRUE(
       std::filesystem::exists(folder_ / "stopped" / "checkpoints" / "affine" / "step-00000007"));
   EXPECT_TRUE(torch::equal(train("stopped", small_config()).weights, whole.weights));
+}
+
+TEST_F(TrainerTest, PlateausAndTheBestAreRememberedOverStopsWhateverTheWorkers) {
+  TrainConfig config = small_config();
+  config.plateau = {.patience = 1, .threshold = 0.9, .max_cuts = 2};
+  config.save_every = 1000;
+  const Outcome whole = train("whole", config);
+  double least = 1;
+  for (const std::string& line : whole.metrics)
+    if (const auto json = nlohmann::json::parse(line); json.contains("lr"))
+      least = json.at("lr").get<double>();
+  EXPECT_LT(least, 0.6 * config.learning_rate);  // it was cut
+  for (const int64_t cut : {5, 7, 13, 18, 23}) {
+    const std::string name = fmt::format("cut-{}", cut);
+    const RunFolder run(folder_ / name);
+    for (const int64_t stop_after : {cut, int64_t{-1}}) {
+      AffineTask task;
+      task.stop_after = stop_after;
+      const StopSignal stop;
+      Trainer trainer(task, config, run,
+                      {.data_workers = stop_after < 0 ? 5 : 1, .matrix_rate = kAnyRate});
+      trainer.run(stop);
+      if (stop_after < 0) {
+        EXPECT_TRUE(torch::equal(all_weights(task), whole.weights)) << name;
+      }
+    }
+    EXPECT_EQ(metrics_of(run.root), whole.metrics) << name;
+    EXPECT_EQ(best_checkpoint(run.checkpoints("affine"))->filename(),
+              best_checkpoint(RunPaths(folder_ / "whole").checkpoints("affine"))->filename())
+        << name;
+  }
 }
 
 TEST_F(TrainerTest, AStopLeavesOutTheRestOfAStepWhichIsMadeAnewLater) {
