@@ -8,7 +8,8 @@ cd "$(dirname "$0")/.."
 all=$(mktemp --suffix=.cpp)
 trap 'rm -f "$all"' EXIT
 git ls-files 'src/*/*.cpp' | grep -v '^src/core/' | sed "s|.*|#include \"$PWD/&\"|" >"$all"
-flags=$(ninja -C build/release -t commands libdalle.a | sed -n 's/.*c++ \(-D.*\) -MD -MT CMakeFiles.dalle.dir.Unity.*/\1/p' | tail -n 1)
+flags=$(ninja -C build/release -t commands libdalle.a | sed -n 's/[^ ]* *[^ ]* \(-D.*\) -MD -MT CMakeFiles.dalle.dir.Unity.*/\1/p' | tail -n 1)
+[ -n "$flags" ] || { printf 'unity: error: found no command that compiles the library\n' >&2; exit 1; }
 # shellcheck disable=SC2086  # they are many
 c++ $flags -w -fsyntax-only "$all" || { printf 'unity: error: two sources clash when they are joined\n' >&2; exit 1; }
 printf 'unity: ok\n'

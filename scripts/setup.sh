@@ -124,7 +124,7 @@ check_machine() {
       wrong "LibTorch is fetched for x86_64 only; this is $(uname -m). Set TORCH_ROOT to a LibTorch 2.11 of this machine."
     if libtorch_is_complete; then needed_mb=2000; fi
   fi
-  there_mb=$({ du -smc build $libtorch.part 2>/dev/null || true; } | awk 'END {print $1}')
+  there_mb=$({ du -smc build/release $libtorch.part 2>/dev/null || true; } | awk 'END {print $1}')
   check_disk third_party $((needed_mb - there_mb))
   [ ${#missing[@]} -eq 0 ] || check_disk /usr 2000
 }
@@ -138,8 +138,14 @@ install_packages() {
   fi
   say "asking the package servers what they have"
   # Without Error-Mode a server that cannot be reached is a warning; an apt too old to know it ignores it.
-  with_progress "" "${as_root[@]}" apt-get update -q -o APT::Update::Error-Mode=any ||
-    die "apt-get update failed, see above: is the network up? Does each source under /etc/apt answer?"
+  if ! with_progress "" "${as_root[@]}" apt-get update -q -o APT::Update::Error-Mode=any; then
+    local package
+    for package in "${missing[@]}"; do  # one broken source of many may be none that matters
+      apt-cache policy "$package" | grep -q '^ *Candidate: [0-9]' ||
+        die "apt-get update failed, see above, and $package is not known: is the network up?"
+    done
+    say "apt-get update failed in part, see above; going on with the packages that are known"
+  fi
   check_cmake
   stop_if_wrong
   say "installing ${#missing[@]} Debian packages: ${missing[*]}"

@@ -8,7 +8,7 @@
 #include <iostream>
 #include <optional>
 #include <string>
-#include <utility>
+#include <tuple>
 #include <vector>
 
 #include "dalle/core/config_io.h"
@@ -29,8 +29,13 @@ namespace {
 using namespace dalle;
 namespace fs = std::filesystem;
 
-/// CLI11 takes an argument in [brackets] for a list, unless something is in front of it.
+/// CLI11 takes a caption in [brackets] for a list, unless something is in front of it: main() marks
+/// all arguments that begin so.
 constexpr char kBracketMark = '\x1f';
+
+std::string without_mark(const std::string& argument) {
+  return argument.starts_with(kBracketMark) ? argument.substr(1) : argument;
+}
 
 struct Arguments {
   std::vector<std::string> captions;
@@ -50,13 +55,12 @@ struct Arguments {
 void add_options(CLI::App& app, Arguments& arguments) {
   app.add_option("captions", arguments.captions, "what to draw; each argument is a caption")
       ->required()
-      ->transform([](const std::string& caption) {
-        return caption.starts_with(kBracketMark) ? caption.substr(1) : caption;
-      });
+      ->transform(without_mark);
 
   app.add_option("--model", arguments.model,
                  "run folder or checkpoint; default: $DALLE_MODEL, else the run under runs/ that "
-                 "finished last");
+                 "finished last")
+      ->transform(without_mark);
   app.add_option("--count", arguments.count, "pictures a caption; default: the config's")
       ->check(CLI::Range(1, 100'000));
   app.add_option("--seed", arguments.seed, "picture i of a seed is always the same")
@@ -71,9 +75,12 @@ void add_options(CLI::App& app, Arguments& arguments) {
                  "taken for scripts' sake: pictures are always drawn 12 at a time, so that none "
                  "depends on it")
       ->check(CLI::Range(1, 4096));
-  app.add_option("--out", arguments.out, "folder for the pictures")->capture_default_str();
+  app.add_option("--out", arguments.out, "folder for the pictures")
+      ->transform(without_mark)
+      ->capture_default_str();
   app.add_option("--grid", arguments.grid,
-                 "also write all pictures as one file (.png, .jpg or .webp), a row a caption");
+                 "also write all pictures as one file (.png, .jpg or .webp), a row a caption")
+      ->transform(without_mark);
   app.add_option("--format", arguments.format, "png, jpg or webp")
       ->check(CLI::IsMember({"png", "jpg", "webp"}))
       ->capture_default_str();
@@ -126,20 +133,22 @@ std::string file_stem(const std::string& caption) {
   return (stem.empty() ? "picture" : stem) + '-' + sha256(caption).substr(0, kHashDigits);
 }
 
-/// The options as settings of the config's keys, which are then held against their ranges.
-std::vector<std::string> sampling_overrides(const Arguments& arguments) {
-  std::vector<std::string> overrides;
-  for (const auto& [key, value] : {std::pair{"temperature", arguments.temperature},
-                                   {"top_k", arguments.top_k},
-                                   {"top_p", arguments.top_p}})
-    if (!value.empty()) overrides.push_back(fmt::format("sample.{}={}", key, value));
-  return overrides;
-}
-
+/// The config's sampling with what the options say; these are held against the ranges of its keys.
 SamplingConfig sampling_config(const Arguments& arguments, const TrainedDalle& dalle) {
-  return load_experiment_text(dump_config(dalle.config), "--model", sampling_overrides(arguments),
-                              ConfigUse::kShow)
-      .sample;
+  ExperimentConfig config = dalle.config;
+  for (const auto& [option, key, value] :
+       {std::tuple{"--temperature", "temperature", arguments.temperature},
+        {"--top-k", "top_k", arguments.top_k},
+        {"--top-p", "top_p", arguments.top_p}}) {
+    if (value.empty()) continue;
+    try {
+      const std::string setting = fmt::format("sample.{}={}", key, value);
+      config = load_experiment_text(dump_config(config), "", {&setting, 1}, ConfigUse::kShow);
+    } catch (const ConfigError& error) {
+      throw Error("{}: {}", option, error.problems().front().message);
+    }
+  }
+  return config.sample;
 }
 
 /// Draws with a progress line on a terminal.

@@ -67,7 +67,7 @@ void add_options(CLI::App& app, Arguments& arguments) {
       ->check(CLI::Range(1, 1024));
   app.add_flag("--restart", arguments.restart, "move the old run folder aside and start over");
   app.add_flag("--allow-config-change", arguments.allow_config_change,
-               "resume although the config differs from the one the run began with");
+               "resume although the config or the pictures differ from those the run began with");
   app.add_flag("--print-config", arguments.print_config, "print the resolved config and exit");
   app.add_flag("--describe", arguments.describe, "document every key and exit");
   app.add_flag("--json-schema", arguments.json_schema,

@@ -17,7 +17,9 @@ using namespace std::chrono_literals;
 constexpr const char* kLostKey = "heartbeat/lost";
 constexpr const char* kStopKey = "heartbeat/stop";
 constexpr const char* kGoodbye = "goodbye";
-constexpr auto kPatience = 10s;  // for the others to come to their end, too
+constexpr auto kGoodbyes = 10s;  // for the others to come to their end, too
+constexpr auto kLongestSave =
+    25s;  // after a loss; what starts ranks may end those that stay longer
 
 std::string key_of(int64_t rank) {
   return fmt::format("heartbeat/{}", rank);
@@ -80,6 +82,7 @@ Heartbeat::Heartbeat(c10::intrusive_ptr<c10d::Store> store, int64_t rank, int64_
       timeout_(timeout),
       period_(std::clamp<Clock::duration>(timeout / 5, 50ms, 1s)),
       grace_(3 * period_ + 1s),
+      patience_(std::min<Clock::duration>(timeout, kLongestSave)),
       clock_(timeout_ / 2),
       on_lost_(std::move(on_lost)),
       phase_began_(clock_.now()) {
@@ -104,7 +107,7 @@ Heartbeat::~Heartbeat() {
       store_->set(key_of(rank_), std::string(kGoodbye));
     }
     const bool failing = std::uncaught_exceptions() > 0;
-    await_goodbyes(one_is_lost ? grace_ : failing ? 0s : kPatience);
+    await_goodbyes(one_is_lost ? grace_ : failing ? 0s : kGoodbyes);
   } catch (const std::exception&) {  // the store is gone: so are its readers
   }
   {
@@ -217,6 +220,7 @@ bool Heartbeat::beat() {
     report = lost_rank();
     if (!report.empty()) {
       report = tell(report);
+      if (ends_by_itself()) return true;
       // The others' collectives fail when this rank ends: it is not the one that they look for.
       store_->set(key_of(rank_), std::string(kGoodbye));
     }
@@ -228,6 +232,20 @@ bool Heartbeat::beat() {
   const std::lock_guard lock(mutex_);
   if (!stopping_) report_lost(report);  // else the caller knows why it ends
   return false;
+}
+
+/// Whether a loss, now known, is left to the thread that ends this process because of it, or for
+/// now to the one that writes a checkpoint.
+bool Heartbeat::ends_by_itself() {
+  const std::lock_guard lock(mutex_);
+  const auto now = clock_.now();
+  known_since_ = std::min(known_since_, now);
+  return (failing_ || saving_) && now - known_since_ < patience_ + period_;
+}
+
+void Heartbeat::set_saving(bool saving) {
+  const std::lock_guard lock(mutex_);
+  saving_ = saving;
 }
 
 /// Leaves a report for all ranks, unless another was first. Returns the one that all ranks make.
@@ -306,6 +324,10 @@ const Heartbeat::Seen& Heartbeat::look_at(int64_t rank) {
 }
 
 std::string Heartbeat::find_lost() {
+  {
+    const std::lock_guard lock(mutex_);
+    failing_ = true;
+  }
   const auto give_up = clock_.now() + grace_ + 1s;
   while (clock_.now() < give_up) {
     try {
@@ -323,6 +345,10 @@ std::string Heartbeat::find_lost() {
 }
 
 void Heartbeat::announce_failure(const std::string& message) {
+  {
+    const std::lock_guard lock(mutex_);
+    failing_ = true;
+  }
   try {
     const StoreUse use(*this);
     tell(fmt::format("rank {} failed: {}", rank_, message));

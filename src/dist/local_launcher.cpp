@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "dalle/core/error.h"
+#include "dalle/dist/process_group.h"
 #include "dalle/dist/rank_info.h"
 
 namespace dalle {
@@ -103,9 +104,10 @@ int wait_for(std::vector<pid_t> running) {
       continue;
     }
     std::erase(running, ended);
-    if (status == 0) status = status_of(wait_status);
-    if (status_of(wait_status) != 0 && !stopping)
-      deadline = std::min(deadline, Clock::now() + kGrace);
+    const int own_status = status_of(wait_status);
+    // A rank's own failure says more than that others have lost it.
+    if (status == 0 || (status == kExitRankLost && own_status != 0)) status = own_status;
+    if (own_status != 0 && !stopping) deadline = std::min(deadline, Clock::now() + kGrace);
   }
   return status;
 }

@@ -7,13 +7,13 @@
 
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
-#include "dalle/core/error.h"
+#include "dalle/dist/process_group.h"
 
 namespace dalle {
 namespace {
 
-Error gone(const std::string& name) {
-  return Error("{}: rank 0, or the launcher that keeps the ranks' store, is gone", name);
+RankLost gone(const std::string& name) {
+  return RankLost("{}: rank 0, or the launcher that keeps the ranks' store, is gone", name);
 }
 
 }  // namespace
@@ -39,7 +39,7 @@ std::string NoteBoard::wait_for(const std::string& name) {
   } catch (const std::exception&) {
     throw gone(name);
   }
-  throw Error("{}: another rank has not done its part", name);
+  throw RankLost("{}: another rank has not done its part", name);
 }
 
 }  // namespace dalle

@@ -192,6 +192,14 @@ bool ProcessGroup::stop_is_wanted() const {
   return heartbeat_ != nullptr && heartbeat_->stop_is_wanted();
 }
 
+void ProcessGroup::set_saving(bool saving) {
+  if (heartbeat_ != nullptr) heartbeat_->set_saving(saving);
+}
+
+std::chrono::steady_clock::duration ProcessGroup::patience() const {
+  return heartbeat_ != nullptr ? heartbeat_->patience() : std::chrono::steady_clock::duration();
+}
+
 std::unique_ptr<NoteBoard> ProcessGroup::note_board() const {
   return store_ == nullptr ? nullptr : std::make_unique<NoteBoard>(store_->clone());
 }

@@ -1,8 +1,8 @@
 #include "dalle/train/checkpoint_writer.h"
 
 #include <algorithm>
-#include <chrono>
 #include <exception>
+#include <future>
 #include <utility>
 
 #include "dalle/core/error.h"
@@ -35,6 +35,18 @@ FileDigests files_in(const std::string& text, int64_t rank) {
   return files;
 }
 
+/// While it lives, the group knows that a checkpoint is being written.
+class Saving {
+ public:
+  explicit Saving(ProcessGroup& group) : group_(group) { group_.set_saving(true); }
+  ~Saving() { group_.set_saving(false); }
+  Saving(const Saving&) = delete;
+  Saving& operator=(const Saving&) = delete;
+
+ private:
+  ProcessGroup& group_;
+};
+
 }  // namespace
 
 CheckpointWriter::CheckpointWriter(std::filesystem::path folder, int64_t keep_last,
@@ -45,9 +57,8 @@ CheckpointWriter::CheckpointWriter(std::filesystem::path folder, int64_t keep_la
 
 CheckpointWriter::~CheckpointWriter() {
   if (pending_.valid()) group_.enter(Phase::kSaving, step_);  // which may take its time
-  constexpr std::chrono::seconds kGrace{10};                  // for a save that only needs time
   if (pending_.valid() && notes_ != nullptr &&
-      pending_.wait_for(kGrace) != std::future_status::ready)
+      pending_.wait_for(group_.patience()) != std::future_status::ready)
     notes_->give_up();  // a rank that is lost will not write
   try {
     finish();
@@ -76,11 +87,14 @@ void CheckpointWriter::begin(CheckpointContent own, int64_t parts, std::optional
   const std::string key = fmt::format("{}/{}", folder_.filename().string(), saves_++);
   if (group_.is_first())
     pending_ = std::async(std::launch::async, [this, own = std::move(own), others, score, key] {
+      const Saving saving(group_);
       save_with_others(own, others, score, key);
     });
   else if (std::ranges::find(others, group_.rank()) != others.end())
-    pending_ = std::async(std::launch::async,
-                          [this, own = std::move(own), key] { save_for_first(own, key); });
+    pending_ = std::async(std::launch::async, [this, own = std::move(own), key] {
+      const Saving saving(group_);
+      save_for_first(own, key);
+    });
 }
 
 void CheckpointWriter::check() {

@@ -5,7 +5,9 @@
 #include <chrono>
 #include <cmath>
 #include <utility>
+#include <vector>
 
+#include <fmt/ranges.h>
 #include <torch/nn/module.h>
 #include <torch/types.h>
 
@@ -298,14 +300,16 @@ void Trainer::record(const std::vector<Metric>& losses, double norm) {
 
 /// Leaves weights, moments and average as they are: the step's loss or gradient is not finite.
 void Trainer::skip(const Metric* bad_loss) {
-  const std::string weight = parameters_.first_non_finite(parameters_.values());
-  const std::string gradient = parameters_.first_non_finite(parameters_.gradients());
-  std::string culprit = !weight.empty() ? fmt::format("the weight {} is not finite", weight)
-                        : !gradient.empty()
-                            ? fmt::format("the gradient of {} is not finite", gradient)
-                            : "a gradient of another rank is not finite";
+  std::vector<std::string> found;
   if (bad_loss != nullptr)
-    culprit = fmt::format("{} is {}, {}", bad_loss->name, bad_loss->value, culprit);
+    found.push_back(fmt::format("{} is {}", bad_loss->name, bad_loss->value));
+  if (const auto name = parameters_.first_non_finite(parameters_.values()); !name.empty())
+    found.push_back(fmt::format("the weight {} is not finite", name));
+  else if (const auto gradient = parameters_.first_non_finite(parameters_.gradients());
+           !gradient.empty())
+    found.push_back(fmt::format("the gradient of {} is not finite", gradient));
+  if (found.empty()) found.push_back("a gradient that another rank owns is not finite");
+  const std::string culprit = fmt::format("{}", fmt::join(found, ", "));
   ++state_.skipped_in_row;
   log_warning("step {}: skipped, {}", state_.step + 1, culprit);
   if (state_.skipped_in_row > config_.max_skipped_steps)

@@ -400,7 +400,7 @@ class Chaos:
         demand(status in allowed, f"status {status}, expected one of {sorted(allowed)}")
         if status in (1, 3):
             demand("error: " in text, f"status {status} without an error's line")
-        if status == 1 and kind in ("full", "readonly", "eio"):
+        if status in (1, 3) and kind in ("full", "readonly", "eio"):
             errors = last_errors(text)
             named = errors.get(strike.event.victim, "\n".join(errors.values()))
             demand(CAUSE.search(named),

@@ -40,14 +40,14 @@ struct Watcher {
                                               })) {}
 
   std::string report() {
-    auto future = promise.get_future();
     return future.wait_for(kPatience) == std::future_status::ready ? future.get() : "none";
   }
   bool reported_within(std::chrono::milliseconds time) {
-    return promise.get_future().wait_for(time) == std::future_status::ready;
+    return future.wait_for(time) == std::future_status::ready;
   }
 
   std::promise<std::string> promise;
+  std::future<std::string> future = promise.get_future();
   std::unique_ptr<Heartbeat> heartbeat;
 };
 
@@ -100,6 +100,32 @@ TEST(Heartbeat, TellsAllRanksThatOneWasAskedToStop) {
   EXPECT_TRUE(first.heartbeat->stop_is_wanted());
   EXPECT_TRUE(second.heartbeat->stop_is_wanted());
   third.heartbeat->watch_for_stop({});
+}
+
+TEST(Heartbeat, LetsACheckpointBeWrittenBeforeItEndsForALoss) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  Watcher first(store, 0, 3), second(store, 1, 3), third(store, 2, 3);
+  first.heartbeat->set_saving(true);
+  second.heartbeat->announce_failure("it is out of luck");
+  EXPECT_THAT(third.report(), HasSubstr("rank 1 failed: it is out of luck"));
+  EXPECT_FALSE(first.reported_within(kTimeout / 4));
+  first.heartbeat->set_saving(false);
+  EXPECT_THAT(first.report(), HasSubstr("rank 1 failed: it is out of luck"));
+}
+
+TEST(Heartbeat, DoesNotWaitForeverForACheckpoint) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  Watcher first(store, 0, 2), second(store, 1, 2);
+  first.heartbeat->set_saving(true);
+  second.heartbeat->announce_failure("it is out of luck");
+  EXPECT_THAT(first.report(), HasSubstr("rank 1 failed"));
+}
+
+TEST(Heartbeat, LeavesTheEndToTheThreadThatFails) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  Watcher first(store, 0, 2), second(store, 1, 2);
+  second.heartbeat->announce_failure("it is out of luck");
+  EXPECT_FALSE(second.reported_within(kTimeout / 2));
 }
 
 TEST(Heartbeat, NamesASilentRankItsStepAndItsPhase) {

@@ -199,7 +199,8 @@ class ToolsTest(unittest.TestCase):
     def test_asked_to_stop_it_saves_its_step_and_says_so(self):
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             folder = self.fresh(f"run-{number}")
-            process = start_training(folder, "--set", "dvae.train.steps=100000", "--set", "dvae.train.save_every=100000")
+            process = start_training(folder, "--set", "dvae.train.steps=100000", "--set", "dvae.train.save_every=100000",
+                                     "--set", "dvae.train.keep_best=false")
             while not (folder / "metrics.jsonl").is_file() or not metrics(folder):
                 time.sleep(0.05)
                 self.assertIsNone(process.poll())
@@ -639,7 +640,7 @@ class ToolsTest(unittest.TestCase):
             result = self.sample("x", f"{option}={value}", "--out", self.fresh("out"), model=self.whole)
             self.assertIn(result.returncode, (1, 2), f"{option} {value}: {result.stderr}")
             self.assert_fails(result, result.returncode)
-            self.assertRegex(result.stderr, option.strip("-").replace("-", "[-_]"))
+            self.assertIn(f"error: {option}: found {value}", result.stderr)
 
     def test_a_picture_tells_what_it_was_made_from(self):
         out, caption = self.fresh("out"), "ein gr\u00fcner W\u00fcrfel"

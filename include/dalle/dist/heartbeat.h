@@ -67,6 +67,11 @@ class Heartbeat {
   /// Tells all ranks that this one cannot go on; their reports will say why.
   void announce_failure(const std::string& message);
 
+  /// While a checkpoint is being written beside the training, a rank that hears of a loss ends only
+  /// after that, or after patience().
+  void set_saving(bool saving);
+  std::chrono::steady_clock::duration patience() const { return patience_; }
+
  private:
   using Clock = std::chrono::steady_clock;
   class StoreUse;
@@ -79,6 +84,7 @@ class Heartbeat {
   void run();
   void guard();
   bool beat();
+  bool ends_by_itself();
   void pass_on_stop();
   void report_lost(const std::string& report);
   std::string tell(const std::string& report);
@@ -98,7 +104,8 @@ class Heartbeat {
   const Clock::duration timeout_;
   const Clock::duration period_;
   const Clock::duration grace_;  ///< for a living rank to be heard of, and to hear of a loss
-  AwakeClock clock_;             ///< guard() asks it in every period
+  const Clock::duration patience_;
+  AwakeClock clock_;  ///< guard() asks it in every period
   OnLost on_lost_;
 
   mutable std::mutex mutex_;  ///< for what follows
@@ -106,6 +113,9 @@ class Heartbeat {
   bool stopping_ = false;
   bool store_is_done_with_ = false;
   bool reported_ = false;
+  bool failing_ = false;  ///< another thread has found a loss or failed, and ends the process
+  bool saving_ = false;
+  Clock::time_point known_since_ = Clock::time_point::max();  ///< of a loss
   int64_t beats_ = 0;
   Clock::time_point store_use_began_ = Clock::time_point::max();  ///< of the one under way
   int64_t step_ = 0;

@@ -122,6 +122,12 @@ class ProcessGroup {
   /// For threads beside the one that calls the collectives; null for a world of one.
   std::unique_ptr<NoteBoard> note_board() const;
 
+  /// While a checkpoint is being written beside the training: see Heartbeat.
+  void set_saving(bool saving);
+
+  /// How long what is being saved may take once a rank is lost.
+  std::chrono::steady_clock::duration patience() const;
+
   /// Tells the other ranks why this one cannot go on.
   void announce_failure(const std::string& message);
 

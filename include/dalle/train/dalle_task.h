@@ -30,7 +30,8 @@ class DalleTask : public TrainTask {
 
   /// Computes the image tokens of all crops of all training pictures into `path`, unless they are
   /// there, and takes them from there instead of encoding at every step. Training comes out the
-  /// same.
+  /// same; to the bit where all micro-batches have one size, since libraries round otherwise for
+  /// batches of other sizes.
   /// @return false if `stop` was requested before all were computed; what is done is kept
   bool cache_codes(const std::filesystem::path& path, ProcessGroup& group, const StopSignal& stop);
 

@@ -11,7 +11,7 @@ struct StopRequested {};
 using CheckStop = std::function<void()>;
 
 /// Turns the first SIGINT, SIGTERM or SIGUSR1 into a request that the trainer honours between two
-/// steps; the second one ends the process at once, with status 128 + its number and without
+/// micro-batches; the second one ends the process at once, with status 128 + its number and without
 /// cleaning up.
 ///
 /// Handlers are process-wide, so at most one object lives at a time; destruction puts the former
