@@ -84,8 +84,9 @@ std::vector<std::shared_ptr<gloo::transport::Device>> gloo_devices(const RankInf
 }
 #endif
 
-c10::intrusive_ptr<c10d::Backend> open_backend(const RankInfo& info, c10::Device device,
-                                               CommunicationBackend wanted,
+c10::intrusive_ptr<c10d::Backend> open_backend(const RankInfo& info,
+                                               [[maybe_unused]] c10::Device device,
+                                               [[maybe_unused]] CommunicationBackend wanted,
                                                const c10::intrusive_ptr<c10d::Store>& store) {
   const int rank = static_cast<int>(info.rank), world = static_cast<int>(info.world);
 #ifdef DALLE_CUDA
