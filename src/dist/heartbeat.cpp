@@ -17,9 +17,8 @@ using namespace std::chrono_literals;
 constexpr const char* kLostKey = "heartbeat/lost";
 constexpr const char* kStopKey = "heartbeat/stop";
 constexpr const char* kGoodbye = "goodbye";
-constexpr auto kGoodbyes = 10s;  // for the others to come to their end, too
-constexpr auto kLongestSave =
-    25s;  // after a loss; what starts ranks may end those that stay longer
+constexpr auto kGoodbyes = 10s;     // for the others to come to their end, too
+constexpr auto kLongestSave = 20s;  // after a loss: launchers end ranks that stay much longer
 
 std::string key_of(int64_t rank) {
   return fmt::format("heartbeat/{}", rank);
@@ -107,7 +106,7 @@ Heartbeat::~Heartbeat() {
       store_->set(key_of(rank_), std::string(kGoodbye));
     }
     const bool failing = std::uncaught_exceptions() > 0;
-    await_goodbyes(one_is_lost ? grace_ : failing ? 0s : kGoodbyes);
+    await_goodbyes(one_is_lost ? grace_ + patience_ : failing ? 0s : kGoodbyes);
   } catch (const std::exception&) {  // the store is gone: so are its readers
   }
   {
@@ -228,7 +227,7 @@ bool Heartbeat::beat() {
     report = store_is_gone();
   }
   if (report.empty()) return true;
-  await_goodbyes(grace_);
+  await_goodbyes(grace_ + patience_);
   const std::lock_guard lock(mutex_);
   if (!stopping_) report_lost(report);  // else the caller knows why it ends
   return false;
