@@ -56,7 +56,6 @@ void add_options(CLI::App& app, Arguments& arguments) {
   app.add_option("captions", arguments.captions, "what to draw; each argument is a caption")
       ->required()
       ->transform(without_mark);
-
   app.add_option("--model", arguments.model,
                  "run folder or checkpoint; default: $DALLE_MODEL, else the run under runs/ that "
                  "finished last")

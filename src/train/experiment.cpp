@@ -14,7 +14,6 @@
 #include "dalle/core/log.h"
 #include "dalle/core/machine.h"
 #include "dalle/data/code_cache.h"
-#include "dalle/data/fingerprint.h"
 #include "dalle/data/tokenizer.h"
 #include "dalle/dist/agreement.h"
 #include "dalle/model/model_io.h"
@@ -92,8 +91,7 @@ void check_config_change(const ExperimentConfig& config, const RunPaths& run, bo
 /// Refuses to go on with other pictures than the run began with: their number and names decide in
 /// which order they are seen, and which of them validate.
 void check_data_change(const ExperimentData& data, const RunPaths& run, bool allowed) {
-  const std::string now = fmt::format("training: {}\nvalidation: {}\n", fingerprint(data.train()),
-                                      fingerprint(data.validation()));
+  const std::string& now = data.identity();
   const std::string before = fs::exists(run.data()) ? read_file(run.data()) : now;
   if (before != now && any_begun(run)) {
     const std::string change = fmt::format("found\n{}in place of\n{}", now, before);
@@ -191,8 +189,7 @@ bool is_newest_whole(const RunPaths& run, Stage stage) {
     return true;
   } catch (const Error& error) {
     log_warning(
-        "{} was finished, but its checkpoint is damaged and its last steps are made again: "
-        "{}",
+        "{} was finished, but its checkpoint is damaged and its last steps are made again: {}",
         to_string(stage), error.what());
     return false;
   }
@@ -320,8 +317,7 @@ void check_agreement_of_ranks(ProcessGroup& group, const ExperimentConfig& confi
   placeless.data.validation_path.clear();
   placeless.data.index_cache.clear();
   check_agreement(group, "config", dump_config(placeless));
-  check_agreement(group, "training set", fingerprint(data.train()));
-  check_agreement(group, "validation set", fingerprint(data.validation()));
+  check_agreement(group, "data set", data.identity());
 }
 
 }  // namespace

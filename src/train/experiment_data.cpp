@@ -4,10 +4,12 @@
 #include <vector>
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <fmt/format.h>
 #include <torch/types.h>
 
 #include "dalle/core/seeds.h"
 #include "dalle/data/batch_loader.h"
+#include "dalle/data/fingerprint.h"
 
 namespace dalle {
 namespace {
@@ -23,6 +25,8 @@ int64_t judged_with_validation(const DataConfig& config, const DatasetPair& data
 
 ExperimentData::ExperimentData(const ExperimentConfig& config, const RunPaths& run)
     : datasets_(open_datasets(config.data, static_cast<uint64_t>(config.seed))),
+      identity_(fmt::format("training: {}\nvalidation: {}\n", fingerprint(*datasets_.train),
+                            fingerprint(*datasets_.validation))),
       skipped_train_(run.skipped(), datasets_.train->size(), config.data.max_bad_fraction),
       skipped_validation_(run.skipped_validation(), judged_with_validation(config.data, datasets_),
                           config.data.max_bad_fraction) {}

@@ -216,11 +216,12 @@ void Trainer::train_step(const StopSignal& stop) {
     losses.add(loss);
   }
   reducer_->finish();
+  const bool is_cut_short = end < batch.size();
   const std::string changed = guards_shards() ? seal_.broken(parameters_) : "";
   wishes_ = losses.sum_over(*group_, parameters_.gradients().device(), distributed_.exact,
-                            {.stop = stop.requested() || end < batch.size(),
+                            {.stop = stop.requested() || is_cut_short,
                              .save = wants_to_save(),
-                             .abandon = end < batch.size(),
+                             .abandon = is_cut_short,
                              .report = !changed.empty()});
   if (wishes_.report) report_change(changed);
   if (wishes_.abandon) return;

@@ -1,5 +1,9 @@
+#include <algorithm>
+#include <cmath>
+#include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -17,7 +21,6 @@ namespace dalle {
 namespace {
 
 using testing::AllOf;
-using testing::ElementsAre;
 using testing::Ge;
 using testing::IsSupersetOf;
 using testing::Le;

@@ -53,7 +53,7 @@ class DalleTask : public TrainTask {
 
   const ExperimentConfig& config_;
   c10::Device device_;
-  const Dataset& pictures_;
+  const ExperimentData& data_;
   const Tokenizer& tokenizer_;
   SampleStream train_;
   SampleStream validation_;

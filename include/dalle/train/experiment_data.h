@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <string>
 
 #include <ATen/core/Generator.h>
 #include <c10/core/Device.h>
@@ -22,11 +23,15 @@ class ExperimentData {
 
   const Dataset& train() const { return *datasets_.train; }
   const Dataset& validation() const { return *datasets_.validation; }
+  /// What tells these pictures from others: fingerprint() of both sides, a line each. Computed
+  /// once, for there may be millions of names.
+  const std::string& identity() const { return identity_; }
   SkippedSamples& skipped_train() { return skipped_train_; }
   SkippedSamples& skipped_validation() { return skipped_validation_; }
 
  private:
   DatasetPair datasets_;
+  std::string identity_;
   SkippedSamples skipped_train_;
   SkippedSamples skipped_validation_;
 };
