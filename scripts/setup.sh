@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Installs what the build needs: Debian packages (only the missing ones) and LibTorch under third_party/.
+# Installs what the build needs: Debian packages (only the missing ones), and LibTorch and the sources of sentencepiece
+# under third_party/.
 #
 #   scripts/setup.sh                 everything
-#   TORCH_ROOT=/opt/libtorch scripts/setup.sh   packages only; the build uses that LibTorch
+#   TORCH_ROOT=/opt/libtorch scripts/setup.sh   without LibTorch; the build uses that one
 #
 # What is wrong with the machine is said before anything is downloaded. Repeats safely: what is there and complete is left
 # alone, and an interrupted download keeps the wheels that it had finished. With a CUDA 13 toolkit (nvcc on PATH or in
@@ -13,11 +14,11 @@ cd "$(dirname "$0")/.."
 say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
 
-readonly libtorch=third_party/libtorch
+readonly libtorch=third_party/libtorch sentencepiece=third_party/sentencepiece
 readonly packages=(
   g++ cmake ninja-build ccache lld pkg-config git ca-certificates python3 python3-pip unzip
   clang-format libfmt-dev libspdlog-dev libyaml-cpp-dev nlohmann-json3-dev libcli11-dev libssl-dev
-  libsentencepiece-dev libprotobuf-dev libarchive-dev libopencv-core-dev libopencv-imgproc-dev libopencv-imgcodecs-dev
+  libomp5 libarchive-dev libopencv-core-dev libopencv-imgproc-dev libopencv-imgcodecs-dev
   libjpeg-dev zlib1g-dev libgloo-dev libgtest-dev libgmock-dev)
 
 log=$(mktemp)
@@ -70,8 +71,6 @@ find_missing_packages() {
       g++|cmake|ccache|pkg-config|git|unzip|clang-format|python3) command -v "$package" >/dev/null && continue ;;
       ninja-build) command -v ninja >/dev/null && continue ;;
       python3-pip) python3 -m pip --version >/dev/null 2>&1 && continue ;;
-      # Ubuntu 24.04's sentencepiece.pc asks for it, and its package does not.
-      libprotobuf-dev) pkg-config --exists sentencepiece 2>/dev/null && continue ;;
     esac
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
   done
@@ -240,8 +239,26 @@ install_libtorch() {
   mv $part $libtorch
 }
 
+install_sentencepiece() {
+  local stamp part=$sentencepiece.part
+  stamp=$(sha256sum scripts/sentencepiece-requirements.txt | cut -c1-16)
+  if [ "$(cat $sentencepiece/.complete 2>/dev/null)" = "$stamp" ]; then say "sentencepiece: all there"; return; fi
+  say "sentencepiece: downloading its sources, 3 MB"
+  rm -rf $part
+  mkdir -p $part
+  with_progress $part python3 -m pip download --progress-bar off --disable-pip-version-check --no-deps --require-hashes \
+    --no-binary=sentencepiece -r scripts/sentencepiece-requirements.txt -d $part ||
+    die "could not download sentencepiece from PyPI, see above: is the network up, is the disk full?"
+  tar -xf $part/sentencepiece-*.tar.gz -C $part
+  rm -rf $sentencepiece
+  mv $part/sentencepiece-*/sentencepiece $sentencepiece
+  rm -rf $part
+  printf '%s\n' "$stamp" >$sentencepiece/.complete
+}
+
 check_machine
 stop_if_wrong
 install_packages
 install_libtorch
+install_sentencepiece
 say "done"

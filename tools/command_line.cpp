@@ -4,6 +4,7 @@
 #include <new>
 
 #include <ATen/Context.h>
+#include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
 #include <c10/util/Logging.h>
 #include <torch/cuda.h>
@@ -12,6 +13,7 @@
 #include "dalle/core/log.h"
 #include "dalle/core/machine.h"
 #include "dalle/dist/process_group.h"
+#include "dalle/dist/rank_info.h"
 
 namespace dalle {
 namespace {
@@ -21,6 +23,14 @@ namespace {
 /// again.
 void quiet_libraries() {
   if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) FLAGS_caffe2_log_level = c10::GLOG_FATAL;
+}
+
+/// As many threads as the process has CPUs, unless OMP_NUM_THREADS says otherwise: the OpenMP
+/// runtime knows the affinity mask, but not a container's CPU quota.
+void limit_threads() {
+  if (environment_variable("OMP_NUM_THREADS")) return;
+  const auto cpus = static_cast<int>(usable_cpus());
+  if (cpus < at::get_num_threads()) at::set_num_threads(cpus);
 }
 
 /// The precision float32 means all of its bits; GPUs would round to TF32's in convolutions.
@@ -34,6 +44,7 @@ void compute_in_full_float32() {
 int run_tool(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
   keep_freed_memory();
   quiet_libraries();
+  limit_threads();
   compute_in_full_float32();
   try {
     app.parse(argc, argv);

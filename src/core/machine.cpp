@@ -1,6 +1,9 @@
 #include "dalle/core/machine.h"
 
+#include <sched.h>
+
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <fstream>
 #include <limits>
@@ -24,7 +27,56 @@ std::string_view value_of(std::string_view text, std::string_view name) {
   return {};
 }
 
+std::string text_of(const std::filesystem::path& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+/// The quota of one control group in CPUs; infinity if it has none.
+double quota_of(const std::filesystem::path& group) {
+  // "max 100000" or "150000 100000" in version 2; two files, -1 for none, in version 1.
+  std::string text = text_of(group / "cpu.max");
+  if (text.empty())
+    text = text_of(group / "cpu.cfs_quota_us") + ' ' + text_of(group / "cpu.cfs_period_us");
+  std::istringstream numbers(text);
+  double quota = 0, period = 0;
+  if (numbers >> quota >> period && quota > 0 && period > 0) return quota / period;
+  return std::numeric_limits<double>::infinity();
+}
+
+int64_t cpus_in_affinity_mask() {
+  cpu_set_t mask;
+  if (sched_getaffinity(0, sizeof mask, &mask) == 0) return CPU_COUNT(&mask);
+  return std::numeric_limits<int64_t>::max();  // more CPUs than cpu_set_t holds: the quota decides
+}
+
 }  // namespace
+
+double cpu_quota(std::string_view membership, const std::filesystem::path& mount) {
+  double quota = std::numeric_limits<double>::infinity();
+  std::istringstream lines{std::string(membership)};
+  for (std::string line; std::getline(lines, line);) {  // "4:cpu,cpuacct:/a/b", or "0::/a/b"
+    const size_t first = line.find(':');
+    const size_t second = first == line.npos ? line.npos : line.find(':', first + 1);
+    if (second == line.npos) continue;
+    const std::string controllers = line.substr(first + 1, second - first - 1);
+    const bool has_cpu = controllers.empty() || (',' + controllers + ',').find(",cpu,") != std::string::npos;
+    if (!has_cpu) continue;
+    // Inside a container the group's path may be the host's while its own group is the mount.
+    const std::filesystem::path root = controllers.empty() ? mount : mount / controllers;
+    quota = std::min(quota, quota_of(root));
+    std::filesystem::path group = root;
+    for (const auto& part : std::filesystem::path(line.substr(second + 1)).relative_path())
+      quota = std::min(quota, quota_of(group /= part));
+  }
+  return quota;
+}
+
+int64_t usable_cpus() {
+  const double quota = std::ceil(cpu_quota(text_of("/proc/self/cgroup"), "/sys/fs/cgroup"));
+  const auto affinity = static_cast<double>(cpus_in_affinity_mask());
+  return std::max<int64_t>(1, static_cast<int64_t>(std::min(quota, affinity)));
+}
 
 Processor parse_processor(std::string_view cpuinfo) {
   Processor processor;
@@ -36,10 +88,7 @@ Processor parse_processor(std::string_view cpuinfo) {
 }
 
 Processor this_processor() {
-  std::ifstream file("/proc/cpuinfo");
-  std::ostringstream text;
-  text << file.rdbuf();
-  return parse_processor(text.str());
+  return parse_processor(text_of("/proc/cpuinfo"));
 }
 
 void keep_freed_memory() {

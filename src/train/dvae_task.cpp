@@ -1,8 +1,11 @@
 #include "dalle/train/dvae_task.h"
 
+#include <cmath>
+
 #include <torch/types.h>
 
 #include "dalle/core/config_io.h"
+#include "dalle/core/log.h"
 #include "dalle/core/seeds.h"
 #include "dalle/eval/reconstruction.h"
 #include "dalle/nn/gumbel.h"
@@ -16,6 +19,7 @@ namespace {
 
 constexpr int64_t kShownPictures = 16;
 constexpr int64_t kShownPairsPerRow = 4;
+constexpr double kLargestGapDb = 1;  ///< between soft and hard codes, of a healthy dVAE
 
 SampleStreamOptions without_captions(SampleStreamOptions options) {
   options.with_caption = false;
@@ -90,12 +94,23 @@ Evaluation DvaeTask::evaluate(int64_t step, const CheckStop& check_stop) {
   });
   const CodebookHealth health =
       codebook_health(torch::cat(codes_seen), config_.dvae.model.vocab_size);
+  const double gap = means.mean("psnr_soft") - means.mean("psnr_hard");
+  const double largest_entropy = std::log(static_cast<double>(config_.dvae.model.vocab_size));
+  const double entropy = largest_entropy - means.mean("kl");
+  if (step == train.steps && gap > kLargestGapDb)
+    log_warning(
+        "dvae: images decoded from hard codes are {:.1f} dB worse than from soft ones: the decoder "
+        "relies on mixtures of codes (posterior entropy {:.2f} of {:.2f} nats). Lower "
+        "dvae.train.kl_weight.to, so that the posterior is sharp at the end, or train longer",
+        gap, entropy, largest_entropy);
   return {.score = -means.mean("psnr_hard"),
           .metrics = {{"validation", means.mean("loss"), "validation {:.4f}"},
                       {"validation/reconstruction", means.mean("reconstruction")},
                       {"validation/kl", means.mean("kl"), "kl {:.3f}"},
                       {"psnr_soft", means.mean("psnr_soft"), "soft {:.2f} dB"},
                       {"psnr_hard", means.mean("psnr_hard"), "hard {:.2f} dB"},
+                      {"psnr_gap", gap, "gap {:.2f} dB"},
+                      {"posterior_entropy", entropy, "entropy {:.2f}"},
                       {"codes_used", health.used_share, "codes {:.3f}"},
                       {"perplexity", health.perplexity, "perplexity {:.1f}"}}};
 }

@@ -235,16 +235,37 @@ TrainOutcome train(TrainTask& task, const TrainConfig& train_config, const Exper
   return outcome;
 }
 
-/// The dVAE of the finished first stage, with its averaged weights.
-DiscreteVae trained_dvae(const ExperimentConfig& config, const RunPaths& run) {
-  const std::filesystem::path folder = run.checkpoints("dvae");
-  const auto content = read_newest_checkpoint(folder, {kAverageTensors});
-  if (!content) throw Error("{}: no trained dVAE; run the stage dvae first", folder.string());
-  if (content->step < config.dvae.train.steps)
+/// The EMA weights of the dVAE checkpoint that config.dalle.dvae_checkpoint asks for. The best one
+/// gives way to the last one where it cannot be read.
+CheckpointContent trained_dvae(const ExperimentConfig& config, const RunPaths& run) {
+  const fs::path folder = run.checkpoints("dvae");
+  auto last = read_newest_checkpoint(folder, {kAverageTensors});
+  if (!last) throw Error("{}: no trained dVAE; run the stage dvae first", folder.string());
+  if (last->step < config.dvae.train.steps)
     throw Error("{}: the dVAE is at step {} of {}; finish the stage dvae first", folder.string(),
-                content->step, config.dvae.train.steps);
+                last->step, config.dvae.train.steps);
+  if (config.dalle.dvae_checkpoint == DvaeCheckpoint::kLast) return std::move(*last);
+  try {
+    if (const auto best = best_checkpoint(folder); best && *best != last->path)
+      return read_checkpoint(*best, {kAverageTensors});
+  } catch (const Error& error) {
+    log_warning("the best dVAE cannot be read, the last one is used instead: {}", error.what());
+  }
+  return std::move(*last);
+}
+
+/// The frozen dVAE of the second stage: the one that its checkpoints hold or, before there is any,
+/// the trained one.
+DiscreteVae frozen_dvae(const ExperimentConfig& config, const RunPaths& run) {
   DiscreteVae vae(config.dvae.model, config.dalle.train.precision);
-  load_weights(*vae, content->tensors.at(kAverageTensors), folder.string());
+  const fs::path folder = run.checkpoints(to_string(Stage::kDalle));
+  if (const auto resumed = read_newest_checkpoint(folder, {kDvaeTensors})) {
+    load_weights(*vae, resumed->tensors.at(kDvaeTensors), folder.string());
+    return vae;
+  }
+  const CheckpointContent trained = trained_dvae(config, run);
+  log_info("dalle: image tokens come from the dVAE of step {}", trained.step);
+  load_weights(*vae, trained.tensors.at(kAverageTensors), trained.path.string());
   return vae;
 }
 
@@ -265,7 +286,7 @@ TrainOutcome run_dalle_stage(const ExperimentConfig& config, const RunPaths& run
   if (!fs::exists(run.tokenizer()))
     throw Error("{}: no tokenizer; run the stage tokenizer first", run.tokenizer().string());
   const Tokenizer tokenizer = load_tokenizer(run.tokenizer());
-  DalleTask task(config, data, tokenizer, trained_dvae(config, run), options.device);
+  DalleTask task(config, data, tokenizer, frozen_dvae(config, run), options.device);
   if (config.dalle.cache_codes && !task.cache_codes(run.codes(), *options.group, stop))
     return TrainOutcome::kStopped;
   return train(task, config.dalle.train, config, run, options, stop);

@@ -1,8 +1,16 @@
 #include "dalle/core/machine.h"
 
+#include <sched.h>
+
+#include <cmath>
+#include <filesystem>
 #include <string>
 
 #include <gtest/gtest.h>
+
+#include "dalle/core/files.h"
+
+#include "temporary_directory.h"
 
 namespace dalle {
 namespace {
@@ -29,6 +37,54 @@ TEST(Processor, IsUnknownWhereTheSystemDoesNotSay) {
 TEST(Processor, OfThisMachineHasANameOfOneLine) {
   EXPECT_FALSE(this_processor().model.empty());
   EXPECT_EQ(this_processor().model.find('\n'), std::string::npos);
+}
+
+TEST(CpuQuota, IsTheSmallestOfTheGroupsAboveTheProcess) {
+  const TemporaryDirectory mount;
+  make_directories(mount.path() / "a/b");
+  write_file_atomically(mount.path() / "a/cpu.max", "150000 100000\n");
+  write_file_atomically(mount.path() / "a/b/cpu.max", "max 100000\n");
+  EXPECT_DOUBLE_EQ(cpu_quota("0::/a/b\n", mount.path()), 1.5);
+  write_file_atomically(mount.path() / "a/b/cpu.max", "50000 100000\n");
+  EXPECT_DOUBLE_EQ(cpu_quota("0::/a/b\n", mount.path()), 0.5);
+}
+
+TEST(CpuQuota, OfAContainerIsThatOfTheMount) {
+  const TemporaryDirectory mount;
+  write_file_atomically(mount.path() / "cpu.max", "300000 100000\n");
+  EXPECT_DOUBLE_EQ(cpu_quota("0::/the/path/on/the/host\n", mount.path()), 3);
+}
+
+TEST(CpuQuota, OfVersionOneIsReadFromTheCpuController) {
+  const TemporaryDirectory mount;
+  const auto group = mount.path() / "cpu,cpuacct/job";
+  make_directories(group);
+  write_file_atomically(group / "cpu.cfs_quota_us", "200000\n");
+  write_file_atomically(group / "cpu.cfs_period_us", "100000\n");
+  EXPECT_DOUBLE_EQ(cpu_quota("5:memory:/job\n4:cpu,cpuacct:/job\n", mount.path()), 2);
+  write_file_atomically(group / "cpu.cfs_quota_us", "-1\n");
+  EXPECT_TRUE(std::isinf(cpu_quota("4:cpu,cpuacct:/job\n", mount.path())));
+}
+
+TEST(CpuQuota, IsInfiniteWhereNothingLimitsTheProcess) {
+  const TemporaryDirectory mount;
+  EXPECT_TRUE(std::isinf(cpu_quota("", mount.path())));
+  EXPECT_TRUE(std::isinf(cpu_quota("0::/a\n", mount.path())));
+  EXPECT_TRUE(std::isinf(cpu_quota("not a line of that file", mount.path())));
+}
+
+TEST(UsableCpus, AreNoMoreThanTheAffinityMaskHolds) {
+  cpu_set_t before, one;
+  ASSERT_EQ(sched_getaffinity(0, sizeof before, &before), 0);
+  EXPECT_GE(usable_cpus(), 1);
+  EXPECT_LE(usable_cpus(), CPU_COUNT(&before));
+  int first = 0;
+  while (!CPU_ISSET(first, &before)) ++first;
+  CPU_ZERO(&one);
+  CPU_SET(first, &one);
+  ASSERT_EQ(sched_setaffinity(0, sizeof one, &one), 0);
+  EXPECT_EQ(usable_cpus(), 1);
+  ASSERT_EQ(sched_setaffinity(0, sizeof before, &before), 0);
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+#include <filesystem>
 #include <string>
 #include <string_view>
 
@@ -18,6 +20,19 @@ Processor parse_processor(std::string_view cpuinfo);
 
 /// This machine's; the default where the system does not say.
 Processor this_processor();
+
+/// The number of CPUs that this process may keep busy: those of its affinity mask or, if that is
+/// less, the CPU quota of its control group and of every group above it (versions 1 and 2), rounded
+/// up. At least 1. A container has more CPUs than its quota lets it use; threads beyond the quota
+/// only make each other wait.
+int64_t usable_cpus();
+
+/// The quota part of usable_cpus(): the smallest quota, in CPUs, of the groups that a process is in.
+///
+/// @param membership  the text of Linux's /proc/self/cgroup
+/// @param mount       where control groups are mounted, /sys/fs/cgroup on Linux
+/// @return            infinity where no group has a quota
+double cpu_quota(std::string_view membership, const std::filesystem::path& mount);
 
 /// Lets the C library keep freed memory for the next allocation. As it comes, glibc gives every
 /// large tensor back to the system and gets fresh pages for the next one, at each operation.

@@ -29,6 +29,14 @@ constexpr auto enum_names(ImageTokens) {
                     std::pair{ImageTokens::kSample, std::string_view("sample")}};
 }
 
+/// Which checkpoint of the finished dVAE turns images into image tokens.
+enum class DvaeCheckpoint { kBest, kLast };
+
+constexpr auto enum_names(DvaeCheckpoint) {
+  return std::array{std::pair{DvaeCheckpoint::kBest, std::string_view("best")},
+                    std::pair{DvaeCheckpoint::kLast, std::string_view("last")}};
+}
+
 struct DvaeStageConfig {
   DiscreteVaeConfig model;
   DvaeTrainConfig train;
@@ -45,6 +53,7 @@ struct DvaeStageConfig {
 struct DalleStageConfig {
   TransformerConfig model;
   DalleTrainConfig train;
+  DvaeCheckpoint dvae_checkpoint = DvaeCheckpoint::kBest;
   ImageTokens image_tokens = ImageTokens::kArgmax;
   int64_t crops_per_picture = 0;
   bool cache_codes = false;
@@ -55,6 +64,11 @@ struct DalleStageConfig {
   static void fields(Self& self, Visitor&& visit) {
     visit("model", self.model, {.help = "shape of the transformer"});
     visit("train", self.train, {.help = "training of the transformer"});
+    visit("dvae_checkpoint", self.dvae_checkpoint,
+          {.help = "the dVAE that makes image tokens: best, the checkpoint with the highest PSNR of "
+                   "validation images reconstructed from hard codes; or last. A resumed run keeps "
+                   "the one it began with",
+           .paper = "not stated"});
     visit("image_tokens", self.image_tokens,
           {.help = "argmax of the dVAE's distribution, or a sample of it",
            .paper = "argmax (section 2.2)"});

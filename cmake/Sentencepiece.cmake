@@ -1,0 +1,25 @@
+# Defines the target `sentencepiece_static` from the sources that scripts/setup.sh puts under third_party/.
+#
+# The distribution's shared library exports FLAGS_minloglevel, and so does libc10, with another size: the dynamic linker
+# merges the two, sentencepiece's constructor overwrites what lies next to libc10's, and every later failed check of
+# LibTorch aborts the program. A static library with hidden symbols has nothing that could be merged.
+set(sentencepiece_root ${PROJECT_SOURCE_DIR}/third_party/sentencepiece)
+if(NOT EXISTS ${sentencepiece_root}/CMakeLists.txt)
+  message(FATAL_ERROR "No sentencepiece in ${sentencepiece_root}. Run scripts/setup.sh.")
+endif()
+
+block()
+  set(CMAKE_UNITY_BUILD OFF)
+  set(CMAKE_CXX_VISIBILITY_PRESET hidden)
+  set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
+  set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+  set(CMAKE_MESSAGE_LOG_LEVEL WARNING)
+  set(SPM_ENABLE_SHARED OFF CACHE INTERNAL "")
+  set(SPM_ENABLE_TCMALLOC OFF CACHE INTERNAL "")
+  add_compile_options(-w)
+  add_subdirectory(${sentencepiece_root} ${CMAKE_BINARY_DIR}/sentencepiece EXCLUDE_FROM_ALL)
+endblock()
+
+add_library(sentencepiece_static INTERFACE)
+target_include_directories(sentencepiece_static SYSTEM INTERFACE ${sentencepiece_root}/src)
+target_link_libraries(sentencepiece_static INTERFACE sentencepiece_train-static sentencepiece-static)
