@@ -5,6 +5,8 @@
 #include "dalle/core/error.h"
 #include "dalle/core/utf8.h"
 
+#include "python_json.h"
+
 #include <nlohmann/json.hpp>
 
 namespace dalle {
@@ -45,22 +47,29 @@ std::vector<std::string> parse_captions(std::string_view text) {
 }
 
 std::vector<std::string> parse_json_captions(std::string_view text) {
-  require_utf8(text);
+  text = without_byte_order_mark(text);
   constexpr bool kThrows = false;
-  const nlohmann::json record =
-      nlohmann::json::parse(without_byte_order_mark(text), nullptr, kThrows);
+  nlohmann::json record = nlohmann::json::parse(text, nullptr, kThrows);
+  if (record.is_discarded()) record = nlohmann::json::parse(standard_json(text), nullptr, kThrows);
   if (!record.is_object())
-    throw Error("captions: {}, expected a JSON object",
-                record.is_discarded() ? "not JSON" : "a JSON " + std::string(record.type_name()));
-  const auto caption = record.find("caption");
+    throw Error(
+        "captions: {}, expected a JSON object",
+        record.is_discarded() ? "not a JSON file" : "a JSON " + std::string(record.type_name()));
   std::vector<std::string> captions;
-  if (caption == record.end() || caption->is_null()) return captions;
   const auto add = [&](const nlohmann::json& value) {
+    if (value.is_null()) return;
     if (!value.is_string())
-      throw Error("captions: \"caption\" holds a {}, expected a string or a list of strings",
-                  value.type_name());
-    add_trimmed(value.get_ref<const std::string&>(), captions);
+      throw Error(
+          "captions: \"caption\" holds a value of type {}, expected a string or a list of strings",
+          value.type_name());
+    const auto& caption = value.get_ref<const std::string&>();
+    constexpr std::string_view kReplaced =
+        "\xef\xbf\xbd";  // U+FFFD: by standard_json(), or written so
+    if (caption.find(kReplaced) != std::string::npos) require_utf8(text);
+    add_trimmed(caption, captions);
   };
+  const auto caption = record.find("caption");
+  if (caption == record.end()) return captions;
   if (caption->is_array())
     for (const nlohmann::json& alternative : *caption) add(alternative);
   else

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cstring>
 #include <mutex>
 #include <optional>
 #include <set>
+#include <span>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -13,6 +15,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 
+#include "dalle/core/crc32c.h"
 #include "dalle/core/error.h"
 #include "dalle/core/files.h"
 #include "dalle/core/log.h"
@@ -33,11 +36,25 @@ static_assert(std::endian::native == std::endian::little, "the file is little-en
 constexpr int64_t kPage = 4096;
 constexpr int64_t kRowsDoneOffset = kPage - 8;  // 8 aligned bytes: written whole or not at all
 constexpr std::string_view kFormat = "dalle code cache";
-constexpr int64_t kVersion = 1;
+constexpr int64_t kVersion = 2;
 constexpr uint16_t kBad = kMaxCachedVocabulary;
 
 int64_t row_bytes(const CodeCacheContent& content) {
-  return content.codes_per_image * static_cast<int64_t>(sizeof(uint16_t));
+  return content.codes_per_image * static_cast<int64_t>(sizeof(uint16_t)) +
+         static_cast<int64_t>(sizeof(uint32_t));
+}
+
+/// A row as it is stored: its codes, then their checksum.
+std::string row_of(std::span<const uint16_t> codes) {
+  std::string row(reinterpret_cast<const char*>(codes.data()), codes.size_bytes());
+  const uint32_t checksum = crc32c(row);
+  row.append(reinterpret_cast<const char*>(&checksum), sizeof(checksum));
+  return row;
+}
+
+/// The version in the line of JSON that read_description() returns.
+int64_t version_of(const std::string& description) {
+  return json::parse(description).value("version", int64_t{0});
 }
 
 int64_t file_bytes(const CodeCacheContent& content) {
@@ -121,16 +138,18 @@ at::Tensor CodeCache::lookup(int64_t index, int64_t crop) const {
   const CodeCacheContent& content = implementation_->content;
   DALLE_CHECK(0 <= index && index < content.size && 0 <= crop && crop < content.crops);
   const int64_t row = index * content.crops + crop;
-  std::vector<uint16_t> stored(static_cast<size_t>(content.codes_per_image));
+  std::string stored(static_cast<size_t>(row_bytes(content)), '\0');
   implementation_->file.read(kPage + row * row_bytes(content), stored.data(), row_bytes(content));
-  if (std::ranges::all_of(stored, [](uint16_t code) { return code == kBad; })) return {};
-  for (const uint16_t code : stored)
-    if (code >= content.vocab_size)
-      throw Error(
-          "{}: crop {} of sample {} has code {}, expected less than {}: the file is damaged",
-          implementation_->file.path().string(), crop, index, code, content.vocab_size);
+  std::vector<uint16_t> row_codes(static_cast<size_t>(content.codes_per_image));
+  std::memcpy(row_codes.data(), stored.data(), std::span(row_codes).size_bytes());
+  if (row_of(row_codes) != stored)
+    throw Error(
+        "{}: the codes of crop {} of sample {} do not match their checksum: the file is corrupt; "
+        "delete it, and the next start computes it again",
+        implementation_->file.path().string(), crop, index);
+  if (std::ranges::all_of(row_codes, [](uint16_t code) { return code == kBad; })) return {};
   at::Tensor codes = at::empty({content.codes_per_image}, at::kLong);
-  std::ranges::copy(stored, codes.mutable_data_ptr<int64_t>());
+  std::ranges::copy(row_codes, codes.mutable_data_ptr<int64_t>());
   return codes;
 }
 
@@ -149,9 +168,10 @@ class CodeCacheWriter {
   int64_t rows_done() const { return rows_done_; }
   int64_t rows_unflushed() const { return rows_done_ - rows_flushed_; }
 
-  void append(const std::vector<uint16_t>& codes) {
-    const auto bytes = static_cast<int64_t>(codes.size() * sizeof(uint16_t));
-    file_->write(kPage + rows_done_ * row_bytes(content_), codes.data(), bytes);
+  /// @param rows  as row_of() makes them, one after the other
+  void append(std::string_view rows) {
+    const auto bytes = static_cast<int64_t>(rows.size());
+    file_->write(kPage + rows_done_ * row_bytes(content_), rows.data(), bytes);
     rows_done_ += bytes / row_bytes(content_);
   }
 
@@ -169,8 +189,11 @@ class CodeCacheWriter {
     if (fs::is_directory(path))
       throw Error("{}: found a directory, expected a code cache", path.string());
     const RandomAccessFile file(path, RandomAccessFile::Mode::kRead);
-    if (read_description(file) != describe(content_)) {
-      log_info("{}: holds other codes; computing them anew", path.string());
+    const std::string found = read_description(file);
+    if (found != describe(content_)) {
+      log_info("{}: {}; computing it again", path.string(),
+               version_of(found) < kVersion ? "an earlier version wrote it, without checksums"
+                                            : "holds the codes of another dVAE or of other images");
       return false;
     }
     const int64_t rows = read_rows_done(file);
@@ -178,7 +201,7 @@ class CodeCacheWriter {
                        file.size() <= file_bytes(content_) &&
                        file.size() >= kPage + rows * row_bytes(content_);
     if (!whole)
-      log_warning("{}: {} bytes cannot hold {} of {} rows of codes; computing them anew",
+      log_warning("{}: {} bytes cannot hold {} of {} rows of codes; computing it again",
                   path.string(), file.size(), rows, content_.rows());
     return whole;
   }
@@ -221,23 +244,25 @@ class PictureRows {
 };
 
 /// @return the codes of a batch as they are stored, row after row
-std::vector<uint16_t> encode_batch(const Batch& batch, const EncodeImages& encode,
-                                   PictureRows& pictures, const CodeCacheContent& content) {
+std::string encode_batch(const Batch& batch, const EncodeImages& encode, PictureRows& pictures,
+                         const CodeCacheContent& content) {
   const int64_t length = content.codes_per_image;
   const at::Tensor codes = encode(batch.images).to(at::kCPU, at::kLong).contiguous();
   if (codes.dim() < 2 || codes.size(0) != batch.size() || codes.numel() != batch.size() * length)
     throw Error("the encoder made {} codes of {} pictures, expected {} of each", codes.numel(),
                 batch.size(), length);
-  std::vector<uint16_t> stored;
-  stored.reserve(static_cast<size_t>(codes.numel()));
+  std::string stored;
+  std::vector<uint16_t> row_codes(static_cast<size_t>(length));
   const int64_t* code = codes.const_data_ptr<int64_t>();
   for (const int64_t row : batch.positions) {
     const bool bad = pictures.take_bad(row);
-    for (int64_t i = 0; i < length; ++i, ++code) {
+    for (uint16_t& row_code : row_codes) {
       if (*code < 0 || *code >= content.vocab_size)
         throw Error("the encoder made code {}, expected one in [0, {})", *code, content.vocab_size);
-      stored.push_back(bad ? kBad : static_cast<uint16_t>(*code));
+      row_code = bad ? kBad : static_cast<uint16_t>(*code);
+      ++code;
     }
+    stored += row_of(row_codes);
   }
   return stored;
 }

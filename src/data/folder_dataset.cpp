@@ -127,4 +127,11 @@ std::vector<std::string> FolderDataset::captions(int64_t index) const {
   }
 }
 
+std::string FolderDataset::missing_caption(int64_t index) const {
+  const std::string file = fs::path(key(index)).filename().replace_extension(".txt").string();
+  std::error_code error;
+  const bool exists = fs::exists((folder_ / key(index)).replace_extension(".txt"), error);
+  return exists ? fmt::format("its {} is blank", file) : fmt::format("no {} next to it", file);
+}
+
 }  // namespace dalle

@@ -12,6 +12,7 @@
 
 #include "dalle/core/error.h"
 #include "dalle/core/log.h"
+#include "dalle/core/progress.h"
 #include "dalle/data/captions.h"
 #include "dalle/data/picture_file.h"
 
@@ -23,6 +24,46 @@ ByteRange range_of(const ShardSample& sample, std::string_view extension) {
   for (const ShardMember& member : sample.members)
     if (member.extension == extension) return member.bytes;
   return {};
+}
+
+/// ".jpg, .cls and 3 more"
+std::string list_members(const ShardSample& sample) {
+  constexpr size_t kShown = 3;
+  std::string list;
+  for (size_t i = 0; i < std::min(kShown, sample.members.size()); ++i)
+    list += (i > 0 ? ", ." : ".") + sample.members[i].extension;
+  if (sample.members.size() > kShown)
+    list += fmt::format(" and {} more", sample.members.size() - kShown);
+  return list;
+}
+
+/// Whether a name with several dots hides an image: IMG_2019.05.00.jpg is member .05.00.jpg of the
+/// sample IMG_2019 to every reader of WebDataset.
+bool has_hidden_image(const ShardSample& sample) {
+  return std::ranges::any_of(sample.members, [](const ShardMember& member) {
+    const size_t dot = member.extension.rfind('.');
+    return dot != std::string::npos && is_picture_extension(member.extension.substr(dot + 1));
+  });
+}
+
+std::string missing_image(const ShardSample& sample) {
+  return fmt::format(
+      "no image among its members {}; expected .jpg, .jpeg, .png, .webp or .bmp{}",
+      list_members(sample),
+      has_hidden_image(sample)
+          ? " (in WebDataset shards the extension begins at the first dot of a file's name)"
+          : "");
+}
+
+/// An error of the file system counts as damage of the shard, which is not stored: the next start
+/// may be able to read it.
+template <class Open>
+std::optional<ShardIndex> index_or_damage(const Open& open) {
+  try {
+    return open();
+  } catch (const Error& error) {
+    return ShardIndex{.damage = error.what()};
+  }
 }
 
 }  // namespace
@@ -63,54 +104,80 @@ class ShardDataset::Reader {
 };
 
 ShardDataset::ShardDataset(const std::string& path, const std::filesystem::path& index_cache)
-    : shards_(list_shards(path)) {
-  std::vector<std::optional<ShardIndex>> stored;
-  for (const ShardFile& shard : shards_) {
-    stamps_.push_back(shard_stamp(shard.path));
-    stored.push_back(load_shard_index(shard.path, index_cache));
-  }
-  const auto has_none = [](const auto& index) { return !index.has_value(); };
-  if (const auto missing = std::ranges::count_if(stored, has_none); missing > 0)
-    log_info("data: indexing {} of {} shards of {}", missing, shards_.size(), path);
+    : shards_(list_shards(path)), stamps_(shards_.size()) {
+  std::vector<std::optional<ShardIndex>> indices;
   for (size_t i = 0; i < shards_.size(); ++i)
-    add_shard(i,
-              stored[i] ? std::move(*stored[i]) : make_shard_index(shards_[i].path, index_cache));
-  if (defects_.size() == samples_.size())
-    throw Error(
-        "{}: no sample with a picture in {} shards, looked for members .jpg, .jpeg, .png, "
-        ".webp and .bmp",
-        path, shards_.size());
+    indices.push_back(index_or_damage([&] {
+      stamps_[i] = shard_stamp(shards_[i].path);
+      return load_shard_index(shards_[i].path, index_cache);
+    }));
+  const auto missing =
+      std::ranges::count_if(indices, [](const auto& index) { return !index.has_value(); });
+  if (missing > 0) log_info("data: indexing {} of {} shards of {}", missing, shards_.size(), path);
+  Progress progress("data: indexing shards", missing);
+  int64_t made = 0;
+  for (size_t i = 0; i < shards_.size(); ++i) {
+    if (!indices[i]) {
+      indices[i] = index_or_damage(
+          [&] { return std::optional(make_shard_index(shards_[i].path, index_cache)); });
+      progress.update(++made);
+    }
+    add_shard(i, *std::exchange(indices[i], std::nullopt));
+  }
+  if (std::ssize(defects_) == size()) fail_without_samples(path);
 }
 
 void ShardDataset::add_shard(size_t shard, ShardIndex index) {
-  const std::string name = shards_[shard].path.string();
-  const auto count = index.samples.size();
-  int64_t without_picture = 0;
+  const int64_t begin = size();
   for (ShardSample& sample : index.samples) {
-    const auto picture =
+    const auto image =
         std::ranges::find_if(sample.members, is_picture_extension, &ShardMember::extension);
-    const bool has_picture = picture != sample.members.end();
-    if (!has_picture) {
-      ++without_picture;
-      defects_[size()] = "no picture among the members of the sample";
-    }
+    const bool has_image = image != sample.members.end();
+    if (!sample.defect.empty())
+      defects_[size()] = std::move(sample.defect);
+    else if (!has_image)
+      defects_[size()] = missing_image(sample);
     samples_.push_back({.shard = shard,
                         .key = std::move(sample.key),
-                        .picture = has_picture ? picture->bytes : ByteRange(),
+                        .picture = has_image ? image->bytes : ByteRange(),
                         .text = range_of(sample, "txt"),
                         .json = range_of(sample, "json")});
   }
-  if (without_picture > 0)
-    log_warning("{}: {} of its {} samples have no picture", name, without_picture, count);
+  warn_of_defects(shard, begin);
   if (index.damage.empty()) return;
-  log_warning("{}: damaged, its {} samples in front of the damage are used ({})", name, count,
-              index.damage);
-  defects_[size()] = fmt::format(
-      "the shard is damaged, what lies behind its first {} samples is "
-      "lost: {}",
-      count, index.damage);
+  const int64_t intact = size() - begin;
+  const std::string name = shards_[shard].path.string();
+  if (intact > 0)
+    log_warning("{}: the {} samples in front of the damage are used: {}", name, intact,
+                index.damage);
+  else
+    log_warning("{}: left out: {}", name, index.damage);
+  defects_[size()] = intact > 0
+                         ? fmt::format("what follows the shard's first {} samples is lost: {}",
+                                       intact, index.damage)
+                         : index.damage;
   samples_.push_back(
       {.shard = shard, .key = "(what is lost)", .picture = {}, .text = {}, .json = {}});
+}
+
+/// One line for each shard, with the first of its samples from `begin` on that cannot be used.
+void ShardDataset::warn_of_defects(size_t shard, int64_t begin) const {
+  const std::string name = shards_[shard].path.string();
+  const auto first = defects_.lower_bound(begin);
+  if (size() == begin)
+    log_warning("{}: holds no samples", name);
+  else if (first != defects_.end())
+    log_warning("{}: {} of its {} samples cannot be used; the first is {}: {}", name,
+                std::distance(first, defects_.end()), size() - begin, samples_[first->first].key,
+                first->second);
+}
+
+void ShardDataset::fail_without_samples(const std::string& path) const {
+  if (samples_.empty())
+    throw Error("{}: found {} shards without samples, expected some", path, shards_.size());
+  const auto& [index, defect] = *defects_.begin();
+  throw Error("{}: none of the {} samples in {} shards can be used; the first is {}: {}", path,
+              size(), shards_.size(), key(index), defect);
 }
 
 /// @throws dalle::Error if nothing is to be read of the sample
@@ -148,11 +215,21 @@ std::vector<std::string> ShardDataset::captions(int64_t index) const {
   return read_captions(Reader(shards_[chosen.shard], stamps_[chosen.shard]), index);
 }
 
+/// Reads the names in the shard once more, for a message.
+std::string ShardDataset::missing_caption(int64_t index) const {
+  const Sample& chosen = sample(index);
+  if (chosen.json.size > 0) return "no .txt with text, and no \"caption\" in its .json";
+  for (const ShardSample& found : index_of(list_tar(shards_[chosen.shard].path)).samples)
+    if (found.key == chosen.key)
+      return fmt::format("no .txt or .json among its members {}", list_members(found));
+  return "no .txt or .json";
+}
+
 Example ShardDataset::get(int64_t index) const {
   const Sample& chosen = sample(index);
   require_whole(index);
   if (chosen.picture.size > kMaxPictureFileBytes)
-    throw Error("{}: the picture has {} bytes, more than the {} that are allowed", key(index),
+    throw Error("{}: the image has {} bytes, more than the {} that are allowed", key(index),
                 chosen.picture.size, kMaxPictureFileBytes);
   const Reader reader(shards_[chosen.shard], stamps_[chosen.shard]);
   return {.key = key(index),

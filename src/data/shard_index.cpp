@@ -2,11 +2,12 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
-#include <set>
+#include <unordered_map>
 #include <utility>
 
 #include "dalle/core/error.h"
@@ -18,7 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kTitle = "dalle shard index, version 1";
+constexpr std::string_view kTitle = "dalle shard index, version 2";
 constexpr size_t kDigestLineBytes = 65;  // 64 hexadecimal digits and a line end
 
 /// The key and extension of a member's name, if it is part of a sample.
@@ -34,6 +35,11 @@ std::optional<std::pair<std::string, std::string>> split_name(std::string_view n
   for (char& letter : extension)
     if (letter >= 'A' && letter <= 'Z') letter = static_cast<char>(letter - 'A' + 'a');
   return std::pair{std::string(name.substr(0, start + dot)), std::move(extension)};
+}
+
+bool has_member(const ShardSample& sample, std::string_view extension) {
+  return std::ranges::find(sample.members, extension, &ShardMember::extension) !=
+         sample.members.end();
 }
 
 /// Appends `text` with its length in front, so that it may hold any byte, line ends included.
@@ -76,7 +82,9 @@ class IndexReader {
 
 bool read_sample(IndexReader& reader, ShardSample& sample) {
   size_t members = 0;
-  if (!reader.read_number(members, ' ') || !reader.read_text(sample.key)) return false;
+  if (!reader.read_number(members, ' ') || !reader.read_text(sample.key) ||
+      !reader.read_text(sample.defect))
+    return false;
   for (size_t i = 0; i < members; ++i) {
     ShardMember member;
     if (!reader.read_number(member.bytes.offset, ' ') ||
@@ -105,27 +113,36 @@ ShardStamp shard_stamp(const fs::path& shard) {
           .modified_ns = int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec};
 }
 
-ShardIndex index_of(const TarListing& listing, const fs::path& shard) {
+ShardIndex index_of(const TarListing& listing) {
+  struct Known {
+    size_t sample = 0;  ///< the first of its key
+    int64_t occurrences = 1;
+  };
   ShardIndex index{.damage = listing.damage};
-  std::set<std::string, std::less<>> known;
+  std::vector<ShardSample>& samples = index.samples;
+  std::unordered_map<std::string, Known> known;
+  std::string former_key;
+  size_t current = 0;
   for (const TarMember& member : listing.members) {
     auto name = split_name(member.name);
     if (!name) continue;
     auto& [key, extension] = *name;
-    if (index.samples.empty() || index.samples.back().key != key) {
-      if (!known.insert(key).second)
-        throw Error(
-            "{}: the members of sample '{}' are not adjacent, expected an archive in the "
-            "order of its names",
-            shard.string(), key);
-      index.samples.push_back({.key = key});
+    const auto [place, is_new] = known.try_emplace(key, Known{.sample = samples.size()});
+    if (is_new) samples.push_back({.key = key});
+    if (key != former_key) current = place->second.sample;
+    if (has_member(samples[current], extension)) {
+      samples.push_back(
+          {.key = fmt::format("{} (occurrence {})", key, ++place->second.occurrences),
+           .defect = fmt::format(
+               "the shard has another member '.{}' of sample '{}', of which the first is used",
+               extension, key)});
+      current = samples.size() - 1;
     }
-    std::vector<ShardMember>& members = index.samples.back().members;
-    for (const ShardMember& other : members)
-      if (other.extension == extension)
-        throw Error("{}: sample '{}' has two members '.{}', expected one", shard.string(), key,
-                    extension);
-    members.push_back({std::move(extension), {member.offset, member.size}});
+    if (member.is_sparse)
+      samples[current].defect = fmt::format(
+          "member '.{}' is stored as a sparse file, which cannot be read in place", extension);
+    samples[current].members.push_back({std::move(extension), {member.offset, member.size}});
+    former_key = std::move(key);
   }
   return index;
 }
@@ -137,6 +154,7 @@ std::string format_shard_index(const ShardIndex& index, const ShardStamp& stamp)
   for (const ShardSample& sample : index.samples) {
     text += fmt::format("{} ", sample.members.size());
     add_text(text, sample.key);
+    add_text(text, sample.defect);
     for (const auto& [extension, bytes] : sample.members) {
       text += fmt::format("{} {} ", bytes.offset, bytes.size);
       add_text(text, extension);
@@ -184,7 +202,7 @@ std::optional<ShardIndex> load_shard_index(const fs::path& shard, const fs::path
 
 ShardIndex make_shard_index(const fs::path& shard, const fs::path& cache) {
   const ShardStamp stamp = shard_stamp(shard);  // before reading: a change meanwhile must show
-  ShardIndex index = index_of(list_tar(shard), shard);
+  ShardIndex index = index_of(list_tar(shard));
   const std::string text = format_shard_index(index, stamp);
   std::string obstacle;
   for (const fs::path& file : shard_index_files(shard, cache)) {

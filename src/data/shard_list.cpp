@@ -7,6 +7,7 @@
 
 #include "dalle/core/error.h"
 #include "dalle/core/log.h"
+#include "dalle/data/picture_file.h"
 
 namespace dalle {
 namespace {
@@ -42,17 +43,57 @@ Range parse_range(std::string_view content, const std::string& pattern) {
   return range;
 }
 
+/// Names of tar archives that were compressed as a whole, which leaves no way to read one sample.
+bool is_compressed_tar(std::string_view name) {
+  constexpr std::string_view kEndings[] = {".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz"};
+  return std::ranges::any_of(kEndings, [&](std::string_view end) { return name.ends_with(end); });
+}
+
+/// The files of a folder that are no shards but may have been meant.
+struct OtherFiles {
+  int64_t compressed = 0;
+  int64_t images = 0;
+  std::string first_compressed;  ///< in the order of names
+
+  void add(const std::string& name) {
+    if (is_compressed_tar(name)) {
+      if (compressed++ == 0 || name < first_compressed) first_compressed = name;
+    } else if (const size_t dot = name.rfind('.');
+               dot != std::string::npos && is_picture_extension(name.substr(dot + 1))) {
+      ++images;
+    }
+  }
+};
+
+[[noreturn]] void fail_without_shards(const fs::path& folder, const OtherFiles& others) {
+  std::string found;
+  if (others.compressed > 0)
+    found = fmt::format("; {} files such as {} are compressed, uncompress them first",
+                        others.compressed, others.first_compressed);
+  else if (others.images > 0)
+    found = fmt::format("; for its {} images set data.kind to folder", others.images);
+  throw Error("{}: found no .tar file in the folder, expected WebDataset shards{}", folder.string(),
+              found);
+}
+
 std::vector<ShardFile> shards_in_folder(const fs::path& folder) {
   std::vector<ShardFile> shards;
+  OtherFiles others;
   std::error_code error;
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
        entry.increment(error)) {
     const std::string name = entry->path().filename().string();
-    if (name.ends_with(".tar") && !name.starts_with('.')) shards.push_back({entry->path(), name});
+    if (name.starts_with('.')) continue;
+    if (name.ends_with(".tar"))
+      shards.push_back({entry->path(), name});
+    else
+      others.add(name);
   }
   if (error) throw Error("{}: cannot read the folder: {}", folder.string(), error.message());
-  if (shards.empty())
-    throw Error("{}: no shard in the folder, looked for .tar files", folder.string());
+  if (shards.empty()) fail_without_shards(folder, others);
+  if (others.compressed > 0)
+    log_warning("{}: {} compressed shards are left out, uncompress them first; the first is {}",
+                folder.string(), others.compressed, others.first_compressed);
   std::ranges::sort(shards, {}, &ShardFile::name);
   return shards;
 }

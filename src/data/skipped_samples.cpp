@@ -1,5 +1,6 @@
 #include "dalle/data/skipped_samples.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <string_view>
@@ -24,12 +25,30 @@ std::string as_utf8(const std::string& text) {
   return json::parse(json(text).dump(-1, ' ', false, json::error_handler_t::replace));
 }
 
+/// Calls `use` with the key of each of the lines, which are whole ones of the file `path`.
+template <class Use>
+void for_each_key(std::string_view lines, const std::filesystem::path& path, const Use& use) {
+  int64_t number = 1;
+  for (size_t begin = 0; begin < lines.size(); ++number) {
+    const size_t end = lines.find('\n', begin);
+    const std::string_view line = lines.substr(begin, end - begin);
+    const json entry = json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (!entry.is_object() || !entry.contains("key") || !entry["key"].is_string())
+      throw Error("{}:{}: found {:?}, expected {{\"key\": ..., \"reason\": ...}}", path.string(),
+                  number, line);
+    use(entry["key"].get<std::string>());
+    begin = end + 1;
+  }
+}
+
 }  // namespace
 
 SkippedSamples::SkippedSamples(std::filesystem::path path, int64_t dataset_size,
-                               double max_bad_fraction)
+                               double max_bad_fraction,
+                               std::vector<std::filesystem::path> other_ranks)
     : path_(std::move(path)), dataset_size_(dataset_size), max_bad_fraction_(max_bad_fraction) {
   DALLE_CHECK(dataset_size > 0 && max_bad_fraction >= 0);
+  for (std::filesystem::path& other : other_ranks) other_lists_.push_back({std::move(other)});
   if (path_.empty()) return;
   if (std::filesystem::exists(path_)) read_known_keys();
   file_.open(path_, std::ios::app | std::ios::binary);
@@ -44,16 +63,28 @@ void SkippedSamples::read_known_keys() {
     std::filesystem::resize_file(path_, complete, error);
     if (error) throw Error("{}: cannot write: {}", path_.string(), error.message());
   }
-  int64_t number = 1;
-  for (size_t begin = 0; begin < complete; ++number) {
-    const size_t end = content.find('\n', begin);
-    const std::string_view line(content.data() + begin, end - begin);
-    const json entry = json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (!entry.is_object() || !entry.contains("key") || !entry["key"].is_string())
-      throw Error("{}:{}: found {:?}, expected {{\"key\": ..., \"reason\": ...}}", path_.string(),
-                  number, line);
-    keys_.insert(entry["key"].get<std::string>());
-    begin = end + 1;
+  for_each_key(std::string_view(content).substr(0, complete), path_,
+               [&](std::string key) { keys_.insert(std::move(key)); });
+}
+
+/// What the other ranks have added since the last time. A list that cannot be read now, as another
+/// machine may be writing it, is read later.
+void SkippedSamples::read_other_lists() {
+  for (OtherList& list : other_lists_) {
+    std::error_code unreachable;
+    const uintmax_t bytes = std::filesystem::file_size(list.path, unreachable);
+    if (unreachable || bytes <= list.read_bytes) continue;
+    try {
+      const std::string content = read_file(list.path);
+      const size_t complete = std::max(content.rfind('\n') + 1, list.read_bytes);
+      const auto added =
+          std::string_view(content).substr(list.read_bytes, complete - list.read_bytes);
+      for_each_key(added, list.path, [&](std::string key) {
+        if (!keys_.contains(key)) keys_of_others_.insert(std::move(key));
+      });
+      list.read_bytes = complete;
+    } catch (const Error&) {
+    }
   }
 }
 
@@ -71,12 +102,18 @@ void SkippedSamples::add(const std::string& key, const std::string& reason) {
       if (!file_) throw Error("{}: cannot write: {}", path_.string(), std::strerror(errno));
     }
   }
-  const auto count = static_cast<double>(keys_.size());
-  if (count > max_bad_fraction_ * static_cast<double>(dataset_size_))
+  // Together the ranks can only exceed the limit if one of them exceeds its share of it.
+  const double limit = max_bad_fraction_ * static_cast<double>(dataset_size_);
+  const auto ranks = static_cast<double>(other_lists_.size() + 1);
+  if (static_cast<double>(keys_.size()) * ranks <= limit) return;
+  keys_of_others_.erase(printable_key);
+  read_other_lists();
+  const size_t count = keys_.size() + keys_of_others_.size();
+  if (static_cast<double>(count) > limit)
     throw Error(
-        "{} of {} samples are unusable, more than the {}% that data.max_bad_fraction allows; the "
+        "{} of {} samples cannot be used, more than the {}% that data.max_bad_fraction allows; the "
         "latest is {}: {}{}",
-        keys_.size(), dataset_size_, 100 * max_bad_fraction_, printable_key, printable_reason,
+        count, dataset_size_, 100 * max_bad_fraction_, printable_key, printable_reason,
         path_.empty() ? "" : " (all are listed in " + path_.string() + ")");
 }
 

@@ -4,10 +4,12 @@
 #include <archive_entry.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <fstream>
 #include <memory>
 
 #include "dalle/core/error.h"
+#include "dalle/data/file_kind.h"
 
 namespace dalle {
 namespace {
@@ -30,10 +32,34 @@ Archive open_archive(const fs::path& path) {
   Archive reader(archive_read_new());
   if (reader == nullptr) throw std::bad_alloc();
   archive_read_support_format_tar(reader.get());
+  // `cat a.tar b.tar` has zeros in the middle, which would end the reading (tar needs its -i).
+  archive_read_set_format_option(reader.get(), "tar", "read_concatenated_archives", "1");
   constexpr size_t kBufferBytes = 64 * 1024;
   if (archive_read_open_filename(reader.get(), path.c_str(), kBufferBytes) != ARCHIVE_OK)
-    throw Error("{}: cannot read as a tar archive: {}", path.string(), reason(reader.get()));
+    throw Error("{}: cannot read: {}", path.string(), reason(reader.get()));
   return reader;
+}
+
+/// Whether the last call failed in the file system: another time it may not.
+bool is_read_failure(archive* reader) {
+  const int error = archive_errno(reader);
+  return error == EIO || error == ESTALE;
+}
+
+/// Pax headers hold UTF-8, which the C locale has no other form of.
+std::string name_of(archive_entry* entry) {
+  const char* name = archive_entry_pathname(entry);
+  if (name == nullptr) name = archive_entry_pathname_utf8(entry);
+  return name == nullptr ? "" : name;
+}
+
+std::string describe_other_file(const fs::path& path, archive* reader) {
+  std::ifstream file(path, std::ios::binary);
+  std::string head(kFileKindBytes, '\0');
+  file.read(head.data(), static_cast<std::streamsize>(head.size()));
+  head.resize(static_cast<size_t>(file.gcount()));
+  const std::string_view kind = file_kind(head);
+  return fmt::format("{}, expected a tar archive", kind.empty() ? reason(reader) : kind);
 }
 
 /// A whole archive ends in blocks of zeros. Without them members may be missing, and libarchive
@@ -61,28 +87,26 @@ TarListing list_tar(const fs::path& path) {
     const int status = archive_read_next_header(reader.get(), &entry);
     if (status == ARCHIVE_EOF) break;
     if (status != ARCHIVE_OK && status != ARCHIVE_WARN) {  // a warning leaves the member usable
-      if (listing.members.empty())
-        throw Error("{}: cannot read as a tar archive: {}", path.string(), reason(reader.get()));
-      listing.damage = reason(reader.get());
+      if (is_read_failure(reader.get()))
+        throw Error("{}: cannot read: {}", path.string(), reason(reader.get()));
+      listing.damage =
+          listing.members.empty() ? describe_other_file(path, reader.get()) : reason(reader.get());
       return listing;
     }
     if (archive_entry_filetype(entry) != AE_IFREG || archive_entry_hardlink(entry) != nullptr)
       continue;
-    const char* name = archive_entry_pathname(entry);
-    TarMember member{.name = name == nullptr ? "" : name,
+    TarMember member{.name = name_of(entry),
                      // libarchive has consumed what is in front of the member's bytes by now
                      .offset = static_cast<uint64_t>(archive_filter_bytes(reader.get(), 0)),
-                     .size = static_cast<uint64_t>(archive_entry_size(entry))};
-    if (archive_entry_sparse_count(entry) > 0)
-      throw Error("{}: member '{}' is sparse, expected plain members", path.string(), member.name);
+                     .size = static_cast<uint64_t>(archive_entry_size(entry)),
+                     .is_sparse = archive_entry_sparse_count(entry) > 0};
     if (member.offset > bytes || bytes - member.offset < member.size) {
-      listing.damage = fmt::format("cut short within member '{}'", member.name);
+      listing.damage = fmt::format("truncated within member '{}'", member.name);
       return listing;
     }
     listing.members.push_back(std::move(member));
   }
-  if (!has_end_mark(path, bytes)) listing.damage = "cut short: its end mark is missing";
-  if (bytes == 0) throw Error("{}: empty, expected a tar archive", path.string());
+  if (!has_end_mark(path, bytes)) listing.damage = "truncated: its end mark is missing";
   return listing;
 }
 

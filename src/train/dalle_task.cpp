@@ -6,6 +6,7 @@
 #include "dalle/core/error.h"
 #include "dalle/core/files.h"
 #include "dalle/core/log.h"
+#include "dalle/core/progress.h"
 #include "dalle/core/seeds.h"
 #include "dalle/data/batch_part.h"
 #include "dalle/model/model_io.h"
@@ -86,19 +87,23 @@ bool DalleTask::cache_codes(const std::filesystem::path& path, ProcessGroup& gro
     const auto filled = images.index_select(0, torch::arange(at_once).clamp_max(count - 1));
     return vae_->encode(filled.to(device_).to(torch::kFloat32).div_(255)).narrow(0, 0, count);
   };
-  const auto progress = [&, last_percent = int64_t{-1}](int64_t done, int64_t total) mutable {
-    if (const int64_t percent = 100 * done / total;
-        percent / 10 != last_percent / 10 || last_percent < 0)
-      log_info("dalle: image tokens of {} of {} crops computed", done, total),
-          last_percent = percent;
-    return !stop.requested() && !group.stop_is_wanted();
+  std::optional<Progress> shown;
+  const auto is_stopped = [&] { return stop.requested() || group.stop_is_wanted(); };
+  const auto progress = [&](int64_t done, int64_t total) {
+    if (!shown) shown.emplace("dalle: computing image tokens of crops", total, /*begin=*/done);
+    shown->update(done);
+    return !is_stopped();
   };
-  const bool done = group.is_first() && compute_code_cache(path, content, image, encode,
-                                                           {.batch_size = at_once,
-                                                            .workers = config_.data.workers,
-                                                            .prefetch = config_.data.prefetch,
-                                                            .progress = progress});
+  const bool done = group.is_first() && !is_stopped() &&
+                    compute_code_cache(path, content, image, encode,
+                                       {.batch_size = at_once,
+                                        .workers = config_.data.workers,
+                                        .prefetch = config_.data.prefetch,
+                                        .progress = progress});
+  shown.reset();
   if (group.broadcast(done ? "done" : "stopped") != "done") return false;
+  log_info("dalle: training reads the image tokens of {} crops from {}", content.rows(),
+           path.string());
   cache_.emplace(path, content);
   train_.use_codes([this](int64_t index, int64_t crop) { return cache_->lookup(index, crop); });
   return true;

@@ -13,6 +13,7 @@
 #include "dalle/core/files.h"
 #include "dalle/core/log.h"
 #include "dalle/core/machine.h"
+#include "dalle/core/progress.h"
 #include "dalle/data/code_cache.h"
 #include "dalle/data/tokenizer.h"
 #include "dalle/dist/agreement.h"
@@ -21,6 +22,7 @@
 #include "dalle/train/dalle_task.h"
 #include "dalle/train/dvae_task.h"
 #include "dalle/train/experiment_data.h"
+#include "dalle/train/on_stop.h"
 #include "dalle/train/trainer_state.h"
 
 namespace dalle {
@@ -106,24 +108,29 @@ void check_data_change(const ExperimentData& data, const RunPaths& run, bool all
   write_file_atomically(run.data(), now);
 }
 
-/// One caption after another of the training pictures, at most `limit`, evenly spread.
+/// One caption after another of the training images, at most `limit`, evenly spread.
 class TrainingCaptions {
  public:
   TrainingCaptions(const Dataset& dataset, int64_t limit)
-      : dataset_(dataset), stride_(std::max<int64_t>(1, dataset.size() / limit)) {}
+      : dataset_(dataset),
+        limit_(limit),
+        stride_(std::max<int64_t>(1, dataset.size() / limit)),
+        progress_(std::in_place, "tokenizer: reading captions of images", dataset.size()) {}
 
   std::optional<std::string> next() {
-    while (pending_.empty()) {
-      if (index_ >= dataset_.size()) return std::nullopt;
+    while (pending_.empty() && index_ < dataset_.size()) {
       try {
         pending_ = dataset_.captions(index_);
       } catch (const Error& error) {  // training counts and lists the sample when it meets it
         if (++unreadable_ == 1) first_reason_ = error.what();
       }
       index_ += stride_;
+      if (progress_) progress_->update(std::min(index_, dataset_.size()));
     }
+    if (pending_.empty()) return end(), std::nullopt;
     std::string caption = std::move(pending_.back());
     pending_.pop_back();
+    if (++read_ == limit_) end();
     return caption;
   }
 
@@ -135,17 +142,27 @@ class TrainingCaptions {
   }
 
  private:
+  /// All are read, and sentencepiece begins, which tells nothing of how far it is.
+  void end() {
+    if (!progress_) return;
+    progress_.reset();
+    log_info("tokenizer: learning from {} captions, a minute or so for every million", read_);
+  }
+
   const Dataset& dataset_;
+  int64_t limit_;
   int64_t stride_;
   int64_t index_ = 0;
+  int64_t read_ = 0;
+  std::optional<Progress> progress_;
   std::vector<std::string> pending_;
   int64_t unreadable_ = 0;
   std::string first_reason_;
 };
 
 Tokenizer trained_tokenizer(const TokenizerConfig& config, const Dataset& dataset) {
-  log_info("tokenizer: learning up to {} tokens from the captions of {} pictures",
-           config.vocab_size, dataset.size());
+  log_info("tokenizer: learning up to {} tokens from the captions of {} images", config.vocab_size,
+           dataset.size());
   TrainingCaptions captions(dataset, config.max_training_captions);
   try {
     Tokenizer tokenizer(train_tokenizer([&] { return captions.next(); }, config));
@@ -219,15 +236,27 @@ void warn_of_emulated_bfloat16(const TrainTask& task, const TrainConfig& train,
         task.stage(), task.stage());
 }
 
+/// For preparation: see end_process().
+OnStop end_when_stopped(const ProcessGroup& group, const StopSignal& stop) {
+  return {group, stop, [&] { end_process(group, stop); }};
+}
+
 TrainOutcome train(TrainTask& task, const TrainConfig& train_config, const ExperimentConfig& config,
                    const RunPaths& run, const ExperimentOptions& options, const StopSignal& stop) {
   warn_of_emulated_bfloat16(task, train_config, options.device);
+  std::optional<OnStop> on_stop = end_when_stopped(*options.group, stop);
   Trainer trainer(task, train_config, run,
                   {.group = options.group,
                    .distributed = config.distributed,
                    .device = options.device,
                    .data_workers = config.data.workers,
                    .prefetch = config.data.prefetch});
+  on_stop.emplace(*options.group, stop, [stage = task.stage()] {
+    log_info(
+        "{}: asked to stop; saving after the current micro-batch (a second signal ends at once, "
+        "without saving)",
+        stage);
+  });
   const TrainOutcome outcome = trainer.run(stop);
   log_info("{}: {} at step {} of {}", task.stage(),
            outcome == TrainOutcome::kFinished ? "finished" : "stopped", trainer.step(),
@@ -285,10 +314,16 @@ TrainOutcome run_dalle_stage(const ExperimentConfig& config, const RunPaths& run
     return TrainOutcome::kFinished;
   if (!fs::exists(run.tokenizer()))
     throw Error("{}: no tokenizer; run the stage tokenizer first", run.tokenizer().string());
+  std::optional<OnStop> on_stop = end_when_stopped(*options.group, stop);
   const Tokenizer tokenizer = load_tokenizer(run.tokenizer());
   DalleTask task(config, data, tokenizer, frozen_dvae(config, run), options.device);
-  if (config.dalle.cache_codes && !task.cache_codes(run.codes(), *options.group, stop))
-    return TrainOutcome::kStopped;
+  if (config.dalle.cache_codes) {
+    on_stop.emplace(*options.group, stop, [] {
+      log_info("dalle: asked to stop; keeping the image tokens after the current batch of images");
+    });
+    if (!task.cache_codes(run.codes(), *options.group, stop)) return TrainOutcome::kStopped;
+  }
+  on_stop.reset();
   return train(task, config.dalle.train, config, run, options, stop);
 }
 
@@ -352,13 +387,18 @@ TrainOutcome run_experiment(const ExperimentConfig& config, const RunPaths& run,
     write_file_atomically(run.config(), dump_config(config));
   }
   group.barrier();
-  ExperimentData data(config, run);
+  const auto wanted = [&](Stage stage) { return !options.only || *options.only == stage; };
+  std::optional<OnStop> on_stop = end_when_stopped(group, stop);
+  ExperimentData data(config, run, group.world());
   if (group.is_first()) check_data_change(data, run, options.allow_config_change);
   check_agreement_of_ranks(group, config, run, data);
-  const auto wanted = [&](Stage stage) { return !options.only || *options.only == stage; };
+  if (group.is_first() && (wanted(Stage::kTokenizer) || wanted(Stage::kDalle)) &&
+      !begun(run, Stage::kDalle))
+    require_captions(data.train(), config.data.max_bad_fraction);
 
   if (wanted(Stage::kTokenizer) && group.is_first()) run_tokenizer_stage(config, run, data);
   group.barrier();
+  on_stop.reset();
   if (wanted(Stage::kDvae) &&
       run_dvae_stage(config, run, data, options, stop) == TrainOutcome::kStopped)
     return TrainOutcome::kStopped;

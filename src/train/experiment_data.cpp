@@ -1,12 +1,17 @@
 #include "dalle/train/experiment_data.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <string>
 #include <vector>
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <fmt/format.h>
 #include <torch/types.h>
 
+#include "dalle/core/error.h"
+#include "dalle/core/is_blank.h"
+#include "dalle/core/progress.h"
 #include "dalle/core/seeds.h"
 #include "dalle/data/batch_loader.h"
 #include "dalle/data/fingerprint.h"
@@ -21,15 +26,27 @@ int64_t judged_with_validation(const DataConfig& config, const DatasetPair& data
   return datasets.validation->size() + (is_part ? datasets.train->size() : 0);
 }
 
+/// A list of skipped samples of every rank but this one.
+std::vector<std::filesystem::path> lists_of_others(const RunPaths& run, int64_t ranks,
+                                                   std::filesystem::path (RunPaths::*list)()
+                                                       const) {
+  std::vector<std::filesystem::path> paths;
+  for (int64_t rank = 0; rank < ranks; ++rank)
+    if (rank != run.rank) paths.push_back((RunPaths(run.root, rank).*list)());
+  return paths;
+}
+
 }  // namespace
 
-ExperimentData::ExperimentData(const ExperimentConfig& config, const RunPaths& run)
+ExperimentData::ExperimentData(const ExperimentConfig& config, const RunPaths& run, int64_t ranks)
     : datasets_(open_datasets(config.data, static_cast<uint64_t>(config.seed))),
       identity_(fmt::format("training: {}\nvalidation: {}\n", fingerprint(*datasets_.train),
                             fingerprint(*datasets_.validation))),
-      skipped_train_(run.skipped(), datasets_.train->size(), config.data.max_bad_fraction),
+      skipped_train_(run.skipped(), datasets_.train->size(), config.data.max_bad_fraction,
+                     lists_of_others(run, ranks, &RunPaths::skipped)),
       skipped_validation_(run.skipped_validation(), judged_with_validation(config.data, datasets_),
-                          config.data.max_bad_fraction) {}
+                          config.data.max_bad_fraction,
+                          lists_of_others(run, ranks, &RunPaths::skipped_validation)) {}
 
 SampleStreamOptions stream_options(const ExperimentConfig& config) {
   return {.seed = static_cast<uint64_t>(config.seed),
@@ -50,6 +67,33 @@ at::Generator initial_weights_generator(const ExperimentConfig& config, uint64_t
       derive_seed(static_cast<uint64_t>(config.seed), SeedPurpose::kModelInit, stage));
 }
 
+void require_captions(const Dataset& dataset, double max_bad_fraction) {
+  constexpr int64_t kMostLookedAt = 256;
+  constexpr double kSamplingError = 0.1;  // three standard deviations of a share of so many
+  const int64_t looked_at = std::min(dataset.size(), kMostLookedAt);
+  int64_t missing = 0;
+  std::string first;
+  for (int64_t i = 0; i < looked_at; ++i) {
+    const int64_t index = i * dataset.size() / looked_at;
+    std::string reason;
+    try {
+      const std::vector<std::string> captions = dataset.captions(index);
+      if (!std::ranges::all_of(captions, is_blank)) continue;
+      reason = dataset.missing_caption(index);
+    } catch (const Error& error) {
+      reason = error.what();
+    }
+    if (missing++ == 0) first = fmt::format("{}: {}", dataset.key(index), reason);
+  }
+  const double allowed = max_bad_fraction + (looked_at < dataset.size() ? kSamplingError : 0);
+  if (missing > 0 && (missing == looked_at ||
+                      static_cast<double>(missing) > allowed * static_cast<double>(looked_at)))
+    throw Error(
+        "{} of {} training samples that were looked at have no caption, for example {}; images "
+        "without captions train the dVAE alone (--stage dvae)",
+        missing, looked_at, first);
+}
+
 void for_each_evaluation_batch(const SampleStream& stream, const TrainConfig& train,
                                const DataConfig& data,
                                const std::function<void(const Batch&)>& use) {
@@ -60,7 +104,13 @@ void for_each_evaluation_batch(const SampleStream& stream, const TrainConfig& tr
                       .workers = data.workers,
                       .prefetch = data.prefetch,
                       .end_position = samples});
-  for (Batch batch = loader.next(); batch.size() > 0; batch = loader.next()) use(batch);
+  Progress progress("evaluating samples", samples);
+  int64_t done = 0;
+  for (Batch batch = loader.next(); batch.size() > 0; batch = loader.next()) {
+    use(batch);
+    done += batch.size();
+    progress.update(done);
+  }
 }
 
 Batch first_samples(const SampleStream& stream, int64_t count) {

@@ -168,6 +168,7 @@ std::unique_ptr<BatchLoader> Trainer::make_loader(const TrainerOptions& options)
 }
 
 TrainOutcome Trainer::run(const StopSignal& stop) {
+  wishes_.stop = is_any_rank_stopped(stop);
   finish_step(stop);  // what a stop broke off
   while (state_.step < config_.steps && !wishes_.stop) {
     train_step(stop);
@@ -255,6 +256,14 @@ void Trainer::train_step(const StopSignal& stop) {
 /// is then not waited for. The step is made anew, with the same bits, when the run goes on.
 bool Trainer::must_stop(const StopSignal& stop) const {
   return stop.requested() || group_->stop_is_wanted();
+}
+
+/// must_stop() as all ranks agree on it.
+bool Trainer::is_any_rank_stopped(const StopSignal& stop) {
+  const auto stopped =
+      torch::full({1}, must_stop(stop) ? 1 : 0, torch::kLong).to(parameters_.gradients().device());
+  group_->sum(stopped);
+  return stopped.item<int64_t>() > 0;
 }
 
 bool Trainer::guards_shards() const {

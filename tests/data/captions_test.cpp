@@ -53,15 +53,38 @@ TEST(JsonCaptions, AreTheCaptionKeyAlone) {
   EXPECT_THAT(parse_json_captions("\xef\xbb\xbf{\"caption\": \"\\u00e9\"}"), ElementsAre("é"));
 }
 
+TEST(JsonCaptions, AreReadFromWhatPythonWrites) {
+  EXPECT_THAT(parse_json_captions(
+                  R"({"similarity": NaN, "x": [Infinity, -Infinity], "caption": "NaN bread"})"),
+              ElementsAre("NaN bread"));
+  EXPECT_THAT(parse_json_captions(R"({"caption": NaN})"), IsEmpty());
+  EXPECT_THAT(parse_json_captions(R"({"caption": ["a", null, NaN, "b"]})"), ElementsAre("a", "b"));
+  EXPECT_THAT(parse_json_captions(R"({"title": "\ud83d", "caption": "a \ud83d\ude00 b"})"),
+              ElementsAre("a \xf0\x9f\x98\x80 b"));
+  EXPECT_THAT(parse_json_captions(R"({"caption": "cut \ud83d"})"), ElementsAre("cut \xef\xbf\xbd"));
+  EXPECT_THAT(parse_json_captions(R"({"caption": "\ude00\ud83d\"} \\"})"),
+              ElementsAre("\xef\xbf\xbd\xef\xbf\xbd\"} \\"));
+  EXPECT_THAT(parse_json_captions("{\"url\": \"caf\xe9\", \"caption\": \"caf\xc3\xa9\"}"),
+              ElementsAre("caf\xc3\xa9"));
+}
+
 TEST(JsonCaptions, RefuseWhatIsNoRecord) {
-  EXPECT_EQ(error_of([] { parse_json_captions("{\"caption\": "); }),
-            "captions: not JSON, expected a JSON object");
+  for (const std::string text : {"{\"caption\": ", "{\"caption\": \"\\", "{\"caption\": \"\\ud83d",
+                                 "", "{\"caption\": NaNa}", "{\"caption\": \"a\"} x"})
+    EXPECT_EQ(error_of([&] { parse_json_captions(text); }),
+              "captions: not a JSON file, expected a JSON object")
+        << text;
   EXPECT_EQ(error_of([] { parse_json_captions("[1]"); }),
             "captions: a JSON array, expected a JSON object");
-  EXPECT_EQ(error_of([] { parse_json_captions(R"({"caption": 5})"); }),
-            "captions: \"caption\" holds a number, expected a string or a list of strings");
-  EXPECT_EQ(error_of([] { parse_json_captions(R"({"caption": ["a", {}]})"); }),
-            "captions: \"caption\" holds a object, expected a string or a list of strings");
+}
+
+TEST(JsonCaptions, RefuseACaptionThatIsNoTextAndSayWhatItIs) {
+  EXPECT_EQ(
+      error_of([] { parse_json_captions(R"({"caption": 5})"); }),
+      "captions: \"caption\" holds a value of type number, expected a string or a list of strings");
+  EXPECT_EQ(
+      error_of([] { parse_json_captions(R"({"caption": ["a", {}]})"); }),
+      "captions: \"caption\" holds a value of type object, expected a string or a list of strings");
   EXPECT_THAT(error_of([] { parse_json_captions("{\"caption\": \"\xe9\"}"); }),
               testing::HasSubstr("is not UTF-8"));
 }

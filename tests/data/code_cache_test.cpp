@@ -102,7 +102,7 @@ TEST(CodeCacheTest, HoldsTheCodesOfEveryCropOfEveryExample) {
   const TemporaryDirectory folder;
   EXPECT_TRUE(compute(folder / "codes"));
   expect_complete(folder / "codes");
-  EXPECT_EQ(std::filesystem::file_size(folder / "codes"), 4096u + 7 * 3 * 4 * 2);
+  EXPECT_EQ(std::filesystem::file_size(folder / "codes"), 4096u + 7 * 3 * (4 * 2 + 4));
 }
 
 TEST(CodeCacheTest, KeepsTheHighestCodeApartFromTheMarkOfABadExample) {
@@ -155,7 +155,7 @@ TEST(CodeCacheTest, GoesOnFromTheLastFlushAfterACrash) {
     return image(index, crop);
   };
   EXPECT_THROW(compute(folder / "codes", 1000, crash_at_ten), std::runtime_error);
-  change_byte(folder / "codes", 4096 + 8 * 8, 'x');  // garbage in the first row that is not done
+  change_byte(folder / "codes", 4096 + 8 * 12, 'x');  // garbage in the first row that is not done
   EXPECT_THAT(message_of_opening(folder / "codes"),
               HasSubstr("found 8 rows of codes, expected 21"));
   EXPECT_TRUE(compute(folder / "codes"));
@@ -194,11 +194,11 @@ TEST(CodeCacheTest, EveryPartOfTheContentCounts) {
 
 TEST(CodeCacheTest, NoticesAFileThatIsCutShort) {
   const TemporaryDirectory folder;
-  for (const int64_t bytes : {4096 + 167, 4096 + 8, 4096}) {
+  for (const int64_t bytes : {4096 + 251, 4096 + 12, 4096}) {
     compute(folder / "codes");
     std::filesystem::resize_file(folder / "codes", static_cast<uintmax_t>(bytes));
     EXPECT_THAT(message_of_opening(folder / "codes"),
-                HasSubstr(fmt::format("found {} bytes, expected 4264", bytes)));
+                HasSubstr(fmt::format("found {} bytes, expected 4348", bytes)));
     EXPECT_TRUE(compute(folder / "codes")) << "computes them anew";
     expect_complete(folder / "codes");
   }
@@ -213,20 +213,34 @@ TEST(CodeCacheTest, NoticesACountOfRowsThatCannotBe) {
   expect_complete(folder / "codes");
 }
 
-TEST(CodeCacheTest, NoticesACodeOutsideOfTheVocabulary) {
+TEST(CodeCacheTest, NoticesAnyFlippedBitOfARow) {
   const TemporaryDirectory folder;
-  CodeCacheContent small = content();
-  small.vocab_size = 512;
-  compute_code_cache(folder / "codes", small, image,
-                     [](const at::Tensor& images) {
-                       return torch::zeros({images.size(0), 4}, torch::kLong);
-                     },
-                     {});
-  change_byte(folder / "codes", 4096 + 8 * 3 + 1, '\x02');  // first code of row 3: 512
-  const CodeCache cache(folder / "codes", small);
-  EXPECT_THAT(message_of([&] { cache.lookup(1, 0); }),
-              HasSubstr("crop 0 of sample 1 has code 512, expected less than 512"));
-  EXPECT_TRUE(cache.lookup(1, 1).defined());
+  compute(folder / "codes");
+  const std::string intact = read_file(folder / "codes");
+  constexpr int64_t kRow = 3, kRowBytes = 12;  // crop 0 of sample 1
+  for (int64_t byte = 0; byte < kRowBytes; ++byte)
+    for (const char bit : {'\x01', '\x80'}) {
+      std::string flipped = intact;
+      flipped[4096 + kRow * kRowBytes + byte] ^= bit;
+      write_file_atomically(folder / "codes", flipped);
+      const CodeCache cache(folder / "codes", content());
+      EXPECT_THAT(message_of([&] { cache.lookup(1, 0); }),
+                  HasSubstr("the codes of crop 0 of sample 1 do not match their checksum"));
+      EXPECT_TRUE(cache.lookup(1, 1).defined());
+    }
+}
+
+TEST(CodeCacheTest, OfAnEarlierVersionIsComputedAgainAndSaidSo) {
+  const TemporaryDirectory folder;
+  compute(folder / "codes");
+  std::string former = read_file(folder / "codes");
+  former.replace(former.find("\"version\":2"), 11, "\"version\":1");
+  write_file_atomically(folder / "codes", former);
+  testing::internal::CaptureStderr();
+  EXPECT_TRUE(compute(folder / "codes"));
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              HasSubstr("an earlier version wrote it, without checksums; computing it again"));
+  expect_complete(folder / "codes");
 }
 
 TEST(CodeCacheTest, LeavesOtherFilesAlone) {

@@ -84,12 +84,13 @@ TEST_F(ShardDatasetTest, TakesSamplesWithoutPictureForBadOnes) {
   testing::internal::CaptureStderr();
   const ShardDataset dataset = open();
   EXPECT_THAT(testing::internal::GetCapturedStderr(),
-              HasSubstr("0.tar: 2 of its 3 samples have no picture"));
+              HasSubstr("0.tar: 2 of its 3 samples cannot be used; the first is a: no image among "
+                        "its members .txt; expected .jpg"));
   EXPECT_EQ(dataset.size(), 3);
   EXPECT_EQ(error_of([&] { dataset.get(0); }),
-            "0.tar/a: no picture among the members of the sample");
+            "0.tar/a: no image among its members .txt; expected .jpg, .jpeg, .png, .webp or .bmp");
   EXPECT_EQ(std::get<std::string>(dataset.get(1).image), "p");
-  EXPECT_THAT(error_of([&] { dataset.captions(2); }), HasSubstr("0.tar/c: no picture"));
+  EXPECT_THAT(error_of([&] { dataset.captions(2); }), HasSubstr("0.tar/c: no image"));
 }
 
 TEST_F(ShardDatasetTest, KeepsTheGoodSamplesOfACutShardAndSaysSoOnce) {
@@ -102,12 +103,12 @@ TEST_F(ShardDatasetTest, KeepsTheGoodSamplesOfACutShardAndSaysSoOnce) {
   EXPECT_EQ(std::get<std::string>(dataset.get(0).image), std::string(600, 'a'));
   EXPECT_EQ(dataset.size(), 2);
   EXPECT_EQ(error_of([&] { dataset.get(1); }),
-            "0.tar/(what is lost): the shard is damaged, what lies behind its first 1 samples is "
-            "lost: cut short within member 'b.jpg'");
+            "0.tar/(what is lost): what follows the shard's first 1 samples is lost: truncated "
+            "within member 'b.jpg'");
   const std::string log = testing::internal::GetCapturedStderr();
-  EXPECT_THAT(log, HasSubstr("0.tar: damaged, its 1 samples in front of the damage are used (cut "
-                             "short within member 'b.jpg')"));
-  EXPECT_EQ(log.find("damaged"), log.rfind("damaged,"));
+  EXPECT_THAT(log, HasSubstr("0.tar: the 1 samples in front of the damage are used: truncated "
+                             "within member 'b.jpg'"));
+  EXPECT_EQ(log.find("truncated"), log.rfind("truncated"));
 }
 
 TEST_F(ShardDatasetTest, NamesTheSampleWhoseCaptionsAreBad) {
@@ -116,7 +117,7 @@ TEST_F(ShardDatasetTest, NamesTheSampleWhoseCaptionsAreBad) {
   const ShardDataset dataset = open();
   EXPECT_EQ(error_of([&] { dataset.get(0); }), "0.tar/a.txt: captions: byte 3 (0xe9) is not UTF-8");
   EXPECT_EQ(error_of([&] { dataset.captions(1); }),
-            "0.tar/b.json: captions: not JSON, expected a JSON object");
+            "0.tar/b.json: captions: not a JSON file, expected a JSON object");
 }
 
 TEST_F(ShardDatasetTest, RefusesAShardThatChangedUnderTheRun) {
@@ -128,13 +129,69 @@ TEST_F(ShardDatasetTest, RefusesAShardThatChangedUnderTheRun) {
   EXPECT_THAT(error_of([&] { dataset.get(0); }), HasSubstr("0.tar: cannot read: No such file"));
 }
 
-TEST_F(ShardDatasetTest, RefusesShardsThatAreNoneOrHoldNothing) {
+TEST_F(ShardDatasetTest, CountsAShardThatIsNoTarArchiveAsOneLostSample) {
+  write_tar(folder_ / "0.tar", {{"a.jpg", "picture"}});
+  write_file_atomically(folder_ / "1.tar", "");
+  write_file_atomically(folder_ / "2.tar", "<html>404</html>");
+  fs::create_directory(folder_ / "3.tar");  // stands for a shard that cannot be read, for root too
+  for (int time = 0; time < 2; ++time) {    // the second time from the stored indices
+    testing::internal::CaptureStderr();
+    const ShardDataset dataset = open();
+    const std::string log = testing::internal::GetCapturedStderr();
+    EXPECT_THAT(log, HasSubstr("1.tar: left out: empty, expected a tar archive"));
+    ASSERT_EQ(dataset.size(), 4);
+    EXPECT_EQ(std::get<std::string>(dataset.get(0).image), "picture");
+    EXPECT_EQ(error_of([&] { dataset.get(1); }),
+              "1.tar/(what is lost): empty, expected a tar archive");
+    EXPECT_EQ(error_of([&] { dataset.captions(2); }),
+              "2.tar/(what is lost): an HTML page, expected a tar archive");
+    EXPECT_THAT(error_of([&] { dataset.get(3); }), HasSubstr("found no regular file"));
+  }
+}
+
+TEST_F(ShardDatasetTest, CountsASampleThatComesTwiceAsABadOne) {
+  write_tar(folder_ / "0.tar", {{"a.jpg", "x"}, {"a.txt", "1"}, {"a.jpg", "y"}, {"a.txt", "2"}});
+  const ShardDataset dataset = open();
+  ASSERT_EQ(dataset.size(), 2);
+  EXPECT_EQ(std::get<std::string>(dataset.get(0).image), "x");
+  EXPECT_THAT(dataset.captions(0), ElementsAre("1"));
+  EXPECT_EQ(error_of([&] { dataset.get(1); }),
+            "0.tar/a (occurrence 2): the shard has another member '.jpg' of sample 'a', of which "
+            "the first is used");
+}
+
+TEST_F(ShardDatasetTest, RefusesShardsInWhichNothingCanBeUsedAndSaysWhatTheyHold) {
   write_file_atomically(folder_ / "0.tar", "no archive");
-  EXPECT_THAT(error_of([&] { open(); }), HasSubstr("0.tar: cannot read as a tar archive"));
+  EXPECT_THAT(error_of([&] { open(); }),
+              testing::AllOf(HasSubstr("none of the 1 samples in 1 shards can be used"),
+                             HasSubstr("expected a tar archive")));
+  write_file_atomically(folder_ / "0.tar", "\x1f\x8b\x08");
+  EXPECT_THAT(error_of([&] { open("0.tar"); }), HasSubstr("gzip-compressed (gunzip it first)"));
   write_tar(folder_ / "0.tar", {{"a.txt", "x"}});
-  EXPECT_THAT(error_of([&] { open(); }), HasSubstr("no sample with a picture in 1 shards"));
-  write_tar(folder_ / "0.tar", {{"a.jpg", "x"}, {"a.jpg", "y"}});
-  EXPECT_THAT(error_of([&] { open(); }), HasSubstr("sample 'a' has two members '.jpg'"));
+  EXPECT_THAT(error_of([&] { open(); }), HasSubstr("0.tar/a: no image among its members .txt"));
+  write_tar(folder_ / "0.tar", {});
+  EXPECT_THAT(error_of([&] { open(); }), HasSubstr("found 1 shards without samples"));
+}
+
+TEST_F(ShardDatasetTest, ShowsTheMembersOfNamesWithSeveralDots) {
+  NamedContents members;
+  for (const char* number : {"00", "01", "02"})
+    for (const char* extension : {"jpg", "txt"})
+      members.emplace_back(fmt::format("IMG_2019.05.{}.{}", number, extension), "x");
+  write_tar(folder_ / "0.tar", members);
+  EXPECT_THAT(
+      error_of([&] { open(); }),
+      HasSubstr("0.tar/IMG_2019: no image among its members .05.00.jpg, .05.00.txt, "
+                ".05.01.jpg and 3 more; expected .jpg, .jpeg, .png, .webp or .bmp (in "
+                "WebDataset shards the extension begins at the first dot of a file's name)"));
+}
+
+TEST_F(ShardDatasetTest, SaysWhereACaptionWasLookedFor) {
+  write_tar(folder_ / "0.tar",
+            {{"a.jpg", "p"}, {"a.cls", "3"}, {"b.jpg", "p"}, {"b.json", R"({"text": "t"})"}});
+  const ShardDataset dataset = open();
+  EXPECT_EQ(dataset.missing_caption(0), "no .txt or .json among its members .jpg, .cls");
+  EXPECT_EQ(dataset.missing_caption(1), "no .txt with text, and no \"caption\" in its .json");
 }
 
 TEST_F(ShardDatasetTest, IsReadByManyThreadsAtOnce) {

@@ -36,34 +36,54 @@ std::vector<std::string> described(const ShardIndex& index) {
   return texts;
 }
 
-TEST(ShardIndex, GroupsAdjacentMembersByWebdatasetsRules) {
-  const ShardIndex index =
-      index_of(listing_of({"000.jpg", "000.txt", "000.json", "d.x/001.seg.PNG", "d.x/001.JPG",
-                           "./002.cls", "__meta__", "d/__index.json__", "no_extension", ".hidden",
-                           "dot.", "d/._003.jpg"}),
-               "x.tar");
+TEST(ShardIndex, GroupsMembersByWebdatasetsRules) {
+  const ShardIndex index = index_of(listing_of(
+      {"000.jpg", "000.txt", "000.json", "d.x/001.seg.PNG", "d.x/001.JPG", "./002.cls", "__meta__",
+       "d/__index.json__", "no_extension", ".hidden", "dot.", "d/._003.jpg"}));
   EXPECT_THAT(described(index),
               ElementsAre("000: jpg txt json", "d.x/001: seg.png jpg", "002: cls"));
   EXPECT_EQ(index.samples[1].members[1].bytes, (ByteRange{.offset = 4 * 1024, .size = 7}));
 }
 
-TEST(ShardIndex, RefusesAnExtensionThatComesTwice) {
-  EXPECT_EQ(error_of([] {
-              index_of(listing_of({"a.jpg", "a.txt", "a.JPG"}), "d/x.tar");
-            }),
-            "d/x.tar: sample 'a' has two members '.jpg', expected one");
+TEST(ShardIndex, JoinsMembersThatAreNotAdjacent) {
+  const ShardIndex index = index_of(listing_of({"a.jpg", "b.jpg", "c.jpg", "a.txt", "c.txt"}));
+  EXPECT_THAT(described(index), ElementsAre("a: jpg txt", "b: jpg", "c: jpg txt"));
+  EXPECT_EQ(index.samples[2].defect, "");
 }
 
-TEST(ShardIndex, RefusesASampleInTwoPlaces) {
-  EXPECT_EQ(error_of([] {
-              index_of(listing_of({"a.jpg", "b.jpg", "a.txt"}), "d/x.tar");
-            }),
-            "d/x.tar: the members of sample 'a' are not adjacent, expected an archive in the order "
-            "of its names");
+TEST(ShardIndex, KeepsTheFirstOfASampleThatComesAgainAndMarksTheOthers) {
+  for (const bool adjacent : {true, false}) {
+    std::vector<std::string> names = {"a.jpg", "a.txt", "a.jpg", "a.txt", "a.JPG", "b.jpg"};
+    if (!adjacent) names = {"a.jpg", "a.txt", "b.jpg", "a.jpg", "a.txt", "a.JPG"};
+    const ShardIndex index = index_of(listing_of(names));
+    std::vector<std::string> samples = described(index);
+    EXPECT_EQ(samples[0], "a: jpg txt");
+    EXPECT_EQ(index.samples[0].members[0].bytes.offset, 0U);
+    std::erase(samples, "b: jpg");
+    EXPECT_THAT(samples,
+                ElementsAre("a: jpg txt", "a (occurrence 2): jpg txt", "a (occurrence 3): jpg"));
+    for (const ShardSample& sample : index.samples)
+      EXPECT_EQ(
+          sample.defect,
+          sample.key.size() == 1
+              ? ""
+              : "the shard has another member '.jpg' of sample 'a', of which the first is used");
+  }
+}
+
+TEST(ShardIndex, MarksASampleWithASparseMember) {
+  TarListing listing = listing_of({"a.jpg", "b.jpg"});
+  listing.members[1].is_sparse = true;
+  const ShardIndex index = index_of(listing);
+  EXPECT_EQ(index.samples[0].defect, "");
+  EXPECT_EQ(index.samples[1].defect,
+            "member '.jpg' is stored as a sparse file, which cannot be read in place");
 }
 
 ShardIndex awkward_index() {
-  return {.samples = {{.key = "a b\nc 5 ", .members = {{"jpg", {512, 77}}, {"t x", {1 << 20, 0}}}},
+  return {.samples = {{.key = "a b\nc 5 ",
+                       .members = {{"jpg", {512, 77}}, {"t x", {1 << 20, 0}}},
+                       .defect = "not\n3 good"},
                       {.key = "", .members = {}},
                       {.key = "\xff\x01", .members = {{"json", {~uint64_t{0}, 3}}}}},
           .damage = "cut short\n within 'x'"};
@@ -99,7 +119,7 @@ TEST(ShardIndexFile, OfAnotherVersionIsNoneThoughItsSumIsRight) {
   const ShardStamp stamp = {.bytes = 5, .modified_ns = 6};
   std::string text = format_shard_index(awkward_index(), stamp);
   text.resize(text.size() - 65);
-  text.replace(text.find("version 1"), 9, "version 2");
+  text.replace(text.find("version 2"), 9, "version 1");
   EXPECT_FALSE(parse_shard_index(text + sha256(text) + "\n", stamp));
 }
 
@@ -191,7 +211,7 @@ TEST_F(StoredIndexTest, RemembersThatTheShardIsDamaged) {
   const std::string whole = read_file(shard_);
   write_file_atomically(shard_, whole.substr(0, 1024 + 515));
   const ShardIndex made = make_shard_index(shard_, cache_);
-  EXPECT_EQ(made.damage, "cut short within member 'a.txt'");
+  EXPECT_EQ(made.damage, "truncated within member 'a.txt'");
   EXPECT_EQ(load_shard_index(shard_, cache_)->damage, made.damage);
 }
 

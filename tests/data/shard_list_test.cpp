@@ -96,12 +96,29 @@ TEST(ListShards, SaysWhatWasLookedForWhenThereIsNone) {
   const TemporaryDirectory folder;
   const std::string root = folder.path().string();
   EXPECT_EQ(error_of([&] { list_shards(root); }),
-            root + ": no shard in the folder, looked for .tar files");
+            root + ": found no .tar file in the folder, expected WebDataset shards");
   EXPECT_EQ(error_of([&] { list_shards(root + "/{0..4}.tar"); }),
             root + "/{0..4}.tar: none of its 5 shards exists, looked for " + root + "/0.tar first");
   EXPECT_THAT(error_of([&] { list_shards(root + "/x.tar"); }),
               HasSubstr("/x.tar: no such file or folder, expected a .tar file, a folder of them or "
                         "a pattern such as data/{00000..00012}.tar"));
+}
+
+TEST(ListShards, NamesCompressedShardsAndImagesInPlaceOfShards) {
+  const TemporaryDirectory folder;
+  const std::string root = folder.path().string();
+  write_file_atomically(folder / "a.JPG", "");
+  EXPECT_THAT(error_of([&] { list_shards(root); }),
+              HasSubstr("for its 1 images set data.kind to folder"));
+  write_file_atomically(folder / "00001.tar.gz", "");
+  write_file_atomically(folder / "00000.tgz", "");
+  EXPECT_THAT(error_of([&] { list_shards(root); }),
+              HasSubstr("2 files such as 00000.tgz are compressed, uncompress them first"));
+  write_file_atomically(folder / "00002.tar", "");
+  testing::internal::CaptureStderr();
+  EXPECT_THAT(names_of(list_shards(root)), ElementsAre("00002.tar"));
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              HasSubstr("2 compressed shards are left out, uncompress them first"));
 }
 
 }  // namespace

@@ -108,10 +108,11 @@ TEST(SkippedSamplesTest, SaysHowManyWhichAndWhere) {
   SkippedSamples skipped(folder / "skipped.jsonl", 40, 0.05);
   skipped.add("a", "bad");
   skipped.add("b", "bad");
-  EXPECT_EQ(message_of([&] { skipped.add("c.jpg", "cut short"); }),
-            "3 of 40 samples are unusable, more than the 5% that data.max_bad_fraction allows; the "
-            "latest is c.jpg: cut short (all are listed in " +
-                (folder / "skipped.jsonl").string() + ")");
+  EXPECT_EQ(
+      message_of([&] { skipped.add("c.jpg", "cut short"); }),
+      "3 of 40 samples cannot be used, more than the 5% that data.max_bad_fraction allows; the "
+      "latest is c.jpg: cut short (all are listed in " +
+          (folder / "skipped.jsonl").string() + ")");
   EXPECT_THAT(keys_in(folder / "skipped.jsonl"), testing::ElementsAre("a", "b", "c.jpg"));
 }
 
@@ -148,6 +149,39 @@ TEST(SkippedSamplesTest, NamesAFileItCannotUse) {
               HasSubstr("expected a file, found a directory"));
   EXPECT_THAT(message_of([&] { SkippedSamples(folder / "none" / "x.jsonl", 10, 0.5); }),
               HasSubstr("x.jsonl: cannot write: No such file or directory"));
+}
+
+/// The lists of ranks that train together on a data set of 100 samples of which 5 may be bad.
+class SkippedByRanksTest : public testing::Test {
+ protected:
+  std::filesystem::path list(int64_t rank) const { return folder_ / fmt::format("rank{}", rank); }
+
+  SkippedSamples of_rank(int64_t rank, int64_t ranks) const {
+    std::vector<std::filesystem::path> others;
+    for (int64_t other = 0; other < ranks; ++other)
+      if (other != rank) others.push_back(list(other));
+    return {list(rank), 100, 0.05, others};
+  }
+
+  TemporaryDirectory folder_;
+};
+
+TEST_F(SkippedByRanksTest, TheLimitCountsWhatAllRanksSkipped) {
+  SkippedSamples first = of_rank(0, 3), second = of_rank(1, 3), third = of_rank(2, 3);
+  for (const char* key : {"a", "b", "c"}) first.add(key, "bad");
+  for (const char* key : {"d", "e"}) second.add(key, "bad");
+  third.add("a", "bad");
+  EXPECT_EQ(message_of([&] { third.add("b", "bad"); }), "no error") << "known to the first";
+  EXPECT_THAT(message_of([&] { third.add("f", "bad"); }), HasSubstr("6 of 100 samples"));
+  EXPECT_THAT(message_of([&] { second.add("g", "bad"); }), HasSubstr("7 of 100 samples"));
+}
+
+TEST_F(SkippedByRanksTest, ASampleThatAllRanksMeetCountsOnce) {
+  for (int64_t rank = 0; rank < 4; ++rank) {
+    SkippedSamples skipped = of_rank(rank, 4);
+    for (const char* key : {"a", "b", "c", "d", "e"}) skipped.add(key, "bad");
+    EXPECT_EQ(skipped.count(), 5);
+  }
 }
 
 }  // namespace

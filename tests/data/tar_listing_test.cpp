@@ -90,19 +90,61 @@ TEST(TarListing, BelievesNoHeaderThatClaimsMoreThanThereIs) {
                         tar_member("a", "1") + tar_header("huge", 0x1ffffffffULL) + kTarEnd);
   const TarListing listing = list_tar(folder / "a.tar");
   EXPECT_EQ(listing.members.size(), 1U);
-  EXPECT_EQ(listing.damage, "cut short within member 'huge'");
+  EXPECT_EQ(listing.damage, "truncated within member 'huge'");
 }
 
-TEST(TarListing, RefusesWhatIsNoTarArchive) {
+TEST(TarListing, ReadsArchivesThatWereConcatenatedToTheEnd) {
   const TemporaryDirectory folder;
-  write_file_atomically(folder / "text.tar", std::string(5000, 't'));
-  EXPECT_THAT(error_of([&] { list_tar(folder / "text.tar"); }),
-              HasSubstr("text.tar: cannot read as a tar archive: "));
-  write_file_atomically(folder / "gzip.tar", "\x1f\x8b\x08 and what gzip makes of it");
-  EXPECT_THAT(error_of([&] { list_tar(folder / "gzip.tar"); }),
-              HasSubstr("gzip.tar: cannot read as a tar archive: "));
-  write_file_atomically(folder / "empty.tar", "");
-  EXPECT_THAT(error_of([&] { list_tar(folder / "empty.tar"); }), HasSubstr("empty.tar: "));
+  const std::string padding(9 * 512, '\0');  // tar fills its records of 20 blocks
+  write_file_atomically(folder / "a.tar", tar_of({{"a", "1"}, {"b", "2"}}) + padding +
+                                              tar_of({{"c", std::string(600, '3')}}) + padding +
+                                              tar_of({{"d", "4"}}));
+  const TarListing listing = list_tar(folder / "a.tar");
+  EXPECT_EQ(contents_of(folder / "a.tar", listing),
+            (NamedContents{{"a", "1"}, {"b", "2"}, {"c", std::string(600, '3')}, {"d", "4"}}));
+  EXPECT_EQ(listing.damage, "");
+}
+
+TEST(TarListing, SaysSoIfSomethingElseFollowsTheArchive) {
+  const TemporaryDirectory folder;
+  write_file_atomically(folder / "a.tar", tar_of({{"a", "1"}}) + std::string(1024, 'x'));
+  const TarListing listing = list_tar(folder / "a.tar");
+  EXPECT_EQ(contents_of(folder / "a.tar", listing), (NamedContents{{"a", "1"}}));
+  EXPECT_NE(listing.damage, "");
+}
+
+TEST(TarListing, KeepsPaxNamesThatTheLocaleCannotExpress) {
+  const TemporaryDirectory folder;
+  const std::string name = "caf\xc3\xa9/\xe5\x9b\xbe.txt";
+  const std::string record_end = " path=" + name + "\n";
+  const std::string record = std::to_string(record_end.size() + 2) + record_end;
+  write_file_atomically(folder / "a.tar", tar_member("g", "19 comment=git hash\n", 'g') +
+                                              tar_member("x", record, 'x') +
+                                              tar_member("cafe", "text") + kTarEnd);
+  EXPECT_EQ(contents_of(folder / "a.tar", list_tar(folder / "a.tar")),
+            (NamedContents{{name, "text"}}));
+}
+
+TEST(TarListing, OfAFileThatIsNoTarArchiveSaysWhatItIs) {
+  const TemporaryDirectory folder;
+  const auto damage_of = [&](const std::string& content) {
+    write_file_atomically(folder / "a.tar", content);
+    const TarListing listing = list_tar(folder / "a.tar");
+    EXPECT_THAT(listing.members, IsEmpty());
+    return listing.damage;
+  };
+  EXPECT_EQ(damage_of(""), "empty, expected a tar archive");
+  EXPECT_EQ(damage_of("<!DOCTYPE html><title>404</title>" + std::string(5000, ' ')),
+            "an HTML page, expected a tar archive");
+  EXPECT_EQ(damage_of("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"),
+            "a git-lfs pointer (git lfs pull fetches the file), expected a tar archive");
+  EXPECT_EQ(damage_of("\x1f\x8b\x08" + std::string(2000, 'z')),
+            "gzip-compressed (gunzip it first), expected a tar archive");
+  EXPECT_THAT(damage_of(std::string(5000, 't')), HasSubstr(", expected a tar archive"));
+}
+
+TEST(TarListing, RefusesWhatCannotBeRead) {
+  const TemporaryDirectory folder;
   EXPECT_THAT(error_of([&] { list_tar(folder / "none.tar"); }),
               HasSubstr("none.tar: no such file"));
   EXPECT_THAT(error_of([&] { list_tar(folder.path()); }), HasSubstr("found no regular file"));

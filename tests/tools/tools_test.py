@@ -208,6 +208,21 @@ class ToolsTest(unittest.TestCase):
             self.assertEqual(process.wait(timeout=60), 128 + number)
             self.assertEqual(len(list((folder / "checkpoints" / "dvae").glob("step-*"))), 1)
 
+    def test_asked_to_stop_while_it_prepares_it_ends_at_once_without_a_step(self):
+        """As long as nothing is trained there is nothing to save, and what takes long cannot be interrupted."""
+        for ranks in (1, 2):
+            folder, model = self.fresh(f"run-{ranks}"), self.fresh(f"pipe-{ranks}")
+            os.mkfifo(model)  # nobody writes: as slow as a tokenizer can be
+            process = start_training(folder, "--ranks", str(ranks), "--set", f"tokenizer.model={model}")
+            while not (folder / "data.txt").is_file():
+                time.sleep(0.05)
+                self.assertIsNone(process.poll())
+            time.sleep(0.5)
+            process.send_signal(signal.SIGINT)
+            self.assertEqual(process.wait(timeout=15), 128 + signal.SIGINT)
+            self.assertIn("nothing to save", (folder / "log.txt").read_text())
+            self.assertFalse((folder / "checkpoints").exists())
+
     def test_a_second_signal_ends_a_run_at_once(self):
         """Even one that saves: an unfinished checkpoint is worth nothing, and the one before goes on."""
         faults = self.compile_faults()
@@ -522,8 +537,8 @@ class ToolsTest(unittest.TestCase):
         options = on_pictures(pictures)
         self.assert_succeeds(train(folder, *options, "--stage", "dvae"))
         self.assert_fails(train(folder, *options), 1, "caption")
-        self.assert_fails(train(folder, *options, "--stage", "dalle"), 1, "tokenizer")
-        # With a tokenizer from elsewhere it is the samples that lack something.
+        self.assert_fails(train(folder, *options, "--stage", "dalle"), 1, "no noise-", ".txt next to it", "--stage dvae")
+        # A tokenizer from elsewhere needs no captions, but the samples do: known before the dVAE is trained.
         options += ("--set", f"tokenizer.model={self.whole / 'tokenizer.model'}")
         self.assert_fails(train(folder, *options), 1, "no caption", "noise-")
 

@@ -12,9 +12,11 @@ namespace dalle {
 /// @throws dalle::Error if the text is not UTF-8
 std::vector<std::string> parse_captions(std::string_view text);
 
-/// The "caption" of a `.json` file: a string, a list of strings, or none (missing or null).
+/// The "caption" of a `.json` file: a string, a list of strings, or none (missing, null or NaN;
+/// these are left out of lists too). The file may be JSON as Python writes it: with NaN,
+/// infinities and halves of surrogate pairs, which become U+FFFD.
 ///
-/// @throws dalle::Error if the text is not JSON or its caption is something else
+/// @throws dalle::Error if the text is not a JSON object or its caption is something else
 std::vector<std::string> parse_json_captions(std::string_view text);
 
 }  // namespace dalle

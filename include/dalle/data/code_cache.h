@@ -29,8 +29,9 @@ struct CodeCacheContent {
 /// The image tokens of every crop of every example, computed once by compute_code_cache().
 ///
 /// One file: a page of 4096 bytes (a line of JSON with the content; in the last 8 bytes the number
-/// of rows that are done), then [size, crops, N] uint16, little-endian. Rows are read when they are
-/// asked for; the kernel's page cache keeps them in memory as far as there is any.
+/// of rows that are done), then [size, crops] rows, little-endian: N codes of 16 bits and their
+/// CRC-32C. Rows are read, and checked, when they are asked for; the kernel's page cache keeps them
+/// in memory as far as there is any.
 class CodeCache {
  public:
   /// @throws dalle::Error naming the path and what differs if the file is missing, no code cache,
@@ -42,7 +43,7 @@ class CodeCache {
 
   /// Thread-safe.
   /// @return [N] int64 in [0, K); undefined if the example is bad
-  /// @throws dalle::Error if the file cannot be read or holds a code outside of the vocabulary
+  /// @throws dalle::Error if the file cannot be read or the row does not match its checksum
   at::Tensor lookup(int64_t index, int64_t crop) const;
 
  private:
@@ -69,8 +70,9 @@ using EncodeImages = std::function<at::Tensor(const at::Tensor& images)>;
 
 /// Computes the codes of all crops of all examples into `path`, beginning where an interrupted
 /// computation of the same content stopped: the number of finished rows in the file is raised only
-/// after the rows are on the disk. A finished file is left alone; a code cache of other content, or
-/// one that is cut short, is computed anew.
+/// after the rows are on the disk. A finished file is left alone; a code cache of other content,
+/// one that is truncated, or one that an earlier version wrote without checksums, is computed
+/// again.
 ///
 /// @return whether all is done; false if options.progress said stop
 /// @throws dalle::Error if `path` is another kind of file or cannot be written (disk full), or if

@@ -26,6 +26,7 @@ class FolderDataset final : public Dataset {
   Example get(int64_t index) const override;
   std::string key(int64_t index) const override;
   std::vector<std::string> captions(int64_t index) const override;
+  std::string missing_caption(int64_t index) const override;
 
  private:
   std::filesystem::path folder_;

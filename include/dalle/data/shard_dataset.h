@@ -14,26 +14,26 @@ namespace dalle {
 /// WebDataset shards, as img2dataset writes them, with random access: shards are indexed once
 /// (shard_index.h), and get() then reads a sample's bytes from where they are.
 ///
-/// A sample is a picture (jpg, jpeg, png, webp or bmp; the first one where there are several) with
+/// A sample is an image (jpg, jpeg, png, webp or bmp; the first one where there are several) with
 /// the captions of its `.txt` (one a line) or, where there are none, the "caption" of its `.json`.
-/// A sample without a picture is a bad one, and so is, as one, what lies behind the damage of a
-/// shard: get() throws, and they are counted, listed and replaced like any other. Keys are
-/// `00000.tar/000000012`.
+/// A sample without an image or one that comes a second time is a bad one, and so is, as one, what
+/// is lost of a shard that is truncated, corrupt, unreadable or no tar archive: get() throws, and
+/// they are counted, listed and replaced like any other. Keys are `00000.tar/000000012`.
 class ShardDataset final : public Dataset {
  public:
   /// @param path         see list_shards()
   /// @param index_cache  see shard_index_files()
-  /// @throws dalle::Error naming the path or shard if there is none, one is no tar archive or
-  ///         breaks WebDataset's rules, or no sample has a picture
+  /// @throws dalle::Error naming the path if there is no shard, or no sample that has an image; the
+  ///         message says what is wrong with the first
   ShardDataset(const std::string& path, const std::filesystem::path& index_cache);
 
   int64_t size() const override { return std::ssize(samples_); }
-  /// @throws dalle::Error naming the sample if it has no picture or is lost, if the shard has
-  /// changed since it was opened or cannot
-  ///         be read, or the captions are not UTF-8 or not JSON
+  /// @throws dalle::Error naming the sample if it has no image or is lost, if the shard has changed
+  ///         since it was opened or cannot be read, or the captions are not UTF-8 or not JSON
   Example get(int64_t index) const override;
   std::string key(int64_t index) const override;
   std::vector<std::string> captions(int64_t index) const override;
+  std::string missing_caption(int64_t index) const override;
 
   const std::vector<ShardFile>& shards() const { return shards_; }
 
@@ -51,6 +51,8 @@ class ShardDataset final : public Dataset {
   class Reader;
 
   void add_shard(size_t shard, ShardIndex index);
+  void warn_of_defects(size_t shard, int64_t begin) const;
+  [[noreturn]] void fail_without_samples(const std::string& path) const;
   void require_whole(int64_t index) const;
   std::vector<std::string> read_captions(const Reader& reader, int64_t index) const;
   const Sample& sample(int64_t index) const;
@@ -58,7 +60,7 @@ class ShardDataset final : public Dataset {
   std::vector<ShardFile> shards_;
   std::vector<ShardStamp> stamps_;
   std::vector<Sample> samples_;
-  std::map<int64_t, std::string> defects_;  ///< by index, why the sample is none
+  std::map<int64_t, std::string> defects_;  ///< by index, why the sample cannot be used
 };
 
 }  // namespace dalle

@@ -26,10 +26,11 @@ struct ShardMember {
   bool operator==(const ShardMember&) const = default;
 };
 
-/// The adjacent members of a shard that share a key.
+/// The members of a shard that share a key.
 struct ShardSample {
   std::string key;  ///< the members' path up to the first dot of the base name
   std::vector<ShardMember> members = {};
+  std::string defect = {};  ///< why it cannot be used; empty: nothing
 
   bool operator==(const ShardSample&) const = default;
 };
@@ -37,7 +38,7 @@ struct ShardSample {
 /// What a WebDataset shard holds: read once from the archive, then from a small file.
 struct ShardIndex {
   std::vector<ShardSample> samples = {};
-  std::string damage;  ///< what is wrong with the archive behind the samples; empty: nothing
+  std::string damage;  ///< what is wrong with the archive after the samples; empty: nothing
 
   bool operator==(const ShardIndex&) const = default;
 };
@@ -53,13 +54,13 @@ struct ShardStamp {
 /// @throws dalle::Error if the shard cannot be reached
 ShardStamp shard_stamp(const std::filesystem::path& shard);
 
-/// Groups a shard's members into samples by WebDataset's rules; names without an extension and
-/// names `__...__` are left out.
+/// Groups a shard's members into samples by WebDataset's rules; names without an extension, hidden
+/// ones and names `__...__` are left out.
 ///
-/// @param shard  named in errors
-/// @throws dalle::Error if an extension comes twice in a sample, or a sample's members are not
-///         adjacent
-ShardIndex index_of(const TarListing& listing, const std::filesystem::path& shard);
+/// Members of one key need not be adjacent: an archive may hold all images first and all captions
+/// after them. What comes a second time is a sample of its own, "KEY (occurrence 2)", with a
+/// defect.
+ShardIndex index_of(const TarListing& listing);
 
 /// The file form of an index: text lines, closed by a SHA-256 of what is before.
 std::string format_shard_index(const ShardIndex& index, const ShardStamp& stamp);
@@ -82,7 +83,7 @@ std::optional<ShardIndex> load_shard_index(const std::filesystem::path& shard,
 /// Reads the archive and stores its index in the first file that can be written; where none can, a
 /// warning says that it will be read again next time.
 ///
-/// @throws dalle::Error as list_tar() and index_of() do
+/// @throws dalle::Error as list_tar() does
 ShardIndex make_shard_index(const std::filesystem::path& shard, const std::filesystem::path& cache);
 
 }  // namespace dalle

@@ -19,7 +19,8 @@ namespace dalle {
 class ExperimentData {
  public:
   /// Opens the data set and reads the run's list of skipped samples.
-  ExperimentData(const ExperimentConfig& config, const RunPaths& run);
+  /// @param ranks  that train together, each with lists of its own in the run folder
+  ExperimentData(const ExperimentConfig& config, const RunPaths& run, int64_t ranks = 1);
 
   const Dataset& train() const { return *datasets_.train; }
   const Dataset& validation() const { return *datasets_.validation; }
@@ -44,6 +45,12 @@ SampleStreamOptions validation_options(const ExperimentConfig& config);
 
 /// The generator that the weights of stage 1 (dVAE) or 2 (transformer) are drawn from.
 at::Generator initial_weights_generator(const ExperimentConfig& config, uint64_t stage);
+
+/// Throws if so many training samples lack a caption that the stage dalle would end over it: known
+/// at the start, and not after the dVAE's training. Of a large data set some samples are looked at.
+///
+/// @throws dalle::Error naming a sample and where its caption was looked for
+void require_captions(const Dataset& dataset, double max_bad_fraction);
 
 /// Calls `use` with the first `train.eval_samples` samples of `stream`, or all if there are fewer,
 /// in batches of the size that training computes at once.

@@ -1,0 +1,57 @@
+#include "dalle/train/on_stop.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+namespace dalle {
+namespace {
+
+using namespace std::chrono_literals;
+
+TEST(OnStop, ReactsOnceToAStop) {
+  const ProcessGroup group;
+  const StopSignal stop;
+  std::atomic<int> reactions = 0;
+  const OnStop on_stop(group, stop, [&] { ++reactions; });
+  EXPECT_EQ(reactions, 0);
+  std::raise(SIGTERM);
+  reactions.wait(0);
+  EXPECT_EQ(reactions, 1);
+}
+
+TEST(OnStop, DoesNotReactOnceItIsDestroyed) {
+  const ProcessGroup group;
+  const StopSignal stop;
+  std::atomic<int> reactions = 0;
+  {
+    const OnStop on_stop(group, stop, [&] { ++reactions; });
+  }
+  std::raise(SIGTERM);
+  std::this_thread::sleep_for(100ms);
+  EXPECT_EQ(reactions, 0);
+}
+
+TEST(OnStop, EndsAProcessThatIsBusyWithTheSignalsStatus) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const ProcessGroup group;
+    const StopSignal stop;
+    const OnStop on_stop(group, stop, [&] { end_process(group, stop); });
+    std::raise(SIGINT);
+    std::this_thread::sleep_for(60s);  // a library that cannot be interrupted
+    ::_exit(7);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_EQ(WIFEXITED(status) ? WEXITSTATUS(status) : -1, 128 + SIGINT);
+}
+
+}  // namespace
+}  // namespace dalle
