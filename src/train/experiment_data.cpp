@@ -1,12 +1,17 @@
 #include "dalle/train/experiment_data.h"
 
 #include <algorithm>
+#include <string>
+#include <system_error>
 #include <vector>
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <fmt/format.h>
 #include <torch/types.h>
 
+#include "dalle/core/error.h"
+#include "dalle/core/is_blank.h"
+#include "dalle/core/log.h"
 #include "dalle/core/seeds.h"
 #include "dalle/data/batch_loader.h"
 #include "dalle/data/fingerprint.h"
@@ -50,7 +55,36 @@ at::Generator initial_weights_generator(const ExperimentConfig& config, uint64_t
       derive_seed(static_cast<uint64_t>(config.seed), SeedPurpose::kModelInit, stage));
 }
 
-void for_each_evaluation_batch(const SampleStream& stream, const TrainConfig& train,
+void require_captions(const Dataset& dataset, double max_bad_fraction) {
+  constexpr int64_t kMostLookedAt = 256;
+  constexpr double kSamplingError = 0.1;  // three standard deviations of a share of so many
+  const int64_t looked_at = std::min(dataset.size(), kMostLookedAt);
+  int64_t missing = 0;
+  std::string first;
+  for (int64_t i = 0; i < looked_at; ++i) {
+    const int64_t index = i * dataset.size() / looked_at;
+    std::string reason;
+    try {
+      const std::vector<std::string> captions = dataset.captions(index);
+      if (!std::ranges::all_of(captions, is_blank)) continue;
+      reason = dataset.missing_caption(index);
+    } catch (const Error& error) {
+      reason = error.what();
+    } catch (const std::system_error& error) {
+      reason = error.what();
+    }
+    if (missing++ == 0) first = fmt::format("{}: {}", dataset.key(index), reason);
+  }
+  const double allowed = max_bad_fraction + (looked_at < dataset.size() ? kSamplingError : 0);
+  if (missing > 0 && (missing == looked_at ||
+                      static_cast<double>(missing) > allowed * static_cast<double>(looked_at)))
+    throw Error(
+        "{} of {} training samples that were looked at have no caption, for example {}; images "
+        "without captions train the dVAE alone (--stage dvae)",
+        missing, looked_at, first);
+}
+
+bool for_each_evaluation_batch(const SampleStream& stream, const TrainConfig& train,
                                const DataConfig& data,
                                const std::function<void(const Batch&)>& use) {
   const int64_t samples = std::min(train.eval_samples, stream.order().size());
@@ -60,13 +94,23 @@ void for_each_evaluation_batch(const SampleStream& stream, const TrainConfig& tr
                       .workers = data.workers,
                       .prefetch = data.prefetch,
                       .end_position = samples});
-  for (Batch batch = loader.next(); batch.size() > 0; batch = loader.next()) use(batch);
+  try {
+    for (Batch batch = loader.next(); batch.size() > 0; batch = loader.next()) use(batch);
+  } catch (const NoUsableSample& error) {
+    log_warning("no evaluation, for there is nothing to validate with: {}", error.what());
+    return false;
+  }
+  return true;
 }
 
 Batch first_samples(const SampleStream& stream, int64_t count) {
   std::vector<Sample> samples;
-  for (int64_t position = 0; position < std::min(count, stream.order().size()); ++position)
-    samples.push_back(stream.at(position));
+  try {
+    for (int64_t position = 0; position < std::min(count, stream.order().size()); ++position)
+      samples.push_back(stream.at(position));
+  } catch (const NoUsableSample&) {
+    return {};
+  }
   return stack(samples);
 }
 

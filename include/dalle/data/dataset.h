@@ -38,6 +38,12 @@ class Dataset {
 
   /// The example's captions, without reading its picture; the tokenizer is trained on them.
   virtual std::vector<std::string> captions(int64_t index) const { return get(index).captions; }
+
+  /// Where the caption of an example that has none was looked for, for error messages: "no 000.txt
+  /// next to it".
+  virtual std::string missing_caption(int64_t index) const {
+    return (void)index, std::string("no caption");
+  }
 };
 
 }  // namespace dalle

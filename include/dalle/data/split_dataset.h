@@ -18,6 +18,9 @@ class SplitDataset final : public Dataset {
   std::vector<std::string> captions(int64_t index) const override {
     return whole_->captions(index_in_whole(index));
   }
+  std::string missing_caption(int64_t index) const override {
+    return whole_->missing_caption(index_in_whole(index));
+  }
 
  private:
   int64_t index_in_whole(int64_t index) const;

@@ -45,13 +45,22 @@ SampleStreamOptions validation_options(const ExperimentConfig& config);
 /// The generator that the weights of stage 1 (dVAE) or 2 (transformer) are drawn from.
 at::Generator initial_weights_generator(const ExperimentConfig& config, uint64_t stage);
 
+/// Throws if so many training samples lack a caption that the stage dalle would end over it: known
+/// at the start, and not after the dVAE's training. Of a large data set some samples are looked at.
+///
+/// @throws dalle::Error naming a sample and where its caption was looked for
+void require_captions(const Dataset& dataset, double max_bad_fraction);
+
 /// Calls `use` with the first `train.eval_samples` samples of `stream`, or all if there are fewer,
 /// in batches of the size that training computes at once.
-void for_each_evaluation_batch(const SampleStream& stream, const TrainConfig& train,
+///
+/// @return false, which is in the log, if not one of them can be used: a few validation samples may
+///         all be invalid although few of the whole data set are (SkippedSamples judges that)
+bool for_each_evaluation_batch(const SampleStream& stream, const TrainConfig& train,
                                const DataConfig& data,
                                const std::function<void(const Batch&)>& use);
 
-/// The first `count` samples of `stream`, or all if there are fewer.
+/// The first `count` samples of `stream`, or all if there are fewer; none if none can be used.
 Batch first_samples(const SampleStream& stream, int64_t count);
 
 /// [B, 3, S, S] float32 in [0, 1] on `device`
