@@ -33,6 +33,7 @@ struct FolderContent {
   std::vector<std::string> images;
   std::map<std::string, std::string> unusual_captions;
   std::map<std::string, int64_t> other_kinds;  ///< number of files by extension, in lower case
+  std::vector<std::string> system_folders;
   std::vector<std::string> run_folders;
   std::vector<std::string> forbidden_folders;
 };
@@ -112,7 +113,9 @@ class ImageSearch {
     std::error_code unreachable;  // a broken link, which get() will report if it names an image
     const bool is_link = entry.is_symlink(unreachable);
     if (entry.is_directory(unreachable)) {
-      if (std::ranges::find(kSystemFolders, name.native()) == std::end(kSystemFolders))
+      if (std::ranges::find(kSystemFolders, name.native()) != std::end(kSystemFolders))
+        content_.system_folders.push_back((folder / name).string());
+      else
         (is_link ? linked_folders_ : folders_).push_back(folder / name);
       return;
     }
@@ -159,6 +162,9 @@ void report_omissions(const fs::path& folder, const FolderContent& content) {
   };
   if (const std::string others = list_of_others(content); !others.empty())
     log_info("data: {}: left out {}", folder.string(), others);
+  if (!content.system_folders.empty())
+    log_info("data: {}: left out system folders: {}", folder.string(),
+             examples(content.system_folders));
   if (!content.run_folders.empty())
     log_info("data: {}: left out what runs have written: {}", folder.string(),
              examples(content.run_folders));

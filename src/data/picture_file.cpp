@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "dalle/core/error.h"
+#include "dalle/data/file_kind.h"
 
 #include "byte_order.h"
 
@@ -182,34 +183,22 @@ std::string_view media_kind(std::string_view brand) {
   return "a video";
 }
 
-/// What a file without one of the known signatures is, for people; empty: unknown.
-std::string_view kind_of_others(std::string_view bytes) {
-  constexpr std::pair<std::string_view, std::string_view> kSignatures[] = {
-      {"version https://git-lfs"sv, "a Git LFS pointer; git lfs pull fetches the image"},
+/// What a file is that is none of the images which are read; empty: unknown.
+std::string_view kind_of_other(std::string_view bytes) {
+  constexpr std::pair<std::string_view, std::string_view> kImages[] = {
       {"GIF8"sv, "GIF"},
       {"II*\0"sv, "TIFF"},
       {"MM\0*"sv, "TIFF"},
       {"\xff\x0a"sv, "JPEG XL"},
       {"\0\0\0\x0cJXL "sv, "JPEG XL"},
       {"\0\0\0\x0cjP  "sv, "JPEG 2000"},
-      {"\0\0\1\0"sv, "an icon"},
-      {"8BPS"sv, "Photoshop"},
-      {"%PDF"sv, "PDF"},
-      {"PK\3\4"sv, "a ZIP archive"},
-      {"\x1f\x8b"sv, "gzip"}};
-  for (const auto& [signature, kind] : kSignatures)
+      {"8BPS"sv, "a Photoshop file"},
+      {"<svg"sv, "SVG"}};
+  for (const auto& [signature, kind] : kImages)
     if (bytes.starts_with(signature)) return kind;
-  if (bytes.substr(4).starts_with("ftyp")) return media_kind(bytes.substr(8, 4));
-  const std::string_view beginning = bytes.substr(0, 256);
-  if (beginning.find_first_not_of('\0') == std::string_view::npos) return "zero bytes";
-  std::string text(beginning.substr(
-      std::min(beginning.find_first_not_of("\xef\xbb\xbf \t\r\n"), beginning.size())));
-  std::ranges::transform(text, text.begin(), lower_case);
-  for (const std::string_view tag : {"<!doctype html", "<html", "<head", "<body"})
-    if (text.starts_with(tag)) return "an HTML page";
-  if (text.starts_with("<svg") || (text.starts_with("<?xml") && text.find("<svg") < text.size()))
-    return "SVG";
-  if (text.starts_with("<?xml")) return "XML, perhaps a server's error message";
+  if (bytes.size() >= 12 && bytes.substr(4, 4) == "ftyp") return media_kind(bytes.substr(8, 4));
+  const std::string_view beginning = bytes.substr(0, kFileKindBytes);
+  if (const std::string_view kind = file_kind(beginning); !kind.empty()) return kind;
   const auto is_printable = [](char letter) {
     return (letter >= ' ' && letter <= '~') || letter == '\n' || letter == '\r' || letter == '\t';
   };
@@ -219,9 +208,10 @@ std::string_view kind_of_others(std::string_view bytes) {
 PictureFile inspect(std::string_view bytes) {
   if (bytes.starts_with("\xff\xd8"sv)) return inspect_jpeg(bytes);
   if (bytes.starts_with("\x89PNG\r\n\x1a\n"sv)) return inspect_png(bytes);
-  if (bytes.starts_with("RIFF") && bytes.substr(8).starts_with("WEBP")) return inspect_webp(bytes);
+  if (bytes.size() >= 12 && bytes.starts_with("RIFF") && bytes.substr(8, 4) == "WEBP")
+    return inspect_webp(bytes);
   if (is_bmp(bytes)) return inspect_bmp(bytes);
-  std::string found(bytes.size() < 12 ? "" : kind_of_others(bytes));
+  std::string found(kind_of_other(bytes));
   if (found.empty()) {
     found = "a file that begins with";
     for (const char byte : bytes.substr(0, 8))

@@ -73,6 +73,15 @@ TEST(FolderDataset, FindsCaptionsWhateverTheCaseOfEitherExtension) {
   EXPECT_THAT(dataset.get(1).captions, ElementsAre("two"));
 }
 
+TEST(FolderDataset, NamesTheSystemFoldersThatItLeavesOut) {
+  const TemporaryDirectory folder;
+  for (const char* name : {"a.jpg", "@eaDir/b.jpg", "c/#recycle/d.jpg"}) put(folder / name);
+  testing::internal::CaptureStderr();
+  EXPECT_THAT(keys_of(FolderDataset(folder.path())), ElementsAre("a.jpg"));
+  EXPECT_EQ(testing::internal::GetCapturedStderr(),
+            "data: " + folder.path().string() + ": left out system folders: @eaDir and 1 more\n");
+}
+
 TEST(FolderDataset, CountsTheFilesOfOtherKinds) {
   const TemporaryDirectory folder;
   for (const char* name : {"a.jpg", "a.txt", "1.avif", "2.AVIF", "deep/3.avif", "x.gif", "README"})

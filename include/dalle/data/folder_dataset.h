@@ -17,8 +17,9 @@ namespace dalle {
 /// once, so that loops end and no image counts twice.
 ///
 /// Left out are names that begin with a dot, the folders that network storage and archives add
-/// (`@eaDir`, `lost+found`, `__MACOSX` ...), and run folders of `dalle-train`. One line each in the
-/// log tells of run folders, of subfolders without read permission, and of other kinds of files.
+/// (`@eaDir`, `lost+found`, `__MACOSX` ...), run folders of `dalle-train`, and subfolders without
+/// read permission. One line each in the log tells of these and of the number of files of other
+/// kinds.
 class FolderDataset final : public Dataset {
  public:
   /// @throws dalle::Error naming the folder if it is missing, no folder, unreadable, or holds no
