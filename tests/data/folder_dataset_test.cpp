@@ -90,7 +90,7 @@ TEST(FolderDataset, CountsTheFilesOfOtherKinds) {
   const FolderDataset dataset(folder.path());
   EXPECT_EQ(testing::internal::GetCapturedStderr(),
             "data: " + folder.path().string() +
-                ": left out 5 files of other kinds: 3 .avif, 1 without extension, 1 .gif\n");
+                ": left out 5 files of other kinds: 3 .avif, 1 .gif, 1 without extension\n");
   EXPECT_THAT(keys_of(dataset), ElementsAre("a.jpg"));
 }
 

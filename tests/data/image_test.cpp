@@ -160,7 +160,7 @@ TEST(DecodePicture, RefusesAPngWhoseDataAreDamaged) {
   cv::randu(pixels, 0, 256);
   std::string bytes = encoded(pixels, ".png");
   bytes[bytes.size() / 2] ^= 0x10;
-  EXPECT_EQ(error_of([&] { decode_picture(bytes); }), "PNG image: corrupt: IDAT: CRC error");
+  EXPECT_THAT(error_of([&] { decode_picture(bytes); }), HasSubstr("PNG image: corrupt: "));
 }
 
 TEST(DecodePicture, PrintsNothingOfAPngsFaultyProfile) {
