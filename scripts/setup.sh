@@ -19,7 +19,7 @@ readonly packages=(
   g++ cmake ninja-build ccache lld pkg-config git ca-certificates python3 python3-pip unzip
   clang-format libfmt-dev libspdlog-dev libyaml-cpp-dev nlohmann-json3-dev libcli11-dev libssl-dev
   libomp5 libarchive-dev libopencv-core-dev libopencv-imgproc-dev libopencv-imgcodecs-dev
-  libjpeg-dev zlib1g-dev libgloo-dev libgtest-dev libgmock-dev)
+  libjpeg-dev libpng-dev zlib1g-dev libgloo-dev libgtest-dev libgmock-dev)
 
 log=$(mktemp)
 ticker=

@@ -9,7 +9,6 @@
 #include <cstring>
 #include <fstream>
 #include <memory>
-#include <sstream>
 #include <utility>
 #include <vector>
 
@@ -79,12 +78,21 @@ std::string read_file(const fs::path& path) {
   std::error_code unknown;  // a path that cannot be looked at cannot be opened either
   if (fs::is_directory(path, unknown))
     throw Error("{}: expected a file, found a directory", path.string());
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw Error("{}: cannot read: {}", path.string(), reason());
-  std::ostringstream content;
-  content << file.rdbuf();
-  if (file.bad()) throw Error("{}: cannot read: {}", path.string(), reason());
-  return std::move(content).str();
+  const Descriptor file(path, O_RDONLY);
+  if (!file.is_open()) throw Error("{}: cannot read: {}", path.string(), reason());
+  const uintmax_t expected = fs::file_size(path, unknown);
+  std::string content(unknown ? 1 << 16 : expected + 1, '\0');
+  size_t size = 0;
+  // A stream would take an error within the file for its end.
+  for (ssize_t count = 1; count != 0;) {
+    count = ::read(file.get(), content.data() + size, content.size() - size);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) throw Error("{}: cannot read: {}", path.string(), reason());
+    size += static_cast<size_t>(count);
+    if (size == content.size()) content.resize(2 * size);
+  }
+  content.resize(size);
+  return content;
 }
 
 void write_file_atomically(const fs::path& path, std::string_view content) {

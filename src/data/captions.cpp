@@ -12,7 +12,15 @@
 namespace dalle {
 namespace {
 
+/// Zero bytes are UTF-8 but no part of a text; files of UTF-16 are full of them.
 void require_utf8(std::string_view text) {
+  if (text.starts_with("\xff\xfe") || text.starts_with("\xfe\xff"))
+    throw Error("captions: UTF-16, expected UTF-8; iconv -f utf-16 -t utf-8 converts it");
+  if (const size_t place = text.find('\0'); place != std::string_view::npos)
+    throw Error(
+        "captions: byte {} is zero, expected UTF-8; if this is UTF-16, iconv -f utf-16{} -t utf-8 "
+        "converts it",
+        place, place % 2 == 1 ? "le" : "be");
   if (const size_t place = first_invalid_utf8(text); place < text.size())
     throw Error("captions: byte {} ({:#04x}) is not UTF-8", place,
                 static_cast<uint8_t>(text[place]));
@@ -66,6 +74,8 @@ std::vector<std::string> parse_json_captions(std::string_view text) {
     constexpr std::string_view kReplaced =
         "\xef\xbf\xbd";  // U+FFFD: by standard_json(), or written so
     if (caption.find(kReplaced) != std::string::npos) require_utf8(text);
+    if (caption.find('\0') != std::string::npos)
+      throw Error("captions: \"caption\" holds a zero byte");
     add_trimmed(caption, captions);
   };
   const auto caption = record.find("caption");

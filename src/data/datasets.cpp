@@ -1,14 +1,16 @@
 #include "dalle/data/datasets.h"
 
-#include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <set>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include "dalle/core/error.h"
 #include "dalle/core/log.h"
 #include "dalle/data/folder_dataset.h"
+#include "dalle/data/picture_file.h"
 #include "dalle/data/shapes_dataset.h"
 #include "dalle/data/shard_dataset.h"
 #include "dalle/data/split_dataset.h"
@@ -18,7 +20,70 @@ namespace {
 
 namespace fs = std::filesystem;
 
+bool has_image(const fs::path& folder) {
+  std::error_code error;
+  fs::recursive_directory_iterator entry(folder, fs::directory_options::skip_permission_denied,
+                                         error);
+  constexpr int kMostEntries = 10'000;
+  for (int i = 0; i < kMostEntries && !error && entry != fs::end(entry); ++i) {
+    const std::string extension = entry->path().extension().string();
+    if (!extension.empty() && is_picture_extension(extension.substr(1))) return true;
+    entry.increment(error);
+  }
+  return false;
+}
+
+bool has_shard(const fs::path& folder) {
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
+       entry.increment(error))
+    if (entry->path().extension() == ".tar") return true;
+  return false;
+}
+
+/// Why there may be nothing at `path`; empty: nothing comes to mind.
+std::string reason_of_absence(const std::string& path, DatasetKind kind) {
+  if (path.find("://") != std::string::npos)
+    return "a URL; download the data and give its local path";
+  if (path.starts_with('~')) {
+    const char* home = std::getenv("HOME");
+    return fmt::format("~ is not expanded here; write out the path{}",
+                       path.starts_with("~/") && home != nullptr
+                           ? fmt::format(", {}{}", home, path.substr(1))
+                           : "");
+  }
+  if (path.find('$') != std::string::npos)
+    return "environment variables are not expanded here; write out the path";
+  if (path.find_first_of("*?[") != std::string::npos)
+    return kind == DatasetKind::kShards
+               ? "wildcards are not expanded; give the folder of the shards, or a range such as "
+                 "data/{00000..00012}.tar"
+               : "wildcards are not expanded; give the folder of the images";
+  if (kind == DatasetKind::kFolder && path.ends_with(".tar"))
+    return "for shards set data.kind=shards";
+  return "";
+}
+
+/// Throws if a path is of a form, or leads to something, that the other kind of data or a shell
+/// would know what to do with. All else is said by who opens it.
+void check_path(const std::string& path, DatasetKind kind) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (status.type() == fs::file_type::not_found) {
+    if (const std::string reason = reason_of_absence(path, kind); !reason.empty())
+      throw Error("{}: no such file or folder: {}", path, reason);
+  } else if (kind == DatasetKind::kFolder) {
+    if (path.ends_with(".tar") || (fs::is_directory(status) && has_shard(path) && !has_image(path)))
+      throw Error("{}: found shards, expected a folder of images; for shards set data.kind=shards",
+                  path);
+  } else if (fs::is_directory(status) && !has_shard(path) && has_image(path)) {
+    throw Error(
+        "{}: found images, expected .tar files; for a folder of images set data.kind=folder", path);
+  }
+}
+
 std::unique_ptr<Dataset> open_files(const DataConfig& config, const std::string& path) {
+  check_path(path, config.kind);
   switch (config.kind) {
     case DatasetKind::kFolder:
       return std::make_unique<FolderDataset>(path);
@@ -40,7 +105,7 @@ void require_distinct_folders(const DataConfig& config) {
   if (is_within(config.validation_path, config.path) ||
       is_within(config.path, config.validation_path))
     throw Error(
-        "data.validation_path: {} and data.path {} share pictures, expected folders that "
+        "data.validation_path: {} and data.path {} share images, expected folders that "
         "do not contain each other",
         config.validation_path, config.path);
 }
@@ -85,7 +150,7 @@ DatasetPair open_datasets(const DataConfig& config, uint64_t seed) {
     return {.train = open(ShapesSplit::kTrain), .validation = open(ShapesSplit::kL1)};
   }
   if (config.path.empty())
-    throw Error("data.path: empty, expected where the pictures are (data.kind is {})",
+    throw Error("data.path: empty, expected where the images are (data.kind is {})",
                 to_string(config.kind));
   return config.validation_path.empty() ? open_and_split(config) : open_both_paths(config);
 }

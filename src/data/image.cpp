@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <limits>
 #include <new>
-#include <optional>
 #include <type_traits>
 #include <vector>
 
@@ -15,6 +14,8 @@
 #include "dalle/data/exif.h"
 #include "dalle/data/jpeg_decoder.h"
 #include "dalle/data/picture_file.h"
+
+#include "png_decoder.h"
 
 namespace dalle {
 namespace {
@@ -46,10 +47,9 @@ uint8_t composed(Level channel, Level alpha, uint8_t background) {
   return static_cast<uint8_t>((light + kWhite * kWhite / 2) / (kWhite * kWhite));
 }
 
-/// Lays decoded pixels of 1 (grey), 3 (BGR) or 4 (BGRA) channels over the background, as RGB.
+/// Lays decoded pixels of 1 (gray), 3 (BGR) or 4 (BGRA) channels over the background, as RGB.
 template <class Level>
-Picture flattened(const cv::Mat& decoded, std::optional<uint32_t> transparent_grey,
-                  uint8_t background) {
+Picture flattened(const cv::Mat& decoded, uint8_t background) {
   constexpr Level kOpaque = std::numeric_limits<Level>::max();
   Picture picture = blank_picture(decoded.cols, decoded.rows);
   const int channels = decoded.channels();
@@ -57,8 +57,7 @@ Picture flattened(const cv::Mat& decoded, std::optional<uint32_t> transparent_gr
   for (int y = 0; y < decoded.rows; ++y) {
     const Level* source = decoded.ptr<Level>(y);
     for (int x = 0; x < decoded.cols; ++x, source += channels, target += 3) {
-      const bool is_hole = channels == 1 && transparent_grey == source[0];
-      const Level alpha = channels == 4 ? source[3] : is_hole ? Level{0} : kOpaque;
+      const Level alpha = channels == 4 ? source[3] : kOpaque;
       for (int i = 0; i < 3; ++i)
         target[i] = composed(source[channels == 1 ? 0 : 2 - i], alpha, background);
     }
@@ -80,10 +79,10 @@ cv::Mat decode_with_opencv(std::string_view bytes, const PictureFile& file) {
   try {  // IMREAD_COLOR would drop the alpha channel and show what it hides
     decoded = cv::imdecode(encoded, cv::IMREAD_UNCHANGED);
   } catch (const cv::Exception& error) {
-    throw Error("{} picture: damaged: {}", picture_file_name(file.kind), error.err);
+    throw Error("{} image: corrupt: {}", picture_file_name(file.kind), error.err);
   }
   if (decoded.empty())
-    throw Error("{} picture: damaged or cut short: it cannot be decoded",
+    throw Error("{} image: corrupt or truncated: it cannot be decoded",
                 picture_file_name(file.kind));
   if (file.kind == PictureFileKind::kBmp && decoded.channels() == 4 && has_no_opaque_pixel(decoded))
     cv::cvtColor(decoded, decoded, cv::COLOR_BGRA2BGR);
@@ -92,17 +91,15 @@ cv::Mat decode_with_opencv(std::string_view bytes, const PictureFile& file) {
 
 Picture decode_accepted(std::string_view bytes, const PictureFile& file, uint8_t background) {
   if (file.kind == PictureFileKind::kJpeg) return decode_jpeg(bytes);
-  const cv::Mat decoded = decode_with_opencv(bytes, file);
-  std::optional<uint32_t> transparent_grey = file.transparent_grey;
-  if (transparent_grey && file.bit_depth < 8)  // the decoder widens such levels to 8 bits
-    *transparent_grey = *transparent_grey * 255 / ((1U << file.bit_depth) - 1);
+  const cv::Mat decoded =
+      file.kind == PictureFileKind::kPng ? decode_png(bytes) : decode_with_opencv(bytes, file);
   switch (decoded.depth()) {
     case CV_8U:
-      return flattened<uint8_t>(decoded, transparent_grey, background);
+      return flattened<uint8_t>(decoded, background);
     case CV_16U:
-      return flattened<uint16_t>(decoded, transparent_grey, background);
+      return flattened<uint16_t>(decoded, background);
     default:
-      throw Error("{} picture: channels of an unknown type, expected 8 or 16 bits",
+      throw Error("{} image: channels of an unknown type, expected 8 or 16 bits",
                   picture_file_name(file.kind));
   }
 }
@@ -157,7 +154,7 @@ Picture decode_picture(std::string_view bytes, uint8_t background) {
     Picture picture = decode_accepted(bytes, file, background);
     return upright(std::move(picture), exif_orientation(file.exif));
   } catch (const std::bad_alloc&) {
-    throw Error("{} picture: not enough memory for {} x {} pixels", picture_file_name(file.kind),
+    throw Error("{} image: not enough memory for {} x {} pixels", picture_file_name(file.kind),
                 file.width, file.height);
   }
 }
@@ -199,7 +196,7 @@ Picture crop_picture(const Picture& picture, int64_t size, CropKind kind, SeedSt
   DALLE_CHECK(size > 0);
   const int64_t square = std::min(picture.width, picture.height);
   if (square < size)
-    throw Error("picture too small: {} x {} pixels, expected at least {} on the short side",
+    throw Error("image too small: {} x {} pixels, expected at least {} on the short side",
                 picture.width, picture.height, size);
   const auto top = static_cast<int>(square_offset(picture.height - square, kind, random));
   const auto left = static_cast<int>(square_offset(picture.width - square, kind, random));

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "dalle/core/error.h"
+#include "dalle/data/picture_file.h"
 
 namespace dalle {
 namespace {
@@ -19,11 +20,28 @@ struct ErrorReport {
   jpeg_error_mgr callbacks;  // first, so that libjpeg's pointer to it is one to the report
   std::jmp_buf way_out;
   char message[JMSG_LENGTH_MAX];
+  bool has_too_many_scans;
 };
 
 [[noreturn]] void give_up(j_common_ptr decoder) {
   auto* report = reinterpret_cast<ErrorReport*>(decoder->err);
   report->callbacks.format_message(decoder, report->message);
+  std::longjmp(report->way_out, 1);
+}
+
+/// Encoders write about ten scans. Each one passes over all of the image, however few bytes it has,
+/// so that a small file of many scans could keep a worker busy for minutes.
+constexpr int kMaxScans = 100;
+constexpr int64_t kMaxScannedPixels = 25 * kMaxPicturePixels;
+
+/// libjpeg calls this again and again while it reads scans.
+void limit_scans(j_common_ptr decoder) {
+  const auto* state = reinterpret_cast<jpeg_decompress_struct*>(decoder);
+  const int64_t pixels = int64_t{state->image_width} * state->image_height;
+  const int scans = state->input_scan_number;
+  if (scans <= kMaxScans && scans * pixels <= kMaxScannedPixels) return;
+  auto* report = reinterpret_cast<ErrorReport*>(decoder->err);
+  report->has_too_many_scans = true;
   std::longjmp(report->way_out, 1);
 }
 
@@ -55,13 +73,19 @@ class Decoder {
     report_.callbacks.error_exit = give_up;
     report_.callbacks.emit_message = receive_message;
     report_.callbacks.output_message = print_nothing;
-    report_.message[0] = '\0';
+    progress_.progress_monitor = limit_scans;
   }
   ~Decoder() { jpeg_destroy_decompress(&state_); }
   Decoder(const Decoder&) = delete;
   Decoder& operator=(const Decoder&) = delete;
 
-  const char* message() const { return report_.message; }
+  /// What went wrong, after a step that returned false.
+  Error error() const {
+    if (report_.has_too_many_scans)
+      return Error("JPEG image: {} scans or more of {} x {} pixels, more than are decoded",
+                   state_.input_scan_number, state_.image_width, state_.image_height);
+    return Error("JPEG image: corrupt or truncated: {}", report_.message);
+  }
   bool is_inverted_cmyk() const { return state_.saw_Adobe_marker; }
   int channels() const { return state_.output_components; }
 
@@ -69,6 +93,7 @@ class Decoder {
   bool start(std::string_view bytes) {
     if (setjmp(report_.way_out) != 0) return false;
     jpeg_create_decompress(&state_);
+    state_.progress = &progress_;
     jpeg_mem_src(&state_, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size());
     jpeg_read_header(&state_, TRUE);
     const bool is_cmyk = state_.jpeg_color_space == JCS_CMYK || state_.jpeg_color_space == JCS_YCCK;
@@ -95,6 +120,7 @@ class Decoder {
 
  private:
   ErrorReport report_ = {};
+  jpeg_progress_mgr progress_ = {};
   jpeg_decompress_struct state_ = {};
 };
 
@@ -114,17 +140,14 @@ std::vector<uint8_t> rgb_of_cmyk(const std::vector<uint8_t>& pixels, bool is_inv
 }  // namespace
 
 Picture decode_jpeg(std::string_view bytes) {
-  const auto damaged = [](const Decoder& decoder) {
-    return Error("JPEG picture: damaged or cut short: {}", decoder.message());
-  };
   Decoder decoder;
-  if (!decoder.start(bytes)) throw damaged(decoder);
+  if (!decoder.start(bytes)) throw decoder.error();
   Picture picture;
   picture.width = decoder.width();
   picture.height = decoder.height();
   const bool is_cmyk = decoder.channels() == 4;
   picture.pixels.resize(picture.width * picture.height * decoder.channels());
-  if (!decoder.read(picture.pixels.data())) throw damaged(decoder);
+  if (!decoder.read(picture.pixels.data())) throw decoder.error();
   if (is_cmyk) picture.pixels = rgb_of_cmyk(picture.pixels, decoder.is_inverted_cmyk());
   return picture;
 }

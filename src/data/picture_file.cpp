@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <string>
+#include <utility>
 
 #include "dalle/core/error.h"
+#include "dalle/data/file_kind.h"
 
 #include "byte_order.h"
 
@@ -15,7 +17,12 @@ using namespace std::string_view_literals;
 
 constexpr std::string_view kExifPrefix = "Exif\0\0"sv;
 
-/// Reads numbers of a file of one kind; reaching behind the end means that the file is cut short.
+/// Of ASCII letters alone, whatever the locale.
+char lower_case(char letter) {
+  return letter >= 'A' && letter <= 'Z' ? static_cast<char>(letter - 'A' + 'a') : letter;
+}
+
+/// Reads numbers of a file of one kind; reaching behind the end means that the file is truncated.
 class Fields {
  public:
   Fields(PictureFileKind kind, std::string_view bytes, ByteOrder order)
@@ -23,22 +30,22 @@ class Fields {
 
   uint32_t at(uint64_t offset, int width) const {
     const auto value = read_integer(bytes_, offset, width, order_);
-    if (!value) throw cut_short();
+    if (!value) throw truncated();
     return *value;
   }
 
   std::string_view text(uint64_t offset, uint64_t length) const {
-    if (offset > bytes_.size() || bytes_.size() - offset < length) throw cut_short();
+    if (offset > bytes_.size() || bytes_.size() - offset < length) throw truncated();
     return bytes_.substr(offset, length);
   }
 
-  Error cut_short() const {
-    return Error("{} picture: cut short: it ends after {} bytes, within its data",
+  Error truncated() const {
+    return Error("{} image: truncated: it ends after {} bytes, within its data",
                  picture_file_name(kind_), bytes_.size());
   }
 
-  Error damaged(std::string_view what) const {
-    return Error("{} picture: damaged: {}", picture_file_name(kind_), what);
+  Error corrupt(std::string_view what) const {
+    return Error("{} image: corrupt: {}", picture_file_name(kind_), what);
   }
 
  private:
@@ -50,40 +57,45 @@ class Fields {
 void require_plausible_size(const PictureFile& file) {
   const std::string_view name = picture_file_name(file.kind);
   if (file.width == 0 || file.height == 0)
-    throw Error("{} picture: claims {} x {} pixels", name, file.width, file.height);
+    throw Error("{} image: claims {} x {} pixels", name, file.width, file.height);
   if (file.width > kMaxPicturePixels / file.height)
-    throw Error("{} picture: claims {} x {} pixels, more than the {} million that are allowed",
-                name, file.width, file.height, kMaxPicturePixels / 1'000'000);
+    throw Error("{} image: claims {} x {} pixels, more than the {} million that are allowed", name,
+                file.width, file.height, kMaxPicturePixels / 1'000'000);
 }
 
 bool is_start_of_frame(uint32_t marker) {
   return marker >= 0xc0 && marker <= 0xcf && marker != 0xc4 && marker != 0xc8 && marker != 0xcc;
 }
 
-/// The marker segments in front of the first scan. Source: ITU-T T.81, annex B
+/// Whether a marker has no length and content: stuffing, TEM, a restart or a second start.
+bool stands_alone(uint32_t marker) {
+  return marker <= 0x01 || (marker >= 0xd0 && marker <= 0xd8);
+}
+
+/// The marker segments before the first scan. Stray bytes between them are passed over, as libjpeg
+/// does. Source: ITU-T T.81, annex B
 PictureFile inspect_jpeg(std::string_view bytes) {
   const Fields fields(PictureFileKind::kJpeg, bytes, ByteOrder::kBig);
   PictureFile file{.kind = PictureFileKind::kJpeg};
   constexpr uint32_t kStartOfScan = 0xda, kEndOfImage = 0xd9, kApplication1 = 0xe1;
   for (uint64_t offset = 2;;) {
-    if (fields.at(offset, 1) != 0xff)
-      throw fields.damaged("no marker where a segment should start");
-    const uint32_t marker = fields.at(offset + 1, 1);
-    if (marker == 0xff) {  // a fill byte
-      ++offset;
-      continue;
-    }
+    const size_t found = bytes.find('\xff', offset);
+    if (found == std::string_view::npos) throw fields.truncated();
+    offset = found + 1;
+    const uint32_t marker = fields.at(offset, 1);
+    if (marker == 0xff) continue;  // a fill byte: the marker is yet to come
+    ++offset;
     if (marker == kStartOfScan || marker == kEndOfImage) return file;
-    const uint32_t length = fields.at(offset + 2, 2);
-    if (length < 2) throw fields.damaged("a segment of negative length");
-    const std::string_view content = fields.text(offset + 4, length - 2);
+    if (stands_alone(marker)) continue;
+    const uint64_t length = std::max(2U, fields.at(offset, 2));  // its own two bytes included
+    const std::string_view content = fields.text(offset + 2, length - 2);
     if (is_start_of_frame(marker)) {
-      file.height = fields.at(offset + 5, 2);
-      file.width = fields.at(offset + 7, 2);
+      file.height = fields.at(offset + 3, 2);
+      file.width = fields.at(offset + 5, 2);
     } else if (marker == kApplication1 && content.starts_with(kExifPrefix) && file.exif.empty()) {
       file.exif = content.substr(kExifPrefix.size());
     }
-    offset += 2 + length;
+    offset += length;
   }
 }
 
@@ -91,11 +103,9 @@ PictureFile inspect_jpeg(std::string_view bytes) {
 PictureFile inspect_png(std::string_view bytes) {
   const Fields fields(PictureFileKind::kPng, bytes, ByteOrder::kBig);
   PictureFile file{.kind = PictureFileKind::kPng};
-  if (fields.text(12, 4) != "IHDR") throw fields.damaged("its first chunk is no IHDR");
+  if (fields.text(12, 4) != "IHDR") throw fields.corrupt("its first chunk is not IHDR");
   file.width = fields.at(16, 4);
   file.height = fields.at(20, 4);
-  file.bit_depth = fields.at(24, 1);
-  const bool is_grey = fields.at(25, 1) == 0;
   for (uint64_t offset = 8;;) {
     const uint64_t length = fields.at(offset, 4);
     const std::string_view type = fields.text(offset + 4, 4);
@@ -103,7 +113,6 @@ PictureFile inspect_png(std::string_view bytes) {
     fields.text(offset + 8 + length, 4);  // the checksum, which the decoder verifies
     if (type == "IEND") return file;
     if (type == "eXIf") file.exif = content;
-    if (type == "tRNS" && is_grey) file.transparent_grey = fields.at(offset + 8, 2);
     offset += 12 + length;
   }
 }
@@ -113,15 +122,14 @@ PictureFile inspect_webp(std::string_view bytes) {
   const Fields fields(PictureFileKind::kWebp, bytes, ByteOrder::kLittle);
   PictureFile file{.kind = PictureFileKind::kWebp};
   const uint64_t end = 8 + uint64_t{fields.at(4, 4)};
-  if (end > bytes.size()) throw fields.cut_short();
+  if (end > bytes.size()) throw fields.truncated();
   for (uint64_t offset = 12; offset + 8 <= end;) {
     const std::string_view type = fields.text(offset, 4);
     const uint64_t length = fields.at(offset + 4, 4);
     const uint64_t start = offset + 8;
     const std::string_view content = fields.text(start, length);
     if (type == "VP8X") {
-      if (fields.at(start, 1) & 0x02)
-        throw Error("WebP picture: animated, expected a single picture");
+      if (fields.at(start, 1) & 0x02) throw Error("WebP image: animated, expected a still image");
       file.width = fields.at(start + 4, 3) + 1;
       file.height = fields.at(start + 7, 3) + 1;
     } else if (type == "VP8 " && file.width == 0) {
@@ -152,10 +160,10 @@ PictureFile inspect_bmp(std::string_view bytes) {
   require_plausible_size(file);
   constexpr uint32_t kRgb = 0, kBitFields = 3;
   if (compression == kRgb || compression == kBitFields) {
-    if (bits_a_pixel > 32) throw fields.damaged(fmt::format("{} bits a pixel", bits_a_pixel));
+    if (bits_a_pixel > 32) throw fields.corrupt(fmt::format("{} bits a pixel", bits_a_pixel));
     const uint64_t row_bytes = (static_cast<uint64_t>(file.width) * bits_a_pixel + 31) / 32 * 4;
     if (fields.at(10, 4) + row_bytes * static_cast<uint64_t>(file.height) > bytes.size())
-      throw fields.cut_short();
+      throw fields.truncated();
   }
   return file;
 }
@@ -167,16 +175,49 @@ bool is_bmp(std::string_view bytes) {
          std::ranges::find(kHeaderSizes, *header_size) != kHeaderSizes.end();
 }
 
+/// The kind of an ISO base media file, by its major brand. Source: ISO/IEC 14496-12, section 4.3
+std::string_view media_kind(std::string_view brand) {
+  if (brand == "avif" || brand == "avis") return "AVIF";
+  if (brand.starts_with("hei") || brand.starts_with("hev") || brand == "mif1" || brand == "msf1")
+    return "HEIC";
+  return "a video";
+}
+
+/// What a file is that is none of the images which are read; empty: unknown.
+std::string_view kind_of_other(std::string_view bytes) {
+  constexpr std::pair<std::string_view, std::string_view> kImages[] = {
+      {"GIF8"sv, "GIF"},
+      {"II*\0"sv, "TIFF"},
+      {"MM\0*"sv, "TIFF"},
+      {"\xff\x0a"sv, "JPEG XL"},
+      {"\0\0\0\x0cJXL "sv, "JPEG XL"},
+      {"\0\0\0\x0cjP  "sv, "JPEG 2000"},
+      {"8BPS"sv, "a Photoshop file"},
+      {"<svg"sv, "SVG"}};
+  for (const auto& [signature, kind] : kImages)
+    if (bytes.starts_with(signature)) return kind;
+  if (bytes.size() >= 12 && bytes.substr(4, 4) == "ftyp") return media_kind(bytes.substr(8, 4));
+  const std::string_view beginning = bytes.substr(0, kFileKindBytes);
+  if (const std::string_view kind = file_kind(beginning); !kind.empty()) return kind;
+  const auto is_printable = [](char letter) {
+    return (letter >= ' ' && letter <= '~') || letter == '\n' || letter == '\r' || letter == '\t';
+  };
+  return std::ranges::all_of(beginning, is_printable) ? "text" : "";
+}
+
 PictureFile inspect(std::string_view bytes) {
-  if (bytes.starts_with("\xff\xd8\xff"sv)) return inspect_jpeg(bytes);
+  if (bytes.starts_with("\xff\xd8"sv)) return inspect_jpeg(bytes);
   if (bytes.starts_with("\x89PNG\r\n\x1a\n"sv)) return inspect_png(bytes);
-  if (bytes.starts_with("RIFF") && bytes.substr(8).starts_with("WEBP")) return inspect_webp(bytes);
+  if (bytes.size() >= 12 && bytes.starts_with("RIFF") && bytes.substr(8, 4) == "WEBP")
+    return inspect_webp(bytes);
   if (is_bmp(bytes)) return inspect_bmp(bytes);
-  std::string beginning;
-  for (const char byte : bytes.substr(0, 8))
-    beginning += fmt::format(" {:02x}", static_cast<uint8_t>(byte));
-  throw Error("not a picture: the file begins with{}, expected a JPEG, PNG, WebP or BMP",
-              beginning);
+  std::string found(kind_of_other(bytes));
+  if (found.empty()) {
+    found = "a file that begins with";
+    for (const char byte : bytes.substr(0, 8))
+      found += fmt::format(" {:02x}", static_cast<uint8_t>(byte));
+  }
+  throw Error("expected a JPEG, PNG, WebP or BMP image, found {}", found);
 }
 
 }  // namespace
@@ -196,17 +237,17 @@ std::string_view picture_file_name(PictureFileKind kind) {
 }
 
 bool is_picture_extension(std::string_view extension) {
-  constexpr std::array<std::string_view, 5> kExtensions = {"jpg", "jpeg", "png", "webp", "bmp"};
+  constexpr std::array<std::string_view, 6> kExtensions = {"jpg", "jpeg", "jfif",
+                                                           "png", "webp", "bmp"};
   std::string lower(extension);
-  for (char& letter : lower)
-    if (letter >= 'A' && letter <= 'Z') letter = static_cast<char>(letter - 'A' + 'a');
+  std::ranges::transform(lower, lower.begin(), lower_case);
   return std::ranges::find(kExtensions, lower) != kExtensions.end();
 }
 
 PictureFile inspect_picture_file(std::string_view bytes) {
-  if (bytes.empty()) throw Error("the picture file is empty");
+  if (bytes.empty()) throw Error("the image file is empty");
   if (bytes.size() > kMaxPictureFileBytes)
-    throw Error("the picture file has {} bytes, more than the {} that are allowed", bytes.size(),
+    throw Error("the image file has {} bytes, more than the {} that are allowed", bytes.size(),
                 kMaxPictureFileBytes);
   const PictureFile file = inspect(bytes);
   require_plausible_size(file);

@@ -1,6 +1,7 @@
 #include "dalle/data/sample_stream.h"
 
 #include <algorithm>
+#include <system_error>
 #include <utility>
 #include <variant>
 
@@ -55,12 +56,14 @@ Sample SampleStream::at(int64_t position) const {
       return make(position, index, crop, codes);
     } catch (const Error& error) {
       reason = error.what();
+    } catch (const std::system_error& error) {  // of its file
+      reason = error.what();
     }
     const std::string key = dataset_.key(index);
     skipped_.add(key, reason);
     latest = fmt::format("{}: {}", key, reason);
   }
-  throw Error("none of the {} samples can be used; the latest is {}", size, latest);
+  throw NoUsableSample("none of the {} samples can be used; the latest is {}", size, latest);
 }
 
 at::Tensor SampleStream::image(int64_t index, int64_t crop) const {
@@ -68,6 +71,8 @@ at::Tensor SampleStream::image(int64_t index, int64_t crop) const {
   try {
     return cut(dataset_.get(index), crop_seed(index, crop));
   } catch (const Error& error) {
+    reason = error.what();
+  } catch (const std::system_error& error) {
     reason = error.what();
   }
   skipped_.add(dataset_.key(index), reason);

@@ -146,14 +146,15 @@ TaskLoss DalleTask::loss(const Batch& micro_batch, const BatchTotals& totals, in
 Evaluation DalleTask::evaluate(int64_t, const CheckStop& check_stop) {
   RunningMeans means;
   const EvaluationMode without_dropout(model_);
-  for_each_evaluation_batch(
-      validation_, config_.dalle.train, config_.data, [&](const Batch& batch) {
-        check_stop();
-        const LossCounts counts = model_->count_targets(batch.captions);
-        const DalleLoss loss = model_->loss(batch.captions.to(device_), codes_of(batch), counts);
-        means.add("text", loss.text.item<double>(), counts.text_tokens);
-        means.add("image", loss.image.item<double>(), counts.image_tokens);
-      });
+  const auto evaluate_batch = [&](const Batch& batch) {
+    check_stop();
+    const LossCounts counts = model_->count_targets(batch.captions);
+    const DalleLoss loss = model_->loss(batch.captions.to(device_), codes_of(batch), counts);
+    means.add("text", loss.text.item<double>(), counts.text_tokens);
+    means.add("image", loss.image.item<double>(), counts.image_tokens);
+  };
+  if (!for_each_evaluation_batch(validation_, config_.dalle.train, config_.data, evaluate_batch))
+    return {};
   const double weight = config_.dalle.model.text_loss_weight;
   const double text = means.mean("text"), image = means.mean("image");
   const double total = weight * text + (1 - weight) * image;
@@ -166,6 +167,7 @@ Evaluation DalleTask::evaluate(int64_t, const CheckStop& check_stop) {
 std::vector<NamedPicture> DalleTask::pictures(int64_t, const CheckStop& check_stop) {
   std::vector<std::string> captions = config_.sample.captions;
   if (captions.empty()) captions = first_samples(validation_, kShownCaptions).texts;
+  if (captions.empty()) return {};
   const EvaluationMode without_dropout(model_);
   const DrawProgress check = [&](int64_t, int64_t) { check_stop(); };
   std::vector<Picture> pictures;

@@ -78,7 +78,7 @@ Evaluation DvaeTask::evaluate(int64_t step, const CheckStop& check_stop) {
   const DvaeTrainConfig& train = config_.dvae.train;
   RunningMeans means;
   std::vector<at::Tensor> codes_seen;
-  for_each_evaluation_batch(validation_, train, config_.data, [&](const Batch& batch) {
+  const auto evaluate_batch = [&](const Batch& batch) {
     check_stop();
     const at::Tensor images = unit_images(batch, device_);  // [B, 3, S, S]
     const at::Tensor codes = vae_->encode(images);          // [B, h, w]
@@ -91,7 +91,8 @@ Evaluation DvaeTask::evaluate(int64_t step, const CheckStop& check_stop) {
     means.add("psnr_soft", mean_psnr(images, vae_->decode_soft(relaxed)), batch.size());
     means.add("psnr_hard", mean_psnr(images, vae_->decode(codes)), batch.size());
     codes_seen.push_back(codes.cpu());
-  });
+  };
+  if (!for_each_evaluation_batch(validation_, train, config_.data, evaluate_batch)) return {};
   const CodebookHealth health =
       codebook_health(torch::cat(codes_seen), config_.dvae.model.vocab_size);
   const double gap = means.mean("psnr_soft") - means.mean("psnr_hard");
@@ -117,6 +118,7 @@ Evaluation DvaeTask::evaluate(int64_t step, const CheckStop& check_stop) {
 
 std::vector<NamedPicture> DvaeTask::pictures(int64_t, const CheckStop&) {
   const Batch batch = first_samples(validation_, kShownPictures);
+  if (batch.size() == 0) return {};
   const at::Tensor images = unit_images(batch, device_);
   const at::Tensor reconstructions = vae_->decode(vae_->encode(images));
   std::vector<Picture> pairs;  // each picture, then its reconstruction

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <random>
+#include <system_error>
 #include <vector>
 
 #include <torch/types.h>
@@ -15,6 +16,7 @@
 #include "dalle/core/machine.h"
 #include "dalle/core/progress.h"
 #include "dalle/data/code_cache.h"
+#include "dalle/data/fingerprint.h"
 #include "dalle/data/tokenizer.h"
 #include "dalle/dist/agreement.h"
 #include "dalle/model/model_io.h"
@@ -31,9 +33,11 @@ namespace {
 namespace fs = std::filesystem;
 
 /// Keys that change when a run reports, saves or ends, and how fast its data comes, but no number
-/// of its training.
+/// of its training. Whether other paths hold other data is check_data_change()'s to find out.
 constexpr std::string_view kHarmlessKeys[] = {"name",
                                               "sample",
+                                              "data.path",
+                                              "data.validation_path",
                                               "data.workers",
                                               "data.prefetch",
                                               "data.index_cache",
@@ -90,17 +94,33 @@ void check_config_change(const ExperimentConfig& config, const RunPaths& run, bo
               list);
 }
 
-/// Refuses to go on with other pictures than the run began with: their number and names decide in
-/// which order they are seen, and which of them validate.
-void check_data_change(const ExperimentData& data, const RunPaths& run, bool allowed) {
-  const std::string& now = data.identity();
+/// Whether the config of the run, as it was last, names other places for its data.
+bool has_moved(const ExperimentConfig& config, const RunPaths& run) {
+  if (!fs::exists(run.config())) return false;
+  const auto former = load_config<ExperimentConfig>(run.config());
+  return former.data.path != config.data.path ||
+         former.data.validation_path != config.data.validation_path;
+}
+
+/// Refuses to continue with other images than the run began with: their number and names decide in
+/// which order they are seen, and which of them validate. Under another path even the same names
+/// may be those of other images, so some are compared.
+void check_data_change(const ExperimentConfig& config, const ExperimentData& data,
+                       const RunPaths& run, bool allowed) {
+  std::string now = data.identity();
+  if (config.data.kind != DatasetKind::kShapes)
+    now += fmt::format("contents: {} {}\n", content_fingerprint(data.train()),
+                       content_fingerprint(data.validation()));
   const std::string before = fs::exists(run.data()) ? read_file(run.data()) : now;
-  if (before != now && any_begun(run)) {
+  // Run folders of former versions hold the identity alone.
+  const bool same_names = before.starts_with(data.identity());
+  const bool same_contents = now == before || before == data.identity();
+  if ((!same_names || (!same_contents && has_moved(config, run))) && any_begun(run)) {
     const std::string change = fmt::format("found\n{}in place of\n{}", now, before);
     if (!allowed)
       throw Error(
           "{}: the run began with another data set; start over with --restart, go on with "
-          "--allow-config-change, or put the pictures back: {}",
+          "--allow-config-change, or put the images back: {}",
           run.root.string(), change);
     log_warning("{}: going on with another data set than the run began with: {}", run.root.string(),
                 change);
@@ -122,6 +142,8 @@ class TrainingCaptions {
       try {
         pending_ = dataset_.captions(index_);
       } catch (const Error& error) {  // training counts and lists the sample when it meets it
+        if (++unreadable_ == 1) first_reason_ = error.what();
+      } catch (const std::system_error& error) {
         if (++unreadable_ == 1) first_reason_ = error.what();
       }
       index_ += stride_;
@@ -382,15 +404,15 @@ TrainOutcome run_experiment(const ExperimentConfig& config, const RunPaths& run,
                             const ExperimentOptions& options, const StopSignal& stop) {
   ProcessGroup& group = *options.group;
   const StopWatch watch(group, stop);
-  if (group.is_first()) {
-    check_config_change(config, run, options.allow_config_change);
-    write_file_atomically(run.config(), dump_config(config));
-  }
-  group.barrier();
   const auto wanted = [&](Stage stage) { return !options.only || *options.only == stage; };
+  if (group.is_first()) check_config_change(config, run, options.allow_config_change);
+  group.barrier();
   std::optional<OnStop> on_stop = end_when_stopped(group, stop);
   ExperimentData data(config, run, group.world());
-  if (group.is_first()) check_data_change(data, run, options.allow_config_change);
+  if (group.is_first()) {
+    check_data_change(config, data, run, options.allow_config_change);
+    write_file_atomically(run.config(), dump_config(config));  // once it is not needed as it was
+  }
   check_agreement_of_ranks(group, config, run, data);
   if (group.is_first() && (wanted(Stage::kTokenizer) || wanted(Stage::kDalle)) &&
       !begun(run, Stage::kDalle))

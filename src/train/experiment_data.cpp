@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include <ATen/CPUGeneratorImpl.h>
@@ -11,6 +12,7 @@
 
 #include "dalle/core/error.h"
 #include "dalle/core/is_blank.h"
+#include "dalle/core/log.h"
 #include "dalle/core/progress.h"
 #include "dalle/core/seeds.h"
 #include "dalle/data/batch_loader.h"
@@ -82,6 +84,8 @@ void require_captions(const Dataset& dataset, double max_bad_fraction) {
       reason = dataset.missing_caption(index);
     } catch (const Error& error) {
       reason = error.what();
+    } catch (const std::system_error& error) {
+      reason = error.what();
     }
     if (missing++ == 0) first = fmt::format("{}: {}", dataset.key(index), reason);
   }
@@ -94,7 +98,7 @@ void require_captions(const Dataset& dataset, double max_bad_fraction) {
         missing, looked_at, first);
 }
 
-void for_each_evaluation_batch(const SampleStream& stream, const TrainConfig& train,
+bool for_each_evaluation_batch(const SampleStream& stream, const TrainConfig& train,
                                const DataConfig& data,
                                const std::function<void(const Batch&)>& use) {
   const int64_t samples = std::min(train.eval_samples, stream.order().size());
@@ -106,17 +110,27 @@ void for_each_evaluation_batch(const SampleStream& stream, const TrainConfig& tr
                       .end_position = samples});
   Progress progress("evaluating samples", samples);
   int64_t done = 0;
-  for (Batch batch = loader.next(); batch.size() > 0; batch = loader.next()) {
-    use(batch);
-    done += batch.size();
-    progress.update(done);
+  try {
+    for (Batch batch = loader.next(); batch.size() > 0; batch = loader.next()) {
+      use(batch);
+      done += batch.size();
+      progress.update(done);
+    }
+  } catch (const NoUsableSample& error) {
+    log_warning("no evaluation, for there is nothing to validate with: {}", error.what());
+    return false;
   }
+  return true;
 }
 
 Batch first_samples(const SampleStream& stream, int64_t count) {
   std::vector<Sample> samples;
-  for (int64_t position = 0; position < std::min(count, stream.order().size()); ++position)
-    samples.push_back(stream.at(position));
+  try {
+    for (int64_t position = 0; position < std::min(count, stream.order().size()); ++position)
+      samples.push_back(stream.at(position));
+  } catch (const NoUsableSample&) {
+    return {};
+  }
   return stack(samples);
 }
 

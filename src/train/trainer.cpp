@@ -404,6 +404,7 @@ void Trainer::evaluate(const StopSignal& stop) {
     const FlatParameters::BoundValues averaged(parameters_, average);
     const torch::NoGradGuard no_grad;
     Evaluation evaluation = task_.evaluate(state_.step, check_stop);
+    if (evaluation.metrics.empty()) return;
     state_.score = evaluation.score;
     if (evaluation.score < state_.best_score) {
       state_.best_score = evaluation.score;

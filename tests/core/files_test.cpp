@@ -59,6 +59,14 @@ TEST(Files, ReadNamesThePathAndTheReason) {
               HasSubstr("expected a file, found a directory"));
 }
 
+TEST(Files, ReadReportsAnErrorInTheMiddleOfAFile) {
+  EXPECT_THAT(error_of([] { read_file("/proc/self/mem"); }), HasSubstr("mem: cannot read: "));
+}
+
+TEST(Files, ReadTakesAFileWhoseSizeIsUnknown) {
+  EXPECT_THAT(read_file("/proc/self/status"), HasSubstr("Threads:"));
+}
+
 TEST(Files, Sha256MatchesThePublishedVectors) {
   EXPECT_EQ(sha256(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
   EXPECT_EQ(sha256("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");

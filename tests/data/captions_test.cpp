@@ -30,7 +30,7 @@ TEST(Captions, TakeEveryLineEndAndDropTheByteOrderMark) {
 TEST(Captions, KeepAnyCharacterOfUnicode) {
   for (const std::string& character :
        {"\x7f"s, "\xc2\x80"s, "\xdf\xbf"s, "\xe0\xa0\x80"s, "\xed\x9f\xbf"s, "\xee\x80\x80"s,
-        "\xef\xbf\xbf"s, "\xf0\x90\x80\x80"s, "\xf4\x8f\xbf\xbf"s, "\0"s})
+        "\xef\xbf\xbf"s, "\xf0\x90\x80\x80"s, "\xf4\x8f\xbf\xbf"s})
     EXPECT_THAT(parse_captions("a" + character + "b"), ElementsAre("a" + character + "b"));
 }
 
@@ -42,6 +42,18 @@ TEST(Captions, RefuseWhatIsNotUtf8AndSayWhere) {
         "\xf4\x90\x80\x80"s, "\xf5\x80\x80\x80"s, "\xff"s, "\xe2\x82"s, "\xc3"s, "\xe2\x28\xa1"s})
     EXPECT_THAT(error_of([&] { parse_captions("a" + wrong); }),
                 testing::StartsWith("captions: byte 1 (0x"));
+}
+
+TEST(Captions, RefuseUtf16WithAndWithoutItsMarkAndSayHowToConvertIt) {
+  for (const std::string& marked : {"\xff\xfe"
+                                    "a\0"s,
+                                    "\xfe\xff\0a"s})
+    EXPECT_EQ(error_of([&] { parse_captions(marked); }),
+              "captions: UTF-16, expected UTF-8; iconv -f utf-16 -t utf-8 converts it");
+  EXPECT_EQ(error_of([] { parse_captions("a\0 \0c\0"s); }),
+            "captions: byte 1 is zero, expected UTF-8; if this is UTF-16, iconv -f utf-16le -t "
+            "utf-8 converts it");
+  EXPECT_THAT(error_of([] { parse_captions("\0a\0 \0c"s); }), testing::HasSubstr("utf-16be"));
 }
 
 TEST(JsonCaptions, AreTheCaptionKeyAlone) {
@@ -87,6 +99,8 @@ TEST(JsonCaptions, RefuseACaptionThatIsNoTextAndSayWhatItIs) {
       "captions: \"caption\" holds a value of type object, expected a string or a list of strings");
   EXPECT_THAT(error_of([] { parse_json_captions("{\"caption\": \"\xe9\"}"); }),
               testing::HasSubstr("is not UTF-8"));
+  EXPECT_THAT(error_of([] { parse_json_captions(R"({"caption": "a\u0000"})"); }),
+              testing::HasSubstr("zero byte"));
 }
 
 }  // namespace

@@ -112,14 +112,44 @@ TEST_F(DatasetsTest, RefusesPatternsThatShareShards) {
 TEST_F(DatasetsTest, NamesTheKeyOrPathThatIsWrong) {
   DataConfig none;
   EXPECT_EQ(error_of([&] { open_datasets(none, 1); }),
-            "data.path: empty, expected where the pictures are (data.kind is folder)");
+            "data.path: empty, expected where the images are (data.kind is folder)");
   EXPECT_THAT(error_of([&] { open_datasets(config(DatasetKind::kFolder, "none"), 1); }),
               HasSubstr("/none: no such folder"));
   put_pictures("empty", 0);
   EXPECT_THAT(error_of([&] { open_datasets(config(DatasetKind::kFolder, "empty"), 1); }),
-              HasSubstr("/empty: no picture in the folder"));
+              HasSubstr("/empty: no image in the folder"));
   EXPECT_THAT(error_of([&] { open_datasets(config(DatasetKind::kShards, "empty"), 1); }),
               HasSubstr("/empty: no shard in the folder"));
+}
+
+TEST_F(DatasetsTest, SaysWhichKindOfDataThePathHolds) {
+  put_pictures("images", 1);
+  make_directories(folder_ / "shards");
+  write_tar(folder_ / "shards/0.tar", {{"a.jpg", "p"}});
+  for (const char* path : {"shards", "shards/0.tar", "shards/{0..1}.tar"})
+    EXPECT_THAT(error_of([&] { open_datasets(config(DatasetKind::kFolder, path), 1); }),
+                HasSubstr("for shards set data.kind=shards"))
+        << path;
+  EXPECT_THAT(error_of([&] { open_datasets(config(DatasetKind::kShards, "images"), 1); }),
+              HasSubstr("found images, expected .tar files; for a folder of images set "
+                        "data.kind=folder"));
+}
+
+TEST_F(DatasetsTest, SaysWhyAPathThatAShellWouldExpandIsNotThere) {
+  const auto message = [&](const std::string& path, DatasetKind kind) {
+    DataConfig written;
+    written.kind = kind;
+    written.path = path;
+    return error_of([&] { open_datasets(written, 1); });
+  };
+  EXPECT_THAT(message("~/no-such-images", DatasetKind::kFolder),
+              HasSubstr("~/no-such-images: no such file or folder: ~ is not expanded here"));
+  EXPECT_THAT(message("$NOWHERE/images", DatasetKind::kFolder),
+              HasSubstr("environment variables are not expanded"));
+  EXPECT_THAT(message("/no-such/*.tar", DatasetKind::kShards),
+              HasSubstr("wildcards are not expanded; give the folder of the shards, or a range "
+                        "such as data/{00000..00012}.tar"));
+  EXPECT_THAT(message("https://example.com/images", DatasetKind::kFolder), HasSubstr("a URL"));
 }
 
 }  // namespace

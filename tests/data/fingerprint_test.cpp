@@ -7,6 +7,8 @@
 
 #include <gtest/gtest.h>
 
+#include "dalle/core/error.h"
+
 namespace dalle {
 namespace {
 
@@ -45,6 +47,34 @@ TEST(FingerprintTest, SeesEachNameOfManyMegabytes) {
     other[changed].back() = 'y';
     EXPECT_NE(fingerprint(NamedPictures(other)), whole) << changed;
   }
+}
+
+class CaptionedBytes : public Dataset {
+ public:
+  std::vector<std::string> images;
+  std::string caption = "a caption";
+
+  int64_t size() const override { return static_cast<int64_t>(images.size()); }
+  std::string key(int64_t index) const override { return std::to_string(index); }
+  Example get(int64_t index) const override {
+    const std::string& image = images[static_cast<size_t>(index)];
+    if (image.empty()) throw Error("unreadable");
+    return {.key = key(index), .image = image, .captions = {caption}};
+  }
+};
+
+TEST(ContentFingerprintTest, TellsDataSetsOfTheSameNamesApart) {
+  CaptionedBytes dataset;
+  dataset.images = {"one", "two", ""};
+  const std::string before = content_fingerprint(dataset);
+  EXPECT_EQ(content_fingerprint(dataset), before);
+  dataset.caption = "another";
+  EXPECT_NE(content_fingerprint(dataset), before);
+  dataset.caption = "a caption";
+  dataset.images[1] = "2";
+  EXPECT_NE(content_fingerprint(dataset), before);
+  dataset.images[1] = "";
+  EXPECT_NE(content_fingerprint(dataset), before);
 }
 
 }  // namespace

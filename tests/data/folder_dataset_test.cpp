@@ -1,6 +1,7 @@
 #include "dalle/data/folder_dataset.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -31,12 +32,15 @@ std::vector<std::string> keys_of(const Dataset& dataset) {
 
 TEST(FolderDataset, FindsPicturesAtAnyDepthInByteOrder) {
   const TemporaryDirectory folder;
-  for (const char* name : {"b.png", "a/x.JPEG", "a/deep/er/y.WebP", "B.jpg", "a.bmp", "é.jpg"})
+  for (const char* name :
+       {"b.png", "a/x.JPEG", "c.jfif", "a/deep/er/y.WebP", "B.jpg", "a.bmp", "é.jpg"})
     put(folder / name);
-  for (const char* name : {"notes.txt", "a/x.gif", "jpg", ".hidden.jpg", ".thumbs/t.jpg"})
+  for (const char* name : {"notes.txt", "a/x.gif", "jpg", ".hidden.jpg", ".thumbs/t.jpg",
+                           "@eaDir/b.png/SYNOPHOTO_M.jpg", "a/lost+found/x.jpg", "__MACOSX/b.png"})
     put(folder / name);
-  EXPECT_THAT(keys_of(FolderDataset(folder.path())),
-              ElementsAre("B.jpg", "a.bmp", "a/deep/er/y.WebP", "a/x.JPEG", "b.png", "é.jpg"));
+  EXPECT_THAT(
+      keys_of(FolderDataset(folder.path())),
+      ElementsAre("B.jpg", "a.bmp", "a/deep/er/y.WebP", "a/x.JPEG", "b.png", "c.jfif", "é.jpg"));
 }
 
 TEST(FolderDataset, ReadsAPictureWithTheCaptionsOfItsStem) {
@@ -51,6 +55,63 @@ TEST(FolderDataset, ReadsAPictureWithTheCaptionsOfItsStem) {
   EXPECT_EQ(std::get<std::string>(example.image), std::string("bytes\0of tom", 12));
   EXPECT_THAT(example.captions, ElementsAre("a cat", "Tom"));
   EXPECT_THAT(dataset.captions(0), ElementsAre("a cat", "Tom"));
+}
+
+TEST(FolderDataset, FindsCaptionsWhateverTheCaseOfEitherExtension) {
+  const TemporaryDirectory folder;
+  put(folder / "a/IMG_1.JPG");
+  put(folder / "a/IMG_1.TXT", "one");
+  put(folder / "a/IMG_2.jpg");
+  put(folder / "a/IMG_2.Txt", "two");
+  put(folder / "a/IMG_3.JPG");
+  put(folder / "a/IMG_3.TXT", "left out");
+  put(folder / "a/IMG_3.txt", "three");
+  const FolderDataset dataset(folder.path());
+  EXPECT_THAT(dataset.captions(0), ElementsAre("one"));
+  EXPECT_THAT(dataset.captions(1), ElementsAre("two"));
+  EXPECT_THAT(dataset.captions(2), ElementsAre("three"));
+  EXPECT_THAT(dataset.get(1).captions, ElementsAre("two"));
+}
+
+TEST(FolderDataset, NamesTheSystemFoldersThatItLeavesOut) {
+  const TemporaryDirectory folder;
+  for (const char* name : {"a.jpg", "@eaDir/b.jpg", "c/#recycle/d.jpg"}) put(folder / name);
+  testing::internal::CaptureStderr();
+  EXPECT_THAT(keys_of(FolderDataset(folder.path())), ElementsAre("a.jpg"));
+  EXPECT_EQ(testing::internal::GetCapturedStderr(),
+            "data: " + folder.path().string() + ": left out system folders: @eaDir and 1 more\n");
+}
+
+TEST(FolderDataset, CountsTheFilesOfOtherKinds) {
+  const TemporaryDirectory folder;
+  for (const char* name : {"a.jpg", "a.txt", "1.avif", "2.AVIF", "deep/3.avif", "x.gif", "README"})
+    put(folder / name);
+  testing::internal::CaptureStderr();
+  const FolderDataset dataset(folder.path());
+  EXPECT_EQ(testing::internal::GetCapturedStderr(),
+            "data: " + folder.path().string() +
+                ": left out 5 files of other kinds: 3 .avif, 1 .gif, 1 without extension\n");
+  EXPECT_THAT(keys_of(dataset), ElementsAre("a.jpg"));
+}
+
+TEST(FolderDataset, LeavesOutSubfoldersWithoutPermissionAndNamesThem) {
+  if (::geteuid() == 0) GTEST_SKIP() << "root may read every folder";
+  const TemporaryDirectory folder;
+  put(folder / "a.jpg");
+  put(folder / "private/b.jpg");
+  fs::permissions(folder / "private", fs::perms::none);
+  testing::internal::CaptureStderr();
+  EXPECT_THAT(keys_of(FolderDataset(folder.path())), ElementsAre("a.jpg"));
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("may not read: private"));
+  fs::permissions(folder / "private", fs::perms::owner_all);
+}
+
+TEST(FolderDataset, TakesACaptionThatCannotBeLookedAtForAnError) {
+  const TemporaryDirectory folder;
+  put(folder / "a.jpg");
+  fs::create_symlink("a.txt", folder / "a.txt");  // a loop: neither there nor absent
+  const FolderDataset dataset(folder.path());
+  EXPECT_THAT(error_of([&] { dataset.captions(0); }), HasSubstr("a.txt: cannot read: Too many"));
 }
 
 TEST(FolderDataset, KeepsEqualStemsOfTwoFoldersApart) {
@@ -122,11 +183,14 @@ TEST(FolderDataset, SaysWhatIsWrongWithTheFolder) {
   put(folder / "a.txt", "a caption without a picture");
   EXPECT_EQ(error_of([&] { FolderDataset{folder.path()}; }),
             folder.path().string() +
-                ": no picture in the folder, looked for .jpg, .jpeg, .png, .webp and .bmp files");
+                ": no image in the folder, expected .jpg, .png, .webp or .bmp files");
+  put(folder / "b.gif");
+  EXPECT_THAT(error_of([&] { FolderDataset{folder.path()}; }),
+              HasSubstr("; found 1 files of other kinds: 1 .gif"));
   EXPECT_EQ(error_of([&] { FolderDataset{folder / "none"}; }),
             (folder / "none").string() + ": no such folder");
   EXPECT_EQ(error_of([&] { FolderDataset{folder / "a.txt"}; }),
-            (folder / "a.txt").string() + ": expected a folder of pictures, found a file");
+            (folder / "a.txt").string() + ": expected a folder of images, found a file");
 }
 
 }  // namespace

@@ -160,14 +160,21 @@ TEST(DecodePicture, RefusesAPngWhoseDataAreDamaged) {
   cv::randu(pixels, 0, 256);
   std::string bytes = encoded(pixels, ".png");
   bytes[bytes.size() / 2] ^= 0x10;
-  EXPECT_EQ(error_of([&] { decode_picture(bytes); }),
-            "PNG picture: damaged or cut short: it cannot be decoded");
+  EXPECT_THAT(error_of([&] { decode_picture(bytes); }), HasSubstr("PNG image: corrupt: "));
+}
+
+TEST(DecodePicture, PrintsNothingOfAPngsFaultyProfile) {
+  const std::string png = encoded(flat(CV_8UC3, {30, 20, 10}), ".png");
+  const std::string faulty = with_png_chunk(png, "iCCP", "name" + std::string(40, '\0'));
+  testing::internal::CaptureStderr();
+  EXPECT_THAT(first_pixel_of(faulty), ElementsAre(10, 20, 30));
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
 }
 
 TEST(DecodePicture, RefusesWhatIsNoPicture) {
-  EXPECT_EQ(error_of([] { decode_picture(""); }), "the picture file is empty");
+  EXPECT_EQ(error_of([] { decode_picture(""); }), "the image file is empty");
   EXPECT_THAT(error_of([] { decode_picture("a text file renamed to cat.jpg"); }),
-              HasSubstr("not a picture: the file begins with 61 20 74 65"));
+              HasSubstr("expected a JPEG, PNG, WebP or BMP image, found text"));
 }
 
 TEST(EncodePicture, PngIsLosslessAndTheOthersAreClose) {

@@ -93,11 +93,11 @@ TEST(JpegDecoder, RefusesAFileThatIsCutAnywhere) {
     EXPECT_NO_THROW(decode_jpeg(whole));
     for (size_t length = 3; length < whole.size(); length += whole.size() / 97)
       EXPECT_THAT(error_of([&] { decode_jpeg(whole.substr(0, length)); }),
-                  StartsWith("JPEG picture: damaged or cut short: "))
+                  StartsWith("JPEG image: corrupt or truncated: "))
           << length << " of " << whole.size();
     for (const size_t missing : {1, 2, 3})
       EXPECT_THAT(error_of([&] { decode_jpeg(whole.substr(0, whole.size() - missing)); }),
-                  StartsWith("JPEG picture: damaged or cut short: "))
+                  StartsWith("JPEG image: corrupt or truncated: "))
           << missing << " bytes missing";
   }
 }
@@ -116,12 +116,59 @@ TEST(JpegDecoder, RefusesALostRestartInterval) {
   const size_t second = whole.find("\xff\xd3", first);
   ASSERT_NE(second, std::string::npos);
   EXPECT_THAT(error_of([&] { decode_jpeg(whole.substr(0, first) + whole.substr(second)); }),
-              StartsWith("JPEG picture: damaged or cut short: Corrupt JPEG data"));
+              StartsWith("JPEG image: corrupt or truncated: Corrupt JPEG data"));
 }
 
 TEST(JpegDecoder, PassesOverBytesBehindTheEndMarker) {
   const std::string whole = encoded(noise_pixels(), ".jpg");
   EXPECT_EQ(decode_jpeg(whole + "PK\x03\x04 an archive behind a picture"), decode_jpeg(whole));
+}
+
+TEST(JpegDecoder, PassesOverStrayBytesBetweenSegments) {
+  const std::string whole = encoded(noise_pixels(), ".jpg");
+  const size_t tables = whole.find("\xff\xdb");
+  EXPECT_EQ(
+      decode_jpeg(whole.substr(0, tables) + std::string("\0\0stray", 7) + whole.substr(tables)),
+      decode_jpeg(whole));
+}
+
+/// A gray JPEG with one scan for the means of blocks and `levels` scans for each other coefficient.
+std::string jpeg_of_many_scans(int levels) {
+  std::vector<jpeg_scan_info> scans = {{1, {0}, 0, 0, 0, 0}};
+  for (int coefficient = 1; coefficient < 64; ++coefficient)
+    for (int level = 0; level < levels; ++level)
+      scans.push_back(
+          {1, {0}, coefficient, coefficient, level == 0 ? 0 : levels - level, levels - level - 1});
+  jpeg_compress_struct state = {};
+  jpeg_error_mgr errors = {};
+  state.err = jpeg_std_error(&errors);
+  jpeg_create_compress(&state);
+  unsigned char* bytes = nullptr;
+  unsigned long size = 0;
+  jpeg_mem_dest(&state, &bytes, &size);
+  state.image_width = state.image_height = 8;
+  state.input_components = 1;
+  state.in_color_space = JCS_GRAYSCALE;
+  jpeg_set_defaults(&state);
+  state.scan_info = scans.data();
+  state.num_scans = static_cast<int>(scans.size());
+  jpeg_start_compress(&state, TRUE);
+  for (uint8_t y = 0; y < 8; ++y) {
+    std::vector<uint8_t> row = {y, 20, 40, 60, 80, 100, 120, static_cast<uint8_t>(30 * y)};
+    JSAMPROW pointer = row.data();
+    jpeg_write_scanlines(&state, &pointer, 1);
+  }
+  jpeg_finish_compress(&state);
+  const std::string file(reinterpret_cast<char*>(bytes), size);
+  jpeg_destroy_compress(&state);
+  std::free(bytes);
+  return file;
+}
+
+TEST(JpegDecoder, RefusesMoreScansThanAnEncoderWrites) {
+  EXPECT_EQ(decode_jpeg(jpeg_of_many_scans(1)).width, 8);  // 64 of them
+  EXPECT_EQ(error_of([] { decode_jpeg(jpeg_of_many_scans(2)); }),
+            "JPEG image: 101 scans or more of 8 x 8 pixels, more than are decoded");
 }
 
 TEST(JpegDecoder, SurvivesFlippedBytes) {
@@ -133,7 +180,7 @@ TEST(JpegDecoder, SurvivesFlippedBytes) {
     bytes[kHeaders + random.below(bytes.size() - kHeaders)] ^=
         static_cast<char>(1 + random.below(255));
     const std::string message = error_of([&] { EXPECT_EQ(decode_jpeg(bytes).width, 96); });
-    EXPECT_THAT(message, testing::AnyOf("no error", StartsWith("JPEG picture: damaged")));
+    EXPECT_THAT(message, testing::AnyOf("no error", StartsWith("JPEG image: corrupt")));
   }
 }
 

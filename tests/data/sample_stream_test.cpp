@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <filesystem>
 #include <map>
 #include <optional>
 #include <set>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -54,6 +56,9 @@ class NoiseDataset : public Dataset {
   Example get(int64_t index) const override {
     ++pictures_read;
     if (unreadable.contains(index)) throw Error("{}: cut short", key(index));
+    if (failing.contains(index))
+      throw std::filesystem::filesystem_error(key(index),
+                                              std::make_error_code(std::errc::io_error));
     if (const auto found = bytes_of.find(index); found != bytes_of.end())
       return {.key = key(index), .image = found->second, .captions = captions(index)};
     const int64_t side = small.contains(index) ? kImageSize / 2 : kPictureSide;
@@ -63,6 +68,7 @@ class NoiseDataset : public Dataset {
   }
 
   std::set<int64_t> unreadable;
+  std::set<int64_t> failing;
   std::set<int64_t> small;
   std::map<int64_t, std::string> bytes_of;
   std::map<int64_t, std::vector<std::string>> captions_of;
@@ -303,6 +309,14 @@ TEST_F(SampleStreamTest, RecordsAndReplacesBadExamples) {
   EXPECT_THAT(lines, HasSubstr(R"({"key":"noise/5","reason":"no caption"})"));
 }
 
+TEST_F(SampleStreamTest, CountsAnErrorOfTheFileSystemAsOneOfTheSample) {
+  dataset.failing = {1};
+  const SampleStream samples = stream({.shuffle = false});
+  EXPECT_NE(index_of(samples.at(1)), 1);
+  EXPECT_FALSE(samples.image(1, 0).defined());
+  EXPECT_EQ(skipped.count(), 1);
+}
+
 TEST_F(SampleStreamTest, ReplacesTheSameExampleByOthersAtOtherPositions) {
   dataset.unreadable = {1};
   const SampleStream samples = stream({.shuffle = false});
@@ -327,7 +341,7 @@ TEST_F(SampleStreamTest, EndsWhenNoExampleWorks) {
   try {
     samples.at(2);
     FAIL() << "made a sample of nothing";
-  } catch (const Error& error) {
+  } catch (const NoUsableSample& error) {
     EXPECT_THAT(error.what(),
                 HasSubstr("none of the 20 samples can be used; the latest is noise/"));
     EXPECT_THAT(error.what(), HasSubstr(": cut short"));

@@ -479,8 +479,8 @@ class ToolsTest(unittest.TestCase):
             (bad / name).with_suffix(".txt").write_text("something bad")
         (bad / "latin1.txt").write_bytes("un caf\u00e9".encode("latin-1"))
         (bad / "silent.txt").unlink()
-        return folder, {"bad/truncated.png": "cut short", "bad/empty.png": "empty", "bad/text.png": "not a picture",
-                        "bad/grey-tail.jpg": "JPEG picture: ", "bad/tiny.png": "31 x 50", "bad/latin1.png": "latin1.txt: .*UTF-8",
+        return folder, {"bad/truncated.png": "truncated", "bad/empty.png": "empty", "bad/text.png": "expected a JPEG",
+                        "bad/grey-tail.jpg": "JPEG image: ", "bad/tiny.png": "31 x 50", "bad/latin1.png": "latin1.txt: .*UTF-8",
                         "bad/silent.png": "no caption"}
 
     def assert_skipped(self, run_folder, expected):
@@ -525,7 +525,7 @@ class ToolsTest(unittest.TestCase):
         folder, out = self.fresh("run"), self.fresh("out")
         self.assert_succeeds(train(folder, *on_pictures(shards / "{00000..00001}.tar", "--set", "data.max_bad_fraction=0.5",
                                                         kind="shards")))
-        self.assert_skipped(folder, {"00000.tar/noise-05": "cut short"})
+        self.assert_skipped(folder, {"00000.tar/noise-05": "truncated"})
         self.assert_succeeds(self.sample("some noise", "--out", out, "--count", 1, model=folder))
         self.assertEqual(len(self.pictures(out)), 1)
 
@@ -535,12 +535,36 @@ class ToolsTest(unittest.TestCase):
         for path in pictures.glob("*.txt"):
             path.unlink()
         options = on_pictures(pictures)
+        for stage in ((), ("--stage", "tokenizer"), ("--stage", "dalle"),
+                      ("--set", f"tokenizer.model={self.whole / 'tokenizer.model'}")):
+            self.assert_fails(train(folder, *options, *stage), 1, "have no caption", "noise-", ".txt next to it",
+                              "--stage dvae")
+            self.assertFalse((folder / "checkpoints").exists())  # said before anything is trained
         self.assert_succeeds(train(folder, *options, "--stage", "dvae"))
-        self.assert_fails(train(folder, *options), 1, "caption")
-        self.assert_fails(train(folder, *options, "--stage", "dalle"), 1, "no noise-", ".txt next to it", "--stage dvae")
-        # A tokenizer from elsewhere needs no captions, but the samples do: known before the dVAE is trained.
-        options += ("--set", f"tokenizer.model={self.whole / 'tokenizer.model'}")
-        self.assert_fails(train(folder, *options), 1, "no caption", "noise-")
+
+    def test_data_that_has_moved_is_the_same_data(self):
+        pictures, moved, folder = self.fresh("pictures"), self.fresh("moved"), self.fresh("run")
+        write_pictures(pictures, 24)
+        stage = ("--stage", "dvae")
+        self.assert_succeeds(train(folder, *on_pictures(pictures), *stage, "--set", "dvae.train.steps=20"))
+        shutil.copytree(pictures, moved)
+        self.assert_succeeds(train(folder, *on_pictures(f"{moved}/"), *stage, "--set", "dvae.train.steps=30"))
+        # Other images of the same names at another place are other data, at the second try as well.
+        for number in range(24):
+            (pictures / f"noise-{number:02}.png").write_bytes(noise_picture(200 + number))
+        for _ in range(2):
+            self.assert_fails(train(folder, *on_pictures(pictures), *stage), 1, "another data set")
+        self.assert_succeeds(train(folder, *on_pictures(moved), *stage))
+
+    def test_runs_inside_of_the_data_are_not_data(self):
+        pictures = self.fresh("pictures")
+        write_pictures(pictures, 24)
+        for step, *options in ((10, "--stage", "dvae"), (20, "--stage", "dvae"), (20, "--restart")):
+            result = train(pictures / "runs" / "a", *on_pictures(pictures), "--set", f"dvae.train.steps={step}",
+                           "--set", "dalle.train.steps=10", *options)
+            self.assert_succeeds(result)
+            self.assertIn("left out what runs have written: runs/a", result.stderr)
+        self.assertIn("and 1 more", result.stderr)
 
     def test_one_picture_trains(self):
         pictures, folder = self.fresh("pictures"), self.fresh("run")

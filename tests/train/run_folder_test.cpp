@@ -5,6 +5,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "dalle/data/folder_dataset.h"
+#include "dalle/train/versions.h"
+
 #include "child_process.h"
 #include "error_of.h"
 #include "temporary_directory.h"
@@ -24,6 +27,28 @@ TEST(RunFolder, IsCreatedWithItsFoldersAndOpensAgain) {
     EXPECT_EQ(run.checkpoints("dvae"), folder / "runs" / "a" / "checkpoints" / "dvae");
   }
   EXPECT_NO_THROW(RunFolder(folder / "runs" / "a"));
+}
+
+TEST(RunFolder, IsNoPartOfTheDataInWhichItLies) {
+  const TemporaryDirectory folder;
+  write_file_atomically(folder / "a.jpg", "image");
+  for (const char* name : {"runs/a", "runs/b", "."}) {
+    const RunFolder run(folder / name);
+    record_versions(run.versions());
+    write_file_atomically(run.samples() / "0.png", "image");
+    if (run.root.filename() == "b") {
+      fs::remove(run.lock());  // a copy
+      write_file_atomically(run.config(), "");
+    }
+  }
+  move_run_aside(folder / "runs/a");
+  testing::internal::CaptureStderr();
+  const FolderDataset dataset(folder.path());
+  EXPECT_THAT(
+      testing::internal::GetCapturedStderr(),
+      HasSubstr("left out what runs have written: " + folder.path().string() + " and 2 more"));
+  ASSERT_EQ(dataset.size(), 1);
+  EXPECT_EQ(dataset.key(0), "a.jpg");
 }
 
 TEST(RunFolder, BelongsToOneProcess) {

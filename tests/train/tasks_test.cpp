@@ -10,16 +10,20 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include "dalle/core/files.h"
+#include "dalle/data/image.h"
 #include "dalle/data/tokenizer.h"
 #include "dalle/train/dalle_task.h"
 #include "dalle/train/dvae_task.h"
 #include "dalle/train/experiment_data.h"
 
+#include "error_of.h"
 #include "temporary_directory.h"
 
 namespace dalle {
 namespace {
 
+namespace fs = std::filesystem;
 using testing::AllOf;
 using testing::Ge;
 using testing::IsSupersetOf;
@@ -141,6 +145,44 @@ TEST_F(TasksTest, TheDvaeReportsReconstructionsAndTheHealthOfItsCodes) {
   EXPECT_THAT(value_of(evaluation.metrics, "perplexity"), AllOf(Ge(1), Le(64)));
   EXPECT_THAT(value_of(evaluation.metrics, "validation/kl"), AllOf(Ge(0), Le(std::log(64.0))));
   EXPECT_EQ(evaluation.score, -value_of(evaluation.metrics, "psnr_hard"));
+}
+
+class InvalidValidationTest : public TasksTest {
+ protected:
+  void put_images() {
+    config_.data.kind = DatasetKind::kFolder;
+    config_.data.path = (folder_ / "images").string();
+    config_.data.validation_fraction = 0;  // a single one
+    make_directories(config_.data.path);
+    const Picture image{.width = 40, .height = 40, .pixels = std::vector<uint8_t>(40 * 40 * 3, 99)};
+    for (int i = 0; i < 24; ++i)
+      write_file_atomically(folder_ / fmt::format("images/{:02}.png", i),
+                            encode_picture(image, PictureFormat::kPng));
+    const ExperimentData data(config_, RunPaths(folder_.path()));
+    write_file_atomically(fs::path(config_.data.path) / data.validation().key(0), "corrupt");
+  }
+};
+
+TEST_F(InvalidValidationTest, GoesWithoutEvaluationAsLongAsFewOfTheDataSetAreInvalid) {
+  put_images();
+  ExperimentData data(config_, RunPaths(folder_.path()));
+  ASSERT_EQ(data.validation().size(), 1);
+  DvaeTask dvae(config_, data, c10::kCPU);
+  EXPECT_TRUE(dvae.evaluate(/*step=*/10, kGoOn).metrics.empty());
+  EXPECT_TRUE(dvae.pictures(10, kGoOn).empty());
+  DalleTask dalle(config_, data, tokenizer_, vae(), c10::kCPU);
+  EXPECT_TRUE(dalle.evaluate(10, kGoOn).metrics.empty());
+  EXPECT_TRUE(dalle.pictures(10, kGoOn).empty());
+  EXPECT_EQ(data.skipped_validation().count(), 1);
+}
+
+TEST_F(InvalidValidationTest, EndsTheRunWhereTooManyAreInvalid) {
+  put_images();
+  config_.data.max_bad_fraction = 0.01;
+  ExperimentData data(config_, RunPaths(folder_.path()));
+  DvaeTask dvae(config_, data, c10::kCPU);
+  EXPECT_THAT(error_of([&] { dvae.evaluate(/*step=*/10, kGoOn); }),
+              testing::HasSubstr("1 of 24 samples are unusable"));
 }
 
 TEST_F(TasksTest, TheDvaeShowsReconstructionsAtEveryEvaluation) {

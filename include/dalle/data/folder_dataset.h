@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -8,20 +9,25 @@
 
 namespace dalle {
 
-/// A folder of pictures, searched with all its subfolders, in the byte order of their relative
+/// A folder of images, searched with all its subfolders, in the byte order of their relative
 /// paths, which are also the keys.
 ///
-/// The captions of `cats/tom.jpg` are the lines of `cats/tom.txt`; without that file it has none.
-/// Links are followed, and a folder that is reached twice is read once, so that loops end and no
-/// picture counts twice; names that begin with a dot are left out.
+/// The captions of `cats/tom.jpg` are the lines of `cats/tom.txt`, or of `cats/tom.TXT` without
+/// that; without either it has none. Links are followed, and a folder that is reached twice is read
+/// once, so that loops end and no image counts twice.
+///
+/// Left out are names that begin with a dot, the folders that network storage and archives add
+/// (`@eaDir`, `lost+found`, `__MACOSX` ...), run folders of `dalle-train`, and subfolders without
+/// read permission. One line each in the log tells of these and of the number of files of other
+/// kinds.
 class FolderDataset final : public Dataset {
  public:
   /// @throws dalle::Error naming the folder if it is missing, no folder, unreadable, or holds no
-  ///         picture
+  ///         image, and a subfolder that cannot be read for another reason than its permissions
   explicit FolderDataset(std::filesystem::path folder);
 
   int64_t size() const override { return std::ssize(keys_); }
-  /// @throws dalle::Error naming the file if the picture cannot be read or its captions are not
+  /// @throws dalle::Error naming the file if the image cannot be read or its captions are not
   ///         UTF-8
   Example get(int64_t index) const override;
   std::string key(int64_t index) const override;
@@ -31,6 +37,8 @@ class FolderDataset final : public Dataset {
  private:
   std::filesystem::path folder_;
   std::vector<std::string> keys_;
+  /// The caption files that end in other letters than ".txt", by the image's key without extension.
+  std::map<std::string, std::string> unusual_captions_;
 };
 
 }  // namespace dalle

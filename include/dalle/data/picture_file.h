@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string_view>
 
 namespace dalle {
@@ -11,7 +10,7 @@ enum class PictureFileKind { kJpeg, kPng, kWebp, kBmp };
 /// "JPEG", "PNG", "WebP" or "BMP".
 std::string_view picture_file_name(PictureFileKind kind);
 
-/// Whether `extension`, without its dot, is jpg, jpeg, png, webp or bmp, in any case.
+/// Whether `extension`, without its dot, is jpg, jpeg, jfif, png, webp or bmp, in any case.
 bool is_picture_extension(std::string_view extension);
 
 /// What an image file says of itself before a pixel is decoded.
@@ -21,9 +20,6 @@ struct PictureFile {
   int64_t height = 0;
   std::string_view exif =
       {};  ///< the TIFF block of its EXIF data, a part of the bytes; empty: none
-  /// The grey level that is transparent in a grey PNG, in units of the file's own depth.
-  std::optional<uint32_t> transparent_grey = {};
-  int64_t bit_depth = 8;  ///< bits a channel; read for PNG alone
 };
 
 /// Larger pictures and files are refused before memory is asked for: their header may lie.
@@ -32,11 +28,12 @@ inline constexpr uint64_t kMaxPictureFileBytes = uint64_t{1} << 30;
 
 /// Walks the structure of an image file, cheaply and without trusting any number in it.
 ///
-/// Finds PNG, WebP and uncompressed BMP files that are cut short. A JPEG's end can only be found by
+/// Finds PNG, WebP and uncompressed BMP files that are truncated. A JPEG's end can only be found by
 /// decoding it (jpeg_decoder.h).
 ///
-/// @throws dalle::Error if the bytes are empty, no JPEG, PNG, WebP or BMP, cut short, animated,
-///         larger than kMaxPictureFileBytes, or claim no pixel or more than kMaxPicturePixels
+/// @throws dalle::Error if the bytes are empty, no JPEG, PNG, WebP or BMP (the message says what
+///         they are instead, as far as it is known), truncated, animated, larger than
+///         kMaxPictureFileBytes, or claim no pixel or more than kMaxPicturePixels
 PictureFile inspect_picture_file(std::string_view bytes);
 
 }  // namespace dalle

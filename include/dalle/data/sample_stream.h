@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "dalle/core/error.h"
 #include "dalle/core/sequence_layout.h"
 #include "dalle/data/batch.h"
 #include "dalle/data/dataset.h"
@@ -29,6 +30,12 @@ struct SampleStreamOptions {
   int64_t crops_per_picture = 0;
   int64_t caption_length = 255;  ///< SequenceLayout::max_caption_tokens()
   double bpe_dropout = 0.0;
+};
+
+/// Not a single example of a data set can be used.
+class NoUsableSample : public Error {
+ public:
+  using Error::Error;
 };
 
 /// The samples of a run as a pure function of their global position: which example, which of its
@@ -57,7 +64,7 @@ class SampleStream {
   /// It is recorded and replaced: attempt by attempt through a permutation of the data set that
   /// belongs to the position, until an example works.
   ///
-  /// @throws dalle::Error if too many are bad (see SkippedSamples) or all of them
+  /// @throws dalle::Error if too many are bad (see SkippedSamples); NoUsableSample if all of them
   Sample at(int64_t position) const;
 
   /// Codes of crop `crop` of example `index`: [N] int64 in [0, K), or undefined if the example is

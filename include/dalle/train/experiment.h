@@ -39,8 +39,9 @@ struct ExperimentOptions {
 /// hold it (RunFolder).
 ///
 /// @throws dalle::Error if the config differs from that of a stage already begun (the message lists
-///         the keys), if the data set has other pictures than then, if a stage lacks what an
-///         earlier one makes, or as Trainer::run() does
+///         the keys), if the data set has other images than then, if the images lack captions for
+///         a stage that needs them, if a stage lacks what an earlier one makes, or as
+///         Trainer::run() does
 TrainOutcome run_experiment(const ExperimentConfig& config, const RunPaths& run,
                             const ExperimentOptions& options, const StopSignal& stop);
 

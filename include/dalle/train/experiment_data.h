@@ -54,11 +54,14 @@ void require_captions(const Dataset& dataset, double max_bad_fraction);
 
 /// Calls `use` with the first `train.eval_samples` samples of `stream`, or all if there are fewer,
 /// in batches of the size that training computes at once.
-void for_each_evaluation_batch(const SampleStream& stream, const TrainConfig& train,
+///
+/// @return false, which is in the log, if not one of them can be used: a few validation samples may
+///         all be invalid although few of the whole data set are (SkippedSamples judges that)
+bool for_each_evaluation_batch(const SampleStream& stream, const TrainConfig& train,
                                const DataConfig& data,
                                const std::function<void(const Batch&)>& use);
 
-/// The first `count` samples of `stream`, or all if there are fewer.
+/// The first `count` samples of `stream`, or all if there are fewer; none if none can be used.
 Batch first_samples(const SampleStream& stream, int64_t count);
 
 /// [B, 3, S, S] float32 in [0, 1] on `device`

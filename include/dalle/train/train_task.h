@@ -32,7 +32,8 @@ struct TaskLoss {
   std::vector<std::pair<std::string, at::Tensor>> parts;  ///< [] each, to be logged beside it
 };
 
-/// What an evaluation found, with the averaged weights bound.
+/// What an evaluation found, with the averaged weights bound. Without metrics there was nothing to
+/// evaluate on, and the score counts for nothing.
 struct Evaluation {
   double score = 0;  ///< lower is better; the best checkpoint is kept
   std::vector<Metric> metrics;
