@@ -1,57 +1,78 @@
 #include "dalle/core/log.h"
 
+#include <cstdlib>
 #include <memory>
+#include <mutex>
 #include <string>
 
+#include <spdlog/logger.h>
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
-#include <spdlog/spdlog.h>
 
 #include "dalle/core/error.h"
 
 namespace dalle {
 namespace {
 
-// The one process-wide object of the code base: standard error is process-wide as well.
-spdlog::logger& logger() {
-  static const auto instance = [] {
-    auto console = std::make_shared<spdlog::sinks::stderr_color_sink_mt>();
+/// Colors on a terminal, unless the user has none. Source: https://no-color.org
+spdlog::color_mode color_mode() {
+  const char* no_color = std::getenv("NO_COLOR");
+  const bool is_refused = no_color != nullptr && *no_color != '\0';
+  return is_refused ? spdlog::color_mode::never : spdlog::color_mode::automatic;
+}
+
+/// The logger and where it writes to, which changes while other threads log: for the holder of the
+/// mutex.
+struct Log {
+  std::mutex mutex;
+  spdlog::sink_ptr console = std::make_shared<spdlog::sinks::stderr_color_sink_st>(color_mode());
+  spdlog::logger logger{"dalle", console};
+
+  Log() {
     console->set_pattern("%^%v%$");
-    auto made = std::make_shared<spdlog::logger>("dalle", std::move(console));
-    made->flush_on(spdlog::level::info);
-    return made;
-  }();
-  return *instance;
+    logger.flush_on(spdlog::level::info);
+  }
+};
+
+// The one process-wide object of the code base: standard error is process-wide as well.
+Log& process_log() {
+  static Log log;
+  return log;
 }
 
 }  // namespace
 
 void log_line(LogLevel level, std::string_view line) {
   const spdlog::string_view_t text(line.data(), line.size());
+  Log& log = process_log();
+  const std::lock_guard lock(log.mutex);
   switch (level) {
     case LogLevel::kInfo:
-      logger().info(text);
+      log.logger.info(text);
       break;
     case LogLevel::kWarning:
-      logger().warn("warning: {}", text);
+      log.logger.warn("warning: {}", text);
       break;
     case LogLevel::kError:
-      logger().error("error: {}", text);
+      log.logger.error("error: {}", text);
       break;
   }
 }
 
 void speak_as_rank(int64_t rank) {
-  const auto& console = logger().sinks().front();
-  console->set_level(spdlog::level::err);
-  console->set_pattern(fmt::format("%^rank {}: %v%$", rank));
+  Log& log = process_log();
+  const std::lock_guard lock(log.mutex);
+  log.console->set_level(spdlog::level::err);
+  log.console->set_pattern(fmt::format("%^rank {}: %v%$", rank));
 }
 
 void open_log_file(const std::filesystem::path& path) {
   try {
-    auto file = std::make_shared<spdlog::sinks::basic_file_sink_mt>(path.string());
+    auto file = std::make_shared<spdlog::sinks::basic_file_sink_st>(path.string());
     file->set_pattern("%Y-%m-%d %H:%M:%S.%e %v");
-    logger().sinks().push_back(std::move(file));
+    Log& log = process_log();
+    const std::lock_guard lock(log.mutex);
+    log.logger.sinks().push_back(std::move(file));
   } catch (const spdlog::spdlog_ex& error) {
     throw Error("{}: cannot open the log file: {}", path.string(), error.what());
   }
