@@ -1,6 +1,15 @@
 #include "command_line.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <iostream>
+#include <limits>
 #include <new>
 
 #include <ATen/Context.h>
@@ -12,6 +21,7 @@
 #include "dalle/core/error.h"
 #include "dalle/core/log.h"
 #include "dalle/core/machine.h"
+#include "dalle/core/strict_number.h"
 #include "dalle/dist/process_group.h"
 #include "dalle/dist/rank_info.h"
 
@@ -33,19 +43,28 @@ void limit_threads() {
   if (cpus < at::get_num_threads()) at::set_num_threads(cpus);
 }
 
-/// The precision float32 means all of its bits; GPUs would round to TF32's in convolutions.
-void compute_in_full_float32() {
-  at::globalContext().setAllowTF32CuBLAS(false);
-  at::globalContext().setAllowTF32CuDNN(false);
+/// Opens those of descriptors 0, 1 and 2 that the caller has closed. Otherwise the next file to be
+/// opened, a checkpoint perhaps, would get the number, and what is meant for the terminal.
+void open_standard_streams() {
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(stream, F_GETFD) != -1) continue;
+    // For the other direction: using a closed stream goes on to be an error.
+    const int opened = ::open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+    if (opened != stream) throw Error("/dev/null: cannot open: {}", std::strerror(errno));
+  }
 }
 
-}  // namespace
+/// Writes out what standard output still holds, and looks at whether all of it arrived.
+/// @return  the status to exit with; a reader that has read enough, as `head` has, is no error
+/// @throws dalle::Error if something could not be written
+int finish_output(int status) {
+  std::cout.flush();
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return status;
+  if (errno == EPIPE) return 128 + SIGPIPE;
+  throw Error("standard output: cannot write: {}", std::strerror(errno));
+}
 
-int run_tool(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
-  keep_freed_memory();
-  quiet_libraries();
-  limit_threads();
-  compute_in_full_float32();
+int parse_and_run(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp& help) {
@@ -56,8 +75,28 @@ int run_tool(CLI::App& app, int argc, char** argv, const std::function<int()>& b
     log_error("{} (--help lists the options)", error.what());
     return kExitUsage;
   }
+  return body();
+}
+
+/// The precision float32 means all of its bits; GPUs would round to TF32's in convolutions.
+void compute_in_full_float32() {
+  at::globalContext().setAllowTF32CuBLAS(false);
+  at::globalContext().setAllowTF32CuDNN(false);
+}
+
+}  // namespace
+
+int run_tool(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
+  // A reader of our output that ends (`| head`, or `| tee` at Ctrl-C) must not take work along that
+  // is not saved: writing fails instead.
+  std::signal(SIGPIPE, SIG_IGN);
+  keep_freed_memory();
+  quiet_libraries();
+  limit_threads();
+  compute_in_full_float32();
   try {
-    return body();
+    open_standard_streams();
+    return finish_output(parse_and_run(app, argc, argv, body));
   } catch (const RankLost& error) {
     log_error("{}", error.what());
     return kExitRankLost;
@@ -72,6 +111,23 @@ int run_tool(CLI::App& app, int argc, char** argv, const std::function<int()>& b
     log_error("{}", error.what());
   }
   return kExitFailure;
+}
+
+CLI::Validator whole_number(int64_t min, int64_t max) {
+  const std::string range = max == std::numeric_limits<int64_t>::max()
+                                ? fmt::format("of at least {}", min)
+                                : fmt::format("from {} to {}", min, max);
+  const auto read = [=](std::string& text) -> std::string {
+    const std::optional<int64_t> number = parse_whole_number(text);
+    if (!number || *number < min || *number > max) {
+      const std::string_view advice = number_advice(text);
+      return fmt::format("found {}, expected a whole number {}{}{}",
+                         text.empty() ? "nothing" : text, range, advice.empty() ? "" : " ", advice);
+    }
+    text = std::to_string(*number);
+    return "";
+  };
+  return {read, range};
 }
 
 void add_device_option(CLI::App& app, std::string& name) {

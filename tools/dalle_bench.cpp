@@ -49,10 +49,10 @@ void add_options(CLI::App& app, Arguments& arguments) {
       ->capture_default_str();
   app.add_option("--ranks", arguments.ranks, "numbers of ranks to compare, e.g. 1,2,4")
       ->delimiter(',')
-      ->check(CLI::Range(1, 1024))
+      ->transform(whole_number(1, 1024))
       ->capture_default_str();
   app.add_option("--steps", arguments.steps, "steps of each; the second half is measured")
-      ->check(CLI::Range(2, 1'000'000))
+      ->transform(whole_number(2, 1'000'000))
       ->capture_default_str();
   add_device_option(app, arguments.device);
   app.add_option("--json", arguments.json, "also write the numbers into this file");

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
+#include <limits>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -61,9 +62,9 @@ void add_options(CLI::App& app, Arguments& arguments) {
                  "finished last")
       ->transform(without_mark);
   app.add_option("--count", arguments.count, "pictures a caption; default: the config's")
-      ->check(CLI::Range(1, 100'000));
+      ->transform(whole_number(1, 100'000));
   app.add_option("--seed", arguments.seed, "picture i of a seed is always the same")
-      ->check(CLI::NonNegativeNumber)
+      ->transform(whole_number(0, std::numeric_limits<int64_t>::max()))
       ->capture_default_str();
   app.add_option("--temperature", arguments.temperature,
                  "divides the logits; 0 takes the likeliest code; default: the config's");
@@ -73,7 +74,7 @@ void add_options(CLI::App& app, Arguments& arguments) {
   app.add_option("--batch-size", arguments.batch_size,
                  "taken for scripts' sake: pictures are always drawn 12 at a time, so that none "
                  "depends on it")
-      ->check(CLI::Range(1, 4096));
+      ->transform(whole_number(1, 4096));
   app.add_option("--out", arguments.out, "folder for the pictures")
       ->transform(without_mark)
       ->capture_default_str();

@@ -1,12 +1,15 @@
 // dalle-train: trains an experiment from its YAML, stage by stage; the same command again resumes
 // it.
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <exception>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <memory>
 #include <optional>
@@ -19,6 +22,7 @@
 #include "dalle/core/build_info.h"
 #include "dalle/core/config_io.h"
 #include "dalle/core/error.h"
+#include "dalle/core/files.h"
 #include "dalle/core/log.h"
 #include "dalle/dist/local_launcher.h"
 #include "dalle/dist/process_group.h"
@@ -54,7 +58,8 @@ struct Arguments {
 void add_options(CLI::App& app, Arguments& arguments) {
   app.add_option("--config", arguments.config, "the experiment's YAML file");
   app.add_option("--set", arguments.overrides,
-                 "override a key, e.g. --set dalle.train.batch_size=8; repeatable")
+                 "override a key, e.g. --set dalle.train.batch_size=8: text as it stands, all "
+                 "else as YAML; repeatable")
       ->allow_extra_args(false);
   app.add_option("--stage", arguments.stage, "run one stage only: tokenizer, dvae or dalle")
       ->check(CLI::IsMember({"tokenizer", "dvae", "dalle"}));
@@ -64,7 +69,7 @@ void add_options(CLI::App& app, Arguments& arguments) {
          "--ranks", arguments.ranks,
          "processes that train together on this machine: one for each GPU, or for each core "
          "with a small model on a CPU; on several machines use torchrun, srun or mpirun")
-      ->check(CLI::Range(1, 1024));
+      ->transform(whole_number(1, 1024));
   app.add_flag("--restart", arguments.restart, "move the old run folder aside and start over");
   app.add_flag("--allow-config-change", arguments.allow_config_change,
                "resume although the config or the pictures differ from those the run began with");
@@ -122,12 +127,43 @@ void demand_determinism() {
   at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
 }
 
+/// What `path` holds if it can be read only once, as a pipe can; nothing for a file.
+std::optional<std::string> text_of_pipe(const std::string& path) {
+  std::error_code ignored;  // reported by who reads the file
+  const std::filesystem::file_status status = std::filesystem::status(path, ignored);
+  if (!exists(status) || is_regular_file(status) || is_directory(status)) return std::nullopt;
+  return read_file(path);
+}
+
+/// Starts the ranks, for which a config that came through a pipe waits in a file in memory.
+int launch_ranks(const Arguments& arguments, const std::optional<std::string>& piped, char** argv) {
+  if (!piped) return launch_local_ranks(arguments.ranks, argv);
+  const int descriptor = ::memfd_create("config.yaml", 0);  // the ranks inherit it
+  const std::string path = fmt::format("/proc/self/fd/{}", descriptor);
+  std::ofstream file(path);
+  if (descriptor < 0 || !(file << *piped << std::flush))
+    throw Error("--config {}: {} ranks cannot read one pipe; give a file", arguments.config,
+                arguments.ranks);
+  std::vector<std::string> words;
+  for (; *argv != nullptr; ++argv) {
+    const bool is_value = !words.empty() && words.back() == "--config";
+    words.emplace_back(is_value ? path : *argv);
+    if (words.back() == "--config=" + arguments.config) words.back() = "--config=" + path;
+  }
+  std::vector<char*> pointers;
+  for (std::string& word : words) pointers.push_back(word.data());
+  pointers.push_back(nullptr);
+  return launch_local_ranks(arguments.ranks, pointers.data());
+}
+
 /// Opens the run's folder as the first rank, or follows it there.
 std::shared_ptr<const RunPaths> open_run(const Arguments& arguments,
                                          const std::filesystem::path& path, ProcessGroup& group) {
   std::shared_ptr<const RunPaths> run;
   if (group.is_first()) {
-    if (arguments.restart) move_run_aside(path);
+    if (arguments.restart)
+      if (const auto aside = move_run_aside(path))
+        log_info("the old run is now {}", aside->string());
     run = std::make_shared<RunFolder>(path);
   } else {
     run = std::make_shared<RunPaths>(path, group.rank());
@@ -159,15 +195,17 @@ int train(const Arguments& arguments, char** argv) {
     return kExitUsage;
   }
   const bool trains = !arguments.print_config && !arguments.dry_run;
-  const ExperimentConfig config = load_experiment(arguments.config, arguments.overrides,
-                                                  trains ? ConfigUse::kTrain : ConfigUse::kShow);
+  const ConfigUse use = trains ? ConfigUse::kTrain : ConfigUse::kShow;
+  const std::optional<std::string> piped = text_of_pipe(arguments.config);
+  const ExperimentConfig config =
+      piped ? load_experiment_text(*piped, arguments.config, arguments.overrides, use)
+            : load_experiment(arguments.config, arguments.overrides, use);
   if (arguments.print_config) return std::cout << dump_config(config), 0;
   if (arguments.dry_run) return std::cout << cost_report(config, arguments.ranks), 0;
 
   const std::optional<Stage> only = find_stage(arguments.stage);
   const RankInfo info = rank_info();
-  if (arguments.ranks > 1 && info.launcher == "none")
-    return launch_local_ranks(arguments.ranks, argv);
+  if (arguments.ranks > 1 && info.launcher == "none") return launch_ranks(arguments, piped, argv);
   share_the_processor(info, config.distributed.exact);
   const c10::Device device = device_of(info, arguments.device);
   if (config.distributed.exact && device.is_cuda()) demand_determinism();

@@ -9,6 +9,7 @@
 #include "dalle/core/files.h"
 #include "dalle/core/nearest_name.h"
 #include "dalle/core/strict_number.h"
+#include "dalle/core/utf8.h"
 #include "dalle/core/yaml_tree.h"
 
 namespace dalle {
@@ -140,6 +141,16 @@ class Reader {
     }
   }
 
+  /// Of a.b.c: "nest c under a: b:".
+  void report_dotted(const YamlNode& key, const std::string& path) {
+    const size_t last_dot = key.text.rfind('.');
+    std::string parents = key.text.substr(0, last_dot) + ':';
+    for (size_t dot; (dot = parents.find('.')) != parents.npos;) parents.replace(dot, 1, ": ");
+    report(key.place, path,
+           fmt::format("found dots in a key, expected keys within keys; nest {}: under {}",
+                       key.text.substr(last_dot + 1), parents));
+  }
+
   std::string place_text(YamlPlace place) const {
     return has_lines_ && place.line > 0 ? fmt::format("{}:{}:{}", source_, place.line, place.column)
                                         : source_;
@@ -180,7 +191,10 @@ class Reader {
       }
       const auto known = std::ranges::find(schema.keys, key.text, &ConfigKey::name);
       if (known == schema.keys.end()) {
-        report_unknown(key.place, child_path);
+        if (std::ranges::find(paths_, child_path) != paths_.end())
+          report_dotted(key, child_path);
+        else
+          report_unknown(key.place, child_path);
         continue;
       }
       // An empty value has no place of its own.
@@ -239,7 +253,10 @@ class Reader {
       case ConfigType::kStruct:
         break;
     }
-    return refuse(schema, node, place, path, is_number ? number_advice(node.text) : "");
+    return refuse(schema, node, place, path,
+                  schema.type == ConfigType::kInteger  ? whole_number_advice(node.text)
+                  : schema.type == ConfigType::kNumber ? number_advice(node.text)
+                                                       : "");
   }
 
   std::string source_;
@@ -275,6 +292,21 @@ ConfigValue nest(std::string_view key, ConfigValue value) {
   return {std::move(map)};
 }
 
+/// The text behind the first `=` as it stands: a path may hold what YAML reads in its own way, such
+/// as ` #2` or `{00000..00012}`.
+void read_text_override(const std::string& key, const std::string& override_text,
+                        ConfigReading& reading) {
+  const std::string text = override_text.substr(override_text.find('=') + 1);
+  const std::string place = "--set " + override_text;
+  reading.places[key] = place;
+  if (const size_t invalid = first_invalid_utf8(text); invalid < text.size())
+    reading.problems.push_back(
+        {place, key,
+         fmt::format("found a byte that is not UTF-8 at offset {}, expected UTF-8", invalid)});
+  else
+    reading.layers.push_back(nest(key, ConfigValue{text}));
+}
+
 void read_override(const ConfigSchema& schema, const std::string& override_text,
                    ConfigReading& reading) {
   Reader reader(schema, "--set " + override_text, false, reading);
@@ -289,6 +321,7 @@ void read_override(const ConfigSchema& schema, const std::string& override_text,
     reader.report_unknown({}, key);
     return;
   }
+  if (of_key->type == ConfigType::kText) return read_text_override(key, override_text, reading);
   try {
     const YamlNode node = parse_yaml(override_text.substr(equals + 1));
     if (auto value = reader.read(*of_key, node, node.place, key))
@@ -315,6 +348,7 @@ ConfigReading read_config_text(const ConfigSchema& schema, const std::string& te
   Reader reader(schema, source, true, reading);
   try {
     const YamlNode root = parse_yaml(text);
+    reading.is_empty = root.kind == YamlNode::Kind::kNull;
     if (auto value = reader.read(schema, root, root.place, ""))
       reading.layers.push_back(*std::move(value));
   } catch (const YamlError& error) {

@@ -5,6 +5,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -49,6 +50,33 @@ bool write_all(int descriptor, std::string_view bytes) {
     bytes.remove_prefix(static_cast<size_t>(written));
   }
   return true;
+}
+
+/// This process, as people find it: file systems are shared by machines.
+std::string own_name() {
+  std::array<char, 256> host{};
+  ::gethostname(host.data(), host.size() - 1);
+  return fmt::format("{} on {}", ::getpid(), host.data());
+}
+
+/// Says why flock() failed, by errno.
+[[noreturn]] void throw_not_locked(const fs::path& path) {
+  switch (errno) {
+    case EWOULDBLOCK: {
+      const std::string holder = read_file(path);
+      throw Error("{}: in use by another process{}", path.string(),
+                  holder.empty() ? "" : " (id " + holder + ")");
+    }
+    case ENOSYS:
+    case ENOTSUP:
+    case ENOLCK:
+      throw Error(
+          "{}: cannot lock: {}; this file system has no working file locks: mount it with them "
+          "(Lustre: -o flock; NFS: with its lock service), or use a folder elsewhere",
+          path.string(), reason());
+    default:
+      throw Error("{}: cannot lock: {}", path.string(), reason());
+  }
 }
 
 class Sha256 {
@@ -187,13 +215,8 @@ FileDigest FileWriter::finish() {
 FileLock::FileLock(const fs::path& path) {
   Descriptor file(path, O_RDWR | O_CREAT);
   if (!file.is_open()) throw Error("{}: cannot write: {}", path.string(), reason());
-  if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
-    const std::string holder = read_file(path);
-    throw Error("{}: in use by another process{}", path.string(),
-                holder.empty() ? "" : " (id " + holder + ")");
-  }
-  const std::string id = std::to_string(::getpid());
-  if (::ftruncate(file.get(), 0) != 0 || !write_all(file.get(), id))
+  if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) throw_not_locked(path);
+  if (::ftruncate(file.get(), 0) != 0 || !write_all(file.get(), own_name()))
     throw Error("{}: cannot write: {}", path.string(), reason());
   descriptor_ = file.release();
 }

@@ -4,13 +4,14 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <mutex>
 #include <string>
 
+#include <spdlog/logger.h>
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
-#include <spdlog/spdlog.h>
 
 #include "dalle/core/error.h"
 #include "dalle/core/status_line.h"
@@ -21,27 +22,31 @@ namespace {
 
 constexpr std::string_view kEraseLine = "\r\x1b[K";
 
-// The one process-wide object of the code base: standard error is process-wide as well.
-spdlog::logger& logger() {
-  static const auto instance = [] {
-    auto console = std::make_shared<spdlog::sinks::stderr_color_sink_mt>();
-    console->set_pattern("%^%v%$");
-    auto made = std::make_shared<spdlog::logger>("dalle", std::move(console));
-    made->flush_on(spdlog::level::info);
-    return made;
-  }();
-  return *instance;
+/// Colors on a terminal, unless the user has none. Source: https://no-color.org
+spdlog::color_mode color_mode() {
+  const char* no_color = std::getenv("NO_COLOR");
+  const bool is_refused = no_color != nullptr && *no_color != '\0';
+  return is_refused ? spdlog::color_mode::never : spdlog::color_mode::automatic;
 }
 
-/// The line below the log, as it is on the terminal.
-struct StatusLine {
-  std::mutex mutex;  ///< held while a log line is written above it
-  std::string text;
+/// The logger and where it writes to, which changes while other threads log: for the holder of the
+/// mutex.
+struct Log {
+  std::mutex mutex;
+  spdlog::sink_ptr console = std::make_shared<spdlog::sinks::stderr_color_sink_st>(color_mode());
+  spdlog::logger logger{"dalle", console};
+  std::string status;  ///< the line below the log, as it is on the terminal
+
+  Log() {
+    console->set_pattern("%^%v%$");
+    logger.flush_on(spdlog::level::info);
+  }
 };
 
-StatusLine& status_line() {
-  static StatusLine instance;
-  return instance;
+// The one process-wide object of the code base: standard error is process-wide as well.
+Log& process_log() {
+  static Log log;
+  return log;
 }
 
 void write_to_terminal(std::string_view text) {
@@ -59,48 +64,53 @@ std::string_view fitted(std::string_view text) {
 }  // namespace
 
 bool has_status_line() {
-  return ::isatty(STDERR_FILENO) == 1 && logger().sinks().front()->should_log(spdlog::level::info);
+  Log& log = process_log();
+  const std::lock_guard lock(log.mutex);
+  return ::isatty(STDERR_FILENO) == 1 && log.console->should_log(spdlog::level::info);
 }
 
 void show_status_line(std::string_view text) {
   if (!has_status_line()) return;
-  StatusLine& line = status_line();
-  const std::lock_guard lock(line.mutex);
-  if (text.empty() && line.text.empty()) return;
-  line.text = fitted(text);
-  write_to_terminal(std::string(kEraseLine) + line.text);
+  Log& log = process_log();
+  const std::lock_guard lock(log.mutex);
+  if (text.empty() && log.status.empty()) return;
+  log.status = fitted(text);
+  write_to_terminal(std::string(kEraseLine) + log.status);
 }
 
 void log_line(LogLevel level, std::string_view line) {
-  StatusLine& status = status_line();
-  const std::lock_guard lock(status.mutex);
-  if (!status.text.empty()) write_to_terminal(kEraseLine);
   const spdlog::string_view_t text(line.data(), line.size());
+  Log& log = process_log();
+  const std::lock_guard lock(log.mutex);
+  if (!log.status.empty()) write_to_terminal(kEraseLine);
   switch (level) {
     case LogLevel::kInfo:
-      logger().info(text);
+      log.logger.info(text);
       break;
     case LogLevel::kWarning:
-      logger().warn("warning: {}", text);
+      log.logger.warn("warning: {}", text);
       break;
     case LogLevel::kError:
-      logger().error("error: {}", text);
+      log.logger.error("error: {}", text);
       break;
   }
-  if (!status.text.empty()) write_to_terminal(status.text);
+  if (!log.status.empty()) write_to_terminal(log.status);
 }
 
 void speak_as_rank(int64_t rank) {
-  const auto& console = logger().sinks().front();
-  console->set_level(spdlog::level::err);
-  console->set_pattern(fmt::format("%^rank {}: %v%$", rank));
+  Log& log = process_log();
+  const std::lock_guard lock(log.mutex);
+  log.console->set_level(spdlog::level::err);
+  log.console->set_pattern(fmt::format("%^rank {}: %v%$", rank));
 }
 
 void open_log_file(const std::filesystem::path& path) {
   try {
-    auto file = std::make_shared<spdlog::sinks::basic_file_sink_mt>(path.string());
+    auto file = std::make_shared<spdlog::sinks::basic_file_sink_st>(path.string());
     file->set_pattern("%Y-%m-%d %H:%M:%S.%e %v");
-    logger().sinks().push_back(std::move(file));
+    Log& log = process_log();
+    const std::lock_guard lock(log.mutex);
+    log.logger.sinks().push_back(std::move(file));
   } catch (const spdlog::spdlog_ex& error) {
     throw Error("{}: cannot open the log file: {}", path.string(), error.what());
   }

@@ -165,7 +165,7 @@ RankInfo of_open_mpi(const Environment& variable) {
 
 std::optional<std::string> environment_variable(const std::string& name) {
   const char* value = std::getenv(name.c_str());
-  return value == nullptr ? std::nullopt : std::optional<std::string>(value);
+  return value == nullptr || *value == '\0' ? std::nullopt : std::optional<std::string>(value);
 }
 
 RankInfo rank_info(const Environment& variable) {

@@ -266,6 +266,11 @@ OnStop end_when_stopped(const ProcessGroup& group, const StopSignal& stop) {
 TrainOutcome train(TrainTask& task, const TrainConfig& train_config, const ExperimentConfig& config,
                    const RunPaths& run, const ExperimentOptions& options, const StopSignal& stop) {
   warn_of_emulated_bfloat16(task, train_config, options.device);
+  if (train_config.warmup_steps > train_config.steps)
+    log_warning(
+        "{}.train: the {} steps end within the {} warmup_steps, before the learning rate has risen "
+        "to its peak",
+        task.stage(), train_config.steps, train_config.warmup_steps);
   std::optional<OnStop> on_stop = end_when_stopped(*options.group, stop);
   Trainer trainer(task, train_config, run,
                   {.group = options.group,

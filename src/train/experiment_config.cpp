@@ -90,9 +90,6 @@ void check_training(const TrainConfig& train, const std::string& key, Checks& ch
                  key + ".micro_batch_size", {key + ".batch_size"},
                  "found {}, expected a divisor of {}.batch_size, which is {}",
                  train.micro_batch_size, key, train.batch_size);
-  checks.require(train.warmup_steps <= train.steps, key + ".warmup_steps", {key + ".steps"},
-                 "found {}, expected at most {}.steps, which is {}", train.warmup_steps, key,
-                 train.steps);
   for (const auto& [value, name] : {std::pair{train.beta1, ".beta1"},
                                     {train.beta2, ".beta2"},
                                     {train.average_decay, ".average_decay"}})
@@ -204,7 +201,11 @@ void check_distributed(const ExperimentConfig& config, Checks& checks) {
 ExperimentConfig finish(ConfigReading reading, std::string_view source, ConfigUse use) {
   ExperimentConfig config;
   apply(reading, config);
-  if (reading.is_readable) {
+  if (reading.is_empty) {
+    reading.problems.push_back(
+        {std::string(source), "",
+         "found no keys (empty, or nothing but comments), expected the YAML of an experiment"});
+  } else if (reading.is_readable) {
     std::set<std::string, std::less<>> wrong;
     for (const ConfigProblem& problem : reading.problems) wrong.insert(problem.key);
     for (ConfigConflict& conflict : validate(config, use)) {

@@ -22,6 +22,11 @@ fs::path plain(const fs::path& path) {
 
 void check_is_folder(const fs::path& path) {
   std::error_code ignored;  // what cannot be looked at cannot be written either: reported below
+  if (fs::is_symlink(path, ignored) && !fs::exists(path, ignored))
+    throw Error(
+        "{}: a symbolic link to {}, which does not exist; create that folder, mount its disk, or "
+        "remove the link",
+        path.string(), fs::read_symlink(path, ignored).string());
   if (fs::exists(path, ignored) && !fs::is_directory(path, ignored))
     throw Error("{}: a file is in the way of the run folder; move it or choose another --run-dir",
                 path.string());
@@ -51,9 +56,11 @@ RunFolder::RunFolder(const fs::path& path) : RunPaths(plain(path)), lock_(prepar
 }
 
 std::optional<fs::path> move_run_aside(const fs::path& path) {
-  const RunPaths run{plain(path)};
-  check_is_folder(run.root);
-  if (!fs::exists(run.root)) return std::nullopt;
+  check_is_folder(plain(path));
+  if (!fs::exists(path)) return std::nullopt;
+  // What a symbolic link names is moved, on its own disk, and the link goes on naming the run.
+  const bool is_link = fs::is_symlink(plain(path));
+  const RunPaths run{is_link ? fs::canonical(path) : plain(path)};
   if (!fs::exists(run.lock()) && !fs::exists(run.config()) && !fs::is_empty(run.root))
     throw Error("{}: not a run's folder (no {}); move it yourself if that is what you want",
                 run.root.string(), run.config().filename().string());
@@ -66,6 +73,7 @@ std::optional<fs::path> move_run_aside(const fs::path& path) {
   fs::rename(run.root, aside, error);
   if (error)
     throw Error("{}: cannot rename to {}: {}", run.root.string(), aside.string(), error.message());
+  if (is_link) make_directories(run.root);
   return aside;
 }
 

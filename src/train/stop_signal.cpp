@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <csignal>
 
 #include "dalle/core/error.h"
@@ -11,14 +12,19 @@
 namespace dalle {
 namespace {
 
-constexpr std::array kStopSignals{SIGINT, SIGTERM, SIGUSR1};
+constexpr std::array kStopSignals{SIGINT, SIGTERM, SIGUSR1, SIGHUP};
 
-volatile std::sig_atomic_t requested_signal = 0;
+std::atomic<int> requested_signal = 0;
+static_assert(std::atomic<int>::is_always_lock_free);  // or a handler could not store into it
 std::array<struct sigaction, kStopSignals.size()> former_actions;
 bool installed = false;
 
 void on_signal(int number) {
-  if (requested_signal != 0) ::_exit(128 + number);
+  int first = 0;
+  if (requested_signal.compare_exchange_strong(first, number)) return;
+  // A terminal that closes sends SIGHUP itself and through its shell: nobody has asked twice.
+  if (number == SIGHUP) return;
+  if (first != SIGHUP) ::_exit(128 + number);
   requested_signal = number;
 }
 
@@ -31,8 +37,11 @@ StopSignal::StopSignal() {
   struct sigaction action {};
   action.sa_handler = on_signal;
   action.sa_flags = SA_RESTART;
-  for (size_t i = 0; i < kStopSignals.size(); ++i)
-    ::sigaction(kStopSignals[i], &action, &former_actions[i]);
+  for (size_t i = 0; i < kStopSignals.size(); ++i) {
+    ::sigaction(kStopSignals[i], nullptr, &former_actions[i]);
+    if (kStopSignals[i] == SIGHUP && former_actions[i].sa_handler == SIG_IGN) continue;  // nohup
+    ::sigaction(kStopSignals[i], &action, nullptr);
+  }
 }
 
 StopSignal::~StopSignal() {

@@ -273,7 +273,11 @@ INSTANTIATE_TEST_SUITE_P(
                    "x.yaml:1:8: count: found the text \"5\", expected a whole number without "
                    "quotes"},
         WrongValue{"count: 0x1F", "x.yaml:1:8: count: found 0x1F, expected a whole number"},
-        WrongValue{"count: 1e30", "x.yaml:1:8: count: found 1e30, expected a whole number"},
+        WrongValue{"count: 1e30",
+                   "x.yaml:1:8: count: found 1e30, expected a whole number that fits 64 bits"},
+        WrongValue{"count: 9223372036854775808",
+                   "x.yaml:1:8: count: found 9223372036854775808, expected a whole number that "
+                   "fits 64 bits"},
         WrongValue{"count: [1]", "x.yaml:1:8: count: found a list, expected a whole number"},
         WrongValue{"count: {a: 1}",
                    "x.yaml:1:8: count: found keys with values, expected a whole number"},
@@ -356,8 +360,8 @@ TEST(ConfigIo, NamesTheKeyThatAnUnknownOneMeant) {
 TEST(ConfigIo, AppliesOverridesInOrderAfterTheFile) {
   const Everything config =
       load("count: 1\ntrain: {steps: 5, rate: 0.5}\n",
-           {"count=2", "train.steps=1e3", "basket=[apple]", "count = 3", "text='a=b: c'",
-            "layer={name: x}", "layer.width=2", "floor=-1", "fruit=sour_cherry"});
+           {"count=2", "train.steps=1e3", "basket=[apple]", "count = 3", "layer={name: x}",
+            "layer.width=2", "floor=-1", "fruit=sour_cherry"});
   EXPECT_EQ(config.count, 3);
   EXPECT_EQ(config.train.steps, 1000);
   EXPECT_EQ(config.train.rate, 0.5);
@@ -365,6 +369,42 @@ TEST(ConfigIo, AppliesOverridesInOrderAfterTheFile) {
   EXPECT_EQ(config.layer, (Layer{.width = 2, .name = "x"}));
   EXPECT_EQ(config.floor, -1);
   EXPECT_EQ(config.fruit, Fruit::kSourCherry);
+}
+
+TEST(ConfigIo, TakesTextOfOverridesAsItStands) {
+  for (const std::string text : {"images #2", "{00000..00001}.tar",
+                                 "a: b",      "a=b",
+                                 "!x",        "&x",
+                                 "*x",        "%x",
+                                 "@x",        "[x]",
+                                 "'x'",       "\"x\"",
+                                 "- x",       "x ",
+                                 " x",        "null",
+                                 "~",         "010",
+                                 "true",      "",
+                                 "a\nb",      "| x",
+                                 "caf\u00e9"})
+    EXPECT_EQ(load("", {"text=" + text}).text, text);
+  EXPECT_EQ(load("", {"layer.name=#1"}).layer.name, "#1");
+  EXPECT_EQ(load("", {"captions=['#1', b]"}).captions, (std::vector<std::string>{"#1", "b"}));
+  EXPECT_THAT(problems_of("", {"text=caf\xe9"}),
+              ElementsAre("--set text=caf\xe9: text: found a byte that is not UTF-8 at offset 3, "
+                          "expected UTF-8"));
+}
+
+TEST(ConfigIo, SaysHowToNestADottedKey) {
+  EXPECT_THAT(problems_of("train.steps: 5\nlayers: [{a.b: 1}]\n"),
+              ElementsAre("x.yaml:1:1: train.steps: found dots in a key, expected keys within "
+                          "keys; nest steps: under train:",
+                          HasSubstr("layers[0].a.b: found an unknown key")));
+}
+
+TEST(ConfigIo, KnowsTextWithoutAKey) {
+  const ConfigSchema schema = config_schema<Everything>();
+  for (const char* text : {"", "\n", "# count: 1\n", "---\n"})
+    EXPECT_TRUE(read_config_text(schema, text, "x.yaml").is_empty) << text;
+  for (const char* text : {"{}", "count: 1", "count:"})
+    EXPECT_FALSE(read_config_text(schema, text, "x.yaml").is_empty) << text;
 }
 
 TEST(ConfigIo, ReportsWrongOverridesTogether) {

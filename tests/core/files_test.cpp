@@ -1,8 +1,14 @@
 #include "dalle/core/files.h"
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <array>
+#include <cerrno>
 #include <csignal>
 #include <optional>
 
@@ -119,9 +125,37 @@ TEST(FileLock, IsExclusiveAndNamesItsHolder) {
   const TemporaryDirectory folder;
   std::optional<FileLock> held(folder / "lock");
   EXPECT_THAT(error_of([&] { FileLock second(folder / "lock"); }),
-              HasSubstr("in use by another process (id " + std::to_string(::getpid()) + ")"));
+              HasSubstr("in use by another process (id " + std::to_string(::getpid()) + " on "));
   held.reset();
   EXPECT_NO_THROW(FileLock(folder / "lock"));
+}
+
+/// From now on flock() fails in this process, as it does on a file system without locks.
+void fail_locks(uint32_t with_errno) {
+  std::array<sock_filter, 4> steps = {{
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_flock, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | with_errno),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  }};
+  const sock_fprog program{steps.size(), steps.data()};
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+      ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+    ::_exit(97);
+}
+
+TEST(FileLock, OfAFileSystemWithoutLocksIsNotSaidToBeInUse) {
+  const TemporaryDirectory folder;
+  const auto message_is = [&](uint32_t number, const std::string& expected) {
+    return exit_status_in_child([&] {
+             fail_locks(number);
+             const std::string message = error_of([&] { FileLock lock(folder / "lock"); });
+             ::_exit(message.find("/lock: cannot lock: " + expected) == std::string::npos);
+           }) == 0;
+  };
+  EXPECT_TRUE(message_is(ENOSYS, "Function not implemented; this file system has no working file"));
+  EXPECT_TRUE(message_is(ENOLCK, "No locks available; this file system has no working file locks"));
+  EXPECT_TRUE(message_is(EIO, "Input/output error"));
 }
 
 TEST(FileLock, IsFreeAfterItsHolderDied) {

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import pathlib
+import pty
 import random
 import re
 import resource
@@ -197,7 +198,7 @@ class ToolsTest(unittest.TestCase):
         self.assertEqual(metrics(folder), metrics(self.whole))
 
     def test_asked_to_stop_it_saves_its_step_and_says_so(self):
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
             folder = self.fresh(f"run-{number}")
             process = start_training(folder, "--set", "dvae.train.steps=100000", "--set", "dvae.train.save_every=100000",
                                      "--set", "dvae.train.keep_best=false")
@@ -222,6 +223,59 @@ class ToolsTest(unittest.TestCase):
             self.assertEqual(process.wait(timeout=15), 128 + signal.SIGINT)
             self.assertIn("nothing to save", (folder / "log.txt").read_text())
             self.assertFalse((folder / "checkpoints").exists())
+
+    def start_training_into_a_pipe(self, folder, *arguments):
+        """A training that would take hours, once it has begun, and the end of the pipe that its output goes into."""
+        read_end, write_end = os.pipe()
+        process = subprocess.Popen(
+            [BIN / "dalle-train", "--config", TINY, "--run-dir", folder, "--device", "cpu", "--set", "dvae.train.steps=100000",
+             "--set", "dvae.train.save_every=100000", "--set", "dvae.train.keep_best=false", *arguments],
+            stdout=write_end, stderr=write_end, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        os.close(write_end)
+        self.wait_for_lines(process, folder, 1)
+        return process, read_end
+
+    def wait_for_lines(self, process, folder, count):
+        """Until the training has reported so many more times."""
+        lines = folder / "metrics.jsonl"
+        before = len(metrics(folder)) if lines.is_file() else 0
+        while not lines.is_file() or len(metrics(folder)) < before + count:
+            time.sleep(0.05)
+            self.assertIsNone(process.poll())
+
+    def test_a_training_whose_output_nobody_reads_goes_on_and_saves(self):
+        for ranks in (1, 2):
+            folder = self.fresh(f"run-{ranks}")
+            process, output = self.start_training_into_a_pipe(folder, "--ranks", str(ranks))
+            os.close(output)
+            self.wait_for_lines(process, folder, 2)
+            process.send_signal(signal.SIGINT)
+            self.assertEqual(process.wait(timeout=60), 128 + signal.SIGINT)
+            self.assertEqual(len(list((folder / "checkpoints" / "dvae").glob("step-*"))), 1)
+            self.assertIn("stopped and saved", (folder / "log.txt").read_text().splitlines()[-1])
+
+    def test_under_nohup_it_outlives_its_terminal(self):
+        folder = self.fresh("run")
+        former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            process = start_training(folder, "--set", "dvae.train.steps=100000")
+        finally:
+            signal.signal(signal.SIGHUP, former)
+        self.wait_for_lines(process, folder, 1)
+        process.send_signal(signal.SIGHUP)
+        self.wait_for_lines(process, folder, 2)
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(timeout=60), 128 + signal.SIGTERM)
+
+    def test_a_training_without_standard_streams_has_the_same_bits(self):
+        """No file of it gets the number of a stream, into which others write."""
+        folder = self.fresh("run")
+        result = subprocess.run(
+            ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", BIN / "dalle-train", "--config", TINY, "--run-dir", folder, "--device", "cpu",
+             "--stage", "dvae"], timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        self.assertEqual(result.returncode, 0)
+        self.assertEqual(state_hashes(folder, ["dvae"]), state_hashes(self.whole, ["dvae"]))
+        self.assertEqual(metrics(folder, ["dvae"]), metrics(self.whole, ["dvae"]))
 
     def test_a_second_signal_ends_a_run_at_once(self):
         """Even one that saves: an unfinished checkpoint is worth nothing, and the one before goes on."""
@@ -795,6 +849,39 @@ class ToolsTest(unittest.TestCase):
         result = run("dalle-train", "--config", REPOSITORY / "configs" / "paper-dvae.yaml", "--run-dir", self.fresh("run"))
         self.assert_fails(result, 1, "data.path")
 
+    # ---- what is printed ----
+
+    def test_output_that_cannot_be_written_is_an_error(self):
+        for tool, options in (("dalle-train", ("--describe",)), ("dalle-train", ("--json-schema",)), ("dalle-train", ("--help",)),
+                              ("dalle-train", ("--config", TINY, "--print-config")), ("dalle-sample", ("--help",)),
+                              ("dalle-train", ("--config", TINY, "--dry-run"))):
+            with open("/dev/full", "w") as full:
+                result = subprocess.run([BIN / tool, *options], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+            self.assert_fails(result, 1, "standard output: cannot write: No space left on device")
+        result = subprocess.run(["sh", "-c", 'exec "$0" --describe >&-', BIN / "dalle-train"], stderr=subprocess.PIPE, text=True)
+        self.assert_fails(result, 1, "standard output: cannot write")
+
+    def test_a_reader_of_the_output_may_leave(self):
+        read_end, write_end = os.pipe()
+        os.close(read_end)
+        result = subprocess.run([BIN / "dalle-train", "--describe"], stdout=write_end, stderr=subprocess.PIPE, text=True, timeout=60)
+        os.close(write_end)
+        self.assertEqual((result.returncode, result.stderr), (128 + signal.SIGPIPE, ""))
+
+    def test_colors_are_for_terminals_and_can_be_refused(self):
+        def error_on_a_terminal(**environment):
+            ours, theirs = pty.openpty()
+            subprocess.run([BIN / "dalle-train"], stderr=theirs, timeout=60, env={**os.environ, "TERM": "xterm", **environment})
+            os.close(theirs)
+            text = os.read(ours, 1000)
+            os.close(ours)
+            self.assertIn(b"--config is required", text)
+            return text
+
+        self.assertIn(b"\x1b[", error_on_a_terminal(NO_COLOR=""))
+        self.assertNotIn(b"\x1b[", error_on_a_terminal(NO_COLOR="1"))
+        self.assertNotIn("\x1b[", run("dalle-train", TERM="xterm", NO_COLOR="").stderr)
+
     # ---- bad input ----
 
     def test_wrong_usage_is_status_2(self):
@@ -802,6 +889,31 @@ class ToolsTest(unittest.TestCase):
                                 ("dalle-sample", ("x", "--count", 0)), ("dalle-sample", ("x", "--format", "gif")),
                                 ("dalle-train", ("--config", TINY, "--stage", "nonsense"))):
             self.assert_fails(run(tool, *arguments), 2)
+
+    def test_numbers_of_options_are_read_as_those_of_a_config(self):
+        for tool, option, number, expected in (("dalle-train", "--ranks", "010", "from 1 to 1024 without leading zeros"),
+                                               ("dalle-train", "--ranks", "99999999999999999999", "from 1 to 1024"),
+                                               ("dalle-sample", "--count", "010", "from 1 to 100000 without leading zeros"),
+                                               ("dalle-sample", "--seed", "-1", "of at least 0")):
+            self.assert_fails(run(tool, option, number), 2, f"{option}: found {number}, expected a whole number {expected}")
+
+    def test_variables_of_a_launcher_that_are_empty_count_as_unset(self):
+        result = run("dalle-train", "--config", TINY, "--run-dir", self.fresh("run"), "--device", "cpu", "--stage", "tokenizer",
+                     RANK="", WORLD_SIZE="", LOCAL_RANK="", MASTER_ADDR="")
+        self.assert_succeeds(result)
+
+    def test_a_config_that_comes_through_a_pipe_reaches_every_rank(self):
+        for number, option in enumerate((["--config", "/dev/stdin"], ["--config=/dev/fd/0"])):
+            folder = self.fresh(f"run-{number}")
+            result = subprocess.run([BIN / "dalle-train", *option, "--run-dir", folder, "--device", "cpu", "--stage", "tokenizer",
+                                     "--ranks", "2"], input=TINY.read_text(), capture_output=True, text=True, timeout=60)
+            self.assert_succeeds(result)
+            self.assertEqual((folder / "config.yaml").read_text(), (self.whole / "config.yaml").read_text())
+
+    def test_a_short_try_needs_its_steps_alone(self):
+        result = train(self.fresh("run"), "--stage", "dvae", "--set", "dvae.train.warmup_steps=100", "--set", "dvae.train.steps=2")
+        self.assert_succeeds(result)
+        self.assertIn("warning: dvae.train: the 2 steps end within the 100 warmup_steps", result.stderr)
 
     def test_help_is_no_error(self):
         for tool in ("dalle-train", "dalle-sample"):
@@ -812,6 +924,9 @@ class ToolsTest(unittest.TestCase):
     def test_configs_that_cannot_be_read(self):
         bad = self.work / "bad.yaml"
         bad.write_text("name: [unclosed\n")
+        empty = self.work / "empty.yaml"
+        empty.write_text("# name: tiny\n")
+        self.assert_fails(run("dalle-train", "--config", empty), 1, "empty.yaml: found no keys")
         wrong = self.work / "wrong.yaml"
         wrong.write_text("dvae:\n  train:\n    stepz: 3\n    batch_size: many\n")
         self.assert_fails(run("dalle-train", "--config", self.work / "none.yaml"), 1, "none.yaml")

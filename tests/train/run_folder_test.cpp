@@ -110,6 +110,34 @@ TEST(MoveRunAside, TakesTheFirstFreeNameAndLeavesTheRestAlone) {
   EXPECT_EQ(move_run_aside(folder / "run"), std::nullopt);
 }
 
+TEST(MoveRunAside, OfALinkMovesTheFolderOnItsOwnDisk) {
+  const TemporaryDirectory folder;
+  const fs::path disk = folder / "disk";
+  make_directories(disk / "run");
+  fs::create_directory_symlink(disk / "run", folder / "link");
+  for (const std::string number : {"1", "2"}) {
+    {
+      const RunFolder run(folder / "link");
+      write_file_atomically(run.metrics(), number);
+    }
+    const auto aside = move_run_aside(fs::path(folder / "link") / "");
+    EXPECT_EQ(aside, fs::canonical(disk) / ("run.old-" + number));
+    EXPECT_EQ(read_file(*aside / "metrics.jsonl"), number);
+    EXPECT_TRUE(fs::is_symlink(folder / "link"));
+    EXPECT_TRUE(fs::is_empty(disk / "run"));
+  }
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), {}), 2);
+}
+
+TEST(RunFolder, ALinkToNowhereIsNamed) {
+  const TemporaryDirectory folder;
+  fs::create_directory_symlink(folder / "disk", folder / "link");
+  const std::string expected =
+      "/link: a symbolic link to " + (folder / "disk").string() + ", which does not exist";
+  EXPECT_THAT(error_of([&] { RunFolder run(folder / "link"); }), HasSubstr(expected));
+  EXPECT_THAT(error_of([&] { move_run_aside(folder / "link"); }), HasSubstr(expected));
+}
+
 TEST(MoveRunAside, RefusesAFolderThatIsNoRuns) {
   const TemporaryDirectory folder;
   make_directories(folder / "home");

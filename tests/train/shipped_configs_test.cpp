@@ -70,6 +70,13 @@ TEST(ShippedConfigs, NeedNoPathForShapesOnly) {
   }
 }
 
+TEST(ShippedConfigs, NeedOnlyTheirStepsForAShortTry) {
+  const std::vector<std::string> overrides = {"data.path=data", "dvae.train.steps=4",
+                                              "dalle.train.steps=4"};
+  for (const std::string& name : shipped())
+    EXPECT_NO_THROW(load_experiment(path_of(name), overrides)) << name;
+}
+
 TEST(ShippedConfigs, HaveTheSizesOfTheirNames) {
   const std::map<std::string, double> sizes = {{"dalle-50m", 51e6},
                                                {"dalle-120m", 123e6},

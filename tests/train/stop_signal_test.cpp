@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <initializer_list>
 
 #include <gtest/gtest.h>
 
@@ -26,11 +27,12 @@ TEST(StopSignal, StartsAfreshEachTime) {
   EXPECT_FALSE(StopSignal().requested());
 }
 
-int status_after(int signals) {
+/// Of a process that gets these signals; 7 if it goes on.
+int status_after(std::initializer_list<int> signals) {
   const pid_t child = ::fork();
   if (child == 0) {
     const StopSignal stop;
-    for (int i = 0; i < signals; ++i) std::raise(SIGINT);
+    for (const int number : signals) std::raise(number);
     ::_exit(7);
   }
   int status = 0;
@@ -39,8 +41,29 @@ int status_after(int signals) {
 }
 
 TEST(StopSignal, TheSecondSignalEndsTheProcessAtOnce) {
-  EXPECT_EQ(status_after(1), 7);
-  EXPECT_EQ(status_after(2), 128 + SIGINT);
+  EXPECT_EQ(status_after({SIGINT}), 7);
+  EXPECT_EQ(status_after({SIGINT, SIGINT}), 128 + SIGINT);
+  EXPECT_EQ(status_after({SIGUSR1, SIGTERM}), 128 + SIGTERM);
+}
+
+TEST(StopSignal, AHangUpStopsButIsNeverTheSecondSignal) {
+  EXPECT_EQ(status_after({SIGHUP, SIGHUP, SIGHUP}), 7);
+  EXPECT_EQ(status_after({SIGTERM, SIGHUP}), 7);
+  EXPECT_EQ(status_after({SIGHUP, SIGTERM}), 7);
+  EXPECT_EQ(status_after({SIGHUP, SIGTERM, SIGTERM}), 128 + SIGTERM);
+  const StopSignal stop;
+  std::raise(SIGHUP);
+  EXPECT_EQ(stop.number(), SIGHUP);
+}
+
+TEST(StopSignal, AHangUpThatIsIgnoredStaysIgnored) {
+  const auto former = std::signal(SIGHUP, SIG_IGN);
+  {
+    const StopSignal stop;
+    std::raise(SIGHUP);
+    EXPECT_FALSE(stop.requested());
+  }
+  EXPECT_EQ(std::signal(SIGHUP, former), SIG_IGN);
 }
 
 }  // namespace

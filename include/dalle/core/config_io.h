@@ -25,7 +25,8 @@ void apply(const ConfigReading& reading, T& config) {
 /// for true, values out of range, unknown names of enums and merge keys are errors, and all errors
 /// of the file and of the overrides are reported together.
 ///
-/// @param overrides  `a.b.c=value` each, applied after the file; the right side is YAML
+/// @param overrides  `a.b.c=value` each, applied after the file; the right side is YAML, but text
+///                   as it stands where the key holds text
 /// @throws ConfigError with one line a problem, `file:line:column: key: what was found, what was
 /// expected`; an override stands as `--set a.b.c=value` in place of the file
 template <ConfigStruct T>

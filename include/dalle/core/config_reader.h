@@ -23,6 +23,8 @@ struct ConfigReading {
   std::map<std::string, std::string, std::less<>> places;
   /// False when there was no YAML to read: a missing file, or a syntax error.
   bool is_readable = true;
+  /// True when there was nothing but comments: every key keeps its default.
+  bool is_empty = false;
 
   /// The key's place, or empty.
   std::string place_of(std::string_view key) const;
@@ -31,14 +33,15 @@ struct ConfigReading {
   void throw_problems() const;
 };
 
-/// Reads a YAML text, then `a.b.c=value` overrides whose right side is YAML, against the schema.
+/// Reads a YAML text, then `a.b.c=value` overrides, against the schema. The right side of an
+/// override is YAML; of a key that holds text it is the text itself, from the `=` to the end.
 ///
 /// @param source  names the text in messages
 ConfigReading read_config_text(const ConfigSchema& schema, const std::string& text,
                                std::string_view source,
                                std::span<const std::string> overrides = {});
 
-/// Same, of a file. An empty file leaves every key at its default.
+/// Same, of a file.
 ConfigReading read_config_file(const ConfigSchema& schema, const std::filesystem::path& path,
                                std::span<const std::string> overrides = {});
 

@@ -69,8 +69,8 @@ class FileWriter {
 /// Holds an exclusive lock on a file until destroyed; the kernel drops it when the process dies.
 class FileLock {
  public:
-  /// @throws dalle::Error if another process holds it, naming that process's id, or if `path`
-  /// cannot be written
+  /// @throws dalle::Error if another process holds it, naming that process's id and machine, if
+  /// `path` cannot be written, or if its file system has no locks
   explicit FileLock(const std::filesystem::path& path);
   ~FileLock();
   FileLock(const FileLock&) = delete;

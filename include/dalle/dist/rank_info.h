@@ -29,7 +29,7 @@ inline constexpr const char* kStoreSocketVariable = "DALLE_STORE_SOCKET";
 /// A variable's value; nothing if it is not set.
 using Environment = std::function<std::optional<std::string>(const std::string& name)>;
 
-/// The process's own.
+/// The process's own. A variable that is set to nothing counts as not set.
 std::optional<std::string> environment_variable(const std::string& name);
 
 /// Reads the variables of torchrun (and of the PyTorch operator on Kubernetes), of Open MPI or of

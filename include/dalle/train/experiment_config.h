@@ -154,7 +154,8 @@ std::vector<ConfigConflict> validate(const ExperimentConfig& config,
 /// @throws ConfigError with every problem of the file, the overrides and their combination, one a
 /// line as `file:line:column: key: what was found, what was expected`. In place of a key that is at
 /// its default stands the place of another that decides, or the file alone. Conflicts of keys that
-/// have problems of their own are left out.
+/// have problems of their own are left out. A file without a key is an error, too: more likely
+/// something failed to write it than that the paper's model is wanted.
 ExperimentConfig load_experiment(const std::filesystem::path& path,
                                  std::span<const std::string> overrides = {},
                                  ConfigUse use = ConfigUse::kTrain);

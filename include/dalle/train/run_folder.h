@@ -58,7 +58,9 @@ class RunFolder : public RunPaths {
   FileLock lock_;
 };
 
-/// Moves a run's folder out of the way, to the first free name of PATH.old-1, PATH.old-2, ...
+/// Moves a run's folder out of the way, to the first free name of PATH.old-1, PATH.old-2, ... Of a
+/// symbolic link the folder that it names is moved, within that folder's disk, and an empty one
+/// takes its place.
 /// @return the new name; nothing if there was no such folder
 /// @throws dalle::Error if a process holds the run, if it is no run's folder, or if it cannot be
 /// renamed
