@@ -251,6 +251,7 @@ DiscreteVae trained_dvae(const ExperimentConfig& config, const RunPaths& run) {
 TrainOutcome run_dvae_stage(const ExperimentConfig& config, const RunPaths& run,
                             ExperimentData& data, const ExperimentOptions& options,
                             const StopSignal& stop) {
+  options.group->enter(Phase::kPreparing, 0);
   if (finished_before(run, Stage::kDvae, config.dvae.train, *options.group))
     return TrainOutcome::kFinished;
   DvaeTask task(config, data, options.device);
@@ -260,6 +261,7 @@ TrainOutcome run_dvae_stage(const ExperimentConfig& config, const RunPaths& run,
 TrainOutcome run_dalle_stage(const ExperimentConfig& config, const RunPaths& run,
                              ExperimentData& data, const ExperimentOptions& options,
                              const StopSignal& stop) {
+  options.group->enter(Phase::kPreparing, 0);
   if (finished_before(run, Stage::kDalle, config.dalle.train, *options.group))
     return TrainOutcome::kFinished;
   if (!fs::exists(run.tokenizer()))
@@ -322,11 +324,23 @@ void check_agreement_of_ranks(ProcessGroup& group, const ExperimentConfig& confi
 
 }  // namespace
 
+void check_ranks(const ExperimentConfig& config, const std::optional<RunPaths>& run,
+                 std::optional<Stage> only, int64_t ranks) {
+  const auto check = [&](Stage stage, const TrainConfig& train) {
+    if (only && *only != stage) return;
+    if (run && saved_state(*run, stage).finished(train.steps)) return;
+    check_ranks(std::string(to_string(stage)), train, config.distributed, ranks);
+  };
+  check(Stage::kDvae, config.dvae.train);
+  check(Stage::kDalle, config.dalle.train);
+}
+
 TrainOutcome run_experiment(const ExperimentConfig& config, const RunPaths& run,
                             const ExperimentOptions& options, const StopSignal& stop) {
   ProcessGroup& group = *options.group;
   const StopWatch watch(group, stop);
   if (group.is_first()) {
+    check_ranks(config, run, options.only, group.world());
     check_config_change(config, run, options.allow_config_change);
     write_file_atomically(run.config(), dump_config(config));
   }
