@@ -1,5 +1,6 @@
 #pragma once
 
+#include <exception>
 #include <functional>
 #include <string>
 
@@ -17,6 +18,12 @@ inline constexpr int kExitUsage = 2;
 /// Parses the arguments and runs `body`. A dalle::Error, or one of a library below, becomes one
 /// line on standard error and status 1; wrong usage one line and status 2.
 int run_tool(CLI::App& app, int argc, char** argv, const std::function<int()>& body);
+
+/// An error in one line, as run_tool() logs it.
+std::string message_of(const std::exception& error);
+
+/// The status that the tool exits with because of an error.
+int exit_status_of(const std::exception& error);
 
 /// Adds `--device`: auto, cpu, cuda or cuda:N.
 void add_device_option(CLI::App& app, std::string& name);
