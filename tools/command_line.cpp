@@ -97,20 +97,24 @@ int run_tool(CLI::App& app, int argc, char** argv, const std::function<int()>& b
   try {
     open_standard_streams();
     return finish_output(parse_and_run(app, argc, argv, body));
-  } catch (const RankLost& error) {
-    log_error("{}", error.what());
-    return kExitRankLost;
-  } catch (const c10::OutOfMemoryError& error) {
-    log_error("out of memory: lower micro_batch_size, set recompute: true, or see --dry-run: {}",
-              error.what_without_backtrace());
-  } catch (const c10::Error& error) {
-    log_error("{}", error.what_without_backtrace());
-  } catch (const std::bad_alloc&) {
-    log_error("out of memory: lower micro_batch_size, set recompute: true, or see --dry-run");
   } catch (const std::exception& error) {
-    log_error("{}", error.what());
+    log_error("{}", message_of(error));
+    return exit_status_of(error);
   }
-  return kExitFailure;
+}
+
+std::string message_of(const std::exception& error) {
+  const auto* of_torch = dynamic_cast<const c10::Error*>(&error);
+  const std::string cause = of_torch != nullptr ? of_torch->what_without_backtrace() : error.what();
+  if (dynamic_cast<const c10::OutOfMemoryError*>(&error) == nullptr &&
+      dynamic_cast<const std::bad_alloc*>(&error) == nullptr)
+    return cause;
+  return fmt::format(
+      "out of memory: lower micro_batch_size, set recompute: true, or see --dry-run: {}", cause);
+}
+
+int exit_status_of(const std::exception& error) {
+  return dynamic_cast<const RankLost*>(&error) != nullptr ? kExitRankLost : kExitFailure;
 }
 
 CLI::Validator whole_number(int64_t min, int64_t max) {

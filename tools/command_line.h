@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <string>
 
@@ -25,6 +26,12 @@ int run_tool(CLI::App& app, int argc, char** argv, const std::function<int()>& b
 /// For an option's transform(): lets whole numbers from `min` to `max` through. They are read as in
 /// a config: 1e3 is a thousand, and 010 is an error.
 CLI::Validator whole_number(int64_t min, int64_t max);
+
+/// An error in one line, as run_tool() logs it.
+std::string message_of(const std::exception& error);
+
+/// The status that the tool exits with because of an error.
+int exit_status_of(const std::exception& error);
 
 /// Adds `--device`: auto, cpu, cuda or cuda:N.
 void add_device_option(CLI::App& app, std::string& name);

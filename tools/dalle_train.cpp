@@ -2,6 +2,7 @@
 // it.
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -18,6 +19,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include "dalle/core/build_info.h"
 #include "dalle/core/config_io.h"
@@ -104,7 +106,8 @@ c10::Device device_of(const RankInfo& info, const std::string& name) {
                 info.local_world);
   const auto gpus = static_cast<int64_t>(at::getNumGPUs());
   // srun --gpus-per-task=1 shows each rank its own GPU alone, as the first one.
-  if (gpus == 1 && environment_variable("SLURM_GPUS_PER_TASK")) return device;
+  if (gpus == 1 && info.launcher == "Slurm" && environment_variable("SLURM_GPUS_PER_TASK"))
+    return device;
   if (info.local_world > gpus)
     throw Error("--device {}: {} ranks on this machine need one GPU each, found {}", name,
                 info.local_world, gpus);
@@ -136,7 +139,7 @@ std::optional<std::string> text_of_pipe(const std::string& path) {
 }
 
 /// Starts the ranks, for which a config that came through a pipe waits in a file in memory.
-int launch_ranks(const Arguments& arguments, const std::optional<std::string>& piped, char** argv) {
+int start_ranks(const Arguments& arguments, const std::optional<std::string>& piped, char** argv) {
   if (!piped) return launch_local_ranks(arguments.ranks, argv);
   const int descriptor = ::memfd_create("config.yaml", 0);  // the ranks inherit it
   const std::string path = fmt::format("/proc/self/fd/{}", descriptor);
@@ -154,6 +157,12 @@ int launch_ranks(const Arguments& arguments, const std::optional<std::string>& p
   for (std::string& word : words) pointers.push_back(word.data());
   pointers.push_back(nullptr);
   return launch_local_ranks(arguments.ranks, pointers.data());
+}
+
+/// Makes a GPU the one that this thread's calls mean if they name none: a context on the first GPU
+/// from each rank would take its memory.
+void make_current(c10::Device device) {
+  if (device.is_cuda()) c10::impl::VirtualGuardImpl(device.type()).setDevice(device);
 }
 
 /// Opens the run's folder as the first rank, or follows it there.
@@ -175,15 +184,60 @@ std::shared_ptr<const RunPaths> open_run(const Arguments& arguments,
   return run;
 }
 
-/// Runs the experiment; if this rank cannot go on, the others get to know why.
-TrainOutcome run_as_rank(const ExperimentConfig& config, const RunPaths& run,
-                         const ExperimentOptions& options, const StopSignal& stop) {
-  try {
-    return run_experiment(config, run, options, stop);
-  } catch (const std::exception& error) {
-    options.group->announce_failure(error.what());
-    throw;
+/// Opens the run's folder and runs the experiment. Returns the exit status.
+int run_as_rank(const ExperimentConfig& config, const Arguments& arguments,
+                const std::filesystem::path& path, const ExperimentOptions& options) {
+  const std::shared_ptr<const RunPaths> run = open_run(arguments, path, *options.group);
+  const StopSignal stop;
+  const int64_t ranks = options.group->world();
+  log_info("{}: {} on {}{}", path.string(), build_line(), options.device.str(),
+           ranks == 1 ? "" : fmt::format(", {} ranks", ranks));
+  if (run_experiment(config, *run, options, stop) == TrainOutcome::kFinished) {
+    log_info("finished: {}", path.string());
+    return 0;
   }
+  log_info("stopped and saved; the same command goes on from here");
+  return 128 + (stop.requested() ? stop.number() : SIGTERM);  // or another rank was asked
+}
+
+/// Whether a shell with job control, at which somebody types, has started this process.
+bool is_started_at_a_terminal() {
+  return ::isatty(STDIN_FILENO) != 0 && ::getpgrp() != ::getsid(0);
+}
+
+/// What the launcher says of this process. A shell that srun --pty has opened is a task of its
+/// step, but what is typed there is not a rank among as many.
+RankInfo find_ranks(int64_t ranks_here) {
+  RankInfo info = rank_info();
+  if (info.launcher != "Slurm" || info.alone() || !is_started_at_a_terminal()) return info;
+  if (ranks_here == 1)
+    log_warning(
+        "this shell is task {} of {} of an interactive Slurm step; training on one rank. Start "
+        "dalle-train with srun (srun --overlap in a step) for a rank in each task, or give --ranks",
+        info.rank, info.world);
+  return {};
+}
+
+/// --ranks: starts them, unless they cannot train together.
+int launch_ranks(const ExperimentConfig& config, const Arguments& arguments,
+                 const std::filesystem::path& path, const RankInfo& launched,
+                 const std::optional<std::string>& piped, char** argv) {
+  if (!launched.alone()) {
+    if (launched.rank == 0)  // speaks for all: each of them has these arguments
+      log_error(
+          "--ranks {}: {} has already started {} ranks; leave out --ranks, or have it start one "
+          "process",
+          arguments.ranks, launched.launcher, launched.world);
+    return kExitUsage;
+  }
+  // What all ranks would find out, and say, one by one.
+  const std::optional<RunPaths> run =
+      arguments.restart ? std::nullopt : std::optional(RunPaths(path));
+  check_ranks(config, run, find_stage(arguments.stage), arguments.ranks);
+  RankInfo any;
+  any.local_world = arguments.ranks;
+  device_of(any, arguments.device);
+  return start_ranks(arguments, piped, argv);
 }
 
 int train(const Arguments& arguments, char** argv) {
@@ -203,11 +257,15 @@ int train(const Arguments& arguments, char** argv) {
   if (arguments.print_config) return std::cout << dump_config(config), 0;
   if (arguments.dry_run) return std::cout << cost_report(config, arguments.ranks), 0;
 
-  const std::optional<Stage> only = find_stage(arguments.stage);
-  const RankInfo info = rank_info();
-  if (arguments.ranks > 1 && info.launcher == "none") return launch_ranks(arguments, piped, argv);
+  const std::filesystem::path path = arguments.run_folder.empty()
+                                         ? std::filesystem::path("runs") / config.name
+                                         : std::filesystem::path(arguments.run_folder);
+  const RankInfo info = find_ranks(arguments.ranks);
+  if (arguments.ranks > 1 && info.launcher != kLocalLauncher)
+    return launch_ranks(config, arguments, path, info, piped, argv);
   share_the_processor(info, config.distributed.exact);
   const c10::Device device = device_of(info, arguments.device);
+  make_current(device);
   if (config.distributed.exact && device.is_cuda()) demand_determinism();
   const ProcessGroupOptions group_options{
       .backend = config.distributed.backend,
@@ -215,22 +273,15 @@ int train(const Arguments& arguments, char** argv) {
   const ExperimentOptions options{
       .group = std::make_shared<ProcessGroup>(info, device, group_options),
       .device = device,
-      .only = only,
+      .only = find_stage(arguments.stage),
       .allow_config_change = arguments.allow_config_change};
-  const std::filesystem::path path = arguments.run_folder.empty()
-                                         ? std::filesystem::path("runs") / config.name
-                                         : std::filesystem::path(arguments.run_folder);
-  const std::shared_ptr<const RunPaths> run = open_run(arguments, path, *options.group);
-  const StopSignal stop;
-  log_info("{}: {} on {}{}", path.string(), build_line(), device.str(),
-           info.alone() ? "" : fmt::format(", {} ranks", info.world));
-
-  if (run_as_rank(config, *run, options, stop) == TrainOutcome::kFinished) {
-    log_info("finished: {}", path.string());
-    return 0;
+  try {
+    return run_as_rank(config, arguments, path, options);
+  } catch (const std::exception& error) {
+    if (options.group->announce_failure(message_of(error))) throw;
+    log_warning("{}", message_of(error));  // in this rank's log: another one tells the console
+    return exit_status_of(error);
   }
-  log_info("stopped and saved; the same command goes on from here");
-  return 128 + (stop.requested() ? stop.number() : SIGTERM);  // or another rank was asked
 }
 
 }  // namespace

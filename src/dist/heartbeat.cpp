@@ -1,13 +1,17 @@
 #include "dalle/dist/heartbeat.h"
 
 #include <algorithm>
+#include <charconv>
 #include <exception>
 #include <utility>
 
+#include <fmt/ranges.h>
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
 #include "dalle/core/error.h"
+#include "dalle/core/log.h"
 #include "dalle/core/seconds.h"
+#include "dalle/dist/rank_info.h"
 
 namespace dalle {
 namespace {
@@ -17,16 +21,29 @@ using namespace std::chrono_literals;
 constexpr const char* kLostKey = "heartbeat/lost";
 constexpr const char* kStopKey = "heartbeat/stop";
 constexpr const char* kGoodbye = "goodbye";
-constexpr auto kGoodbyes = 10s;     // for the others to come to their end, too
+constexpr std::string_view kFailed = " failed: ";  // in the reports of ranks that say why they end
+constexpr auto kGoodbyes = 10s;                    // for the others to come to their end, too
 constexpr auto kLongestSave = 20s;  // after a loss: launchers end ranks that stay much longer
 
 std::string key_of(int64_t rank) {
   return fmt::format("heartbeat/{}", rank);
 }
 
+/// How a rank is occupied, in the words that it writes: it waits in a collective, or makes a step,
+/// which must not last, or does what takes its time.
+constexpr char kWaits = 'w', kSteps = 's', kWorks = 'o';
+
 /// Where a rank says that it is, in the words that it last wrote.
 std::string place_in(const std::string& words) {
-  return words.empty() ? "its start" : words.substr(words.find(';') + 1);
+  return words.empty() ? "its start" : words.substr(words.rfind(';') + 1);
+}
+
+/// "rank 0 at step 41, computing (sum); ranks 1-3 at step 42, ..."
+std::string name_places(const std::map<std::string, std::vector<int64_t>>& ranks_by_place) {
+  std::vector<std::string> parts;
+  for (const auto& [place, ranks] : ranks_by_place)
+    parts.push_back(fmt::format("{} at {}", name_ranks(ranks), place));
+  return fmt::format("{}", fmt::join(parts, "; "));
 }
 
 std::string_view name_of(Phase phase) {
@@ -84,7 +101,7 @@ Heartbeat::Heartbeat(c10::intrusive_ptr<c10d::Store> store, int64_t rank, int64_
       patience_(std::min<Clock::duration>(timeout, kLongestSave)),
       clock_(timeout_ / 2),
       on_lost_(std::move(on_lost)),
-      phase_began_(clock_.now()) {
+      progressed_(clock_.now()) {
   store_->setTimeout(timeout);
   beat();
   thread_ = std::thread([this] { run(); });
@@ -121,18 +138,25 @@ void Heartbeat::enter(Phase phase, int64_t step) {
   const std::lock_guard lock(mutex_);
   phase_ = phase;
   step_ = step;
-  phase_began_ = clock_.now();
+  note_progress();
 }
 
 void Heartbeat::wait_begins(const char* collective) {
   const std::lock_guard lock(mutex_);
   collective_ = collective;
+  note_progress();
 }
 
 void Heartbeat::wait_ends() {
   const std::lock_guard lock(mutex_);
   collective_ = nullptr;
-  phase_began_ = clock_.now();
+  note_progress();
+}
+
+/// The caller holds the mutex.
+void Heartbeat::note_progress() {
+  progressed_ = clock_.now();
+  noted_timeouts_ = 0;
 }
 
 void Heartbeat::watch_for_stop(std::function<bool()> is_asked) {
@@ -150,11 +174,40 @@ void Heartbeat::pass_on_stop() {
   stop_is_wanted_ = asked || !read(kStopKey).empty();
 }
 
-/// What this rank writes: a number that changes, and where it is.
-std::string Heartbeat::words() const {
+Heartbeat::Sign Heartbeat::own_sign() const {
   const std::lock_guard lock(mutex_);
-  return fmt::format("{};step {}, {}{}", beats_, step_, name_of(phase_),
-                     collective_ == nullptr ? "" : fmt::format(" ({})", collective_));
+  return {.occupation = collective_ != nullptr ? kWaits
+                        : is_limited(phase_)   ? kSteps
+                                               : kWorks,
+          .age = clock_.now() - progressed_,
+          .place = fmt::format("step {}, {}{}", step_, name_of(phase_),
+                               collective_ == nullptr ? "" : fmt::format(" ({})", collective_))};
+}
+
+bool Heartbeat::is_preparing() const {
+  const std::lock_guard lock(mutex_);
+  return phase_ == Phase::kPreparing;
+}
+
+/// What this rank writes: a number that changes, and its sign: how it is occupied, since how many
+/// milliseconds, and where.
+std::string Heartbeat::words() const {
+  const Sign own = own_sign();
+  const std::lock_guard lock(mutex_);
+  return fmt::format("{};{};{};{}", beats_, own.occupation,
+                     std::chrono::duration_cast<std::chrono::milliseconds>(own.age).count(),
+                     own.place);
+}
+
+/// The sign that a rank has written; without an occupation if there is none.
+Heartbeat::Sign Heartbeat::sign_in(const std::string& words) {
+  const size_t begin = words.find(';');
+  if (begin == std::string::npos || begin + 3 > words.size()) return {.place = place_in(words)};
+  int64_t milliseconds = 0;
+  std::from_chars(words.data() + begin + 3, words.data() + words.size(), milliseconds);
+  return {.occupation = words[begin + 1],
+          .age = std::chrono::milliseconds(milliseconds),
+          .place = place_in(words)};
 }
 
 /// For want of the store: what it said of a lost rank before it went; otherwise the first rank's
@@ -190,6 +243,7 @@ void Heartbeat::run() {
 void Heartbeat::guard() {
   std::unique_lock lock(mutex_);
   while (!changed_.wait_for(lock, period_, [this] { return store_is_done_with_; })) {
+    log_notice(lock);
     const auto now = clock_.now();
     if (store_use_began_ == Clock::time_point::max() || now - store_use_began_ < timeout_) continue;
     lock.unlock();
@@ -199,10 +253,19 @@ void Heartbeat::guard() {
   }
 }
 
+void Heartbeat::log_notice(std::unique_lock<std::mutex>& lock) {
+  if (notice_.empty()) return;
+  const std::string notice = std::exchange(notice_, "");
+  lock.unlock();
+  log_warning("{}", notice);
+  lock.lock();
+}
+
 /// The caller holds the mutex.
 void Heartbeat::report_lost(const std::string& report) {
   if (!std::exchange(reported_, true))
-    on_lost_(fmt::format("rank {} of {}: {}", rank_, world_, report));
+    on_lost_({.text = fmt::format("rank {} of {}: {}", rank_, world_, report),
+              .is_repeated = rank_ != 0 && report.find(kFailed) != std::string::npos});
 }
 
 /// One round of telling and asking; false once a rank was found lost.
@@ -278,19 +341,59 @@ std::string Heartbeat::lost_rank() {
     if (other == rank_) continue;
     if (std::string report = report_if_silent(other, timeout_); !report.empty()) return report;
   }
-  std::string own;
-  Clock::duration age{};
-  {
-    const std::lock_guard lock(mutex_);
-    age = clock_.now() - phase_began_;
-    if (collective_ != nullptr || !is_limited(phase_) || age <= timeout_) return "";
-    own = fmt::format("rank {} has been {} for {:.0f} s, at step {}", rank_, name_of(phase_),
-                      in_seconds(age), step_);
-  }
+  const Sign own = own_sign();
+  if (own.age <= timeout_) return "";
+  if (rank_ == 0 && world_ > 1)
+    if (std::string report = look_for_stall(own); !report.empty()) return report;
+  if (own.occupation != kSteps) return "";
   // A rank may look stuck since it waits, inside a kernel, for one that is frozen. Before it blames
   // itself it watches all of them, for as long as it takes to see who is silent.
   if (std::string report = find_silent(grace_); !report.empty()) return report;
-  return age > timeout_ + grace_ + 3 * period_ ? own : "";
+  if (own.age <= timeout_ + grace_ + 3 * period_) return "";
+  return fmt::format("rank {} has been at {} for {:.0f} s", rank_, own.place, in_seconds(own.age));
+}
+
+/// For rank 0, which has made no progress for the timeout. If all others are occupied as it is, and
+/// have been for as long, no rank is to blame: returns the report of that. Otherwise notes whom the
+/// others wait for, or rank 0 itself.
+std::string Heartbeat::look_for_stall(const Sign& own) {
+  if (own.occupation == kWorks) {
+    note_wait(own, fmt::format("rank 0 has been at {} for {:.0f} s; the other ranks wait for it",
+                               own.place, in_seconds(own.age)));
+    return "";
+  }
+  std::map<std::string, std::vector<int64_t>> stalled, working;
+  for (int64_t rank = 0; rank < world_; ++rank) {
+    const Sign sign = rank == rank_ ? own : sign_in(look_at(rank).words);
+    if (sign.place == kGoodbye)
+      stalled["its end"].push_back(rank);
+    else if (sign.occupation == own.occupation && sign.age > timeout_)
+      stalled[sign.place].push_back(rank);
+    else if (sign.occupation == kWorks)
+      working[sign.place].push_back(rank);
+    else
+      return "";
+  }
+  if (!working.empty()) {
+    note_wait(own, fmt::format("rank 0 has been at {} for {:.0f} s; it waits for {}", own.place,
+                               in_seconds(own.age), name_places(working)));
+    return "";
+  }
+  std::string report = fmt::format("no rank has made progress for {:.0f} s: {}",
+                                   in_seconds(own.age), name_places(stalled));
+  if (own.occupation == kWaits) report += "; the network between them is stalled";
+  if (own.occupation == kWaits && stalled.size() > 1) report += ", or they are out of step";
+  if (!is_preparing()) return report;  // else whole models are broadcast, which takes its time
+  note_wait(own, report);
+  return "";
+}
+
+/// Leaves a warning to guard(), once in each timeout of one wait.
+void Heartbeat::note_wait(const Sign& own, const std::string& notice) {
+  const std::lock_guard lock(mutex_);
+  const int64_t timeouts = own.age / timeout_;
+  if (timeouts > noted_timeouts_) notice_ = notice;
+  noted_timeouts_ = timeouts;
 }
 
 /// Of the other ranks, the first that has been silent for so long.
@@ -343,16 +446,29 @@ std::string Heartbeat::find_lost() {
   return "";
 }
 
-void Heartbeat::announce_failure(const std::string& message) {
+bool Heartbeat::announce_failure(const std::string& message) {
   {
     const std::lock_guard lock(mutex_);
     failing_ = true;
   }
   try {
+    const auto give_up = clock_.now() + period_;
+    while (rank_ != 0 && !a_loss_is_known() && clock_.now() < give_up)
+      std::this_thread::sleep_for(period_ / 20);
     const StoreUse use(*this);
-    tell(fmt::format("rank {} failed: {}", rank_, message));
+    const std::string own = fmt::format("rank {}{}{}", rank_, kFailed, message);
+    const std::string told = tell(own);
+    const bool is_of_another = told != own && told.find(kFailed) != std::string::npos;
+    const bool says_the_same = told.ends_with(message) || message.ends_with(told);
+    return rank_ == 0 || !is_of_another || !says_the_same;
   } catch (const std::exception&) {  // the others will find this rank silent
+    return true;
   }
+}
+
+bool Heartbeat::a_loss_is_known() {
+  const StoreUse use(*this);
+  return !read(kLostKey).empty();
 }
 
 }  // namespace dalle

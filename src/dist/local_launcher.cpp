@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
@@ -16,7 +18,6 @@
 #include <optional>
 #include <string>
 #include <thread>
-#include <utility>
 #include <vector>
 
 #include "dalle/core/error.h"
@@ -28,7 +29,10 @@ namespace {
 
 constexpr auto kGrace = std::chrono::seconds(30);  // for the others, once a rank has failed
 
-volatile std::sig_atomic_t g_signal = 0;
+constexpr std::array kSignals{SIGINT, SIGTERM, SIGUSR1, SIGHUP};  // that ranks stop at
+
+std::atomic<int> g_signal = 0;
+static_assert(std::atomic<int>::is_always_lock_free);  // or a handler could not store into it
 
 /// A listening socket on the loopback, at a port that the system chose.
 class ListeningSocket {
@@ -70,10 +74,11 @@ void become_rank(int64_t rank, int64_t ranks, const ListeningSocket& socket, cha
   set_variable("LOCAL_WORLD_SIZE", fmt::format("{}", ranks));
   set_variable("MASTER_ADDR", "127.0.0.1");
   set_variable("MASTER_PORT", fmt::format("{}", socket.port()));
-  if (rank == 0)
-    set_variable(kStoreSocketVariable, fmt::format("{}", socket.number()));
-  else
-    ::close(socket.number());
+  set_variable(kStoreSocketVariable, fmt::format("{}", socket.number()));
+  if (rank != 0) ::close(socket.number());
+  // A torchrun of one process may have started this launcher: its store is not that of our ranks.
+  ::unsetenv("TORCHELASTIC_USE_AGENT_STORE");
+  ::unsetenv("TORCHELASTIC_RESTART_COUNT");
   ::execv("/proc/self/exe", arguments);
 }
 
@@ -92,7 +97,7 @@ int wait_for(std::vector<pid_t> running) {
   bool stopping = false;  // then each takes the time that its checkpoint takes
   Clock::time_point deadline = Clock::time_point::max();
   while (!running.empty()) {
-    if (const int signal = std::exchange(g_signal, 0); signal != 0) {
+    if (const int signal = g_signal.exchange(0); signal != 0) {
       stopping = true;
       send(running, signal);
     }
@@ -112,13 +117,21 @@ int wait_for(std::vector<pid_t> running) {
   return status;
 }
 
+void pass_signals_on() {
+  struct sigaction action {};
+  action.sa_handler = [](int signal) { g_signal = signal; };
+  for (const int signal : kSignals) {
+    struct sigaction former {};
+    ::sigaction(signal, nullptr, &former);
+    if (signal == SIGHUP && former.sa_handler == SIG_IGN) continue;  // nohup's: ranks ignore it too
+    ::sigaction(signal, &action, nullptr);
+  }
+}
+
 }  // namespace
 
 int launch_local_ranks(int64_t ranks, char** arguments) {
-  struct sigaction action {};
-  action.sa_handler = [](int signal) { g_signal = signal; };
-  for (const int signal : {SIGINT, SIGTERM, SIGUSR1}) ::sigaction(signal, &action, nullptr);
-
+  pass_signals_on();
   std::vector<pid_t> running;
   std::optional<ListeningSocket> socket(std::in_place);
   for (int64_t rank = 0; rank < ranks; ++rank) {

@@ -1,18 +1,20 @@
 #include "dalle/dist/process_group.h"
 
+#include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <sstream>
 #include <stop_token>
 #include <thread>
 #include <utility>
 #include <vector>
 
-#include <fmt/ranges.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #if __has_include(<gloo/rendezvous/store.h>)  // LibTorch has Gloo inside, but not its headers
 #define USE_C10D_GLOO
@@ -29,6 +31,7 @@
 #include "dalle/core/error.h"
 #include "dalle/core/log.h"
 #include "dalle/core/seconds.h"
+#include "dalle/dist/network_address.h"
 
 namespace dalle {
 namespace {
@@ -38,9 +41,49 @@ using Work = c10::intrusive_ptr<c10d::Work>;
 /// Of collectives: those who wait for a lost rank are told so by their heartbeats.
 constexpr std::chrono::hours kForever{24};
 
+/// Why ranks that have met may not get through to one another.
+constexpr const char* kNoConnection =
+    "the ranks have met, but not connected; set GLOO_SOCKET_IFNAME, or NCCL_SOCKET_IFNAME on GPUs, "
+    "to the network interface that reaches all machines";
+
+std::string message_of(const std::exception& error) {
+  const auto* of_torch = dynamic_cast<const c10::Error*>(&error);
+  return of_torch != nullptr ? of_torch->what_without_backtrace() : error.what();
+}
+
+/// Calls a function after some time, and again after as long as that returns, until destroyed.
+class Alarm {
+ public:
+  using Time = std::chrono::milliseconds;
+
+  Alarm(Time time, std::function<std::optional<Time>()> on_expiry)
+      : thread_([this, time, expire = std::move(on_expiry)](const std::stop_token& stop) {
+          std::unique_lock lock(mutex_);
+          for (std::optional<Time> wait = time; wait; wait = expire())
+            if (changed_.wait_for(lock, stop, *wait, [&] { return stop.stop_requested(); })) return;
+        }) {}
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable_any changed_;
+  std::jthread thread_;
+};
+
+/// After how long a wait for other ranks is first logged; then after twice that, and so on.
+std::chrono::milliseconds first_notice(std::chrono::milliseconds timeout) {
+  return std::min<std::chrono::milliseconds>(std::chrono::seconds(10), timeout / 4);
+}
+
 c10::intrusive_ptr<c10d::Store> open_store(const RankInfo& info,
                                            std::chrono::milliseconds timeout) {
   const bool serves = info.rank == 0 && !info.store_is_served;
+  const auto began = std::chrono::steady_clock::now();
+  const Alarm notice(first_notice(timeout), [&, pause = first_notice(timeout)]() mutable {
+    if (info.local_rank == 0)  // it speaks for its machine
+      log_info("rank {} of {}: waiting for rank 0 at {}:{} ({:.0f} s of {:.0f})", info.rank,
+               info.world, info.host, info.port, seconds_since(began), in_seconds(timeout));
+    return std::optional(pause *= 2);
+  });
   auto store = c10::make_intrusive<c10d::TCPStore>(
       info.host, c10d::TCPStoreOptions{.port = info.port,
                                        .isServer = serves,
@@ -52,42 +95,92 @@ c10::intrusive_ptr<c10d::Store> open_store(const RankInfo& info,
   return c10::make_intrusive<c10d::PrefixStore>(info.store_prefix, std::move(store));
 }
 
-/// Waits until every rank has come to the store.
-void meet(const RankInfo& info, c10d::Store& store, std::chrono::milliseconds timeout) {
-  std::vector<std::string> keys;
-  for (int64_t rank = 0; rank < info.world; ++rank) keys.push_back(fmt::format("here/{}", rank));
-  store.set(keys[static_cast<size_t>(info.rank)], std::string("yes"));
-  try {
-    store.wait(keys, timeout);
-  } catch (const std::exception&) {
-    std::vector<int64_t> missing;
-    for (int64_t rank = 0; rank < info.world; ++rank)
-      if (!store.check({keys[static_cast<size_t>(rank)]})) missing.push_back(rank);
-    throw Error("rank {} did not come", fmt::join(missing, ", "));
+/// Waits until the name of rank 0's host resolves: on Kubernetes it does once its pod runs.
+void await_host(const RankInfo& info, std::chrono::milliseconds timeout) {
+  using Clock = std::chrono::steady_clock;
+  const auto give_up = Clock::now() + timeout;
+  for (bool is_logged = false;; is_logged = true) {
+    const std::string problem = why_unresolved(info.host);
+    if (problem.empty()) return;
+    const std::string message = fmt::format(
+        "rank 0's host {:?} cannot be resolved: {}; check MASTER_ADDR", info.host, problem);
+    if (Clock::now() >= give_up) throw Error("{}", message);
+    if (!is_logged && info.local_rank == 0)
+      log_warning("{}; trying for {:.0f} s", message, in_seconds(timeout));
+    std::this_thread::sleep_for(first_notice(timeout) / 10);
   }
 }
 
+std::string address_key(int64_t rank) {
+  return fmt::format("here/{}", rank);
+}
+
+/// Waits until every rank has come to the store. Each leaves its address there.
+void meet(const RankInfo& info, c10d::Store& store, std::chrono::milliseconds timeout,
+          const std::string& address) {
+  const auto is_here = [&](int64_t rank) { return store.check({address_key(rank)}); };
+  const auto missing = [&] {
+    std::vector<int64_t> ranks;
+    for (int64_t rank = 0; rank < info.world; ++rank)
+      if (!is_here(rank)) ranks.push_back(rank);
+    return name_ranks(ranks);
+  };
+  const auto first_is_here = [&] {
+    for (int64_t rank = 0; rank < info.rank; ++rank)
+      if (is_here(rank)) return false;
+    return true;
+  };
+  std::vector<std::string> keys;
+  for (int64_t rank = 0; rank < info.world; ++rank) keys.push_back(address_key(rank));
+  store.set(keys[static_cast<size_t>(info.rank)], address);
+  std::chrono::milliseconds waited{}, pause = first_notice(timeout);
+  for (;; pause = std::min(waited, timeout - waited)) {
+    try {
+      return store.wait(keys, pause);
+    } catch (const std::exception&) {
+      waited += pause;
+      if (waited >= timeout) throw Error("{} did not come", missing());
+      if (first_is_here())  // it speaks for all
+        log_info("waiting for {} of {} at {}:{} ({:.0f} s of {:.0f})", missing(), info.world,
+                 info.host, info.port, in_seconds(waited), in_seconds(timeout));
+    }
+  }
+}
+
+/// The address of this rank at which the others reach it: the loopback if all are on one machine,
+/// otherwise that of the network on which it meets them. The machine's own name may stand for its
+/// loopback, as in Debian's /etc/hosts; so rank 0, which is at MASTER_ADDR itself, looks where the
+/// others are.
+std::string address_for_others(const RankInfo& info, c10d::Store& store,
+                               const std::string& address) {
+  if (info.local_world == info.world) return "127.0.0.1";
+  if (!is_loopback(address)) return address;
+  for (int64_t rank = 0; rank < info.world; ++rank)
+    if (const std::string other = store.get_to_str(address_key(rank)); !is_loopback(other))
+      return address_towards(other);
+  return address;  // all ranks are on this machine
+}
+
 #ifdef USE_C10D_GLOO
-/// The networks that the user names as PyTorch's users do, e.g. GLOO_SOCKET_IFNAME=ib0,ib1. Without
-/// that, ranks of one machine meet on its loopback, and others on the network of its name.
-std::vector<std::shared_ptr<gloo::transport::Device>> gloo_devices(const RankInfo& info) {
+/// The networks that the user names as PyTorch's users do, e.g. GLOO_SOCKET_IFNAME=ib0,ib1, or that
+/// of `address`.
+std::vector<std::shared_ptr<gloo::transport::Device>> gloo_devices(const std::string& address) {
   using c10d::ProcessGroupGloo;
   std::vector<std::shared_ptr<gloo::transport::Device>> devices;
   std::istringstream names(environment_variable("GLOO_SOCKET_IFNAME").value_or(""));
   for (std::string name; std::getline(names, name, ',');)
     if (!name.empty()) devices.push_back(ProcessGroupGloo::createDeviceForInterface(name));
-  if (devices.empty())
-    devices.push_back(info.local_world == info.world
-                          ? ProcessGroupGloo::createDeviceForHostname("127.0.0.1")
-                          : ProcessGroupGloo::createDefaultDevice());
-  return devices;
+  if (!devices.empty()) return devices;
+  return {address.empty() ? ProcessGroupGloo::createDefaultDevice()
+                          : ProcessGroupGloo::createDeviceForHostname(address)};
 }
 #endif
 
 c10::intrusive_ptr<c10d::Backend> open_backend(const RankInfo& info,
                                                [[maybe_unused]] c10::Device device,
                                                [[maybe_unused]] CommunicationBackend wanted,
-                                               const c10::intrusive_ptr<c10d::Store>& store) {
+                                               const c10::intrusive_ptr<c10d::Store>& store,
+                                               [[maybe_unused]] const std::string& address) {
   const int rank = static_cast<int>(info.rank), world = static_cast<int>(info.world);
 #ifdef DALLE_CUDA
   if (device.is_cuda() && wanted != CommunicationBackend::kGloo) {
@@ -101,27 +194,17 @@ c10::intrusive_ptr<c10d::Backend> open_backend(const RankInfo& info,
 #endif
 #ifdef USE_C10D_GLOO
   auto options = c10d::ProcessGroupGloo::Options::create(kForever);
-  options->devices = gloo_devices(info);
-  return c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, world, options);
+  options->devices = gloo_devices(address_for_others(info, *store, address));
+  try {
+    return c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, world, options);
+  } catch (const std::exception& error) {
+    throw Error("{} (this rank is at {}): {}", kNoConnection, options->devices.front()->str(),
+                message_of(error));
+  }
 #else
   throw Error("this program was built without Gloo's headers (libgloo-dev): CPUs train alone");
 #endif
 }
-
-/// Calls a function if it is not destroyed in time.
-class Deadline {
- public:
-  Deadline(std::chrono::milliseconds time, std::function<void()> on_expiry)
-      : thread_([this, time, expire = std::move(on_expiry)](const std::stop_token& stop) {
-          std::unique_lock lock(mutex_);
-          if (!changed_.wait_for(lock, stop, time, [&] { return stop.stop_requested(); })) expire();
-        }) {}
-
- private:
-  std::mutex mutex_;
-  std::condition_variable_any changed_;
-  std::jthread thread_;
-};
 
 /// While it lives, this rank waits for others.
 class Waiting {
@@ -141,8 +224,9 @@ class Waiting {
 
 }  // namespace
 
-void ProcessGroupOptions::end_process(const std::string& report) {
-  log_error("{}", report);
+void ProcessGroupOptions::end_process(const LossReport& loss) {
+  // The console of a rank that is not the first shows errors alone.
+  log_line(loss.is_repeated ? LogLevel::kWarning : LogLevel::kError, loss.text);
   std::_Exit(kExitRankLost);
 }
 
@@ -154,27 +238,32 @@ ProcessGroup::ProcessGroup(const RankInfo& info, c10::Device device,
   if (options.backend == CommunicationBackend::kNccl && !device.is_cuda())
     throw Error("distributed.backend: found nccl, expected gloo or auto where no GPU computes");
   if (info.alone() && info.host.empty()) return;
-  const auto could_not_meet = [&](const char* cause) {
+  const auto could_not_meet = [&](const std::string& cause) {
     return Error("rank {} of {} ({}) could not meet the others at {}:{} within {:.0f} s: {}",
                  info.rank, info.world, info.launcher, info.host, info.port,
                  in_seconds(options.timeout), cause);
   };
+  std::atomic<const char*> obstacle =
+      "rank 0, or the launcher that keeps the store, does not answer";
   // A store whose keeper is stopped, not dead, takes connections and never answers.
-  const Deadline deadline(2 * options.timeout + std::chrono::seconds(5), [&] {
-    options.on_lost(
-        could_not_meet("rank 0, or the launcher that keeps the store, does not answer").what());
+  const Alarm deadline(2 * options.timeout + std::chrono::seconds(5), [&] {
+    options.on_lost({.text = could_not_meet(obstacle.load()).what()});
+    return std::nullopt;
   });
   try {
+    await_host(info, options.timeout);
     store_ = open_store(info, options.timeout);
-    meet(info, *store_, options.timeout);
+    const std::string address = address_towards(info.host);
+    meet(info, *store_, options.timeout, address);
+    obstacle = kNoConnection;
     heartbeat_ = std::make_unique<Heartbeat>(store_->clone(), rank_, world_, options.timeout,
                                              options.on_lost);
-    backend_ = open_backend(info, device, options.backend, store_);
+    backend_ = open_backend(info, device, options.backend, store_, address);
     barrier();
-  } catch (const c10::Error& error) {
-    throw could_not_meet(error.what_without_backtrace());
   } catch (const std::exception& error) {
-    throw could_not_meet(error.what());
+    const Error failure = could_not_meet(message_of(error));
+    if (heartbeat_ != nullptr) heartbeat_->announce_failure(failure.what());
+    throw failure;
   }
 }
 
@@ -205,12 +294,12 @@ std::unique_ptr<NoteBoard> ProcessGroup::note_board() const {
   return store_ == nullptr ? nullptr : std::make_unique<NoteBoard>(store_->clone());
 }
 
-void ProcessGroup::announce_failure(const std::string& message) {
-  if (heartbeat_ != nullptr) heartbeat_->announce_failure(message);
+bool ProcessGroup::announce_failure(const std::string& message) {
+  return heartbeat_ == nullptr || heartbeat_->announce_failure(message);
 }
 
 /// The error of a collective: with the rank that is to blame, if it can be found.
-RankLost ProcessGroup::failure(const char* name, const char* cause) {
+RankLost ProcessGroup::failure(const char* name, const std::string& cause) {
   const std::string lost = heartbeat_ == nullptr ? "" : heartbeat_->find_lost();
   return RankLost("rank {} of {}: {} failed, another rank is gone or stuck: {}", rank_, world_,
                   name, lost.empty() ? cause : lost);
@@ -229,10 +318,8 @@ void PendingCollective::wait(bool on_host) {
     work_->wait();
   } catch (const c10::AcceleratorError&) {  // of this rank's own GPU: no other one is to blame
     throw;
-  } catch (const c10::Error& error) {
-    throw group_->failure(name_, error.what_without_backtrace());
   } catch (const std::exception& error) {
-    throw group_->failure(name_, error.what());
+    throw group_->failure(name_, message_of(error));
   }
   // Here all errors are the own GPU's.
   if (on_host && group_->device_.is_cuda()) torch::cuda::synchronize(group_->device_.index());
@@ -254,7 +341,7 @@ PendingCollective ProcessGroup::begin(const char* name, std::vector<at::Tensor> 
   } catch (const c10::AcceleratorError&) {  // of this rank's own GPU: no other one is to blame
     throw;
   } catch (const c10::Error& error) {
-    throw failure(name, error.what_without_backtrace());
+    throw failure(name, message_of(error));
   }
   return pending;
 }

@@ -5,7 +5,10 @@
 #include <cstdlib>
 #include <sstream>
 
+#include <fmt/ranges.h>
+
 #include "dalle/core/error.h"
+#include "dalle/dist/network_address.h"
 
 namespace dalle {
 namespace {
@@ -55,10 +58,6 @@ void check(const RankInfo& info, const std::string& rank, const std::string& wor
                 local_rank, info.local_rank, info.local_world, info.world);
 }
 
-bool is_loopback(const std::string& host) {
-  return host == "localhost" || host.starts_with("127.") || host == "::1";
-}
-
 RankInfo of_torchrun(const Environment& variable) {
   RankInfo info;
   info.launcher = "torchrun";
@@ -76,8 +75,10 @@ RankInfo of_torchrun(const Environment& variable) {
   info.host = required(variable, "MASTER_ADDR", "WORLD_SIZE");
   info.port = port_of(variable, "MASTER_PORT", kDefaultPort);
   info.store_is_served = variable("TORCHELASTIC_USE_AGENT_STORE") == "True";
-  if (const auto socket = variable(kStoreSocketVariable); socket && info.rank == 0)
-    info.store_socket = static_cast<int>(number(kStoreSocketVariable, *socket));
+  if (const auto socket = variable(kStoreSocketVariable)) {
+    info.launcher = kLocalLauncher;
+    if (info.rank == 0) info.store_socket = static_cast<int>(number(kStoreSocketVariable, *socket));
+  }
   if (const auto attempt = variable("TORCHELASTIC_RESTART_COUNT"))
     info.store_prefix = "/worker/attempt_" + *attempt;
   return info;
@@ -177,6 +178,24 @@ RankInfo rank_info(const Environment& variable) {
   // A batch script has a SLURM_PROCID too; what it starts without srun is in no step, and alone.
   if (variable("SLURM_PROCID") && variable("SLURM_STEP_ID")) return of_slurm(variable);
   return {};
+}
+
+std::string name_ranks(const std::vector<int64_t>& ranks) {
+  constexpr size_t kMostParts = 8;
+  std::vector<std::string> parts;
+  size_t named = 0;
+  while (named < ranks.size() && parts.size() < kMostParts) {
+    size_t end = named + 1;
+    while (end < ranks.size() && ranks[end] == ranks[end - 1] + 1) ++end;
+    if (end - named < 3) end = named + 1;
+    parts.push_back(end == named + 1 ? fmt::format("{}", ranks[named])
+                                     : fmt::format("{}-{}", ranks[named], ranks[end - 1]));
+    named = end;
+  }
+  std::string text =
+      fmt::format("{} {}", ranks.size() == 1 ? "rank" : "ranks", fmt::join(parts, ", "));
+  if (named < ranks.size()) text += fmt::format(" and {} more", ranks.size() - named);
+  return text;
 }
 
 }  // namespace dalle

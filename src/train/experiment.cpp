@@ -328,6 +328,7 @@ DiscreteVae frozen_dvae(const ExperimentConfig& config, const RunPaths& run) {
 TrainOutcome run_dvae_stage(const ExperimentConfig& config, const RunPaths& run,
                             ExperimentData& data, const ExperimentOptions& options,
                             const StopSignal& stop) {
+  options.group->enter(Phase::kPreparing, 0);
   if (finished_before(run, Stage::kDvae, config.dvae.train, *options.group))
     return TrainOutcome::kFinished;
   DvaeTask task(config, data, options.device);
@@ -337,6 +338,7 @@ TrainOutcome run_dvae_stage(const ExperimentConfig& config, const RunPaths& run,
 TrainOutcome run_dalle_stage(const ExperimentConfig& config, const RunPaths& run,
                              ExperimentData& data, const ExperimentOptions& options,
                              const StopSignal& stop) {
+  options.group->enter(Phase::kPreparing, 0);
   if (finished_before(run, Stage::kDalle, config.dalle.train, *options.group))
     return TrainOutcome::kFinished;
   if (!fs::exists(run.tokenizer()))
@@ -405,12 +407,26 @@ void check_agreement_of_ranks(ProcessGroup& group, const ExperimentConfig& confi
 
 }  // namespace
 
+void check_ranks(const ExperimentConfig& config, const std::optional<RunPaths>& run,
+                 std::optional<Stage> only, int64_t ranks) {
+  const auto check = [&](Stage stage, const TrainConfig& train) {
+    if (only && *only != stage) return;
+    if (run && saved_state(*run, stage).finished(train.steps)) return;
+    check_ranks(std::string(to_string(stage)), train, config.distributed, ranks);
+  };
+  check(Stage::kDvae, config.dvae.train);
+  check(Stage::kDalle, config.dalle.train);
+}
+
 TrainOutcome run_experiment(const ExperimentConfig& config, const RunPaths& run,
                             const ExperimentOptions& options, const StopSignal& stop) {
   ProcessGroup& group = *options.group;
   const StopWatch watch(group, stop);
   const auto wanted = [&](Stage stage) { return !options.only || *options.only == stage; };
-  if (group.is_first()) check_config_change(config, run, options.allow_config_change);
+  if (group.is_first()) {
+    check_ranks(config, run, options.only, group.world());
+    check_config_change(config, run, options.allow_config_change);
+  }
   group.barrier();
   std::optional<OnStop> on_stop = end_when_stopped(group, stop);
   ExperimentData data(config, run, group.world());

@@ -111,6 +111,20 @@ RankSpread spread_over(ProcessGroup& group, c10::Device device, double own) {
 
 }  // namespace
 
+void check_ranks(const std::string& stage, const TrainConfig& config,
+                 const DistributedConfig& distributed, int64_t ranks) {
+  if (config.batch_size < ranks)
+    throw Error("{}.train.batch_size: found {}, expected at least one sample for each of {} ranks",
+                stage, config.batch_size, ranks);
+  if (!distributed.exact) return;
+  const int64_t micro_batches = config.batch_size / config.micro_batch_size;
+  if (!std::has_single_bit(static_cast<uint64_t>(ranks)) || ranks > micro_batches)
+    throw Error(
+        "distributed.exact: found {} ranks, expected a power of two up to {}, the number of "
+        "micro-batches in {}.train.batch_size",
+        ranks, micro_batches, stage);
+}
+
 Trainer::Trainer(TrainTask& task, const TrainConfig& config, const RunPaths& run,
                  const TrainerOptions& options)
     : task_(task),
@@ -127,7 +141,7 @@ Trainer::Trainer(TrainTask& task, const TrainConfig& config, const RunPaths& run
       checkpoints_(run.checkpoints(task.stage()), config.keep_last, *group_),
       pictures_(run.samples() / task.stage()),
       throughput_(task.flops_per_sample(), rate_of_all(*group_, options, config.precision)) {
-  check_world();
+  check_ranks(task.stage(), config, distributed_, group_->world());
   if (group_->is_first()) {
     make_directories(pictures_);
     restore(checkpoints_.load_newest());
@@ -140,21 +154,6 @@ Trainer::Trainer(TrainTask& task, const TrainConfig& config, const RunPaths& run
   if (group_->world() > 1)
     log_info("{}: the gradient is sent in {} buckets of {:.1f} MB at most", task_.stage(),
              reducer_->buckets().size(), 4e-6 * static_cast<double>(reducer_->buckets()[0].size));
-}
-
-/// Throws if the ranks cannot share the batches.
-void Trainer::check_world() const {
-  const int64_t world = group_->world();
-  if (config_.batch_size < world)
-    throw Error("{}.train.batch_size: found {}, expected at least one sample for each of {} ranks",
-                task_.stage(), config_.batch_size, world);
-  if (!distributed_.exact) return;
-  const int64_t micro_batches = config_.batch_size / config_.micro_batch_size;
-  if (!std::has_single_bit(static_cast<uint64_t>(world)) || world > micro_batches)
-    throw Error(
-        "distributed.exact: found {} ranks, expected a power of two up to {}, the number of "
-        "micro-batches in {}.train.batch_size",
-        world, micro_batches, task_.stage());
 }
 
 std::unique_ptr<BatchLoader> Trainer::make_loader(const TrainerOptions& options) {

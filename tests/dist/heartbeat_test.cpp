@@ -34,9 +34,10 @@ struct Watcher {
   Watcher(const c10::intrusive_ptr<c10d::Store>& store, int64_t rank, int64_t world,
           const std::function<void()>& at_end = nullptr)
       : heartbeat(std::make_unique<Heartbeat>(store, rank, world, kTimeout,
-                                              [this, at_end](const std::string& report) {
+                                              [this, at_end](const LossReport& loss) {
                                                 if (at_end) at_end();
-                                                promise.set_value(report);
+                                                is_repeated = loss.is_repeated;
+                                                promise.set_value(loss.text);
                                               })) {}
 
   std::string report() {
@@ -46,6 +47,7 @@ struct Watcher {
     return future.wait_for(time) == std::future_status::ready;
   }
 
+  std::atomic<bool> is_repeated = false;
   std::promise<std::string> promise;
   std::future<std::string> future = promise.get_future();
   std::unique_ptr<Heartbeat> heartbeat;
@@ -53,7 +55,7 @@ struct Watcher {
 
 /// What a rank that no longer exists has left behind.
 void leave_words(const c10::intrusive_ptr<c10d::Store>& store, int64_t rank) {
-  store->set("heartbeat/" + std::to_string(rank), std::string("7;step 41, computing (sum)"));
+  store->set("heartbeat/" + std::to_string(rank), std::string("7;w;0;step 41, computing (sum)"));
 }
 
 /// A store whose keeper may go.
@@ -160,7 +162,8 @@ TEST(Heartbeat, ReportsARankThatIsStuck) {
   const auto store = c10::make_intrusive<c10d::HashStore>();
   Watcher first(store, 0, 2), second(store, 1, 2);
   second.heartbeat->enter(Phase::kLoading, 12);
-  EXPECT_THAT(first.report(), HasSubstr("rank 0 of 2: rank 1 has been loading data for"));
+  EXPECT_THAT(first.report(),
+              HasSubstr("rank 0 of 2: rank 1 has been at step 12, loading data for"));
 }
 
 TEST(Heartbeat, OfARankThatLooksStuckBlamesTheSilentOneThatItWaitsFor) {
@@ -179,6 +182,106 @@ TEST(Heartbeat, WaitsForEvaluationsAndForThoseWhoWait) {
   second.heartbeat->enter(Phase::kComputing, 12);
   second.heartbeat->wait_begins("sum");
   EXPECT_FALSE(first.reported_within(3 * kTimeout));
+}
+
+TEST(Heartbeat, ReportsThatNoRankLeavesItsCollective) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  std::vector<std::unique_ptr<Watcher>> watchers;
+  for (int64_t rank = 0; rank < 4; ++rank) {
+    watchers.push_back(std::make_unique<Watcher>(store, rank, 4));
+    watchers.back()->heartbeat->enter(Phase::kComputing, rank == 3 ? 40 : 41);
+    watchers.back()->heartbeat->wait_begins("sum");
+  }
+  for (const auto& watcher : watchers)
+    EXPECT_THAT(watcher->report(), AllOf(HasSubstr(": no rank has made progress for"),
+                                         HasSubstr("rank 3 at step 40, computing (sum); "
+                                                   "ranks 0-2 at step 41, computing (sum)"),
+                                         HasSubstr("stalled, or they are out of step")));
+}
+
+TEST(Heartbeat, BlamesNoRankIfAllAreStuckInTheSameWork) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  Watcher first(store, 0, 2), second(store, 1, 2);
+  first.heartbeat->enter(Phase::kLoading, 12);
+  second.heartbeat->enter(Phase::kLoading, 12);
+  EXPECT_THAT(second.report(), AllOf(HasSubstr("rank 1 of 2: no rank has made progress for"),
+                                     HasSubstr("ranks 0, 1 at step 12, loading data")));
+}
+
+TEST(Heartbeat, DoesNotTakeManyShortWaitsForALongOne) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  Watcher first(store, 0, 2), second(store, 1, 2);
+  const auto end = std::chrono::steady_clock::now() + 3 * kTimeout;
+  while (std::chrono::steady_clock::now() < end)
+    for (const Watcher* watcher : {&first, &second}) {
+      watcher->heartbeat->enter(Phase::kComputing, 41);
+      watcher->heartbeat->wait_begins("sum");
+      std::this_thread::sleep_for(kTimeout / 8);
+    }
+  EXPECT_FALSE(first.reported_within(0ms));
+}
+
+TEST(Heartbeat, OfTheFirstRankWarnsAgainAndAgainWhileItKeepsTheOthersWaiting) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  testing::internal::CaptureStderr();
+  {
+    Watcher first(store, 0, 2), second(store, 1, 2);
+    first.heartbeat->enter(Phase::kEvaluating, 12);
+    second.heartbeat->enter(Phase::kEvaluating, 12);
+    second.heartbeat->wait_begins("broadcast");
+    EXPECT_FALSE(first.reported_within(4 * kTimeout));
+  }
+  const std::string log = testing::internal::GetCapturedStderr();
+  const std::string words = "warning: rank 0 has been at step 12, evaluating for";
+  const size_t found = log.find(words);
+  EXPECT_NE(found, log.npos) << log;
+  EXPECT_NE(log.find(words, found + 1), log.npos) << log;
+}
+
+TEST(Heartbeat, OfTheFirstRankNamesThoseForWhomItWaits) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  testing::internal::CaptureStderr();
+  {
+    Watcher first(store, 0, 3), second(store, 1, 3), third(store, 2, 3);
+    for (const Watcher* watcher : {&first, &second}) watcher->heartbeat->wait_begins("gather");
+    EXPECT_FALSE(first.reported_within(2 * kTimeout));
+  }
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              AllOf(HasSubstr("rank 0 has been at step 0, preparing (gather) for"),
+                    HasSubstr("it waits for rank 2 at step 0, preparing")));
+}
+
+TEST(Heartbeat, WarnsOfAStallWhileModelsAreSent) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  testing::internal::CaptureStderr();
+  {
+    Watcher first(store, 0, 2), second(store, 1, 2);
+    for (const Watcher* watcher : {&first, &second}) watcher->heartbeat->wait_begins("broadcast");
+    EXPECT_FALSE(first.reported_within(2 * kTimeout));
+  }
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              AllOf(HasSubstr("no rank has made progress for"),
+                    HasSubstr("ranks 0, 1 at step 0, preparing (broadcast)")));
+}
+
+TEST(Heartbeat, OfRanksThatFailInOneWayLetsOneSaySo) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  Watcher first(store, 0, 3), second(store, 1, 3), third(store, 2, 3);
+  std::future<bool> second_says = std::async(
+      std::launch::async, [&] { return second.heartbeat->announce_failure("no such folder"); });
+  EXPECT_TRUE(first.heartbeat->announce_failure("no such folder"));
+  EXPECT_FALSE(second_says.get());
+  EXPECT_TRUE(third.heartbeat->announce_failure("the disk is full"));
+}
+
+TEST(Heartbeat, RepeatsWhatAFailedRankSaysOnTheFirstRankAlone) {
+  const auto store = c10::make_intrusive<c10d::HashStore>();
+  Watcher first(store, 0, 3), second(store, 1, 3), third(store, 2, 3);
+  EXPECT_TRUE(second.heartbeat->announce_failure("the disk is full"));
+  EXPECT_THAT(first.report(), HasSubstr("rank 1 failed: the disk is full"));
+  EXPECT_THAT(third.report(), HasSubstr("rank 1 failed: the disk is full"));
+  EXPECT_FALSE(first.is_repeated);
+  EXPECT_TRUE(third.is_repeated);
 }
 
 TEST(Heartbeat, DoesNotMissARankThatSaidGoodbye) {

@@ -134,7 +134,37 @@ TEST(ProcessGroup, NamesTheRanksThatDoNotCome) {
   const std::string error = error_of([&] {
     ProcessGroup(info_of(0, 3, port), c10::kCPU, {.timeout = std::chrono::milliseconds(300)});
   });
-  EXPECT_THAT(error, HasSubstr("rank 1, 2 did not come"));
+  EXPECT_THAT(error, HasSubstr("ranks 1, 2 did not come"));
+}
+
+TEST(ProcessGroup, LogsWhoIsMissingWhileItWaits) {
+  const uint16_t port = free_port();
+  testing::internal::CaptureStderr();
+  error_of([&] {
+    ProcessGroup(info_of(0, 4, port), c10::kCPU, {.timeout = std::chrono::milliseconds(600)});
+  });
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_THAT(log, HasSubstr(fmt::format("waiting for ranks 1-3 of 4 at 127.0.0.1:{}", port)));
+  EXPECT_NE(log.find("waiting"), log.rfind("waiting"));  // again and again
+}
+
+TEST(ProcessGroup, LogsThatItWaitsForTheFirstRank) {
+  RankInfo info = info_of(1, 2, free_port());
+  info.local_rank = 0;
+  testing::internal::CaptureStderr();
+  error_of([&] { ProcessGroup(info, c10::kCPU, {.timeout = std::chrono::seconds(1)}); });
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              HasSubstr("rank 1 of 2: waiting for rank 0 at 127.0.0.1:"));
+}
+
+TEST(ProcessGroup, SaysAtOnceThatTheFirstRanksHostHasNoAddress) {
+  RankInfo info = info_of(0, 2, free_port());
+  info.host = "no-such-host.invalid";
+  testing::internal::CaptureStderr();
+  const std::string error =
+      error_of([&] { ProcessGroup(info, c10::kCPU, {.timeout = std::chrono::milliseconds(300)}); });
+  for (const std::string& text : {testing::internal::GetCapturedStderr(), error})
+    EXPECT_THAT(text, HasSubstr("rank 0's host \"no-such-host.invalid\" cannot be resolved"));
 }
 
 TEST(ProcessGroup, RefusesNcclWithoutAGpu) {

@@ -1,5 +1,6 @@
 #include "dalle/dist/rank_info.h"
 
+#include <cstdlib>
 #include <map>
 #include <optional>
 #include <string>
@@ -187,6 +188,29 @@ TEST(RankInfo, OpenMpiGoesBeforeTheSlurmThatStartedIt) {
   variables.insert(kOpenMpi.begin(), kOpenMpi.end());
   EXPECT_EQ(rank_info_of(variables).launcher, "Open MPI");
   EXPECT_EQ(rank_info_of(variables).rank, 2);
+}
+
+TEST(RankInfo, KnowsTheRanksOfItsOwnLauncher) {
+  Variables variables = kTorchrun;
+  variables[kStoreSocketVariable] = "7";
+  EXPECT_EQ(rank_info_of(variables).launcher, kLocalLauncher);
+  EXPECT_EQ(rank_info_of(variables).store_socket, std::nullopt);
+  variables["RANK"] = "0";
+  EXPECT_EQ(rank_info_of(variables).store_socket, 7);
+}
+
+TEST(RankInfo, TakesAnEmptyVariableForOneThatIsNotSet) {
+  ::setenv("DALLE_TEST_EMPTY", "", 1);
+  EXPECT_EQ(environment_variable("DALLE_TEST_EMPTY"), std::nullopt);
+  ::unsetenv("DALLE_TEST_EMPTY");
+}
+
+TEST(RankInfo, NamesRanksShortly) {
+  EXPECT_EQ(name_ranks({3}), "rank 3");
+  EXPECT_EQ(name_ranks({1, 2}), "ranks 1, 2");
+  EXPECT_EQ(name_ranks({0, 2, 8, 9, 10, 11}), "ranks 0, 2, 8-11");
+  EXPECT_EQ(name_ranks({0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20}),
+            "ranks 0, 2, 4, 6, 8, 10, 12, 14 and 3 more");
 }
 
 TEST(RankInfo, NamesWhatIsMissing) {

@@ -11,6 +11,7 @@ import pty
 import random
 import re
 import resource
+import shlex
 import shutil
 import signal
 import socket
@@ -397,19 +398,21 @@ class ToolsTest(unittest.TestCase):
 
     def test_ranks_of_a_launcher_must_run_the_same_experiment(self):
         folder, port = self.fresh("run"), free_port()
+        errors = ""
         for process in [start_rank(rank, 2, port, folder, "--set", f"seed={3 + rank}") for rank in (0, 1)]:
-            errors = process.communicate(timeout=60)[1]
+            errors += process.communicate(timeout=60)[1]
             self.assertNotEqual(process.returncode, 0)
-            self.assertIn('rank 1 has another config than rank 0: "seed: 4" instead of "seed: 3"', errors)
+        self.assertIn('rank 1 has another config than rank 0: "seed: 4" instead of "seed: 3"', errors)
 
     def test_ranks_need_one_run_folder(self):
         port, folders = free_port(), [self.fresh(f"run-{rank}") for rank in (0, 1)]
         for folder in folders:
             folder.mkdir()
+        errors = ""
         for process in [start_rank(rank, 2, port, folders[rank]) for rank in (0, 1)]:
-            errors = process.communicate(timeout=60)[1]
+            errors += process.communicate(timeout=60)[1]
             self.assertNotEqual(process.returncode, 0)
-            self.assertIn("rank 1 does not see there what rank 0 writes", errors)
+        self.assertIn("rank 1 does not see there what rank 0 writes", errors)
 
     def test_a_rank_asked_to_stop_ends_the_first_ranks_evaluation_too(self):
         for asked in (0, 1):
@@ -428,10 +431,53 @@ class ToolsTest(unittest.TestCase):
             self.assertTrue((folder / "checkpoints" / "dvae" / "step-00000010").is_dir())
 
     def test_every_rank_needs_a_sample(self):
-        result = train(self.fresh("run"), "--ranks", "3", "--set", "dvae.train.batch_size=2")
-        self.assertNotEqual(result.returncode, 0)
-        self.assertIn("dvae.train.batch_size", result.stderr)
-        self.assertIn("3 ranks", result.stderr)
+        folder = self.fresh("run")
+        self.assert_fails(train(folder, "--ranks", "3", "--set", "dvae.train.batch_size=2"), 1, "dvae.train.batch_size", "3 ranks")
+        self.assertFalse(folder.exists())  # it was known before any rank was started
+
+    def test_ranks_that_fail_alike_say_so_once(self):
+        result = train(self.fresh("run"), "--ranks", "3", *on_pictures(self.work / "no-such-folder"))
+        self.assertEqual(result.returncode, 1)
+        self.assertEqual(result.stderr.count("no-such-folder: "), 1, result.stderr)
+
+    def test_a_launcher_of_one_process_may_start_one_that_starts_ranks(self):
+        slurm = {"SLURM_JOB_ID": "77", "SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_LOCALID": "0",
+                 "SLURM_NODEID": "0", "SLURM_JOB_NODELIST": "here"}
+        torchrun = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1",
+                    "MASTER_PORT": "1", "TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
+        for variables in (slurm, torchrun):
+            result = run("dalle-train", "--config", TINY, "--run-dir", self.fresh("run"), "--device", "cpu", "--ranks", "2",
+                         "--stage", "dvae", "--set", "dvae.train.steps=2", **variables)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertIn(", 2 ranks", result.stderr)
+
+    def test_ranks_of_a_launcher_start_no_ranks_and_one_says_so(self):
+        folder = self.fresh("run")
+        for rank, errors in ((0, "--ranks 4: torchrun has already started 2 ranks"), (1, "")):
+            process = start_rank(rank, 2, 1, folder, "--ranks", "4")
+            self.assertIn(errors, process.stderr.read())
+            self.assertEqual(process.wait(timeout=60), 2)
+        self.assertFalse(folder.exists())
+
+    def test_what_is_typed_at_the_shell_of_a_slurm_step_is_no_rank_of_it(self):
+        step = {"SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_LOCALID": "0", "SLURM_NODEID": "0",
+                "SLURM_STEP_TASKS_PER_NODE": "4", "SLURM_JOB_NODELIST": "here"}
+        log, folder = self.work / "terminal.txt", self.fresh("run")
+        command = shlex.join(map(str, [BIN / "dalle-train", "--config", TINY, "--run-dir", folder, "--device", "cpu", "--stage",
+                                       "dvae", "--set", "dvae.train.steps=2"]))
+        shell, terminal = pty.fork()
+        if shell == 0:  # as srun --pty does it; with job control, as at a prompt
+            os.execvpe("bash", ["bash", "-mc", f"{command} 2> {shlex.quote(str(log))}; exit $?"], {**os.environ, **step})
+        status = os.waitstatus_to_exitcode(os.waitpid(shell, 0)[1])
+        os.close(terminal)
+        self.assertEqual(status, 0, log.read_text())
+        self.assertIn("this shell is task 0 of 4 of an interactive Slurm step", log.read_text())
+
+    def test_ranks_get_a_hangup_from_their_launcher(self):
+        process, ranks = self.ranks_that_train_on(self.fresh("run"))
+        process.send_signal(signal.SIGHUP)
+        process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 128 + signal.SIGHUP)
 
     def test_a_finished_run_is_not_done_again(self):
         folder = self.copy_of_whole()

@@ -7,7 +7,8 @@ namespace dalle {
 /// Starts this program `ranks` times on this machine, with its own arguments and torchrun's
 /// variables in each rank's environment, and waits for them.
 ///
-/// SIGINT and SIGTERM are passed on to every rank. A rank that fails takes the others along: they
+/// SIGINT, SIGTERM, SIGUSR1 and SIGHUP are passed on to every rank; SIGHUP not where this process
+/// was started to ignore it, as by nohup. A rank that fails takes the others along: they
 /// find it gone, and what has not ended some seconds later is killed.
 ///
 /// @param arguments  argv of main; the ranks get them unchanged

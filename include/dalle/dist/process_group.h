@@ -34,10 +34,10 @@ struct ProcessGroupOptions {
   std::chrono::milliseconds timeout = std::chrono::minutes(10);
   /// Called, on a thread of its own, when another rank is lost while this one may be waiting for
   /// it. By default the process ends at once with kExitRankLost, its line on standard error and in
-  /// the log.
+  /// the log; or in the log alone, if other ranks say the same.
   Heartbeat::OnLost on_lost = end_process;
 
-  static void end_process(const std::string& report);
+  static void end_process(const LossReport& loss);
 };
 
 /// A collective failed since another rank is gone or stuck.
@@ -92,8 +92,11 @@ class ProcessGroup {
   /// A world of one.
   ProcessGroup();
 
-  /// Meets the other ranks. A world of one needs none of that, and does without unless `info` names
-  /// a host: then its collectives go through a backend, as a check of that does.
+  /// Meets the other ranks, and logs whom it waits for, after some seconds and now and then. A name
+  /// of rank 0's host that does not resolve yet is tried until the timeout. Gloo connects ranks of
+  /// several machines over the network that reaches rank 0, unless GLOO_SOCKET_IFNAME names others.
+  /// A world of one needs none of that, and does without unless `info` names a host: then its
+  /// collectives go through a backend, as a check of that does.
   /// @throws dalle::Error naming those that do not come within the timeout
   ProcessGroup(const RankInfo& info, c10::Device device, const ProcessGroupOptions& options = {});
 
@@ -128,8 +131,9 @@ class ProcessGroup {
   /// How long what is being saved may take once a rank is lost.
   std::chrono::steady_clock::duration patience() const;
 
-  /// Tells the other ranks why this one cannot go on.
-  void announce_failure(const std::string& message);
+  /// Tells the other ranks why this one cannot go on. Returns whether this one must say so: see
+  /// Heartbeat.
+  bool announce_failure(const std::string& message);
 
   /// Adds up a tensor over the ranks, in place. All ranks get the same bits.
   void sum(const at::Tensor& tensor);
@@ -164,7 +168,7 @@ class ProcessGroup {
  private:
   using Begin = std::function<c10::intrusive_ptr<c10d::Work>(c10d::Backend&)>;
 
-  RankLost failure(const char* name, const char* cause);
+  RankLost failure(const char* name, const std::string& cause);
   PendingCollective begin(const char* name, std::vector<at::Tensor> tensors, const Begin& begin);
   void run(const char* name, std::vector<at::Tensor> tensors, const Begin& begin);
   friend class PendingCollective;

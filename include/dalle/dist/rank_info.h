@@ -4,6 +4,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace dalle {
 
@@ -23,8 +24,12 @@ struct RankInfo {
   bool alone() const { return world == 1; }
 };
 
-/// Set by our own launcher (local_launcher.h): the number of the socket that rank 0 listens on.
+/// Set by our own launcher (local_launcher.h) for all of its ranks: the number of the socket that
+/// rank 0 listens on.
 inline constexpr const char* kStoreSocketVariable = "DALLE_STORE_SOCKET";
+
+/// RankInfo::launcher of the ranks that it starts.
+inline constexpr const char* kLocalLauncher = "--ranks";
 
 /// A variable's value; nothing if it is not set.
 using Environment = std::function<std::optional<std::string>(const std::string& name)>;
@@ -38,5 +43,9 @@ std::optional<std::string> environment_variable(const std::string& name);
 /// @throws dalle::Error naming the variables if some are missing, are no numbers, or contradict
 ///         one another
 RankInfo rank_info(const Environment& variable = environment_variable);
+
+/// Ranks, which ascend, for a message: "rank 3", or "ranks 0, 2, 8-15"; of many parts the first
+/// ones and how many ranks are left.
+std::string name_ranks(const std::vector<int64_t>& ranks);
 
 }  // namespace dalle

@@ -32,6 +32,12 @@ struct ExperimentOptions {
   bool allow_config_change = false;
 };
 
+/// Throws if so many ranks cannot share the batches of a stage that is to be trained: one that is
+/// finished in the run folder `run` is not; without a folder none is.
+/// @throws dalle::Error naming the key to change
+void check_ranks(const ExperimentConfig& config, const std::optional<RunPaths>& run,
+                 std::optional<Stage> only, int64_t ranks);
+
 /// Runs the stages of an experiment in order. A finished stage is skipped and an interrupted one
 /// goes on, from what the run folder holds.
 ///

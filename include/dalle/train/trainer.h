@@ -43,6 +43,11 @@ struct TrainerOptions {
   double matrix_rate = 0;
 };
 
+/// Throws if so many ranks cannot share the batches of a stage.
+/// @throws dalle::Error naming the key to change
+void check_ranks(const std::string& stage, const TrainConfig& config,
+                 const DistributedConfig& distributed, int64_t ranks);
+
 /// What a rank may ask for, and all ranks then do.
 struct Wishes {
   bool stop = false;
@@ -81,7 +86,6 @@ class Trainer {
   int64_t step() const { return state_.step; }
 
  private:
-  void check_world() const;
   void restore(const std::optional<CheckpointContent>& content);
   at::Tensor gathered(at::Tensor owned) const;
   std::unique_ptr<BatchLoader> make_loader(const TrainerOptions& options);

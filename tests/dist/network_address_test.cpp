@@ -1,0 +1,36 @@
+#include "dalle/dist/network_address.h"
+
+#include <string>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace dalle {
+namespace {
+
+using ::testing::StartsWith;
+
+TEST(NetworkAddress, KnowsTheLoopback) {
+  for (const char* host : {"localhost", "127.0.0.1", "127.0.1.1", "::1"})
+    EXPECT_TRUE(is_loopback(host)) << host;
+  for (const char* host : {"", "10.9.0.1", "node-127", "fe80::1"})
+    EXPECT_FALSE(is_loopback(host)) << host;
+}
+
+TEST(NetworkAddress, OfThisMachineTowardsItselfIsItsLoopback) {
+  EXPECT_THAT(address_towards("127.0.0.1"), StartsWith("127."));
+  EXPECT_TRUE(is_loopback(address_towards("localhost")));
+}
+
+TEST(NetworkAddress, TowardsANameWithoutAddressIsEmpty) {
+  EXPECT_EQ(address_towards("no-such-host.invalid"), "");
+}
+
+TEST(NetworkAddress, SaysWhyANameHasNoAddress) {
+  EXPECT_EQ(why_unresolved("127.0.0.1"), "");
+  EXPECT_EQ(why_unresolved("localhost"), "");
+  EXPECT_NE(why_unresolved("no-such-host.invalid"), "");
+}
+
+}  // namespace
+}  // namespace dalle
