@@ -49,10 +49,10 @@ void add_options(CLI::App& app, Arguments& arguments) {
       ->capture_default_str();
   app.add_option("--ranks", arguments.ranks, "numbers of ranks to compare, e.g. 1,2,4")
       ->delimiter(',')
-      ->check(CLI::Range(1, 1024))
+      ->transform(whole_number(1, 1024))
       ->capture_default_str();
   app.add_option("--steps", arguments.steps, "steps of each; the second half is measured")
-      ->check(CLI::Range(2, 1'000'000))
+      ->transform(whole_number(2, 1'000'000))
       ->capture_default_str();
   add_device_option(app, arguments.device);
   app.add_option("--json", arguments.json, "also write the numbers into this file");
@@ -206,5 +206,11 @@ int main(int argc, char** argv) {
                                   "rank; efficiency, waiting for gradients and how much of their "
                                   "sending was hidden, share of the machine's measured peak"),
               arguments);
-  return run_tool(app, argc, argv, [&] { return bench_training(arguments); });
+  const ToolText text{
+      .examples =
+          "  dalle-bench train --config configs/dalle-50m.yaml --ranks 1,2,4 --set "
+          "data.kind=shapes\n"
+          "  dalle-bench train --config configs/shapes-demo.yaml --stage dvae --json bench.json\n",
+      .memory_advice = "lower micro_batch_size or --ranks"};
+  return run_tool(app, argc, argv, text, [&] { return bench_training(arguments); });
 }

@@ -16,7 +16,6 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 
-#include "dalle/core/build_info.h"
 #include "dalle/core/config_io.h"
 #include "dalle/core/error.h"
 #include "dalle/core/log.h"
@@ -64,7 +63,7 @@ void add_options(CLI::App& app, Arguments& arguments) {
          "--ranks", arguments.ranks,
          "processes that train together on this machine: one for each GPU, or for each core "
          "with a small model on a CPU; on several machines use torchrun, srun or mpirun")
-      ->check(CLI::Range(1, 1024));
+      ->transform(whole_number(1, 1024));
   app.add_flag("--restart", arguments.restart, "move the old run folder aside and start over");
   app.add_flag("--allow-config-change", arguments.allow_config_change,
                "resume although the config or the pictures differ from those the run began with");
@@ -81,13 +80,6 @@ std::optional<Stage> find_stage(const std::string& name) {
   for (const auto& [stage, stage_name] : enum_names(Stage{}))
     if (stage_name == name) return stage;
   DALLE_CHECK(false);  // the command line lets no other name through
-}
-
-std::string build_line() {
-  const BuildInfo build = build_info();
-  return fmt::format("dalle {} ({}), LibTorch {}{}", build.version,
-                     build.git_revision.substr(0, 12), build.libtorch,
-                     build.cuda.empty() ? "" : fmt::format(", CUDA {}", build.cuda));
 }
 
 /// The device of this rank: "cuda" and "auto" give each rank of a machine a GPU of its own.
@@ -202,5 +194,11 @@ int main(int argc, char** argv) {
                "dalle-train");
   Arguments arguments;
   add_options(app, arguments);
-  return dalle::run_tool(app, argc, argv, [&] { return train(arguments, argv); });
+  const dalle::ToolText text{
+      .examples =
+          "  dalle-train --config configs/shapes-demo.yaml\n"
+          "  dalle-train --config configs/pictures-64.yaml --set data.path=my-images --dry-run\n"
+          "  dalle-train --config configs/pictures-64.yaml --set data.path=my-images --ranks 4\n",
+      .memory_advice = "lower micro_batch_size, set recompute: true, or see --dry-run"};
+  return dalle::run_tool(app, argc, argv, text, [&] { return train(arguments, argv); });
 }
