@@ -996,6 +996,23 @@ class ToolsTest(unittest.TestCase):
         self.assert_fails(self.sample("x", model=self.work / "none"), 1, "none")
         self.assert_fails(self.sample("x", model=TINY), 1, "tiny.yaml")
 
+    def test_when_memory_runs_out_it_is_said_with_what_to_lower(self):
+        def run_in_6_gb(tool, *arguments):
+            limit = 6_000_000_000
+            return subprocess.run([BIN / tool, *map(str, arguments), "--device", "cpu"], capture_output=True, text=True, timeout=120,
+                                  preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+                                  env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+        wide = ("--set", "dvae.model.hidden=65536")  # one of its tensors is 36 GiB
+        result = run_in_6_gb("dalle-train", "--config", TINY, *wide, "--run-dir", self.fresh("run"))
+        self.assert_fails(result, 1, "out of memory: lower micro_batch_size")
+        model = self.checkpoint_with(lambda config: re.sub(r"(?m)^(    width:) .*$", r"\1 65536", config))
+        result = run_in_6_gb("dalle-sample", "a red circle", "--model", model, "--out", self.fresh("out"))
+        self.assert_fails(result, 1, "out of memory: lower --count")
+        result = run_in_6_gb("dalle-bench", "train", "--config", TINY, *wide, "--stage", "dvae", "--ranks", 1, "--steps", 2)
+        self.assertEqual(result.returncode, 1, result.stderr)
+        self.assertIn("out of memory: lower micro_batch_size", result.stderr)
+
 
 if __name__ == "__main__":
     unittest.main(argv=[sys.argv[0], *sys.argv[2:]])
