@@ -11,6 +11,8 @@
 #include <iostream>
 #include <limits>
 #include <new>
+#include <string_view>
+#include <optional>
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
@@ -18,6 +20,7 @@
 #include <c10/util/Logging.h>
 #include <torch/cuda.h>
 
+#include "dalle/core/build_info.h"
 #include "dalle/core/error.h"
 #include "dalle/core/log.h"
 #include "dalle/core/machine.h"
@@ -84,9 +87,59 @@ void compute_in_full_float32() {
   at::globalContext().setAllowTF32CuDNN(false);
 }
 
+/// A GPU's allocator throws a c10::OutOfMemoryError, the CPU's does not.
+bool is_out_of_memory(const c10::Error& error) {
+  return dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr ||
+         std::strstr(error.what_without_backtrace(), "can't allocate memory") != nullptr;
+}
+
+std::string bad_number(const std::string& text, const std::string& expected) {
+  const std::string_view advice = number_advice(text);
+  return fmt::format("found {}, expected {}{}{}", text, expected, advice.empty() ? "" : ", ",
+                     advice);
+}
+
 }  // namespace
 
-int run_tool(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
+std::string build_line() {
+  const BuildInfo build = build_info();
+  return fmt::format("dalle {} ({}), LibTorch {}{}", build.version,
+                     build.git_revision.substr(0, 12), build.libtorch,
+                     build.cuda.empty() ? "" : fmt::format(", CUDA {}", build.cuda));
+}
+
+CLI::Validator whole_number(int64_t min, int64_t max) {
+  const bool is_bounded = max < std::numeric_limits<int64_t>::max();
+  const std::string range =
+      is_bounded ? fmt::format("from {} to {}", min, max) : fmt::format("at least {}", min);
+  const auto check = [=](std::string& text) -> std::string {
+    const std::optional<int64_t> value = parse_whole_number(text);
+    if (value && *value >= min && *value <= max) {
+      text = std::to_string(*value);
+      return "";
+    }
+    const bool is_too_large = parse_number(text).value_or(0) >= 0x1p63;
+    if (!is_bounded && is_too_large)
+      return bad_number(text, fmt::format("a whole number of at most {}", max));
+    return bad_number(text, fmt::format("a whole number {}{}", is_bounded ? "" : "of ", range));
+  };
+  return {check, range};
+}
+
+CLI::Validator number(double min, double max) {
+  const std::string range = fmt::format("from {} to {}", min, max);
+  const auto check = [=](std::string& text) -> std::string {
+    const std::optional<double> value = parse_number(text);
+    return value && *value >= min && *value <= max ? "" : bad_number(text, "a number " + range);
+  };
+  return {check, range};
+}
+
+int run_tool(CLI::App& app, int argc, char** argv, const ToolText& text,
+             const std::function<int()>& body) {
+  app.set_version_flag("--version", build_line());
+  app.footer("Examples:\n" + text.examples);
+  for (CLI::App* command : app.get_subcommands({})) command->footer(app.get_footer());
   // A reader of our output that ends (`| head`, or `| tee` at Ctrl-C) must not take work along that
   // is not saved: writing fails instead.
   std::signal(SIGPIPE, SIG_IGN);
@@ -98,40 +151,24 @@ int run_tool(CLI::App& app, int argc, char** argv, const std::function<int()>& b
     open_standard_streams();
     return finish_output(parse_and_run(app, argc, argv, body));
   } catch (const std::exception& error) {
-    log_error("{}", message_of(error));
+    log_error("{}", message_of(error, text.memory_advice));
     return exit_status_of(error);
   }
 }
 
-std::string message_of(const std::exception& error) {
-  const auto* of_torch = dynamic_cast<const c10::Error*>(&error);
-  const std::string cause = of_torch != nullptr ? of_torch->what_without_backtrace() : error.what();
-  if (dynamic_cast<const c10::OutOfMemoryError*>(&error) == nullptr &&
-      dynamic_cast<const std::bad_alloc*>(&error) == nullptr)
-    return cause;
-  return fmt::format(
-      "out of memory: lower micro_batch_size, set recompute: true, or see --dry-run: {}", cause);
+std::string message_of(const std::exception& error, std::string_view memory_advice) {
+  if (const auto* of_torch = dynamic_cast<const c10::Error*>(&error)) {
+    const std::string_view what = of_torch->what_without_backtrace();
+    if (!is_out_of_memory(*of_torch)) return std::string(what);
+    return fmt::format("out of memory: {} ({})", memory_advice, what.substr(0, what.find('\n')));
+  }
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr)
+    return fmt::format("out of memory: {}", memory_advice);
+  return error.what();
 }
 
 int exit_status_of(const std::exception& error) {
   return dynamic_cast<const RankLost*>(&error) != nullptr ? kExitRankLost : kExitFailure;
-}
-
-CLI::Validator whole_number(int64_t min, int64_t max) {
-  const std::string range = max == std::numeric_limits<int64_t>::max()
-                                ? fmt::format("of at least {}", min)
-                                : fmt::format("from {} to {}", min, max);
-  const auto read = [=](std::string& text) -> std::string {
-    const std::optional<int64_t> number = parse_whole_number(text);
-    if (!number || *number < min || *number > max) {
-      const std::string_view advice = number_advice(text);
-      return fmt::format("found {}, expected a whole number {}{}{}",
-                         text.empty() ? "nothing" : text, range, advice.empty() ? "" : " ", advice);
-    }
-    text = std::to_string(*number);
-    return "";
-  };
-  return {read, range};
 }
 
 void add_device_option(CLI::App& app, std::string& name) {

@@ -206,5 +206,11 @@ int main(int argc, char** argv) {
                                   "rank; efficiency, waiting for gradients and how much of their "
                                   "sending was hidden, share of the machine's measured peak"),
               arguments);
-  return run_tool(app, argc, argv, [&] { return bench_training(arguments); });
+  const ToolText text{
+      .examples =
+          "  dalle-bench train --config configs/dalle-50m.yaml --ranks 1,2,4 --set "
+          "data.kind=shapes\n"
+          "  dalle-bench train --config configs/shapes-demo.yaml --stage dvae --json bench.json\n",
+      .memory_advice = "lower micro_batch_size or --ranks"};
+  return run_tool(app, argc, argv, text, [&] { return bench_training(arguments); });
 }

@@ -148,5 +148,10 @@ int main(int argc, char** argv) {
   CLI::App app("Compares what a GPU computes with the CPU, and measures its speed.", "dalle-check");
   Arguments arguments;
   add_options(app, arguments);
-  return dalle::run_tool(app, argc, argv, [&] { return check(arguments); });
+  const dalle::ToolText text{
+      .examples =
+          "  dalle-check --device cuda --json check.json\n"
+          "  dalle-check --device cpu\n",
+      .memory_advice = "close other programs, or take a device with more memory"};
+  return dalle::run_tool(app, argc, argv, text, [&] { return check(arguments); });
 }

@@ -1,29 +1,29 @@
-// dalle-sample: draws pictures of captions with a trained DALL-E.
-
-#include <unistd.h>
+// dalle-sample: generates images of captions with a trained DALL-E.
 
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
-#include <iostream>
-#include <limits>
+#include <functional>
 #include <optional>
 #include <string>
-#include <tuple>
+#include <string_view>
 #include <vector>
 
-#include "dalle/core/config_io.h"
 #include "dalle/core/error.h"
 #include "dalle/core/files.h"
+#include "dalle/core/is_blank.h"
 #include "dalle/core/log.h"
+#include "dalle/core/progress.h"
+#include "dalle/core/strict_number.h"
+#include "dalle/core/utf8.h"
 #include "dalle/data/image.h"
-#include "dalle/data/png_text.h"
+#include "dalle/sample/image_generator.h"
 #include "dalle/sample/image_grid.h"
+#include "dalle/train/stop_signal.h"
 #include "dalle/train/trained_dalle.h"
 
 #include "command_line.h"
-
-#include <nlohmann/json.hpp>
+#include "sample_files.h"
 
 namespace {
 
@@ -47,56 +47,67 @@ struct Arguments {
   std::string device = "auto";
   std::optional<int64_t> count;
   int64_t seed = 1;
-  int64_t batch_size = 12;
-  std::string temperature;  // as given: the config's rules are applied to them
-  std::string top_k;
-  std::string top_p;
+  int64_t batch_size = kImagesAtOnce;
+  std::optional<double> temperature;
+  std::optional<int64_t> top_k;
+  std::optional<double> top_p;
 };
 
+std::string check_format(const std::string& name) {
+  return find_picture_format(name) ? "" : fmt::format("found {}, expected png, jpg or webp", name);
+}
+
+/// The one bound that no range of a config key expresses.
+std::string check_top_p(const std::string& text) {
+  return parse_number(text) == 0.0 ? fmt::format("found {}, expected more than 0", text) : "";
+}
+
+/// The range of a key of the config.
+Field sampling_field(std::string_view name) {
+  SamplingConfig config;
+  Field found;
+  SamplingConfig::fields(config, [&](std::string_view key, auto&, const Field& field) {
+    if (key == name) found = field;
+  });
+  return found;
+}
+
 void add_options(CLI::App& app, Arguments& arguments) {
-  app.add_option("captions", arguments.captions, "what to draw; each argument is a caption")
-      ->required()
+  const Field temperature = sampling_field("temperature"), top_p = sampling_field("top_p");
+  app.add_option("captions", arguments.captions, "what to generate; each argument is a caption")
       ->transform(without_mark);
   app.add_option("--model", arguments.model,
-                 "run folder or checkpoint; default: $DALLE_MODEL, else the run under runs/ that "
-                 "finished last")
+                 "run folder, checkpoint, or the file latest or best of a stage; default: "
+                 "$DALLE_MODEL, else the run under runs/ that finished last")
       ->transform(without_mark);
-  app.add_option("--count", arguments.count, "pictures a caption; default: the config's")
+  app.add_option("--count", arguments.count, "images a caption; default: the config's")
       ->transform(whole_number(1, 100'000));
-  app.add_option("--seed", arguments.seed, "picture i of a seed is always the same")
-      ->transform(whole_number(0, std::numeric_limits<int64_t>::max()))
+  app.add_option("--seed", arguments.seed, "image i of a seed is always the same")
+      ->transform(whole_number(0))
       ->capture_default_str();
   app.add_option("--temperature", arguments.temperature,
-                 "divides the logits; 0 takes the likeliest code; default: the config's");
-  app.add_option("--top-k", arguments.top_k, "draw from the k likeliest codes; 0: all");
+                 "divides the logits; 0 takes the likeliest code; default: the config's")
+      ->transform(number(temperature.min, temperature.max));
+  app.add_option("--top-k", arguments.top_k, "sample from the k likeliest codes; 0: all")
+      ->transform(whole_number(0));
   app.add_option("--top-p", arguments.top_p,
-                 "draw from the fewest codes whose probability reaches p");
+                 "sample from the fewest codes whose probability reaches p")
+      ->transform(number(top_p.min, top_p.max))
+      ->check(check_top_p);
   app.add_option("--batch-size", arguments.batch_size,
-                 "taken for scripts' sake: pictures are always drawn 12 at a time, so that none "
+                 "taken for scripts' sake: images are always generated 12 at a time, so that none "
                  "depends on it")
       ->transform(whole_number(1, 4096));
-  app.add_option("--out", arguments.out, "folder for the pictures")
+  app.add_option("--out", arguments.out, "folder for the images")
       ->transform(without_mark)
       ->capture_default_str();
   app.add_option("--grid", arguments.grid,
-                 "also write all pictures as one file (.png, .jpg or .webp), a row a caption")
+                 "also write all images as one file (.png, .jpg or .webp), a row a caption")
       ->transform(without_mark);
   app.add_option("--format", arguments.format, "png, jpg or webp")
-      ->check(CLI::IsMember({"png", "jpg", "webp"}))
+      ->check(check_format)
       ->capture_default_str();
   add_device_option(app, arguments.device);
-}
-
-PictureFormat format_of(const std::string& extension) {
-  if (extension == "jpg") return PictureFormat::kJpeg;
-  return extension == "webp" ? PictureFormat::kWebp : PictureFormat::kPng;
-}
-
-PictureFormat format_of_grid(const fs::path& path) {
-  const std::string extension = path.extension().string();
-  if (extension != ".png" && extension != ".jpg" && extension != ".webp")
-    throw Error("--grid {}: expected a name that ends in .png, .jpg or .webp", path.string());
-  return format_of(extension.substr(1));
 }
 
 fs::path find_model(const std::string& argument) {
@@ -106,147 +117,162 @@ fs::path find_model(const std::string& argument) {
   return newest_finished_run("runs");
 }
 
-/// "a red circle" -> "a-red-circle": letters and digits of any language stay, all else becomes a
-/// dash. Where that loses more than spaces, a part of the caption's hash tells it from others.
-std::string file_stem(const std::string& caption) {
-  constexpr size_t kLongest = 60;
-  std::string stem;
-  for (const char c : caption) {
-    const bool keep =
-        std::isalnum(static_cast<unsigned char>(c)) || static_cast<unsigned char>(c) >= 0x80;
-    if (keep)
-      stem += c;
-    else if (!stem.empty() && stem.back() != '-')
-      stem += '-';
+void check_captions(const std::vector<std::string>& captions) {
+  for (const std::string& caption : captions) {
+    if (is_blank(caption)) throw Error("caption {:?}: empty, expected words", caption);
+    if (const size_t place = first_invalid_utf8(caption); place < caption.size())
+      throw Error("caption {:?}: byte {} is not UTF-8", caption, place);
   }
-  if (stem.size() > kLongest) {
-    stem.resize(kLongest);
-    while (!stem.empty() && (static_cast<unsigned char>(stem.back()) & 0xC0) == 0x80)
-      stem.pop_back();
-    if (!stem.empty() && static_cast<unsigned char>(stem.back()) >= 0xC0) stem.pop_back();
-  }
-  while (!stem.empty() && stem.back() == '-') stem.pop_back();
-  std::string words = stem;
-  std::ranges::replace(words, '-', ' ');
-  if (words == caption) return stem;
-  constexpr size_t kHashDigits = 8;
-  return (stem.empty() ? "picture" : stem) + '-' + sha256(caption).substr(0, kHashDigits);
 }
 
-/// The config's sampling with what the options say; these are held against the ranges of its keys.
-SamplingConfig sampling_config(const Arguments& arguments, const TrainedDalle& dalle) {
-  ExperimentConfig config = dalle.config;
-  for (const auto& [option, key, value] :
-       {std::tuple{"--temperature", "temperature", arguments.temperature},
-        {"--top-k", "top_k", arguments.top_k},
-        {"--top-p", "top_p", arguments.top_p}}) {
-    if (value.empty()) continue;
-    try {
-      const std::string setting = fmt::format("sample.{}={}", key, value);
-      config = load_experiment_text(dump_config(config), "", {&setting, 1}, ConfigUse::kShow);
-    } catch (const ConfigError& error) {
-      throw Error("{}: {}", option, error.problems().front().message);
-    }
-  }
-  return config.sample;
+/// The config's sampling with what the options say.
+SamplingConfig sampling_config(const Arguments& arguments, SamplingConfig sampling) {
+  sampling.temperature = arguments.temperature.value_or(sampling.temperature);
+  sampling.top_k = arguments.top_k.value_or(sampling.top_k);
+  sampling.top_p = arguments.top_p.value_or(sampling.top_p);
+  return sampling;
 }
 
-/// Draws with a progress line on a terminal.
-class Progress {
+/// The grid of all images, in its file once all are there.
+class GridFile {
  public:
-  Progress(int64_t captions, int64_t pictures) : captions_(captions), pictures_(pictures) {}
-  ~Progress() {
-    if (shown_) std::cerr << '\n';
+  /// @throws dalle::Error if the name has no known extension, or nothing can be written there
+  explicit GridFile(const fs::path& path) : path_(path) {
+    const std::string extension = path.extension().string();
+    const auto format = find_picture_format(extension.substr(extension.empty() ? 0 : 1));
+    if (!format)
+      throw Error("--grid {}: expected a name that ends in .png, .jpg or .webp", path.string());
+    format_ = *format;
+    if (path.has_parent_path()) make_directories(path.parent_path());
+    check_can_write(path);
   }
-  void show(int64_t caption, int64_t done, int64_t total) {
-    if (!terminal_) return;
-    shown_ = true;
-    std::cerr << fmt::format("\r{:3d}%  caption {} of {}, {} pictures each",
-                             100 * ((caption * total) + done) / (captions_ * total), caption + 1,
-                             captions_, pictures_)
-              << std::flush;
+
+  /// @throws dalle::Error if the format cannot hold so many images
+  void allocate(int64_t rows, int64_t columns, int64_t image_size) {
+    const ImageGridSize size = image_grid_size(rows * columns, columns, image_size, image_size);
+    if (std::max(size.width, size.height) > longest_side(format_))
+      throw Error(
+          "--grid {}: {} captions x {} images need {} x {} pixels, more than the {} a side that "
+          "{} files can hold; expected fewer, or another format",
+          path_.string(), rows, columns, size.width, size.height, longest_side(format_),
+          extension_of(format_));
+    grid_.emplace(rows * columns, columns, image_size, image_size);
+  }
+
+  void place(int64_t number, const Picture& image) { grid_->place(number, image); }
+
+  void write() const {
+    write_file_atomically(path_, encode_picture(grid_->picture(), format_));
+    log_info("{}", path_.string());
   }
 
  private:
-  int64_t captions_;
-  int64_t pictures_;
-  bool terminal_ = ::isatty(STDERR_FILENO) == 1;
-  bool shown_ = false;
+  fs::path path_;
+  PictureFormat format_ = PictureFormat::kPng;
+  std::optional<ImageGrid> grid_;
 };
 
-/// What a picture was made from: goes into PNG text chunks and into the JSON file beside the
-/// pictures.
-nlohmann::ordered_json description(const TrainedDalle& dalle, const SamplingConfig& sampling,
-                                   const std::string& caption, int64_t seed, int64_t image) {
-  return {{"caption", caption},      {"seed", seed},
-          {"image", image},          {"temperature", sampling.temperature},
-          {"top_k", sampling.top_k}, {"top_p", sampling.top_p},
-          {"model", dalle.hash},     {"step", dalle.step}};
+/// Generates the images of a caption and writes each group of them as soon as it is there.
+/// @param tokens_done  called with the image tokens of this caption that are generated
+/// @param image_done   called with each image that is written
+void generate(const TrainedDalle& dalle, const ImageRequest& request, int64_t count,
+              SampleFiles& files, const std::function<void(int64_t)>& tokens_done,
+              const std::function<void(int64_t number, const Picture&)>& image_done) {
+  int64_t tokens_before = 0;
+  for (int64_t first = 0; first < count; first += kImagesAtOnce) {
+    const GenerateOptions options{.seed = static_cast<uint64_t>(request.seed),
+                                  .first_image = first,
+                                  .count = std::min(kImagesAtOnce, count - first)};
+    const std::vector<Picture> images =
+        draw_pictures(dalle, request.caption, request.sampling, options,
+                      [&](int64_t done, int64_t) { tokens_done(tokens_before + done); });
+    tokens_before += dalle.config.layout().image_length();
+    for (int64_t number = first; const Picture& image : images) {
+      files.write(number, image);
+      image_done(number++, image);
+    }
+  }
 }
 
-std::string file_content(const Picture& picture, PictureFormat format,
-                         const nlohmann::ordered_json& made_from) {
-  std::string bytes = encode_picture(picture, format);
-  if (format != PictureFormat::kPng) return bytes;
-  std::vector<PngText> texts;
-  for (const auto& [key, value] : made_from.items())
-    texts.emplace_back(key, value.is_string() ? value.get<std::string>() : value.dump());
-  return add_png_text(bytes, texts);
+/// Generates the images of all captions.
+/// @return  how many were written: fewer than asked for if `stop` was requested
+int64_t generate_all(const TrainedDalle& dalle, const Arguments& arguments, int64_t count,
+                     std::optional<GridFile>& grid, const StopSignal& stop) {
+  const SamplingConfig sampling = sampling_config(arguments, dalle.config.sample);
+  const PictureFormat format = *find_picture_format(arguments.format);
+  const int64_t groups = (count + kImagesAtOnce - 1) / kImagesAtOnce;
+  const int64_t tokens_a_caption = groups * dalle.config.layout().image_length();
+  const auto captions = static_cast<int64_t>(arguments.captions.size());
+  Progress progress("generating image tokens", captions * tokens_a_caption);
+  int64_t written = 0;
+  for (int64_t c = 0; c < captions; ++c) {
+    const ImageRequest request{.caption = arguments.captions[static_cast<size_t>(c)],
+                               .seed = arguments.seed,
+                               .sampling = sampling,
+                               .model = dalle.hash,
+                               .step = dalle.step};
+    SampleFiles files(arguments.out, request, dalle.config.sample, format);
+    try {
+      generate(
+          dalle, request, count, files,
+          [&](int64_t tokens) {
+            if (stop.requested()) throw StopRequested();
+            progress.update(c * tokens_a_caption + tokens);
+          },
+          [&](int64_t number, const Picture& image) {
+            if (grid) grid->place(c * count + number, image);
+            ++written;
+          });
+    } catch (const StopRequested&) {
+      files.describe();
+      return written;
+    } catch (...) {
+      files.describe();
+      throw;
+    }
+    files.describe();
+  }
+  return written;
 }
 
 int sample(const Arguments& arguments) {
-  const fs::path grid(arguments.grid);
-  const PictureFormat grid_format = grid.empty() ? PictureFormat::kPng : format_of_grid(grid);
+  if (arguments.captions.empty()) {
+    log_error(
+        "no caption: expected one, as in dalle-sample \"a red circle\" (--help lists the options)");
+    return kExitUsage;
+  }
+  check_captions(arguments.captions);
   const c10::Device device = find_device(arguments.device);
   const fs::path path = find_model(arguments.model);
-  TrainedDalle dalle = load_trained_dalle(path, device);
-  log_info("drawing with {} (step {})", dalle.checkpoint.string(), dalle.step);
+  make_directories(arguments.out);
+  check_can_write(fs::path(arguments.out) / "images.json");
+  std::optional<GridFile> grid;
+  if (!arguments.grid.empty()) grid.emplace(arguments.grid);
+  const TrainedDalle dalle = load_trained_dalle(path, device);
+  log_info("generating with {} (step {})", dalle.checkpoint.string(), dalle.step);
   for (const std::string& caption : arguments.captions)
     if (dalle.tokenizer.encode(caption).empty())
       throw Error("caption {:?}: empty, expected words", caption);
-  const SamplingConfig sampling = sampling_config(arguments, dalle);
+  const auto captions = static_cast<int64_t>(arguments.captions.size());
   const int64_t count = arguments.count.value_or(dalle.config.sample.count);
+  if (grid) grid->allocate(captions, count, dalle.config.data.image_size);
 
-  make_directories(arguments.out);
-  const PictureFormat format = format_of(arguments.format);
-  const fs::path out(arguments.out);
-  std::vector<Picture> all;
-  {
-    Progress progress(static_cast<int64_t>(arguments.captions.size()), count);
-    for (size_t c = 0; c < arguments.captions.size(); ++c) {
-      const std::string& caption = arguments.captions[c];
-      const std::vector<Picture> pictures = draw_pictures(
-          dalle, caption, sampling, {.seed = static_cast<uint64_t>(arguments.seed), .count = count},
-          [&](int64_t done, int64_t total) {
-            progress.show(static_cast<int64_t>(c), done, total);
-          });
-      const std::string stem = fmt::format("{}-seed{}", file_stem(caption), arguments.seed);
-      nlohmann::ordered_json made = nlohmann::ordered_json::array();
-      for (int64_t i = 0; i < count; ++i) {
-        const Picture& picture = pictures[static_cast<size_t>(i)];
-        auto made_from = description(dalle, sampling, caption, arguments.seed, i);
-        const std::string name = fmt::format("{}-{:03d}.{}", stem, i, arguments.format);
-        write_file_atomically(out / name, file_content(picture, format, made_from));
-        made_from["file"] = name;
-        made.push_back(std::move(made_from));
-        all.push_back(picture);
-      }
-      write_file_atomically(out / (stem + ".json"), made.dump(2) + "\n");
-    }
+  const StopSignal stop;
+  const int64_t written = generate_all(dalle, arguments, count, grid, stop);
+  if (written < captions * count) {
+    log_info("stopped: {} of {} images are in {}{}", written, captions * count, arguments.out,
+             grid ? "; the grid was not written" : "");
+    return 128 + stop.number();
   }
-  if (!grid.empty()) {
-    if (grid.has_parent_path()) make_directories(grid.parent_path());
-    write_file_atomically(grid, encode_picture(image_grid(all, count), grid_format));
-    log_info("{}", grid.string());
-  }
-  log_info("{} pictures in {}", all.size(), arguments.out);
+  if (grid) grid->write();
+  log_info("{} images in {}", written, arguments.out);
   return 0;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Draws pictures of captions with a trained DALL-E.", "dalle-sample");
+  CLI::App app("Generates images of captions with a trained DALL-E.", "dalle-sample");
   Arguments arguments;
   add_options(app, arguments);
   std::vector<std::string> texts(argv, argv + argc);
@@ -255,5 +281,12 @@ int main(int argc, char** argv) {
     if (text.starts_with('[')) text.insert(0, 1, kBracketMark);
     marked.push_back(text.data());
   }
-  return dalle::run_tool(app, argc, marked.data(), [&] { return sample(arguments); });
+  const ToolText text{
+      .examples =
+          "  dalle-sample \"a red circle\" \"a blue square\" --count 8 --grid grid.png\n"
+          "  dalle-sample \"a red circle\" --model runs/shapes-demo --temperature 0.8 --seed 7\n",
+      .memory_advice =
+          "lower --count or the number of captions with --grid, take a smaller model, or "
+          "close other programs"};
+  return dalle::run_tool(app, argc, marked.data(), text, [&] { return sample(arguments); });
 }

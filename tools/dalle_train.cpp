@@ -21,7 +21,6 @@
 #include <ATen/Parallel.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
-#include "dalle/core/build_info.h"
 #include "dalle/core/config_io.h"
 #include "dalle/core/error.h"
 #include "dalle/core/files.h"
@@ -41,6 +40,9 @@
 namespace {
 
 using namespace dalle;
+
+constexpr const char* kMemoryAdvice =
+    "lower micro_batch_size, set recompute: true, or see --dry-run";
 
 struct Arguments {
   std::string config;
@@ -88,13 +90,6 @@ std::optional<Stage> find_stage(const std::string& name) {
   for (const auto& [stage, stage_name] : enum_names(Stage{}))
     if (stage_name == name) return stage;
   DALLE_CHECK(false);  // the command line lets no other name through
-}
-
-std::string build_line() {
-  const BuildInfo build = build_info();
-  return fmt::format("dalle {} ({}), LibTorch {}{}", build.version,
-                     build.git_revision.substr(0, 12), build.libtorch,
-                     build.cuda.empty() ? "" : fmt::format(", CUDA {}", build.cuda));
 }
 
 /// The device of this rank: "cuda" and "auto" give each rank of a machine a GPU of its own.
@@ -278,8 +273,8 @@ int train(const Arguments& arguments, char** argv) {
   try {
     return run_as_rank(config, arguments, path, options);
   } catch (const std::exception& error) {
-    if (options.group->announce_failure(message_of(error))) throw;
-    log_warning("{}", message_of(error));  // in this rank's log: another one tells the console
+    if (options.group->announce_failure(message_of(error, kMemoryAdvice))) throw;
+    log_warning("{}", message_of(error, kMemoryAdvice));  // in this rank's log: another one tells the console
     return exit_status_of(error);
   }
 }
@@ -291,5 +286,11 @@ int main(int argc, char** argv) {
                "dalle-train");
   Arguments arguments;
   add_options(app, arguments);
-  return dalle::run_tool(app, argc, argv, [&] { return train(arguments, argv); });
+  const dalle::ToolText text{
+      .examples =
+          "  dalle-train --config configs/shapes-demo.yaml\n"
+          "  dalle-train --config configs/pictures-64.yaml --set data.path=my-images --dry-run\n"
+          "  dalle-train --config configs/pictures-64.yaml --set data.path=my-images --ranks 4\n",
+      .memory_advice = kMemoryAdvice};
+  return dalle::run_tool(app, argc, argv, text, [&] { return train(arguments, argv); });
 }

@@ -139,6 +139,17 @@ void write_file_atomically(const fs::path& path, std::string_view content) {
   flush_to_disk(path.has_parent_path() ? path.parent_path() : fs::path("."));
 }
 
+void check_can_write(const fs::path& path) {
+  std::error_code unknown;  // what cannot be looked at cannot be written either
+  if (fs::is_directory(path, unknown))
+    throw Error("{}: cannot write: it is a directory, expected a file name", path.string());
+  fs::path aside = path;
+  aside += ".part";
+  const Descriptor file(aside, O_WRONLY | O_CREAT);
+  if (!file.is_open()) throw Error("{}: cannot write: {}", path.string(), reason());
+  ::unlink(aside.c_str());
+}
+
 void flush_to_disk(const fs::path& path) {
   const Descriptor file(path, O_RDONLY);
   if (!file.is_open() || ::fsync(file.get()) != 0)

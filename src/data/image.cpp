@@ -159,26 +159,49 @@ Picture decode_picture(std::string_view bytes, uint8_t background) {
   }
 }
 
+std::optional<PictureFormat> find_picture_format(std::string_view name) {
+  std::string lower(name);
+  for (char& letter : lower)
+    if (letter >= 'A' && letter <= 'Z') letter = static_cast<char>(letter - 'A' + 'a');
+  if (lower == "png") return PictureFormat::kPng;
+  if (lower == "jpg" || lower == "jpeg") return PictureFormat::kJpeg;
+  if (lower == "webp") return PictureFormat::kWebp;
+  return std::nullopt;
+}
+
+std::string_view extension_of(PictureFormat format) {
+  switch (format) {
+    case PictureFormat::kPng:
+      return "png";
+    case PictureFormat::kJpeg:
+      return "jpg";
+    case PictureFormat::kWebp:
+      return "webp";
+  }
+  throw Error("image format {} has no name", static_cast<int>(format));
+}
+
+int64_t longest_side(PictureFormat format) {
+  switch (format) {
+    case PictureFormat::kPng:
+      return 1'000'000;  // libpng's limit; the format's is 2^31 - 1
+    case PictureFormat::kJpeg:
+      return 65'500;  // libjpeg's limit; the format's is 65535
+    case PictureFormat::kWebp:
+      return 16'383;
+  }
+  throw Error("image format {} has no limit", static_cast<int>(format));
+}
+
 std::string encode_picture(const Picture& picture, PictureFormat format) {
   keep_opencv_single_threaded();
   cv::Mat bgr;
   cv::cvtColor(view(picture), bgr, cv::COLOR_RGB2BGR);
   constexpr int kQuality = 95;
-  std::string suffix;
+  const std::string suffix = fmt::format(".{}", extension_of(format));
   std::vector<int> options;
-  switch (format) {
-    case PictureFormat::kPng:
-      suffix = ".png";
-      break;
-    case PictureFormat::kJpeg:
-      suffix = ".jpg";
-      options = {cv::IMWRITE_JPEG_QUALITY, kQuality};
-      break;
-    case PictureFormat::kWebp:
-      suffix = ".webp";
-      options = {cv::IMWRITE_WEBP_QUALITY, kQuality};
-      break;
-  }
+  if (format == PictureFormat::kJpeg) options = {cv::IMWRITE_JPEG_QUALITY, kQuality};
+  if (format == PictureFormat::kWebp) options = {cv::IMWRITE_WEBP_QUALITY, kQuality};
   std::vector<uint8_t> bytes;
   bool succeeded = false;
   try {

@@ -3,16 +3,14 @@
 #include <utility>
 
 #include "dalle/data/image.h"
-#include "dalle/sample/image_generator.h"
 
 namespace dalle {
 
 std::vector<Picture> draw_pictures(DalleModel model, DiscreteVae vae, const at::Tensor& caption,
-                                   const SamplingConfig& sampling, const DrawOptions& options,
-                                   const DrawProgress& progress) {
-  const GenerateOptions generate{.seed = options.seed, .count = options.count};
+                                   const SamplingConfig& sampling, const GenerateOptions& options,
+                                   const GenerateProgress& progress) {
   const at::Tensor codes =
-      generate_codes(std::move(model), caption, sampling, generate, progress);  // [n, h, w]
+      generate_codes(std::move(model), caption, sampling, options, progress);  // [n, h, w]
   std::vector<Picture> pictures;
   for (int64_t i = 0; i < options.count;
        ++i)  // one by one: a batch of another size may round differently

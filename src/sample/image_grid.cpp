@@ -5,30 +5,46 @@
 #include "dalle/core/error.h"
 
 namespace dalle {
+namespace {
+
+constexpr int64_t kGridMargin = 2;
+
+}  // namespace
+
+ImageGridSize image_grid_size(int64_t count, int64_t columns, int64_t image_width,
+                              int64_t image_height) {
+  DALLE_CHECK(count > 0 && columns > 0);
+  const int64_t rows = (count + columns - 1) / columns;
+  return {.width = std::min(columns, count) * (image_width + kGridMargin) + kGridMargin,
+          .height = rows * (image_height + kGridMargin) + kGridMargin};
+}
+
+ImageGrid::ImageGrid(int64_t count, int64_t columns, int64_t image_width, int64_t image_height)
+    : count_(count), columns_(columns), image_width_(image_width), image_height_(image_height) {
+  const ImageGridSize size = image_grid_size(count, columns, image_width, image_height);
+  grid_.width = size.width;
+  grid_.height = size.height;
+  grid_.pixels.assign(static_cast<size_t>(grid_.width * grid_.height * 3), 255);
+}
+
+void ImageGrid::place(int64_t number, const Picture& image) {
+  DALLE_CHECK(number >= 0 && number < count_);
+  if (image.width != image_width_ || image.height != image_height_)
+    throw Error("image grid: image {} is {} x {}, expected {} x {}", number, image.width,
+                image.height, image_width_, image_height_);
+  const int64_t left = kGridMargin + (number % columns_) * (image_width_ + kGridMargin),
+                top = kGridMargin + (number / columns_) * (image_height_ + kGridMargin);
+  for (int64_t row = 0; row < image_height_; ++row)
+    std::copy_n(image.pixels.begin() + row * image_width_ * 3, image_width_ * 3,
+                grid_.pixels.begin() + ((top + row) * grid_.width + left) * 3);
+}
 
 Picture image_grid(std::span<const Picture> pictures, int64_t columns) {
-  constexpr int64_t kMargin = 2;
-  DALLE_CHECK(columns > 0);
-  if (pictures.empty()) throw Error("image grid: no picture to lay out");
-  const int64_t width = pictures.front().width, height = pictures.front().height;
-  const auto count = static_cast<int64_t>(pictures.size());
-  const int64_t used_columns = std::min(columns, count), rows = (count + columns - 1) / columns;
-  Picture grid{.width = used_columns * (width + kMargin) + kMargin,
-               .height = rows * (height + kMargin) + kMargin,
-               .pixels = {}};
-  grid.pixels.assign(static_cast<size_t>(grid.width * grid.height * 3), 255);
-  for (int64_t i = 0; i < count; ++i) {
-    const Picture& picture = pictures[static_cast<size_t>(i)];
-    if (picture.width != width || picture.height != height)
-      throw Error("image grid: picture {} is {} x {}, expected {} x {}", i, picture.width,
-                  picture.height, width, height);
-    const int64_t left = kMargin + (i % columns) * (width + kMargin),
-                  top = kMargin + (i / columns) * (height + kMargin);
-    for (int64_t row = 0; row < height; ++row)
-      std::copy_n(picture.pixels.begin() + row * width * 3, width * 3,
-                  grid.pixels.begin() + ((top + row) * grid.width + left) * 3);
-  }
-  return grid;
+  if (pictures.empty()) throw Error("image grid: no image to lay out");
+  ImageGrid grid(static_cast<int64_t>(pictures.size()), columns, pictures.front().width,
+                 pictures.front().height);
+  for (size_t i = 0; i < pictures.size(); ++i) grid.place(static_cast<int64_t>(i), pictures[i]);
+  return grid.picture();
 }
 
 }  // namespace dalle

@@ -169,13 +169,13 @@ std::vector<NamedPicture> DalleTask::pictures(int64_t, const CheckStop& check_st
   if (captions.empty()) captions = first_samples(validation_, kShownCaptions).texts;
   if (captions.empty()) return {};
   const EvaluationMode without_dropout(model_);
-  const DrawProgress check = [&](int64_t, int64_t) { check_stop(); };
+  const GenerateProgress check = [&](int64_t, int64_t) { check_stop(); };
   std::vector<Picture> pictures;
   for (const std::string& caption : captions) {
     const at::Tensor tokens =
         pad_caption(tokenizer_.encode(caption), config_.layout().max_caption_tokens());
-    const DrawOptions options{.seed = static_cast<uint64_t>(config_.seed),
-                              .count = config_.sample.count};
+    const GenerateOptions options{.seed = static_cast<uint64_t>(config_.seed),
+                                  .count = config_.sample.count};
     for (Picture& picture : draw_pictures(model_, vae_, tokens, config_.sample, options, check))
       pictures.push_back(std::move(picture));
   }

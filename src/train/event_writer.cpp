@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
-#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -11,6 +10,7 @@
 #include "dalle/core/crc32c.h"
 #include "dalle/core/error.h"
 #include "dalle/core/files.h"
+#include "dalle/core/seconds.h"
 
 namespace dalle {
 namespace {
@@ -74,10 +74,6 @@ std::string bytes_field(int field, std::string_view value) {
 /// The sum that stands in records: rotated, so that the sum of data with sums in it stays strong.
 uint32_t masked_crc(std::string_view bytes) {
   return std::rotr(crc32c(bytes), 15) + 0xa282ead8;
-}
-
-double seconds_since_epoch() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
 uint32_t big_endian_u32(std::string_view bytes) {

@@ -4,10 +4,12 @@
 #include <cmath>
 #include <cstring>
 #include <optional>
+#include <vector>
 
 #include "dalle/core/error.h"
 #include "dalle/core/files.h"
 #include "dalle/core/log.h"
+#include "dalle/core/seconds.h"
 
 #include <nlohmann/json.hpp>
 
@@ -20,6 +22,7 @@ using nlohmann::json;
 constexpr std::string_view kStage = "stage";
 constexpr std::string_view kStep = "step";
 constexpr std::string_view kTime = "time";
+constexpr const char* kWritten = "unix_s";  // within kTime
 
 void append_members(std::string& line, std::span<const Metric> metrics) {
   for (const Metric& metric : metrics) {
@@ -101,6 +104,25 @@ std::string json_line(std::string_view stage, int64_t step, std::span<const Metr
   return line += '}';
 }
 
+std::optional<double> last_written(const fs::path& metrics, std::string_view stage) {
+  if (!fs::exists(metrics)) return std::nullopt;
+  const std::string content = read_file(metrics);
+  for (size_t end = content.rfind('\n'); end != std::string::npos && end > 0;) {
+    const size_t before = content.rfind('\n', end - 1);
+    const size_t begin = before == std::string::npos ? 0 : before + 1;
+    const json line = json::parse(content.substr(begin, end - begin), nullptr,
+                                  /*allow_exceptions=*/false);
+    if (line.is_object() && line.contains(kStage) && line[kStage] == stage) {
+      const json time = line.value(kTime, json::object());
+      if (!time.is_object() || !time.contains(kWritten) || !time[kWritten].is_number())
+        return std::nullopt;
+      return time[kWritten].get<double>();
+    }
+    end = before;
+  }
+  return std::nullopt;
+}
+
 MetricLog::MetricLog(const fs::path& run_folder, std::string_view stage,
                      const MetricPosition& resume)
     : stage_(stage),
@@ -114,7 +136,9 @@ MetricLog::MetricLog(const fs::path& run_folder, std::string_view stage,
 void MetricLog::write(int64_t step, std::span<const Metric> metrics,
                       std::span<const Metric> timings) {
   log_info("{}", console_line(step, metrics, timings));
-  file_ << json_line(stage_, step, metrics, timings) + "\n";
+  std::vector<Metric> times(timings.begin(), timings.end());
+  times.push_back({kWritten, std::round(1e3 * seconds_since_epoch()) / 1e3});
+  file_ << json_line(stage_, step, metrics, times) + "\n";
   file_.flush();
   if (!file_) throw Error("{}: cannot write: {}", path_.string(), std::strerror(errno));
   last_ = {.step = step, .lines = lines_of(step) + 1};

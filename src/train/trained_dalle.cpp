@@ -1,7 +1,11 @@
 #include "dalle/train/trained_dalle.h"
 
+#include <algorithm>
 #include <optional>
+#include <span>
+#include <utility>
 
+#include "dalle/core/build_info.h"
 #include "dalle/core/config_io.h"
 #include "dalle/core/error.h"
 #include "dalle/core/files.h"
@@ -11,7 +15,10 @@
 #include "dalle/model/model_io.h"
 #include "dalle/train/checkpoint.h"
 #include "dalle/train/checkpoint_files.h"
+#include "dalle/train/metric_log.h"
 #include "dalle/train/run_folder.h"
+
+#include "manifest.h"
 
 namespace dalle {
 namespace {
@@ -24,21 +31,52 @@ fs::path followed(const fs::path& path) {
   if (!points || !fs::is_regular_file(path)) return path;
   std::string name = read_file(path);
   while (name.ends_with('\n')) name.pop_back();
-  return path.parent_path() / name;
+  const fs::path checkpoint = path.parent_path() / name;
+  if (!fs::exists(checkpoint))
+    throw Error("{}: names the checkpoint {:?}, which is not next to it", path.string(), name);
+  return checkpoint;
 }
 
-/// What drawing needs of the checkpoint at `path`, or of the newest one of the run at `path` that
-/// verifies.
+/// Whether a checkpoint's manifest is intact and lists no model that reads captions.
+bool is_dvae_alone(const fs::path& checkpoint) {
+  try {
+    return !read_manifest(checkpoint).files.contains(kTokenizerFile);
+  } catch (const Error&) {
+    return false;  // whoever reads it says what is wrong with it
+  }
+}
+
+/// What sampling needs of the checkpoint at `path`, or of the newest valid one in the run, in its
+/// folder of checkpoints or in its stage at `path`.
 CheckpointContent read_model(const fs::path& given) {
   const fs::path path = followed(given);
   const std::set<std::string> parts = {kAverageTensors, kDvaeTensors, kConfigFile, kTokenizerFile};
   if (!fs::exists(path)) throw Error("{}: no such model", path.string());
   if (!fs::is_directory(path))
     throw Error("{}: expected a run folder or a checkpoint folder, found a file", path.string());
-  if (fs::exists(path / "manifest.json")) return read_checkpoint(path, parts);
-  if (auto newest = read_newest_checkpoint(RunPaths(path).checkpoints("dalle"), parts))
-    return std::move(*newest);
+  const bool is_checkpoint = fs::exists(path / Manifest::kFileName);
+  const std::vector<fs::path> checkpoints =
+      is_checkpoint ? std::vector{path} : checkpoints_in(path);
+  if (!checkpoints.empty() && is_dvae_alone(checkpoints.front()))
+    throw Error(
+        "{}: {} of the stage dvae, which cannot read captions; expected the run folder or a "
+        "checkpoint of the stage dalle",
+        path.string(), is_checkpoint ? "a checkpoint" : "the checkpoints");
+  if (is_checkpoint) return read_checkpoint(path, parts);
+  for (const fs::path& folder : {RunPaths(path).checkpoints("dalle"), path / "dalle", path})
+    if (auto newest = read_newest_checkpoint(folder, parts)) return std::move(*newest);
   throw Error("{}: holds no DALL-E checkpoint; train the stage dalle first", path.string());
+}
+
+ExperimentConfig read_config(const CheckpointContent& content) {
+  const std::string file = (content.path / kConfigFile).string();
+  try {
+    return load_config_text<ExperimentConfig>(content.files.at(kConfigFile), file);
+  } catch (const ConfigError& error) {  // its bytes are as they were saved
+    throw Error(
+        "{}: saved by another version of dalle, whose config this build ({}) cannot read: {}",
+        content.path.string(), build_info().version, error.what());
+  }
 }
 
 /// The policy of the training, but float32 where bfloat16 is emulated: the weights are float32 in
@@ -48,13 +86,34 @@ Precision sampling_precision(Precision trained, c10::Device device) {
   return emulated ? Precision::kFloat32 : trained;
 }
 
+/// A run whose DALL-E is finished.
+struct FinishedRun {
+  fs::path folder;
+  std::optional<double> finished;    ///< the time that the run recorded; older builds recorded none
+  fs::file_time_type last_modified;  ///< of its last checkpoint
+};
+
+/// Copying a run, or touching it, makes it no newer: modification times decide only between runs
+/// that recorded no time, and those are older than any that did.
+bool finished_later(const FinishedRun& run, const FinishedRun& other) {
+  if (run.finished || other.finished) return run.finished > other.finished;
+  return run.last_modified > other.last_modified;
+}
+
+std::vector<fs::path> sorted_entries(const fs::path& folder) {
+  std::vector<fs::path> entries;
+  std::error_code missing;  // no such folder: no entries
+  for (const auto& entry : fs::directory_iterator(folder, missing)) entries.push_back(entry.path());
+  std::ranges::sort(entries);
+  return entries;
+}
+
 }  // namespace
 
 TrainedDalle load_trained_dalle(const fs::path& path, c10::Device device) {
   const CheckpointContent content = read_model(path);
   const fs::path& checkpoint = content.path;
-  const auto config = load_config_text<ExperimentConfig>(content.files.at(kConfigFile),
-                                                         (checkpoint / kConfigFile).string());
+  const ExperimentConfig config = read_config(content);
   Tokenizer tokenizer(content.files.at(kTokenizerFile));
 
   const Precision precision = sampling_precision(config.dalle.train.precision, device);
@@ -77,11 +136,11 @@ TrainedDalle load_trained_dalle(const fs::path& path, c10::Device device) {
 }
 
 std::vector<Picture> draw_pictures(const TrainedDalle& dalle, const std::string& caption,
-                                   const SamplingConfig& sampling, const DrawOptions& options,
-                                   const DrawProgress& progress) {
+                                   const SamplingConfig& sampling, const GenerateOptions& options,
+                                   const GenerateProgress& progress) {
   const std::vector<int64_t> tokens = dalle.tokenizer.encode(caption);
   const int64_t longest = dalle.config.layout().max_caption_tokens();
-  if (tokens.size() > static_cast<size_t>(longest))
+  if (tokens.size() > static_cast<size_t>(longest) && options.first_image == 0)
     log_warning("the caption has {} tokens, of which the model reads the first {}", tokens.size(),
                 longest);
   return draw_pictures(dalle.model, dalle.vae, pad_caption(tokens, longest), sampling, options,
@@ -89,32 +148,38 @@ std::vector<Picture> draw_pictures(const TrainedDalle& dalle, const std::string&
 }
 
 fs::path newest_finished_run(const fs::path& runs) {
-  std::optional<fs::path> newest;
+  std::vector<FinishedRun> finished;
   std::string passed_over;
-  std::error_code missing;  // no folder of runs: none is found, and said
-  for (const auto& entry : fs::directory_iterator(runs, missing)) {
-    const std::vector<fs::path> checkpoints =
-        checkpoints_in(RunPaths(entry.path()).checkpoints("dalle"));
+  for (const fs::path& folder : sorted_entries(runs)) {
+    const std::vector<fs::path> checkpoints = checkpoints_in(RunPaths(folder).checkpoints("dalle"));
     if (checkpoints.empty()) continue;
     try {
       const fs::path& last = checkpoints.front();
       const CheckpointContent content = read_checkpoint(last, {kConfigFile});
-      const auto config = load_config_text<ExperimentConfig>(content.files.at(kConfigFile),
-                                                             (last / kConfigFile).string());
-      if (content.step < config.dalle.train.steps)
-        passed_over += fmt::format("; {} is at step {} of {}", entry.path().string(), content.step,
-                                   config.dalle.train.steps);
-      else if (!newest || fs::last_write_time(last) > fs::last_write_time(*newest))
-        newest = last;
+      const int64_t steps = read_config(content).dalle.train.steps;
+      if (content.step < steps)
+        passed_over +=
+            fmt::format("; {} is at step {} of {}", folder.string(), content.step, steps);
+      else
+        finished.push_back({.folder = folder,
+                            .finished = last_written(RunPaths(folder).metrics(), "dalle"),
+                            .last_modified = fs::last_write_time(last)});
     } catch (const Error& error) {  // damaged, or of another version: the others may be good
-      log_warning("passing over {}: {}", entry.path().string(), error.what());
-      passed_over += fmt::format("; {} cannot be read", entry.path().string());
+      log_warning("skipping the run {}: {}", folder.string(), error.what());
+      passed_over += fmt::format("; {} cannot be read", folder.string());
     }
   }
-  if (!newest)
+  if (finished.empty())
     throw Error("no finished training under {}: give --model, or train first with dalle-train{}",
                 runs.string(), passed_over);
-  return newest->parent_path().parent_path().parent_path();
+  std::ranges::stable_sort(finished,
+                           finished_later);  // equal ones stay in the order of their names
+  const FinishedRun& last = finished.front();
+  for (const FinishedRun& other : std::span(finished).subspan(1))
+    if (!finished_later(last, other))
+      log_info("{} and {} finished at the same time, as copies do: taking {}", last.folder.string(),
+               other.folder.string(), last.folder.string());
+  return last.folder;
 }
 
 }  // namespace dalle

@@ -121,6 +121,18 @@ TEST(FileWriter, NamesThePathAndTheReason) {
   EXPECT_EQ(status, 0);
 }
 
+TEST(Files, WhetherAFileCanBeWrittenIsKnownWithoutWritingIt) {
+  const TemporaryDirectory folder;
+  write_file_atomically(folder / "a", "content");
+  check_can_write(folder / "a");
+  check_can_write(folder / "b");
+  EXPECT_EQ(read_file(folder / "a"), "content");
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);
+  EXPECT_THAT(error_of([&] { check_can_write(folder / "none" / "a"); }),
+              HasSubstr("none/a: cannot write: No such file or directory"));
+  EXPECT_THAT(error_of([&] { check_can_write(folder.path()); }), HasSubstr("is a directory"));
+}
+
 TEST(FileLock, IsExclusiveAndNamesItsHolder) {
   const TemporaryDirectory folder;
   std::optional<FileLock> held(folder / "lock");

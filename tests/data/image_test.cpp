@@ -205,6 +205,23 @@ TEST(EncodePicture, SaysWhenAFormatCannotHoldThePicture) {
             "a picture of 70000 x 1 pixels cannot be written as .jpg");
 }
 
+TEST(EncodePicture, HoldsSidesUpToTheLongestOfTheFormat) {
+  for (const auto format : {PictureFormat::kPng, PictureFormat::kJpeg, PictureFormat::kWebp}) {
+    const int64_t longest = longest_side(format);
+    EXPECT_NO_THROW(encode_picture(gradient_picture(longest, 1), format)) << extension_of(format);
+    EXPECT_THROW(encode_picture(gradient_picture(1, longest + 1), format), Error)
+        << extension_of(format);
+  }
+}
+
+TEST(PictureFormats, HaveNamesInAnyCase) {
+  EXPECT_EQ(find_picture_format("PNG"), PictureFormat::kPng);
+  EXPECT_EQ(find_picture_format("jpeg"), PictureFormat::kJpeg);
+  EXPECT_EQ(find_picture_format("Jpg"), PictureFormat::kJpeg);
+  EXPECT_EQ(find_picture_format("webp"), PictureFormat::kWebp);
+  for (const char* name : {"", ".png", "gif", "pngs"}) EXPECT_FALSE(find_picture_format(name));
+}
+
 TEST(PictureTensor, IsChannelsFirstAndRoundTrips) {
   const Picture picture = gradient_picture(5, 3);
   const at::Tensor tensor = picture_to_tensor(picture);

@@ -31,6 +31,15 @@ TEST(ImageGrid, LaysPicturesOutInRows) {
   EXPECT_EQ(at(grid, 5, 2), 255);  // between
 }
 
+TEST(ImageGrid, HasTheImagesThatWerePlacedSoFar) {
+  ImageGrid grid(4, 2, 3, 2);
+  grid.place(2, plain(7));
+  EXPECT_EQ(grid.picture().height, 10);
+  EXPECT_EQ(at(grid.picture(), 2, 6), 7);
+  EXPECT_EQ(at(grid.picture(), 2, 2), 255);
+  EXPECT_THROW(grid.place(0, plain(7, 2, 3)), Error);
+}
+
 TEST(ImageGrid, IsNoWiderThanItsPictures) {
   const std::vector<Picture> one = {plain(1)};
   EXPECT_EQ(image_grid(one, 8).width, 7);

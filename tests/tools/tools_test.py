@@ -736,7 +736,7 @@ class ToolsTest(unittest.TestCase):
         copy = self.copy_of_whole()
         result = self.sample("a red circle", "--out", self.fresh("out"), DALLE_MODEL=str(copy))
         self.assert_succeeds(result)
-        self.assertIn(f"drawing with {copy}", result.stderr)
+        self.assertIn(f"generating with {copy}", result.stderr)
 
     def train_the_end_again(self, folder):
         """Makes a run end now, whatever it was copied from."""
@@ -753,7 +753,7 @@ class ToolsTest(unittest.TestCase):
         os.utime(newest_checkpoint(unfinished, "dalle"))
         result = run("dalle-sample", "a red circle", "--device", "cpu", cwd=place)
         self.assert_succeeds(result)
-        self.assertIn("drawing with runs/apple", result.stderr)
+        self.assertIn("generating with runs/apple", result.stderr)
         damaged = place / "runs" / "newest"
         shutil.copytree(self.whole, damaged)
         self.train_the_end_again(damaged)
@@ -761,7 +761,67 @@ class ToolsTest(unittest.TestCase):
         result = run("dalle-sample", "a red circle", "--device", "cpu", cwd=place)
         self.assert_succeeds(result)
         self.assertRegex(result.stderr, "(?m)^warning: .*runs/newest")
-        self.assertIn("drawing with runs/apple", result.stderr)
+        self.assertIn("generating with runs/apple", result.stderr)
+
+    def test_a_copied_or_touched_run_finished_no_later_than_it_did(self):
+        place = self.fresh("place")
+        old, last, copy = (place / "runs" / name for name in ("zebra", "mango", "apple"))
+        for folder in (old, last):
+            shutil.copytree(self.whole, folder)
+        self.train_the_end_again(last)
+        shutil.copytree(old, copy)
+        os.utime(newest_checkpoint(old, "dalle"))
+        os.utime(newest_checkpoint(copy, "dalle"))
+
+        def sample():
+            return run("dalle-sample", "a red circle", "--count", 1, "--device", "cpu", cwd=place)
+
+        self.assertIn("generating with runs/mango", sample().stderr)
+        shutil.rmtree(last)
+        result = sample()
+        self.assertIn("runs/apple and runs/zebra finished at the same time", result.stderr)
+        self.assertIn("generating with runs/apple", result.stderr)
+        # Runs of builds that recorded no time are older than all that did; among them the files' times decide.
+        metrics_file = copy / "metrics.jsonl"
+        metrics_file.write_text(re.sub(r',"unix_s":[0-9.]+', "", metrics_file.read_text()))
+        self.assertIn("generating with runs/zebra", sample().stderr)
+
+    def test_every_path_of_a_run_that_leads_to_a_model_is_taken(self):
+        checkpoints = self.whole / "checkpoints"
+        newest = newest_checkpoint(self.whole, "dalle")
+        best = checkpoints / "dalle" / (checkpoints / "dalle" / "best").read_text().strip()
+        for path, taken in ((self.whole, newest), (f"{self.whole}/", newest), (checkpoints, newest), (checkpoints / "dalle", newest),
+                            (f"{checkpoints}/dalle/", newest), (checkpoints / "dalle" / "latest", newest),
+                            (checkpoints / "dalle" / "best", best), (newest, newest), (f"{newest}/", newest)):
+            result = self.sample("a red circle", "--count", 1, "--out", self.fresh("out"), model=path)
+            self.assert_succeeds(result)
+            self.assertIn(taken.name, result.stderr, path)
+        for path in (checkpoints / "dvae", checkpoints / "dvae" / "latest", newest_checkpoint(self.whole, "dvae")):
+            self.assert_fails(self.sample("x", model=path), 1, "of the stage dvae, which cannot read captions")
+        dangling = self.fresh("stage") / "latest"
+        dangling.parent.mkdir()
+        dangling.write_text("step-00000099\n")
+        self.assert_fails(self.sample("x", model=dangling), 1, dangling, "step-00000099")
+        self.assert_fails(self.sample("x", model=self.work), 1, "holds no DALL-E checkpoint")
+
+    def checkpoint_with(self, change_config=lambda text: text, **manifest_entries):
+        """A copy of the newest checkpoint with another config, whose manifest lists it, and other entries of the manifest."""
+        copy = self.fresh("model")
+        shutil.copytree(newest_checkpoint(self.whole, "dalle"), copy)
+        config = change_config((copy / "config.yaml").read_text()).encode()
+        (copy / "config.yaml").write_bytes(config)
+        manifest = json.loads((copy / "manifest.json").read_text()) | manifest_entries
+        manifest["files"]["config.yaml"] = {"size": len(config), "sha256": hashlib.sha256(config).hexdigest()}
+        del manifest["manifest_sha256"]
+        manifest["manifest_sha256"] = hashlib.sha256(json.dumps(manifest, separators=(",", ":")).encode()).hexdigest()
+        (copy / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+        return copy
+
+    def test_a_checkpoint_of_another_version_is_named_as_such(self):
+        self.assert_succeeds(self.sample("x", "--out", self.fresh("out"), "--count", 1, model=self.checkpoint_with()))
+        other = self.checkpoint_with(lambda config: config + "telepathy: true\n")
+        self.assert_fails(self.sample("x", model=other), 1, "another version of dalle", "telepathy")
+        self.assert_fails(self.sample("x", model=self.checkpoint_with(format_version=2)), 1, "format version 2")
 
     def test_without_a_temperature_the_likeliest_picture_is_drawn(self):
         """Whatever the seed; and the likeliest code is the only one of the one likeliest."""
@@ -833,6 +893,96 @@ class ToolsTest(unittest.TestCase):
         made = {json.loads(path.read_text())[0]["caption"] for path in out.glob("*.json")}
         self.assertEqual(made, set(captions))
         self.assertTrue((out / "a-red-circle-seed1-000.png").exists())
+
+    def test_images_of_different_requests_never_overwrite_one_another(self):
+        out, other = self.fresh("out"), self.fresh("other")
+        shutil.copytree(self.whole / "checkpoints" / "dalle" / "step-00000035", other)
+        requests = [((), self.whole), (("--temperature", 0.5), self.whole), (("--top-k", 3), self.whole),
+                    (("--top-p", 0.5), self.whole), (("--top-k", 3, "--top-p", 0.5), self.whole), (("--seed", 2), self.whole),
+                    ((), other), (("--temperature", 0.5), other)]
+
+        def sample_all():
+            for options, model in requests:
+                self.assert_succeeds(self.sample("a red circle", "a red circle", "--count", 1, "--out", out, *options, model=model))
+            return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
+
+        first = sample_all()
+        self.assertEqual(len(self.pictures(out)), len(requests))
+        for name in ("seed1", "seed1-temperature0.5", "seed1-top-k3", "seed1-top-p0.5", "seed1-top-k3-top-p0.5", "seed2"):
+            self.assertIn(f"a-red-circle-{name}-000.png", first)
+        for path in out.glob("*.json"):
+            entry, = json.loads(path.read_text())
+            self.assertEqual(png.texts(first[entry["file"]])["model"], entry["model"])
+        self.assertEqual(sample_all(), first)
+        # A description that is none of ours is not overwritten either.
+        (out / "a-red-circle-seed1.json").write_text("mine")
+        result = self.sample("a red circle", "--count", 1, "--out", out, model=self.whole)
+        self.assert_succeeds(result)
+        self.assertIn("a-red-circle-seed1.json describes images of another model or other settings", result.stderr)
+        self.assertEqual((out / "a-red-circle-seed1.json").read_text(), "mine")
+
+    def test_a_description_keeps_the_images_of_the_same_request(self):
+        out = self.fresh("out")
+        for options in (("--count", 3), ("--count", 1), ("--count", 1, "--format", "jpg")):
+            self.assert_succeeds(self.sample("a red circle", "--out", out, *options, model=self.whole))
+        entries = json.loads((out / "a-red-circle-seed1.json").read_text())
+        self.assertEqual(sorted(entry["file"] for entry in entries),
+                         sorted(path.name for path in out.iterdir() if path.suffix != ".json"))
+
+    def test_formats_have_their_names_in_any_case(self):
+        for number, (name, suffix) in enumerate((("jpeg", "jpg"), ("PNG", "png"), ("WebP", "webp"), ("JPG", "jpg"))):
+            out = self.fresh(f"out-{number}")
+            result = self.sample("a red circle", "--count", 1, "--format", name, "--grid", out / f"GRID.{name}", "--out", out,
+                                 model=self.whole)
+            self.assert_succeeds(result)
+            self.assertTrue((out / f"GRID.{name}").is_file())
+            self.assertTrue((out / f"a-red-circle-seed1-000.{suffix}").is_file())
+
+    def test_what_cannot_be_written_is_said_before_images_are_generated(self):
+        in_the_way = self.fresh("in-the-way")
+        in_the_way.write_text("")
+        folder = self.fresh("folder.png")
+        folder.mkdir()
+        captions = [f"caption {number}" for number in range(500)]
+        for options, words in ((("--grid", self.fresh("grid.webp")), "16383"), (("--grid", in_the_way / "grid.png"), in_the_way),
+                               (("--grid", folder), folder), (("--grid", "grid.gif"), ".png, .jpg or .webp"),
+                               (("--grid", "grid"), ".png, .jpg or .webp"), (("--out", in_the_way / "out"), in_the_way)):
+            out = self.fresh("out")
+            result = self.sample(*captions, *(() if "--out" in options else ("--out", out)), *options, model=self.whole)
+            self.assert_fails(result, 1, words)
+            self.assertEqual(list(out.glob("*")), [], options)
+
+    def test_a_full_disk_is_named_and_what_is_written_stays_valid(self):
+        out, faults = self.fresh("out"), self.compile_faults()
+        result = self.sample("a red circle", "--count", 5, "--out", out, model=self.whole, LD_PRELOAD=str(faults), FAULT_KIND="full",
+                             FAULT_RANK="0", FAULT_FOLDER=str(out), FAULT_CALL="20", FAULT_REPORT=str(self.fresh("report")))
+        self.assert_fails(result, 1, out, "No space left on device")
+        images = self.pictures(out)
+        for content in images.values():
+            png.pixels(content)
+        described = json.loads((out / "a-red-circle-seed1.json").read_text())
+        self.assertEqual([entry["file"] for entry in described], [*images][:len(described)])
+        self.assertGreater(len(described), 0)
+
+    def test_asked_to_stop_it_keeps_the_images_that_are_finished(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            out = self.fresh(f"out-{number}")
+            process = subprocess.Popen(
+                [BIN / "dalle-sample", "a red circle", "a blue star", "--count", "60000", "--device", "cpu", "--model", self.whole,
+                 "--out", out], stderr=subprocess.PIPE, text=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1"})
+            while len(list(out.glob("*.png"))) < 24:
+                time.sleep(0.05)
+                self.assertIsNone(process.poll())
+            process.send_signal(number)
+            errors = process.communicate(timeout=60)[1]
+            self.assertEqual(process.returncode, 128 + number, errors)
+            self.assertRegex(errors, r"stopped: \d+ of 120000 images are in ")
+            images = self.pictures(out)
+            for content in images.values():
+                png.pixels(content)
+            described = json.loads((out / "a-red-circle-seed1.json").read_text())
+            self.assertEqual({entry["file"] for entry in described}, set(images))
 
     # ---- benchmark ----
 
@@ -933,6 +1083,7 @@ class ToolsTest(unittest.TestCase):
     def test_wrong_usage_is_status_2(self):
         for tool, arguments in (("dalle-train", ()), ("dalle-train", ("--no-such-option",)), ("dalle-sample", ()),
                                 ("dalle-sample", ("x", "--count", 0)), ("dalle-sample", ("x", "--format", "gif")),
+                                ("dalle-bench", ()), ("dalle-check", ("--no-such-option",)),
                                 ("dalle-train", ("--config", TINY, "--stage", "nonsense"))):
             self.assert_fails(run(tool, *arguments), 2)
 
@@ -962,10 +1113,38 @@ class ToolsTest(unittest.TestCase):
         self.assertIn("warning: dvae.train: the 2 steps end within the 100 warmup_steps", result.stderr)
 
     def test_help_is_no_error(self):
-        for tool in ("dalle-train", "dalle-sample"):
-            result = run(tool, "--help")
+        for words in (("dalle-train",), ("dalle-sample",), ("dalle-bench", "train"), ("dalle-check",)):
+            result = run(*words, "--help")
             self.assertEqual(result.returncode, 0)
             self.assertIn("--device", result.stdout)
+            self.assertRegex(result.stdout, f"Examples:\n  {words[0]} ")
+
+    def test_every_tool_says_what_it_was_built_from(self):
+        lines = {run(tool, "--version").stdout for tool in ("dalle-train", "dalle-sample", "dalle-bench", "dalle-check")}
+        line, = lines
+        self.assertRegex(line, r"^dalle [0-9.]+ \(.+\), LibTorch [0-9.]+")
+
+    def test_whole_numbers_are_decimal_and_in_range(self):
+        for tool, option, value, words in (
+                (("dalle-sample", "x"), "--seed", "-1", "found -1, expected a whole number of at least 0"),
+                (("dalle-sample", "x"), "--seed", "010", "found 010, expected a whole number of at least 0, without leading zeros"),
+                (("dalle-sample", "x"), "--seed", "0x10", "found 0x10, expected a whole number of at least 0"),
+                (("dalle-sample", "x"), "--seed", "99999999999999999999",
+                 "expected a whole number of at most 9223372036854775807"),
+                (("dalle-sample", "x"), "--count", "1.5", "found 1.5, expected a whole number from 1 to 100000"),
+                (("dalle-sample", "x"), "--top-k", "-2", "found -2, expected a whole number of at least 0"),
+                (("dalle-train", "--config", TINY), "--ranks", "08", "found 08, expected a whole number from 1 to 1024"),
+                (("dalle-bench", "train", "--config", TINY), "--ranks", "1,0", "found 0, expected a whole number from 1 to 1024"),
+                (("dalle-bench", "train", "--config", TINY), "--steps", "1", "found 1, expected a whole number from 2 to")):
+            self.assert_fails(run(*tool, option, value), 2, f"{option}: ", words)
+        out = self.fresh("out")
+        self.assert_succeeds(self.sample("a red circle", "--seed", "1e3", "--count", 1, "--out", out, model=self.whole))
+        self.assertEqual([*self.pictures(out)], ["a-red-circle-seed1000-000.png"])
+
+    def test_captions_are_checked_before_the_model_is_loaded(self):
+        self.assert_fails(self.sample(model="nowhere"), 2, "no caption")
+        self.assert_fails(self.sample("a red circle", " \t", model="nowhere"), 1, "caption", "empty")
+        self.assert_fails(self.sample(b"\xff\xfe".decode("utf-8", "surrogateescape"), model="nowhere"), 1, "UTF-8")
 
     def test_configs_that_cannot_be_read(self):
         bad = self.work / "bad.yaml"
@@ -1016,6 +1195,23 @@ class ToolsTest(unittest.TestCase):
         self.assert_fails(damaged(lambda copy: (copy / "manifest.json").write_text("{")), 1, "manifest.json")
         self.assert_fails(self.sample("x", model=self.work / "none"), 1, "none")
         self.assert_fails(self.sample("x", model=TINY), 1, "tiny.yaml")
+
+    def test_when_memory_runs_out_it_is_said_with_what_to_lower(self):
+        def run_in_6_gb(tool, *arguments):
+            limit = 6_000_000_000
+            return subprocess.run([BIN / tool, *map(str, arguments), "--device", "cpu"], capture_output=True, text=True, timeout=120,
+                                  preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+                                  env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+        wide = ("--set", "dvae.model.hidden=65536")  # one of its tensors is 36 GiB
+        result = run_in_6_gb("dalle-train", "--config", TINY, *wide, "--run-dir", self.fresh("run"))
+        self.assert_fails(result, 1, "out of memory: lower micro_batch_size")
+        model = self.checkpoint_with(lambda config: re.sub(r"(?m)^(    width:) .*$", r"\1 65536", config))
+        result = run_in_6_gb("dalle-sample", "a red circle", "--model", model, "--out", self.fresh("out"))
+        self.assert_fails(result, 1, "out of memory: lower --count")
+        result = run_in_6_gb("dalle-bench", "train", "--config", TINY, *wide, "--stage", "dvae", "--ranks", 1, "--steps", 2)
+        self.assertEqual(result.returncode, 1, result.stderr)
+        self.assertIn("out of memory: lower micro_batch_size", result.stderr)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,11 @@ std::string read_file(const std::filesystem::path& path);
 /// before
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
 
+/// Finds out early whether write_file_atomically() could write `path`; the file there stays as it
+/// is.
+/// @throws dalle::Error naming the path and the reason
+void check_can_write(const std::filesystem::path& path);
+
 /// Flushes a file or a directory's entries to the disk.
 void flush_to_disk(const std::filesystem::path& path);
 

@@ -12,4 +12,9 @@ inline double seconds_since(std::chrono::steady_clock::time_point begin) {
   return in_seconds(std::chrono::steady_clock::now() - begin);
 }
 
+/// The time of day, since 1970-01-01 00:00 UTC.
+inline double seconds_since_epoch() {
+  return in_seconds(std::chrono::system_clock::now().time_since_epoch());
+}
+
 }  // namespace dalle

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -21,6 +22,16 @@ namespace dalle {
 Picture decode_picture(std::string_view bytes, uint8_t background = 255);
 
 enum class PictureFormat { kPng, kJpeg, kWebp };
+
+/// The format that a name such as png, jpg, jpeg or webp stands for, in any case; nothing for other
+/// names.
+std::optional<PictureFormat> find_picture_format(std::string_view name);
+
+/// "png", "jpg" or "webp".
+std::string_view extension_of(PictureFormat format);
+
+/// The most pixels that an image of the format may have along a side.
+int64_t longest_side(PictureFormat format);
 
 /// The bytes of an image file; PNG is lossless, JPEG and WebP are written at quality 95.
 std::string encode_picture(const Picture& picture, PictureFormat format);

@@ -1,7 +1,5 @@
 #pragma once
 
-#include <cstdint>
-#include <functional>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -9,17 +7,10 @@
 #include "dalle/data/picture.h"
 #include "dalle/model/dalle_model.h"
 #include "dalle/model/discrete_vae.h"
+#include "dalle/sample/image_generator.h"
 #include "dalle/sample/sampling_config.h"
 
 namespace dalle {
-
-struct DrawOptions {
-  uint64_t seed = 1;
-  int64_t count = 1;  ///< pictures
-};
-
-/// Called now and then with the image tokens drawn so far and in all.
-using DrawProgress = std::function<void(int64_t done, int64_t total)>;
 
 /// Draws pictures of a caption: image tokens from the transformer, pixels from the dVAE's decoder.
 ///
@@ -28,7 +19,7 @@ using DrawProgress = std::function<void(int64_t done, int64_t total)>;
 /// @param caption  [text_length - 1] int64, from pad_caption()
 /// @throws dalle::Error if the model's logits are not finite
 std::vector<Picture> draw_pictures(DalleModel model, DiscreteVae vae, const at::Tensor& caption,
-                                   const SamplingConfig& sampling, const DrawOptions& options,
-                                   const DrawProgress& progress = {});
+                                   const SamplingConfig& sampling, const GenerateOptions& options,
+                                   const GenerateProgress& progress = {});
 
 }  // namespace dalle

@@ -17,6 +17,10 @@ struct GenerateOptions {
   int64_t count = 1;
 };
 
+/// Images are generated in groups of so many: whoever asks for the images of whole groups, one
+/// group after the other, has nothing generated twice.
+inline constexpr int64_t kImagesAtOnce = 12;
+
 /// Called after each step with the image tokens drawn so far and in all.
 using GenerateProgress = std::function<void(int64_t done, int64_t total)>;
 

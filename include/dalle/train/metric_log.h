@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -34,6 +35,12 @@ std::string console_line(int64_t step, std::span<const Metric> metrics,
 std::string json_line(std::string_view stage, int64_t step, std::span<const Metric> metrics,
                       std::span<const Metric> timings);
 
+/// When the last line of a stage was written, in seconds since 1970: what copying the file, or
+/// touching it, does not change.
+/// @return nothing if there is no such file or line, or the line does not say
+/// @throws dalle::Error if the file cannot be read
+std::optional<double> last_written(const std::filesystem::path& metrics, std::string_view stage);
+
 /// How far a stage's metrics are wanted: those of the steps before `step`, and of that step its
 /// first `lines`.
 struct MetricPosition {
@@ -59,7 +66,8 @@ class MetricLog {
             const MetricPosition& resume);
 
   /// @param metrics  functions of the run alone: the same in every repetition
-  /// @param timings  what the clock measured; tagged "time/<name>" in TensorBoard
+  /// @param timings  what the clock measured; tagged "time/<name>" in TensorBoard. metrics.jsonl
+  /// gets the time of writing as well, as "unix_s"
   /// @throws dalle::Error naming the file if it cannot be written (disk full)
   void write(int64_t step, std::span<const Metric> metrics, std::span<const Metric> timings = {});
 

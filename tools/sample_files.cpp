@@ -1,0 +1,134 @@
+#include "sample_files.h"
+
+#include <algorithm>
+#include <cctype>
+#include <optional>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "dalle/core/error.h"
+#include "dalle/core/files.h"
+#include "dalle/core/log.h"
+#include "dalle/core/utf8.h"
+#include "dalle/data/png_text.h"
+
+namespace dalle {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+constexpr size_t kHashDigits = 8;
+
+/// "a red circle" -> "a-red-circle": letters and digits of any language stay, all else becomes a
+/// dash. Where that loses more than spaces, a part of the caption's hash tells it from others.
+std::string caption_stem(const std::string& caption) {
+  constexpr size_t kLongest = 60;
+  std::string stem;
+  for (const char c : caption) {
+    const bool keep =
+        std::isalnum(static_cast<unsigned char>(c)) || static_cast<unsigned char>(c) >= 0x80;
+    if (keep)
+      stem += c;
+    else if (!stem.empty() && stem.back() != '-')
+      stem += '-';
+  }
+  stem = utf8_prefix(stem, kLongest);
+  while (!stem.empty() && stem.back() == '-') stem.pop_back();
+  std::string words = stem;
+  std::ranges::replace(words, '-', ' ');
+  if (words == caption) return stem;
+  return (stem.empty() ? "image" : stem) + '-' + sha256(caption).substr(0, kHashDigits);
+}
+
+std::string request_stem(const ImageRequest& request, const SamplingConfig& defaults) {
+  const SamplingConfig& sampling = request.sampling;
+  std::string stem = fmt::format("{}-seed{}", caption_stem(request.caption), request.seed);
+  if (sampling.temperature != defaults.temperature)
+    stem += fmt::format("-temperature{}", sampling.temperature);
+  if (sampling.top_k != defaults.top_k) stem += fmt::format("-top-k{}", sampling.top_k);
+  if (sampling.top_p != defaults.top_p) stem += fmt::format("-top-p{}", sampling.top_p);
+  return stem;
+}
+
+/// The entries of a JSON file, by the image that each describes; empty if there is no file yet.
+/// @return  nothing if the file describes something else than images of the request
+std::optional<std::map<std::string, Json>> read_entries(const fs::path& path, const Json& request) {
+  std::map<std::string, Json> entries;
+  if (!fs::exists(path)) return entries;
+  const Json file = Json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
+  if (!file.is_array()) return std::nullopt;
+  for (const Json& entry : file) {
+    if (!entry.is_object() || !entry.contains("file") || !entry["file"].is_string())
+      return std::nullopt;
+    for (const auto& [key, value] : request.items())
+      if (!entry.contains(key) || entry[key] != value) return std::nullopt;
+    entries[entry["file"].get<std::string>()] = entry;
+  }
+  return entries;
+}
+
+std::string file_content(const Picture& image, PictureFormat format, const Json& made_from) {
+  std::string bytes = encode_picture(image, format);
+  if (format != PictureFormat::kPng) return bytes;
+  std::vector<PngText> texts;
+  for (const auto& [key, value] : made_from.items())
+    texts.emplace_back(key, value.is_string() ? value.get<std::string>() : value.dump());
+  return add_png_text(bytes, texts);
+}
+
+}  // namespace
+
+Json ImageRequest::to_json() const {
+  return {{"caption", caption},
+          {"seed", seed},
+          {"temperature", sampling.temperature},
+          {"top_k", sampling.top_k},
+          {"top_p", sampling.top_p},
+          {"model", model},
+          {"step", step}};
+}
+
+SampleFiles::SampleFiles(fs::path folder, const ImageRequest& request,
+                         const SamplingConfig& defaults, PictureFormat format)
+    : folder_(std::move(folder)),
+      request_(request.to_json()),
+      format_(format),
+      stem_(request_stem(request, defaults)) {
+  auto entries = read_entries(json_file(), request_);
+  if (!entries) {
+    const fs::path taken = json_file();
+    stem_ += '-' + sha256(request_.dump()).substr(0, kHashDigits);
+    log_info(
+        "{} describes images of another model or other settings, which are kept: the new ones "
+        "are {}-*",
+        taken.string(), stem_);
+    entries = read_entries(json_file(), request_);
+  }
+  if (entries) entries_ = std::move(*entries);
+  described_ = entries_.size();
+  check_can_write(json_file());
+}
+
+void SampleFiles::write(int64_t number, const Picture& image) {
+  Json made_from = request_;
+  made_from["image"] = number;
+  const std::string name = fmt::format("{}-{:03d}.{}", stem_, number, extension_of(format_));
+  write_file_atomically(folder_ / name, file_content(image, format_, made_from));
+  made_from["file"] = name;
+  entries_[name] = std::move(made_from);
+  // Now and then, so that a kill leaves a description of most of them; not each time, which would
+  // take a time that grows with the square of their number.
+  if (entries_.size() >= 2 * described_) describe();
+}
+
+void SampleFiles::describe() {
+  if (entries_.empty()) return;
+  Json file = Json::array();
+  for (const auto& [name, entry] : entries_) file.push_back(entry);
+  write_file_atomically(json_file(), file.dump(2) + "\n");
+  described_ = entries_.size();
+}
+
+}  // namespace dalle
