@@ -12,8 +12,6 @@
 namespace dalle {
 namespace {
 
-constexpr int64_t kRowsAtOnce = 12;
-
 /// A number of the caption's tokens: captions that share a seed do not share their noise, or
 /// picture i of each would have its object in the same place.
 uint64_t caption_number(const at::Tensor& caption) {
