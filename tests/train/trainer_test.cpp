@@ -10,7 +10,6 @@
 #include <gmock/gmock.h>
 
 #include "dalle/core/error.h"
-#include "dalle/core/log.h"
 #include "dalle/model/model_io.h"
 #include "dalle/train/trainer_state.h"
 
@@ -114,9 +113,9 @@ TEST_F(TrainerTest, WithoutMemoryForSampleImagesTrainingGoesOnAndTheLogNamesTheK
     if (step == 8) TORCH_CHECK_WITH(OutOfMemoryError, false, "CUDA out of memory.");
     if (step == 16) throw std::bad_alloc();
   };
-  const std::filesystem::path text = folder_ / "log.txt";
-  open_log_file(text);
+  testing::internal::CaptureStderr();
   const Outcome outcome = train("run", small_config(), task);
+  const std::string log = testing::internal::GetCapturedStderr();
   EXPECT_TRUE(torch::equal(outcome.weights, whole.weights));
   EXPECT_EQ(outcome.metrics, whole.metrics);
   const auto samples = folder_ / "run" / "samples" / "affine";
@@ -124,7 +123,7 @@ TEST_F(TrainerTest, WithoutMemoryForSampleImagesTrainingGoesOnAndTheLogNamesTheK
   EXPECT_TRUE(std::filesystem::exists(samples / "grey-00000024.png"));
   for (const int step : {8, 16})
     EXPECT_THAT(
-        read_file(text),
+        log,
         HasSubstr(fmt::format(
             "affine: step {}: out of memory while generating sample images, which are skipped; "
             "training continues. Increase affine.train.eval_every to try less often: ",
