@@ -57,7 +57,7 @@ CheckResult check_memory(MakeSubject make_subject, const ExperimentConfig& confi
   }
   const auto gigabytes = [](int64_t bytes) { return static_cast<double>(bytes) / 0x1p30; };
   const double peak = gigabytes(bytes_in_use(device).peak - before);
-  const double expected = gigabytes(estimate.total());
+  const double expected = gigabytes(estimate.training());
   const double ratio = peak / expected;
   return {.outcome = ratio >= kLeast && ratio <= kMost ? CheckOutcome::kPass : CheckOutcome::kFail,
           .found = fmt::format("{:.2f} GiB where {:.2f} were estimated: {:.2f} ({} to {})", peak,

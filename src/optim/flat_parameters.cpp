@@ -37,9 +37,13 @@ FlatParameters::FlatParameters(torch::nn::Module& module, int64_t parts) {
   const auto options = parameters_.front().options().requires_grad(false);
   const int64_t size = round_up(offset, parts * kNormBlock);
   values_ = torch::zeros({size}, options);
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const at::Tensor value = slices_[i].view_of(values_);
+    value.copy_(parameters_[i]);
+    parameters_[i].set_data(value);
+  }
+  // Only now is the module's own memory free: there are never more than two buffers' worth.
   gradients_ = torch::zeros({size}, options);
-  for (size_t i = 0; i < parameters_.size(); ++i) slices_[i].view_of(values_).copy_(parameters_[i]);
-  bind(values_);
   for (size_t i = 0; i < parameters_.size(); ++i)
     parameters_[i].mutable_grad() = slices_[i].view_of(gradients_);
 }

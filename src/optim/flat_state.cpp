@@ -12,19 +12,17 @@ FlatState::FlatState(const at::Tensor& weights, std::vector<FlatRange> ranges)
     : ranges_(std::move(ranges)), whole_size_(weights.numel()) {
   int64_t size = 0;
   for (const FlatRange& range : ranges_) size += range.size;
-  values_ = torch::zeros({size}, weights.options().requires_grad(false));
+  const auto values = torch::zeros({size}, weights.options().requires_grad(false));
   int64_t begin = 0;
   for (const FlatRange& range : ranges_) {
-    parts_.push_back(values_.narrow(0, begin, range.size));
+    parts_.push_back(values.narrow(0, begin, range.size));
     begin += range.size;
   }
 }
 
-at::Tensor FlatState::whole() const {
-  if (values_.numel() == whole_size_) return values_;
-  const auto flat = torch::zeros({whole_size_}, values_.options());
+void FlatState::copy_to(const at::Tensor& flat) const {
+  DALLE_CHECK(flat.numel() == whole_size_);
   for (size_t i = 0; i < parts_.size(); ++i) ranges_[i].of(flat).copy_(parts_[i]);
-  return flat;
 }
 
 void FlatState::assign(const at::Tensor& flat) {

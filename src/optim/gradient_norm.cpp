@@ -8,9 +8,14 @@ namespace dalle {
 
 at::Tensor block_square_sums(const at::Tensor& flat) {
   DALLE_CHECK(flat.numel() % kNormBlock == 0);
-  return at::linalg_vector_norm(flat.view({-1, kNormBlock}), 2, /*dim=*/1, /*keepdim=*/false,
-                                at::kDouble)
-      .square();
+  const auto blocks = flat.view({-1, kNormBlock});
+  const auto sums = at::empty({blocks.size(0)}, flat.options().dtype(at::kDouble));
+  // Piece by piece, since the reduction in float64 makes a copy in float64.
+  const auto pieces = blocks.split(kNormBlocksAtOnce), sums_of = sums.split(kNormBlocksAtOnce);
+  for (size_t i = 0; i < pieces.size(); ++i)
+    sums_of[i].copy_(
+        at::linalg_vector_norm(pieces[i], 2, /*dim=*/1, /*keepdim=*/false, at::kDouble).square());
+  return sums;
 }
 
 double norm_of_blocks(const at::Tensor& square_sums) {

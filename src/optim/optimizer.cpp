@@ -66,17 +66,4 @@ void Optimizer::step(const at::Tensor& gradients, double learning_rate) {
               {.weight_decay = options_.weight_decay});
 }
 
-at::Tensor Optimizer::first_moment() const {
-  at::Tensor whole = adamw_.first_moment().whole();
-  for (size_t i = 0; i < matrices_.size(); ++i)
-    momentum_.ranges()[i].of(whole).copy_(momentum_.parts()[i]);
-  return whole;
-}
-
-void Optimizer::set_moments(const at::Tensor& first_moment, const at::Tensor& second_moment) {
-  momentum_.assign(first_moment);
-  adamw_.first_moment().assign(first_moment);
-  adamw_.second_moment().assign(second_moment);
-}
-
 }  // namespace dalle

@@ -93,7 +93,8 @@ std::string free_space(const fs::path& folder) {
 
 }  // namespace
 
-CheckpointContent read_checkpoint(const fs::path& checkpoint, const std::set<std::string>& only) {
+CheckpointContent read_checkpoint(const fs::path& checkpoint, const std::set<std::string>& only,
+                                  const std::set<std::string>& later) {
   const Manifest manifest = read_manifest(checkpoint);
   CheckpointContent content{.step = manifest.step, .tensors = {}, .files = {}, .path = checkpoint};
   std::set<std::string> wanted = only;
@@ -102,6 +103,7 @@ CheckpointContent read_checkpoint(const fs::path& checkpoint, const std::set<std
     const std::string name = is_tensors ? file.substr(0, file.size() - kTensorSuffix.size()) : file;
     if (!only.empty() && wanted.erase(name) == 0) continue;
     verify_file(checkpoint, manifest, file);
+    if (is_tensors && later.contains(name)) continue;
     if (is_tensors)
       content.tensors[name] = read_safetensors(checkpoint / file).tensors;
     else
@@ -110,6 +112,10 @@ CheckpointContent read_checkpoint(const fs::path& checkpoint, const std::set<std
   if (!wanted.empty())
     throw Error("{}: the checkpoint has no {}", checkpoint.string(), fmt::join(wanted, ", "));
   return content;
+}
+
+NamedTensors read_tensors(const fs::path& checkpoint, const std::string& name) {
+  return read_safetensors(checkpoint / (name + std::string(kTensorSuffix))).tensors;
 }
 
 void verify_checkpoint(const fs::path& checkpoint) {
@@ -145,11 +151,12 @@ std::optional<fs::path> best_checkpoint(const fs::path& folder) {
 }
 
 std::optional<CheckpointContent> read_newest_checkpoint(const fs::path& folder,
-                                                        const std::set<std::string>& only) {
+                                                        const std::set<std::string>& only,
+                                                        const std::set<std::string>& later) {
   const std::vector<fs::path> checkpoints = checkpoints_in(folder);
   for (const fs::path& checkpoint : checkpoints) {
     try {
-      return read_checkpoint(checkpoint, only);
+      return read_checkpoint(checkpoint, only, later);
     } catch (const Error& error) {
       log_warning("skipping the checkpoint {}: {}", checkpoint.filename().string(), error.what());
     }
@@ -193,8 +200,9 @@ CheckpointStore::CheckpointStore(fs::path folder, int64_t keep_last, DiskObserve
   recover();
 }
 
-std::optional<CheckpointContent> CheckpointStore::load_newest() const {
-  return read_newest_checkpoint(folder_);
+std::optional<CheckpointContent> CheckpointStore::load_newest(
+    const std::set<std::string>& later) const {
+  return read_newest_checkpoint(folder_, {}, later);
 }
 
 /// Undoes what a process began and was killed in.

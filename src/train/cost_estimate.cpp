@@ -1,12 +1,15 @@
 #include "dalle/train/cost_estimate.h"
 
 #include <algorithm>
+#include <bit>
 #include <map>
 
 #include <fmt/format.h>
 
 #include "dalle/core/round_up.h"
 #include "dalle/nn/attention_mask.h"
+#include "dalle/sample/image_generator.h"
+#include "dalle/train/gradient_reducer.h"
 
 namespace dalle {
 namespace {
@@ -25,15 +28,38 @@ int64_t micro_batch_of(const TrainConfig& train, int64_t ranks) {
   return train.micro_batch_size == 0 ? of_rank : std::min(train.micro_batch_size, of_rank);
 }
 
-MemoryEstimate memory_of_parameters(int64_t parameters, Precision precision,
+/// Copies in which gradients travel, see GradientReducer::kMostInFlight.
+int64_t sent_copies(int64_t parameters, const DistributedConfig& distributed, int64_t ranks) {
+  if (ranks == 1) return 0;
+  const auto bucket = std::min(
+      parameters, static_cast<int64_t>(distributed.bucket_mb * 1e6) / kFloatBytes);  // values
+  if (distributed.exact) return bucket * kFloatBytes;
+  const bool narrow = distributed.reduce_dtype == ReduceType::kBfloat16;
+  if (!narrow && !distributed.shard_optimizer) return 0;  // they are added up in place
+  const int64_t sent = std::min(parameters, GradientReducer::kMostInFlight * bucket);
+  const int64_t received = distributed.shard_optimizer ? sent / ranks : 0;
+  return (sent + received) * (narrow ? 2 : kFloatBytes);
+}
+
+/// Levels of the tree in which exact training adds up a rank's micro-batches; a gradient each.
+int64_t tree_levels(const TrainConfig& train, int64_t micro_batch_size, int64_t ranks) {
+  const int64_t terms = std::max<int64_t>(1, train.batch_size / (micro_batch_size * ranks));
+  return std::bit_width(static_cast<uint64_t>(terms));
+}
+
+/// What depends on the number of parameters alone.
+MemoryEstimate memory_of_parameters(int64_t parameters, const TrainConfig& train,
                                     const DistributedConfig& distributed, int64_t ranks) {
   const int64_t bytes = parameters * kFloatBytes;
   const int64_t owners = distributed.shard_optimizer ? ranks : 1;
+  const int64_t levels =
+      distributed.exact ? tree_levels(train, micro_batch_of(train, ranks), ranks) : 0;
   return {.weights = bytes,
           .gradients = bytes,
           .moments = 2 * bytes / owners,
           .average = bytes / owners,
-          .compute_weights = precision == Precision::kBfloat16 ? 2 * parameters : 0,
+          .exact_sums = levels * bytes,
+          .sent_copies = sent_copies(parameters, distributed, ranks),
           .saving = bytes * (round_up(MemoryEstimate::kSavedTensors, ranks) / ranks)};
 }
 
@@ -136,19 +162,45 @@ int64_t layer_bytes_per_token(const TransformerConfig& model, int64_t value_byte
   return residual + attention + mlp;
 }
 
-void estimate_activations(const ExperimentConfig& config, int64_t largest_vocab, DalleCost& cost) {
+/// Weights of one layer, and of the heads for text and image, that are multiplied by.
+struct MatrixSizes {
+  int64_t block = 0;
+  int64_t text_head = 0;
+  int64_t image_head = 0;
+
+  int64_t larger_head() const { return std::max(text_head, image_head); }
+};
+
+/// Fills in what a step takes beside the resident memory.
+void add_step(const ExperimentConfig& config, const MatrixSizes& sizes, int64_t micro_batch_size,
+              bool recompute, MemoryEstimate& memory) {
   const TransformerConfig& model = config.dalle.model;
   const int64_t value_bytes = bytes_of(config.dalle.train.precision);
-  const int64_t tokens = cost.micro_batch_size * config.layout().length();
+  const int64_t tokens = micro_batch_size * config.layout().length();
   const int64_t layer = tokens * layer_bytes_per_token(model, value_bytes);
   const int64_t stream = tokens * model.width * kFloatBytes;
-  // Two chunks of logits in float32 (values and gradients), and the stream before the heads.
-  const int64_t heads =
-      2 * std::min(tokens, kLossChunkPositions) * largest_vocab * kFloatBytes + 2 * stream;
-  cost.memory.all_activations = model.depth * layer + heads;
-  cost.memory.kept_activations = model.depth * stream + layer + heads;
-  cost.memory.activations =
-      model.recompute ? cost.memory.kept_activations : cost.memory.all_activations;
+  // Two chunks of logits in float32 (values and gradients), the stream before the heads, and the
+  // gradients of both heads' weights, which the loss computes, with a product of one.
+  const int64_t chunk = std::min(tokens, kLossChunkPositions);
+  const int64_t heads = 2 * chunk * (sizes.larger_head() / model.width) * kFloatBytes + 2 * stream +
+                        (sizes.text_head + sizes.image_head + sizes.larger_head()) * kFloatBytes;
+  memory.activations = heads + (recompute ? model.depth * stream + layer : model.depth * layer);
+  if (config.dalle.train.precision != Precision::kBfloat16) return;
+  // A layer's copies live until its backward pass, but where that makes them anew.
+  memory.compute_weights =
+      value_bytes * (recompute ? std::max(sizes.block, sizes.larger_head())
+                               : model.depth * sizes.block + sizes.larger_head());
+}
+
+/// Bytes of the keys and values of sample images, the copies of them that one layer reads, and that
+/// layer's weights.
+int64_t sampling_bytes(const ExperimentConfig& config, const MatrixSizes& sizes) {
+  const TransformerConfig& model = config.dalle.model;
+  const Precision precision = config.dalle.train.precision;
+  const int64_t layer =
+      2 * kRowsAtOnce * config.layout().length() * model.width * bytes_of(precision);
+  const int64_t weights = precision == Precision::kBfloat16 ? sizes.block * bytes_of(precision) : 0;
+  return (model.depth + 1) * layer + weights;
 }
 
 std::string count_text(int64_t count) {
@@ -174,24 +226,24 @@ std::string row(std::string_view name, const std::string& value) {
   return fmt::format("  {:<34}{:>18}\n", name, value);
 }
 
-std::string memory_text(const MemoryEstimate& memory, int64_t micro_batch_size) {
+std::string memory_text(const MemoryEstimate& memory, int64_t micro_batch_size,
+                        const std::string& alternatives = "") {
   std::string text = row("memory: weights", bytes_text(memory.weights));
   text += row("  gradients", bytes_text(memory.gradients));
   text += row("  optimizer moments", bytes_text(memory.moments));
   text += row("  average of the weights", bytes_text(memory.average));
+  if (memory.exact_sums > 0)
+    text += row("  partial sums, for exact", bytes_text(memory.exact_sums));
+  if (memory.frozen_weights > 0) text += row("  frozen dVAE", bytes_text(memory.frozen_weights));
   if (memory.compute_weights > 0)
     text += row("  bfloat16 weights", bytes_text(memory.compute_weights));
-  if (memory.frozen_weights > 0) text += row("  frozen dVAE", bytes_text(memory.frozen_weights));
   text += row(fmt::format("  activations, micro-batch {}", micro_batch_size),
               bytes_text(memory.activations));
-  text += row("  peak", bytes_text(memory.total()));
-  if (memory.all_activations != memory.kept_activations) {
-    const auto peak_with = [&](int64_t activations) {
-      return bytes_text(memory.total() - memory.activations + activations);
-    };
-    text += row("  peak with recompute", peak_with(memory.kept_activations));
-    text += row("  peak without recompute", peak_with(memory.all_activations));
-  }
+  if (memory.sent_copies > 0)
+    text += row("  gradients that are being sent", bytes_text(memory.sent_copies));
+  if (memory.sampling > 0)
+    text += row("  or, between steps, sample images", bytes_text(memory.sampling));
+  text += row("  peak", bytes_text(memory.total())) + alternatives;
   text += row("host memory while saving", bytes_text(memory.saving));
   return text + row("checkpoint", bytes_text(memory.checkpoint()));
 }
@@ -210,8 +262,10 @@ DvaeCost estimate_dvae_cost(const ExperimentConfig& config, int64_t ranks) {
                 .decoder_flops = decoder.flops,
                 .training_flops = 3 * (encoder.flops + decoder.flops),
                 .micro_batch_size = micro_batch_of(config.dvae.train, ranks),
-                .memory = memory_of_parameters(encoder.parameters + decoder.parameters, precision,
-                                               config.distributed, ranks)};
+                .memory = memory_of_parameters(encoder.parameters + decoder.parameters,
+                                               config.dvae.train, config.distributed, ranks)};
+  if (precision == Precision::kBfloat16)
+    cost.memory.compute_weights = bytes_of(precision) * cost.parameters();
   const int64_t grid = model.grid_size(size);
   // In float32: the logits, the posterior and its logarithm; mean, scale and terms of the pixels.
   const int64_t loss_values = 3 * model.vocab_size * grid * grid + 12 * size * size;
@@ -221,8 +275,6 @@ DvaeCost estimate_dvae_cost(const ExperimentConfig& config, int64_t ranks) {
       (encoder.kept_values + decoder.kept_values + in_flight) * bytes_of(precision) +
       encoder.index_values * kIndexBytes + loss_values * kFloatBytes;
   cost.memory.activations = cost.micro_batch_size * sample_bytes;
-  cost.memory.all_activations = cost.memory.activations;
-  cost.memory.kept_activations = cost.memory.activations;
   return cost;
 }
 
@@ -257,10 +309,16 @@ DalleCost estimate_dalle_cost(const ExperimentConfig& config, int64_t text_vocab
       2 * d * static_cast<double>(text * text_classes + layout.image_length() * image_vocab);
   cost.training_flops = 3 * cost.forward_flops;
   cost.token_flops = config.dalle.cache_codes ? 0 : dvae.encoder_flops;
-  cost.memory = memory_of_parameters(cost.parameters(), config.dalle.train.precision,
-                                     config.distributed, ranks);
+  const MatrixSizes sizes{
+      .block = block, .text_head = width * text_classes, .image_head = width * image_vocab};
+  cost.memory =
+      memory_of_parameters(cost.parameters(), config.dalle.train, config.distributed, ranks);
   cost.memory.frozen_weights = dvae.parameters() * kFloatBytes;
-  estimate_activations(config, std::max(text_classes, image_vocab), cost);
+  cost.memory.sampling = sampling_bytes(config, sizes);
+  cost.memory_with_recompute = cost.memory_without_recompute = cost.memory;
+  add_step(config, sizes, cost.micro_batch_size, true, cost.memory_with_recompute);
+  add_step(config, sizes, cost.micro_batch_size, false, cost.memory_without_recompute);
+  cost.memory = model.recompute ? cost.memory_with_recompute : cost.memory_without_recompute;
   return cost;
 }
 
@@ -286,7 +344,11 @@ std::string to_text(const DalleCost& cost) {
   text += row("  training", flops_text(cost.training_flops));
   if (cost.token_flops > 0)
     text += row("  its image tokens, by the dVAE", flops_text(cost.token_flops));
-  return text + memory_text(cost.memory, cost.micro_batch_size);
+  return text +
+         memory_text(cost.memory, cost.micro_batch_size,
+                     row("  peak with recompute", bytes_text(cost.memory_with_recompute.total())) +
+                         row("  peak without recompute",
+                             bytes_text(cost.memory_without_recompute.total())));
 }
 
 std::string cost_report(const ExperimentConfig& config, int64_t ranks) {

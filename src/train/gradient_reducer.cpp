@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <deque>
 #include <functional>
 #include <utility>
 
@@ -56,7 +57,7 @@ class OverlappedReducer : public GradientReducer {
     armed_ = is_last && group_.world() > 1;
     missing_ = parameters_of_;
     unsent_ = layout_.buckets().size();
-    sent_.clear();
+    busy_until_ = {};
   }
 
   void after_backward() override {}
@@ -66,12 +67,10 @@ class OverlappedReducer : public GradientReducer {
     armed_ = false;
     const auto begin = Clock::now();
     while (unsent_ > 0) send(--unsent_);  // of parameters that had no part in the loss
-    for (Sent& sent : sent_) {
-      // On a GPU the last wait is the host's too: it is here that a lost rank is waited for.
-      sent.pending.wait(/*on_host=*/&sent == &sent_.back());
-      if (sent.result.defined()) sent.target.copy_(sent.result);
-    }
-    measure(begin);
+    // On a GPU the last wait is the host's too: it is here that a lost rank is waited for.
+    while (!sent_.empty()) receive_oldest(/*on_host=*/sent_.size() == 1);
+    communication_.exposed_s += seconds_since(begin);
+    ++communication_.steps;
   }
 
  private:
@@ -102,6 +101,7 @@ class OverlappedReducer : public GradientReducer {
     const FlatRange& bucket = layout_.buckets()[index];
     const auto whole = bucket.of(gradients());
     const bool narrow = narrow_ == ReduceType::kBfloat16;
+    if ((narrow || sharded_) && sent_.size() == kMostInFlight) wait_for_room();
     const auto traveller = narrow ? whole.to(torch::kBFloat16) : whole;
     if (!sharded_)
       return void(sent_.push_back({.pending = group_.begin_sum(traveller),
@@ -114,23 +114,30 @@ class OverlappedReducer : public GradientReducer {
                      .result = result});
   }
 
-  void measure(Clock::time_point backward_end) {
-    ++communication_.steps;
-    communication_.exposed_s += seconds_since(backward_end);
-    Clock::time_point end;
-    for (const Sent& sent : sent_) {
-      const auto begin = std::max(sent.pending.begin(), end);
-      end = std::max(end, sent.pending.end());
-      communication_.busy_s += in_seconds(std::max(end - begin, Clock::duration::zero()));
-    }
+  void wait_for_room() {
+    const auto begin = Clock::now();
+    receive_oldest(/*on_host=*/false);
+    if (armed_) communication_.exposed_s += seconds_since(begin);  // finish() counts its own time
+  }
+
+  /// Waits for the bucket that was sent first, puts it where it belongs, and frees its copies.
+  void receive_oldest(bool on_host) {
+    Sent& sent = sent_.front();
+    sent.pending.wait(on_host);
+    if (sent.result.defined()) sent.target.copy_(sent.result);
+    const auto begin = std::max(sent.pending.begin(), busy_until_);
+    busy_until_ = std::max(busy_until_, sent.pending.end());
+    communication_.busy_s += in_seconds(std::max(busy_until_ - begin, Clock::duration::zero()));
+    sent_.pop_front();
   }
 
   ReduceType narrow_;
   std::vector<int64_t> parameters_of_;  ///< how many parameters lie in a bucket, wholly or partly
   std::vector<int64_t> missing_;        ///< of them, those that backward has not come by yet
   bool armed_ = false;
-  size_t unsent_ = 0;  ///< buckets before this one are still to be sent
-  std::vector<Sent> sent_;
+  size_t unsent_ = 0;      ///< buckets before this one are still to be sent
+  std::deque<Sent> sent_;  ///< and not received yet
+  Clock::time_point busy_until_;
 };
 
 /// Adds up micro-batches and ranks in one binary tree over the micro-batch's number in the global

@@ -34,10 +34,11 @@ at::Tensor bit_sums(const FlatParameters& parameters) {
   return sums;
 }
 
-/// [P / kNormBlock] int64: the sum of each block's bits, read as 32-bit numbers; in one pass.
+/// [P / kNormBlock] int32: the sum of each block's bits, read as 32-bit numbers, modulo 2^32; in
+/// one pass. A sum in another type than its terms' would first copy all of them in that type.
 at::Tensor block_sums(const FlatParameters& parameters) {
   const torch::NoGradGuard no_grad;
-  return parameters.values().view(torch::kInt).view({-1, kNormBlock}).sum(1, false, torch::kLong);
+  return parameters.values().view(torch::kInt).view({-1, kNormBlock}).sum(1, false, torch::kInt);
 }
 
 /// The ranks with the rarest value, as text; of two ranks that differ, both.

@@ -4,9 +4,11 @@
 #include <bit>
 #include <chrono>
 #include <cmath>
+#include <new>
 #include <utility>
 #include <vector>
 
+#include <c10/util/Exception.h>
 #include <fmt/ranges.h>
 #include <torch/nn/module.h>
 #include <torch/types.h>
@@ -144,7 +146,8 @@ Trainer::Trainer(TrainTask& task, const TrainConfig& config, const RunPaths& run
   check_ranks(task.stage(), config, distributed_, group_->world());
   if (group_->is_first()) {
     make_directories(pictures_);
-    restore(checkpoints_.load_newest());
+    restore(checkpoints_.load_newest(
+        {kWeightsTensors, kAverageTensors, kFirstMomentTensors, kSecondMomentTensors}));
     log_ = std::make_unique<MetricLog>(run.root, task.stage(),
                                        MetricPosition{.step = state_.step, .lines = state_.lines});
   } else {
@@ -184,11 +187,12 @@ TrainOutcome Trainer::run(const StopSignal& stop) {
   return state_.finished(config_.steps) ? TrainOutcome::kFinished : TrainOutcome::kStopped;
 }
 
-/// Evaluates, draws and saves, if that is due and nobody wants to stop.
+/// Evaluates, saves and generates sample images, if that is due and nobody wants to stop. What can
+/// run out of memory comes last.
 void Trainer::finish_step(const StopSignal& stop) {
   if (state_.evaluation_due && !wishes_.stop) evaluate(stop);
-  if (state_.pictures_due && !wishes_.stop) show_pictures(stop);
   if (state_.checkpoint_due && !wishes_.stop) save();
+  if (state_.pictures_due && !wishes_.stop) show_pictures(stop);
   checkpoints_.check();
 }
 
@@ -344,7 +348,8 @@ void Trainer::log() {
       metrics.push_back({"skipped", static_cast<double>(state_.skipped()), "skipped {:.0f}"});
     log_->write(state_.step, metrics, times);
   }
-  state_.since_log.clear();
+  // A longer training has no line of a step that is only the last one: its next line covers both.
+  if (state_.step % config_.log_every == 0) state_.since_log.clear();
 }
 
 /// What the clock measured since the last log. All ranks call it.
@@ -372,10 +377,14 @@ std::vector<Metric> Trainer::timings() {
   return timings;
 }
 
-/// A state [P] whole on every rank, of which each has the part that it owns.
-at::Tensor Trainer::gathered(at::Tensor owned) const {
-  reducer_->share_owned(owned);
-  return owned;
+/// What states of each rank hold of a flat buffer [P], whole on every rank: in the memory of the
+/// gradient, which the next step zeroes. Valid until the next call.
+at::Tensor Trainer::gathered(const std::vector<FlatState*>& states) {
+  const at::Tensor& flat = parameters_.gradients();
+  flat.zero_();
+  for (const FlatState* state : states) state->copy_to(flat);
+  reducer_->share_owned(flat);
+  return flat;
 }
 
 /// Lets the first rank work while the others wait for it.
@@ -397,7 +406,7 @@ bool Trainer::on_first_rank(Phase phase, const StopSignal& stop,
 }
 
 void Trainer::evaluate(const StopSignal& stop) {
-  const at::Tensor average = gathered(average_.state().whole());
+  const at::Tensor average = gathered({&average_.state()});
   const bool done = on_first_rank(Phase::kEvaluating, stop, [&](const CheckStop& check_stop) {
     const auto begin = Clock::now();
     const FlatParameters::BoundValues averaged(parameters_, average);
@@ -417,6 +426,8 @@ void Trainer::evaluate(const StopSignal& stop) {
       group_->broadcast(std::string(state_.checkpoint_due ? "save" : "go on")) == "save";
   state_.evaluation_due = false;
   unsaved_ = true;
+  // A longer training does not evaluate a step that is only the last one: nothing may follow.
+  if (state_.step % config_.eval_every != 0) return;
   if (state_.since_evaluation.empty()) return;  // every step since the last one was skipped
   if (plateau_.observe(state_.since_evaluation.mean("loss")))
     log_info("step {}: the training loss has stalled, learning rate cut to {:.3g} of its schedule",
@@ -426,11 +437,9 @@ void Trainer::evaluate(const StopSignal& stop) {
 }
 
 void Trainer::show_pictures(const StopSignal& stop) {
-  const at::Tensor average = gathered(average_.state().whole());
+  const at::Tensor average = gathered({&average_.state()});
   const bool done = on_first_rank(Phase::kDrawing, stop, [&](const CheckStop& check_stop) {
-    const FlatParameters::BoundValues averaged(parameters_, average);
-    const torch::NoGradGuard no_grad;
-    for (const auto& [name, picture] : task_.pictures(state_.step, check_stop)) {
+    for (const auto& [name, picture] : sample_images(average, check_stop)) {
       const std::string png = encode_picture(picture, PictureFormat::kPng);
       log_->picture(state_.step, name, png);
       write_file_atomically(pictures_ / fmt::format("{}-{:08d}.png", name, state_.step), png);
@@ -441,10 +450,32 @@ void Trainer::show_pictures(const StopSignal& stop) {
   unsaved_ = true;
 }
 
+/// The task's sample images; none where they take more memory than there is.
+std::vector<NamedPicture> Trainer::sample_images(const at::Tensor& average,
+                                                 const CheckStop& check_stop) {
+  const auto skip = [&](const char* reason) {
+    log_warning(
+        "{}: step {}: out of memory while generating sample images, which are skipped; training "
+        "continues. Increase {} to try less often: {}",
+        task_.stage(), state_.step, task_.picture_key(), reason);
+    return std::vector<NamedPicture>();
+  };
+  const FlatParameters::BoundValues averaged(parameters_, average);
+  const torch::NoGradGuard no_grad;
+  try {
+    return task_.pictures(state_.step, check_stop);
+  } catch (const c10::OutOfMemoryError& error) {
+    return skip(error.what_without_backtrace());
+  } catch (const std::bad_alloc& error) {
+    return skip(error.what());
+  }
+}
+
 /// Copies the state and leaves the rest to a thread; the ranks write a part each.
 void Trainer::save() {
   const auto begin = Clock::now();
   group_->enter(Phase::kSaving, state_.step);
+  checkpoints_.finish();  // and free its copy of the state
   unsaved_ = false;
   saved_at_ = begin;
   state_.checkpoint_due = state_.evaluation_due;  // then once more, with its score
@@ -456,7 +487,7 @@ void Trainer::save() {
           flat.detach().to(torch::kCPU, flat.scalar_type(), /*non_blocking=*/false, /*copy=*/true));
   };
   add(0, kWeightsTensors, parameters_.values());
-  add(1, kAverageTensors, gathered(average_.state().whole()));
+  add(1, kAverageTensors, gathered({&average_.state()}));
   add(2, kFirstMomentTensors, gathered(optimizer_.first_moment()));
   add(3, kSecondMomentTensors, gathered(optimizer_.second_moment()));
   if (group_->is_first()) {
@@ -470,7 +501,8 @@ void Trainer::save() {
 }
 
 /// Begins with the first rank's state on every rank: that of its checkpoint, or the initial
-/// weights.
+/// weights. One state at a time is read, and handed on in the memory of the gradient.
+/// @param content  without the tensors of the states
 void Trainer::restore(const std::optional<CheckpointContent>& content) {
   if (content) {
     task_.check_checkpoint(*content);
@@ -478,24 +510,31 @@ void Trainer::restore(const std::optional<CheckpointContent>& content) {
         TrainerState::from_json(content->files.at(kTrainerFile), task_.stage() + " checkpoint");
     log_info("{}: going on from step {} of {}", task_.stage(), state_.step, config_.steps);
   }
-  const auto shared = [&](const char* name, const at::Tensor& flat) {
+  const auto share = [&](const char* name, const at::Tensor& flat) {
     if (content) {
       // What is loaded is copied into the bound tensors: `flat` itself is filled.
       const FlatParameters::BoundValues bound(parameters_, flat);
-      load_weights(task_.module(), content->tensors.at(name),
+      load_weights(task_.module(), read_tensors(content->path, name),
                    fmt::format("{}.safetensors of {}", name, checkpoints_.folder().string()));
     }
     group_->broadcast(flat);
-    return flat;
   };
-  shared(kWeightsTensors, parameters_.values());
+  const auto restore_states = [&](const char* name, const std::vector<FlatState*>& states) {
+    share(name, parameters_.gradients());
+    for (FlatState* state : states) state->assign(parameters_.gradients());
+  };
+  share(kWeightsTensors, parameters_.values());
   check_replicas(parameters_, *group_);
   if (guards_shards()) seal_.set(parameters_);
-  average_.state().assign(shared(kAverageTensors, parameters_.values().clone()));
-  optimizer_.set_moments(shared(kFirstMomentTensors, torch::zeros_like(parameters_.values())),
-                         shared(kSecondMomentTensors, torch::zeros_like(parameters_.values())));
-  state_ = TrainerState::from_json(group_->broadcast(state_.to_json()), task_.stage());
   unsaved_ = group_->broadcast(std::string(content ? "saved" : "new")) == "new";
+  if (unsaved_) {
+    average_.state().assign(parameters_.values());
+  } else {
+    restore_states(kAverageTensors, {&average_.state()});
+    restore_states(kFirstMomentTensors, optimizer_.first_moment());
+    restore_states(kSecondMomentTensors, optimizer_.second_moment());
+  }
+  state_ = TrainerState::from_json(group_->broadcast(state_.to_json()), task_.stage());
   plateau_ = PlateauCuts(config_.plateau, state_.plateau);
   optimizer_.set_updates(state_.updates);
 }

@@ -4,6 +4,7 @@
 #include <csignal>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <set>
@@ -94,6 +95,7 @@ class AffineTask : public TrainTask {
       if (token == 1 && step == stop_in_pictures_of) std::raise(SIGTERM);
       check_stop();
     }
+    if (before_pictures) before_pictures(step);
     return {{"grey", {.width = 1, .height = 1, .pixels = {127, 127, 127}}}};
   }
   void add_to_checkpoint(CheckpointContent& content) const override {
@@ -108,6 +110,7 @@ class AffineTask : public TrainTask {
   int64_t stop_in_evaluation_of = -1;  ///< step
   int64_t stop_in_pictures_of = -1;    ///< step
   int64_t flip_a_bit_in = -1;
+  std::function<void(int64_t step)> before_pictures;
   std::vector<int64_t> seen;
   std::vector<at::Tensor> evaluated_weights;
 

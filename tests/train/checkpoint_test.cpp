@@ -99,6 +99,21 @@ TEST(Checkpoint, ACopyElsewhereReadsByItself) {
   EXPECT_TRUE(same(read_checkpoint(folder / "copy"), content_of(5)));
 }
 
+TEST(Checkpoint, VerifiesTensorsThatAreReadLater) {
+  const TemporaryDirectory folder;
+  CheckpointStore store(folder.path(), 2);
+  store.save(content_of(5));
+  store.save(content_of(6));
+  CheckpointContent expected = content_of(6);
+  const NamedTensors optimizer = expected.tensors.extract("optimizer").mapped();
+  const CheckpointContent content = store.load_newest({"optimizer"}).value();
+  EXPECT_TRUE(same(content, expected));
+  EXPECT_EQ(safetensors_bytes(read_tensors(content.path, "optimizer")),
+            safetensors_bytes(optimizer));
+  flip_bit(folder / "step-00000006" / "optimizer.safetensors", 100);
+  EXPECT_EQ(store.load_newest({"optimizer"})->step, 5);
+}
+
 TEST(Checkpoint, ReadsOnlyWhatIsAskedFor) {
   const TemporaryDirectory folder;
   CheckpointStore(folder.path(), 1).save(content_of(5));

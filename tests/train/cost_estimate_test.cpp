@@ -167,15 +167,16 @@ TEST(CostEstimate, NeedsTwentyBytesAParameterBesideActivations) {
   ExperimentConfig config = experiment_of(8, 512);
   config.dalle.train.micro_batch_size = 4;
   const DalleCost plain = estimate_dalle_cost(config, kTextVocab);
-  EXPECT_EQ(plain.memory.total() - plain.memory.activations - plain.memory.frozen_weights,
-            20 * plain.parameters());
+  EXPECT_EQ(plain.memory.resident() - plain.memory.frozen_weights, 20 * plain.parameters());
+  EXPECT_EQ(plain.memory.training(), plain.memory.resident() + plain.memory.activations);
+  EXPECT_EQ(plain.memory.total(), plain.memory.training());
   EXPECT_EQ(plain.memory.frozen_weights, 4 * 97'616'006);
   EXPECT_EQ(plain.memory.checkpoint(), 16 * plain.parameters());
   EXPECT_EQ(plain.micro_batch_size, 4);
 
   config.dalle.train.precision = Precision::kBfloat16;
   const DalleCost half = estimate_dalle_cost(config, kTextVocab);
-  EXPECT_EQ(half.memory.compute_weights, 2 * half.parameters());
+  EXPECT_EQ(half.memory.compute_weights, 2 * (half.block_parameters + 512 * kTextVocab));
   EXPECT_LT(half.memory.activations, plain.memory.activations);
   EXPECT_EQ(half.memory.checkpoint(), plain.memory.checkpoint());
 
@@ -201,6 +202,63 @@ TEST(CostEstimate, SharesOutMomentsAndAverageBetweenRanks) {
             estimate_dvae_cost(config).memory.moments / 8);
 }
 
+TEST(CostEstimate, OfTheLargestModelOnManyGpusIsTwoCopiesOfItsWeightsAndAShard) {
+  ExperimentConfig config = experiment_of(64, 3968);  // configs/paper-12b.yaml
+  config.dalle.model.recompute = true;
+  config.dalle.train.micro_batch_size = 1;
+  config.dalle.train.precision = Precision::kBfloat16;
+  config.distributed.shard_optimizer = true;
+  constexpr int64_t kParameters = 12'292'816'384, kBlock = 12 * 3968 * 3968 + 13 * 3968;
+  for (const int64_t ranks : {8, 64, 1024}) {
+    const MemoryEstimate memory = estimate_dalle_cost(config, kTextVocab, ranks).memory;
+    EXPECT_EQ(memory.weights + memory.gradients, 8 * kParameters);
+    EXPECT_EQ(memory.moments + memory.average, 12 * kParameters / ranks) << ranks;
+    EXPECT_EQ(memory.resident(), 8 * kParameters + 12 * kParameters / ranks + 4 * 97'616'006);
+    EXPECT_EQ(memory.compute_weights, 2 * kBlock);  // one layer at a time
+    // Eight buckets of 25 MB, and what a rank receives of them.
+    EXPECT_EQ(memory.sent_copies, 200'000'000 + 4 * (50'000'000 / ranks)) << ranks;
+    EXPECT_EQ(memory.exact_sums, 0);
+    // Keys and values of twelve images in all layers, and once more of the layer that reads them.
+    EXPECT_EQ(memory.sampling, int64_t{2} * 65 * 2 * 12 * 1280 * 3968 + 2 * kBlock);
+    EXPECT_EQ(memory.saving, 4 * kParameters);
+    EXPECT_EQ(memory.total(), memory.resident() + memory.sampling);
+    EXPECT_GT(memory.total(), memory.training());
+  }
+  const MemoryEstimate memory = estimate_dalle_cost(config, kTextVocab, 64).memory;
+  EXPECT_LT(memory.total(), int64_t{139} << 30);  // an H200's
+}
+
+TEST(CostEstimate, CountsASumForEachLevelOfExactTraining) {
+  ExperimentConfig config = experiment_of(8, 512);
+  config.dalle.train.batch_size = 64;
+  config.dalle.train.micro_batch_size = 2;
+  const auto sums = [&](int64_t ranks) {
+    const MemoryEstimate memory = estimate_dalle_cost(config, kTextVocab, ranks).memory;
+    EXPECT_EQ(memory.exact_sums % memory.gradients, 0);
+    return memory.exact_sums / memory.gradients;
+  };
+  EXPECT_EQ(sums(1), 0);
+  config.distributed.exact = true;
+  EXPECT_EQ(sums(1), 6);  // of 1, 2, 4, 8, 16 and 32 micro-batches
+  EXPECT_EQ(sums(4), 4);
+  EXPECT_EQ(sums(32), 1);
+}
+
+TEST(CostEstimate, CountsTheCopiesInWhichGradientsTravel) {
+  ExperimentConfig config = experiment_of(8, 512);
+  const auto copies = [&](int64_t ranks) {
+    return estimate_dalle_cost(config, kTextVocab, ranks).memory.sent_copies;
+  };
+  EXPECT_EQ(copies(4), 0);  // in place
+  config.distributed.reduce_dtype = ReduceType::kBfloat16;
+  EXPECT_EQ(copies(1), 0);
+  EXPECT_EQ(copies(4), 8 * 12'500'000);
+  config.distributed.shard_optimizer = true;
+  EXPECT_EQ(copies(4), 8 * 12'500'000 + 2 * 12'500'000);
+  config.distributed.bucket_mb = 1024;  // more than there is
+  EXPECT_EQ(copies(4), 2 * estimate_dalle_cost(config, kTextVocab).parameters() * 5 / 4);
+}
+
 TEST(CostEstimate, SharesTheCopyOfASaveBetweenUpToFourRanks) {
   const auto saving = [](int64_t ranks) {
     return estimate_dalle_cost(experiment_of(8, 512), kTextVocab, ranks).memory.saving;
@@ -216,13 +274,13 @@ TEST(CostEstimate, SharesTheCopyOfASaveBetweenUpToFourRanks) {
 TEST(CostEstimate, SavesActivationsByRecomputation) {
   ExperimentConfig config = experiment_of(24, 1024);
   config.dalle.train.micro_batch_size = 16;
-  const MemoryEstimate off = estimate_dalle_cost(config, kTextVocab).memory;
+  const DalleCost off = estimate_dalle_cost(config, kTextVocab);
   config.dalle.model.recompute = true;
-  const MemoryEstimate on = estimate_dalle_cost(config, kTextVocab).memory;
-  EXPECT_EQ(off.activations, off.all_activations);
-  EXPECT_EQ(on.activations, on.kept_activations);
-  EXPECT_EQ(on.all_activations, off.all_activations);
-  EXPECT_LT(6 * on.activations, off.activations);
+  const DalleCost on = estimate_dalle_cost(config, kTextVocab);
+  EXPECT_EQ(off.memory.total(), off.memory_without_recompute.total());
+  EXPECT_EQ(on.memory.total(), on.memory_with_recompute.total());
+  EXPECT_EQ(on.memory_without_recompute.total(), off.memory.total());
+  EXPECT_LT(6 * on.memory.activations, off.memory.activations);
 }
 
 TEST(CostEstimate, CountsTheActivationsOfALayer) {
@@ -293,10 +351,11 @@ transformer
     optimizer moments                        91.59 GiB
     average of the weights                   45.79 GiB
     frozen dVAE                              372.4 MiB
-    activations, micro-batch 1024         19898.25 GiB
-    peak                                  20127.59 GiB
-    peak with recompute                    1818.51 GiB
-    peak without recompute                20127.59 GiB
+    activations, micro-batch 1024         19898.86 GiB
+    or, between steps, sample images         29.52 GiB
+    peak                                  20128.19 GiB
+    peak with recompute                    1819.12 GiB
+    peak without recompute                20128.19 GiB
   host memory while saving                  183.18 GiB
   checkpoint                                183.18 GiB
 )");

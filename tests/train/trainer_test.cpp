@@ -1,11 +1,17 @@
 #include "dalle/train/trainer.h"
 
+#include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <new>
+#include <thread>
 
+#include <c10/util/Exception.h>
 #include <gmock/gmock.h>
 
 #include "dalle/core/error.h"
+#include "dalle/model/model_io.h"
+#include "dalle/train/trainer_state.h"
 
 #include "train/affine_task.h"
 
@@ -76,13 +82,81 @@ TEST_F(TrainerTest, WorkersAndPrefetchChangeNothing) {
   EXPECT_TRUE(torch::equal(all_weights(task), one.weights));
 }
 
-// The owner of a shard hands its weights to all at each update: afterwards nothing differs.
-
 TEST_F(TrainerTest, AFinishedRunIsNotTrainedAgain) {
   train("run", small_config());
   AffineTask task;
   train("run", small_config(), task);
   EXPECT_TRUE(task.seen.empty());
+}
+
+TEST_F(TrainerTest, SavesAStepBeforeItsSampleImages) {
+  AffineTask task;
+  std::vector<int64_t> saved;  // that step's checkpoint was complete, or under way
+  const auto checkpoints = RunPaths(folder_ / "run").checkpoints("affine");
+  task.before_pictures = [&](int64_t step) {
+    for (int attempt = 0; attempt < 500 && (saved.empty() || saved.back() != step); ++attempt) {
+      const auto newest = checkpoints_in(checkpoints);
+      if (!newest.empty() && newest[0].filename() == fmt::format("step-{:08d}", step))
+        saved.push_back(step);
+      else
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+  };
+  train("run", small_config(), task);
+  EXPECT_THAT(saved, testing::ElementsAre(8, 16, 24));
+}
+
+TEST_F(TrainerTest, WithoutMemoryForSampleImagesTrainingGoesOnAndTheLogNamesTheKey) {
+  const Outcome whole = train("whole", small_config());
+  AffineTask task;
+  task.before_pictures = [](int64_t step) {
+    if (step == 8) TORCH_CHECK_WITH(OutOfMemoryError, false, "CUDA out of memory.");
+    if (step == 16) throw std::bad_alloc();
+  };
+  testing::internal::CaptureStderr();
+  const Outcome outcome = train("run", small_config(), task);
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_TRUE(torch::equal(outcome.weights, whole.weights));
+  EXPECT_EQ(outcome.metrics, whole.metrics);
+  const auto samples = folder_ / "run" / "samples" / "affine";
+  EXPECT_FALSE(std::filesystem::exists(samples / "grey-00000008.png"));
+  EXPECT_TRUE(std::filesystem::exists(samples / "grey-00000024.png"));
+  for (const int step : {8, 16})
+    EXPECT_THAT(
+        log,
+        HasSubstr(fmt::format(
+            "affine: step {}: out of memory while generating sample images, which are skipped; "
+            "training continues. Increase affine.train.eval_every to try less often: ",
+            step)));
+}
+
+TEST_F(TrainerTest, AFinishedRunThatIsExtendedEqualsALongerOneBitForBit) {
+  TrainConfig config = small_config();
+  config.plateau = {.patience = 1, .threshold = 0.9, .max_cuts = 5};
+  config.eval_every = 15;
+  config.log_every = 15;
+  config.steps = 60;
+  const Outcome whole = train("whole", config);
+  for (const int64_t steps : {20, 40, 60}) {
+    config.steps = steps;
+    train("extended", config);
+  }
+  const auto final_state = [&](const char* name) {
+    return CheckpointStore(RunPaths(folder_ / name).checkpoints("affine"), 2).load_newest().value();
+  };
+  const CheckpointContent expected = final_state("whole"), extended = final_state("extended");
+  for (const char* file : {"weights", "average", "first_moment", "second_moment"})
+    EXPECT_EQ(safetensors_bytes(extended.tensors.at(file)),
+              safetensors_bytes(expected.tensors.at(file)))
+        << file;
+  const auto state_of = [](const CheckpointContent& content) {
+    return TrainerState::from_json(content.files.at("trainer.json"), "test");
+  };
+  EXPECT_GT(state_of(expected).plateau.cuts, 0);
+  EXPECT_EQ(state_of(extended).plateau.cuts, state_of(expected).plateau.cuts);
+  // The extended run has lines of the steps that were its last ones; the others are the same.
+  const std::vector<std::string> lines = metrics_of(folder_ / "extended");
+  for (const std::string& line : whole.metrics) EXPECT_THAT(lines, testing::Contains(line));
 }
 
 TEST_F(TrainerTest, EvaluatesWithAveragedWeights) {

@@ -33,8 +33,8 @@ class FlatParameters {
     at::Tensor view_of(const at::Tensor& flat) const;
   };
 
-  /// Moves the module's parameters into a new flat buffer. The module must be on its final device,
-  /// and must outlive this object.
+  /// Moves the module's parameters into a new flat buffer; at no time takes more memory than the
+  /// two buffers. The module must be on its final device, and must outlive this object.
   /// @param parts  the buffers' size is padded to a multiple of as many blocks (gradient_norm.h),
   ///               for them to be shared out evenly between ranks
   /// @throws dalle::Error if the parameters are not all of one type and on one device
@@ -42,7 +42,8 @@ class FlatParameters {
 
   /// [P] the parameters' values, in the order of slices()
   const at::Tensor& values() const { return values_; }
-  /// [P] the sum of the gradients of every backward pass since zero_gradients()
+  /// [P] the sum of the gradients of every backward pass since zero_gradients(). Until the next
+  /// call of that, a step that has used them may let others use the memory.
   const at::Tensor& gradients() const { return gradients_; }
   const std::vector<Slice>& slices() const { return slices_; }
   /// The module's parameters, in the order of slices().

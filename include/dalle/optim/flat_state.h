@@ -23,9 +23,8 @@ class FlatState {
   /// One view for each range.
   const std::vector<at::Tensor>& parts() const { return parts_; }
 
-  /// [P] the state where the ranges lie, and zeros elsewhere. The state itself, not a copy, if
-  /// there is nothing elsewhere.
-  at::Tensor whole() const;
+  /// Writes the ranges into a flat buffer [P], and nothing elsewhere.
+  void copy_to(const at::Tensor& flat) const;
 
   /// Takes the ranges' part of a flat buffer [P].
   void assign(const at::Tensor& flat);
@@ -33,7 +32,6 @@ class FlatState {
  private:
   std::vector<FlatRange> ranges_;
   int64_t whole_size_;
-  at::Tensor values_;
   std::vector<at::Tensor> parts_;
 };
 

@@ -48,12 +48,10 @@ class Optimizer {
   int64_t updates() const { return adamw_.updates(); }
   void set_updates(int64_t updates) { adamw_.set_updates(updates); }
 
-  /// [P] float32, zeros for what is not owned. Of Muon's matrices: the momentum, and zeros.
-  at::Tensor first_moment() const;
-  at::Tensor second_moment() const { return adamw_.second_moment().whole(); }
-
-  /// Goes on from moments [P].
-  void set_moments(const at::Tensor& first_moment, const at::Tensor& second_moment);
+  /// What is owned of the first moment, and of Muon's matrices the momentum; to be saved and
+  /// restored with updates(), as the second moment, which Muon's matrices do not have.
+  std::vector<FlatState*> first_moment() { return {&momentum_, &adamw_.first_moment()}; }
+  std::vector<FlatState*> second_moment() { return {&adamw_.second_moment()}; }
 
  private:
   const FlatParameters& parameters_;

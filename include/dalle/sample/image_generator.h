@@ -10,6 +10,9 @@
 
 namespace dalle {
 
+/// Images that are generated at once, however many are asked for: see generate_codes().
+inline constexpr int64_t kRowsAtOnce = 12;
+
 /// Which pictures of a caption are drawn.
 struct GenerateOptions {
   uint64_t seed = 1;

@@ -26,11 +26,16 @@ struct CheckpointContent {
 /// Reads a checkpoint: a folder of files whose sizes and SHA-256 sums its manifest.json lists, with
 /// a sum of the manifest itself. Every byte that is returned has been verified. Nothing in it says
 /// where it lies, so a copy elsewhere is as good.
-/// @param only  names of `tensors` and `files` to read; empty: all. The others are not looked at
+/// @param only   names of `tensors` and `files` to read; empty: all. The others are not looked at
+/// @param later  names of `tensors` that are verified, but left to read_tensors()
 /// @throws dalle::Error naming the file that is missing, truncated, changed or of another format
 /// version
 CheckpointContent read_checkpoint(const std::filesystem::path& checkpoint,
-                                  const std::set<std::string>& only = {});
+                                  const std::set<std::string>& only = {},
+                                  const std::set<std::string>& later = {});
+
+/// One of the `tensors` of a checkpoint that read_checkpoint() has verified.
+NamedTensors read_tensors(const std::filesystem::path& checkpoint, const std::string& name);
 
 /// Compares every file of a checkpoint with its manifest.
 /// @throws dalle::Error as read_checkpoint() does
@@ -67,7 +72,8 @@ std::optional<std::filesystem::path> best_checkpoint(const std::filesystem::path
 /// @throws dalle::Error if there are some and none verifies: to begin anew in silence would lose
 /// them
 std::optional<CheckpointContent> read_newest_checkpoint(const std::filesystem::path& folder,
-                                                        const std::set<std::string>& only = {});
+                                                        const std::set<std::string>& only = {},
+                                                        const std::set<std::string>& later = {});
 
 /// The checkpoints of a training: FOLDER/step-00001200/{weights.safetensors, ..., manifest.json},
 /// with the names of the newest and of the best in FOLDER/latest and FOLDER/best, for people and
@@ -93,7 +99,7 @@ class CheckpointStore {
             const CheckpointShares& others = {});
 
   /// read_newest_checkpoint() of this folder.
-  std::optional<CheckpointContent> load_newest() const;
+  std::optional<CheckpointContent> load_newest(const std::set<std::string>& later = {}) const;
 
   const std::filesystem::path& folder() const { return folder_; }
 

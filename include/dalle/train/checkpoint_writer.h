@@ -5,6 +5,7 @@
 #include <future>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -33,7 +34,10 @@ class CheckpointWriter {
   const std::filesystem::path& folder() const { return folder_; }
 
   /// read_newest_checkpoint() of the folder; on the first rank alone.
-  std::optional<CheckpointContent> load_newest() const { return store_->load_newest(); }
+  /// @param later  see read_checkpoint()
+  std::optional<CheckpointContent> load_newest(const std::set<std::string>& later) const {
+    return store_->load_newest(later);
+  }
 
   /// Whether this rank is the one that writes part `part` of `parts` of equal size.
   bool writes(int64_t part, int64_t parts) const;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 
@@ -7,24 +8,37 @@
 
 namespace dalle {
 
-/// Expected memory of a training stage at its peak, in bytes; of one rank, if there are several.
+/// Expected memory of a training stage, in bytes; of one rank, if there are several.
+///
+/// A stage holds resident() from its first step to its last. Neither its construction, nor the
+/// reading of a checkpoint, an evaluation or a save takes more of the device: a state that is
+/// shared out is made whole in the memory of the gradients.
 struct MemoryEstimate {
-  int64_t weights = 0;           ///< float32, under every precision
-  int64_t gradients = 0;         ///< float32
-  int64_t moments = 0;           ///< AdamW's two, float32; with shard_optimizer a rank's part
-  int64_t average = 0;           ///< exponential average of the weights; likewise
-  int64_t compute_weights = 0;   ///< bfloat16 copies of the weights, under that precision
-  int64_t frozen_weights = 0;    ///< of the dVAE while the transformer trains
-  int64_t activations = 0;       ///< of one micro-batch, as configured
-  int64_t all_activations = 0;   ///< the same were recompute off (equal for the dVAE)
-  int64_t kept_activations = 0;  ///< the same were recompute on (equal for the dVAE)
-  /// Of the host, beside all others, while a checkpoint is written: the copy of what is saved, on
-  /// the rank that writes most of it.
+  int64_t weights = 0;         ///< float32, under every precision
+  int64_t gradients = 0;       ///< float32
+  int64_t moments = 0;         ///< AdamW's two, float32; with shard_optimizer a rank's part
+  int64_t average = 0;         ///< exponential average of the weights; likewise
+  int64_t exact_sums = 0;      ///< partial sums of gradients, for distributed.exact
+  int64_t frozen_weights = 0;  ///< of the dVAE while the transformer trains
+
+  int64_t compute_weights = 0;  ///< in a step: bfloat16 copies of weights, under that precision
+  int64_t activations = 0;      ///< in a step: of one micro-batch
+  /// In a step: copies of the buckets of gradients that are on their way at once, at most. They are
+  /// there in full with Gloo, and for reduce_dtype; NCCL needs less in float32.
+  int64_t sent_copies = 0;
+  int64_t sampling = 0;  ///< keys and values while sample images are generated, between two steps
+
+  /// Of the host (on a CPU: beside all others) while a checkpoint is written: the copy of what is
+  /// saved, on the rank that writes most of it. Reading one takes no more.
   int64_t saving = 0;
 
-  int64_t total() const {
-    return weights + gradients + moments + average + compute_weights + frozen_weights + activations;
+  int64_t resident() const {
+    return weights + gradients + moments + average + exact_sums + frozen_weights;
   }
+  /// The peak of the steps.
+  int64_t training() const { return resident() + compute_weights + activations + sent_copies; }
+  /// The peak of all.
+  int64_t total() const { return std::max(training(), resident() + sampling); }
   /// What a checkpoint holds beside some kilobytes of text.
   int64_t checkpoint() const { return kSavedTensors * weights; }
 
@@ -56,7 +70,9 @@ struct DalleCost {
   double training_flops = 0;
   double token_flops = 0;  ///< the dVAE's encoder for one picture; 0 where codes are cached
   int64_t micro_batch_size = 0;
-  MemoryEstimate memory = {};
+  MemoryEstimate memory = {};                    ///< as configured
+  MemoryEstimate memory_with_recompute = {};     ///< were it on
+  MemoryEstimate memory_without_recompute = {};  ///< were it off
 
   int64_t parameters() const { return embedding_parameters + block_parameters + head_parameters; }
 };
@@ -65,9 +81,10 @@ struct DalleCost {
 /// so the paper's 12 billion parameters take as long as a toy's.
 ///
 /// Parameters and operations are exact (matrix products, convolutions and unmasked attention pairs;
-/// element-wise work is left out). Activations are those that the backward pass reads: the inputs
-/// of convolutions, matrix products and normalisations, without attention scores and with a chunk
-/// of the logits at a time. Allocators add to that.
+/// element-wise work is left out), and so is resident() memory, but for sums over blocks of a
+/// thousand weights. Activations are those that the backward pass reads: the inputs of
+/// convolutions, matrix products and normalisations, without attention scores and with a chunk of
+/// the logits at a time. Allocators add to that.
 ///
 /// @param config           valid, see validate()
 /// @param text_vocab_size  tokens of the tokenizer; one that is not trained yet has at most

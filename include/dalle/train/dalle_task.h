@@ -43,6 +43,7 @@ class DalleTask : public TrainTask {
   TaskLoss loss(const Batch& micro_batch, const BatchTotals& totals, int64_t step) override;
   Evaluation evaluate(int64_t step, const CheckStop& check_stop) override;
   int64_t picture_every() const override { return config_.dalle.train.sample_every; }
+  std::string picture_key() const override { return "dalle.train.sample_every"; }
   std::vector<NamedPicture> pictures(int64_t step, const CheckStop& check_stop) override;
   void add_to_checkpoint(CheckpointContent& content) const override;
   void check_checkpoint(const CheckpointContent& content) const override;

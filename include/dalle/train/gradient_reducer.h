@@ -29,6 +29,10 @@ class GradientReducer {
     double exposed_s = 0;  ///< this rank did nothing but wait for it
   };
 
+  /// Buckets that are on their way at once where they travel as copies: for shard_optimizer, and in
+  /// bfloat16. A further one waits for the first of them.
+  static constexpr int64_t kMostInFlight = 8;
+
   virtual ~GradientReducer() = default;
 
   virtual void begin_step() = 0;

@@ -32,7 +32,7 @@ class WeightSeal {
   std::string broken(const FlatParameters& parameters) const;
 
  private:
-  at::Tensor sums_;  ///< [blocks] int64
+  at::Tensor sums_;  ///< [blocks] int32
 };
 
 }  // namespace dalle

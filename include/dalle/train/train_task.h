@@ -80,6 +80,9 @@ class TrainTask {
   /// Updates between two calls of pictures().
   virtual int64_t picture_every() const = 0;
 
+  /// The config key that picture_every() is the value of, for messages.
+  virtual std::string picture_key() const { return stage() + ".train.eval_every"; }
+
   /// Pictures that show how far the training is, made with the averaged weights.
   virtual std::vector<NamedPicture> pictures(int64_t step, const CheckStop& check_stop) = 0;
 

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <c10/core/Device.h>
 
@@ -87,7 +88,7 @@ class Trainer {
 
  private:
   void restore(const std::optional<CheckpointContent>& content);
-  at::Tensor gathered(at::Tensor owned) const;
+  at::Tensor gathered(const std::vector<FlatState*>& states);
   std::unique_ptr<BatchLoader> make_loader(const TrainerOptions& options);
   void train_step(const StopSignal& stop);
   BatchTotals count(const Batch& batch);
@@ -105,6 +106,7 @@ class Trainer {
   std::vector<Metric> timings();
   void evaluate(const StopSignal& stop);
   void show_pictures(const StopSignal& stop);
+  std::vector<NamedPicture> sample_images(const at::Tensor& average, const CheckStop& check_stop);
   void save();
   bool due(int64_t every) const { return state_.step % every == 0 || state_.step == config_.steps; }
 
