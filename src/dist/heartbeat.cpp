@@ -31,7 +31,7 @@ std::string key_of(int64_t rank) {
 
 /// How a rank is occupied, in the words that it writes: it waits in a collective, or makes a step,
 /// which must not last, or does what takes its time.
-constexpr char kWaits = 'w', kSteps = 's', kWorks = 'o';
+constexpr char kWaiting = 'w', kStepping = 's', kWorking = 'o';
 
 /// Where a rank says that it is, in the words that it last wrote.
 std::string place_in(const std::string& words) {
@@ -176,9 +176,9 @@ void Heartbeat::pass_on_stop() {
 
 Heartbeat::Sign Heartbeat::own_sign() const {
   const std::lock_guard lock(mutex_);
-  return {.occupation = collective_ != nullptr ? kWaits
-                        : is_limited(phase_)   ? kSteps
-                                               : kWorks,
+  return {.occupation = collective_ != nullptr ? kWaiting
+                        : is_limited(phase_)   ? kStepping
+                                               : kWorking,
           .age = clock_.now() - progressed_,
           .place = fmt::format("step {}, {}{}", step_, name_of(phase_),
                                collective_ == nullptr ? "" : fmt::format(" ({})", collective_))};
@@ -345,7 +345,7 @@ std::string Heartbeat::lost_rank() {
   if (own.age <= timeout_) return "";
   if (rank_ == 0 && world_ > 1)
     if (std::string report = look_for_stall(own); !report.empty()) return report;
-  if (own.occupation != kSteps) return "";
+  if (own.occupation != kStepping) return "";
   // A rank may look stuck since it waits, inside a kernel, for one that is frozen. Before it blames
   // itself it watches all of them, for as long as it takes to see who is silent.
   if (std::string report = find_silent(grace_); !report.empty()) return report;
@@ -357,7 +357,7 @@ std::string Heartbeat::lost_rank() {
 /// have been for as long, no rank is to blame: returns the report of that. Otherwise notes whom the
 /// others wait for, or rank 0 itself.
 std::string Heartbeat::look_for_stall(const Sign& own) {
-  if (own.occupation == kWorks) {
+  if (own.occupation == kWorking) {
     note_wait(own, fmt::format("rank 0 has been at {} for {:.0f} s; the other ranks wait for it",
                                own.place, in_seconds(own.age)));
     return "";
@@ -369,7 +369,7 @@ std::string Heartbeat::look_for_stall(const Sign& own) {
       stalled["its end"].push_back(rank);
     else if (sign.occupation == own.occupation && sign.age > timeout_)
       stalled[sign.place].push_back(rank);
-    else if (sign.occupation == kWorks)
+    else if (sign.occupation == kWorking)
       working[sign.place].push_back(rank);
     else
       return "";
@@ -381,8 +381,8 @@ std::string Heartbeat::look_for_stall(const Sign& own) {
   }
   std::string report = fmt::format("no rank has made progress for {:.0f} s: {}",
                                    in_seconds(own.age), name_places(stalled));
-  if (own.occupation == kWaits) report += "; the network between them is stalled";
-  if (own.occupation == kWaits && stalled.size() > 1) report += ", or they are out of step";
+  if (own.occupation == kWaiting) report += "; the network between them is stalled";
+  if (own.occupation == kWaiting && stalled.size() > 1) report += ", or they are out of step";
   if (!is_preparing()) return report;  // else whole models are broadcast, which takes its time
   note_wait(own, report);
   return "";
