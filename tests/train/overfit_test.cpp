@@ -81,7 +81,7 @@ dvae:
   train: {{steps: 1500, batch_size: 8, learning_rate: 3.0e-3, warmup_steps: 50, beta2: 0.99, clip_norm: 1,
           decay: {{shape: half_cosine, from: 1, to: 0.02, steps: 1450}}, average_decay: 0.98,
           temperature: {{shape: half_cosine, from: 1, to: 0.4, steps: 1450}},
-          kl_weight: {{shape: half_cosine, from: 6.6, to: 1, steps: 1000}},
+          kl_weight: {{shape: half_cosine, from: 6.6, to: 0.1, steps: 1350}},
           log_every: 500, eval_every: 1500, save_every: 1500}}
 dalle:
   crops_per_picture: 1
