@@ -11,8 +11,8 @@
 #include <iostream>
 #include <limits>
 #include <new>
-#include <string_view>
 #include <optional>
+#include <string_view>
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>

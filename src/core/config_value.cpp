@@ -7,6 +7,7 @@
 #include <string_view>
 #include <type_traits>
 
+#include "dalle/core/ascii.h"
 #include "dalle/core/error.h"
 
 namespace dalle {
@@ -38,10 +39,7 @@ bool is_plain(std::string_view text) {
   };
   if (text.empty() || !is_letter(text.front()) || text.back() == ' ') return false;
   if (!std::ranges::all_of(text, is_inner)) return false;
-  std::string word(text);
-  std::ranges::transform(word, word.begin(), [](char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  });
+  const std::string word = lower_case(text);
   constexpr std::array<std::string_view, 10> kWords = {"true", "false", "yes", "no",   "on",
                                                        "off",  "y",     "n",   "null", "nan"};
   return std::ranges::find(kWords, word) == kWords.end();

@@ -60,7 +60,8 @@ double cpu_quota(std::string_view membership, const std::filesystem::path& mount
     const size_t second = first == line.npos ? line.npos : line.find(':', first + 1);
     if (second == line.npos) continue;
     const std::string controllers = line.substr(first + 1, second - first - 1);
-    const bool has_cpu = controllers.empty() || (',' + controllers + ',').find(",cpu,") != std::string::npos;
+    const bool has_cpu =
+        controllers.empty() || (',' + controllers + ',').find(",cpu,") != std::string::npos;
     if (!has_cpu) continue;
     // Inside a container the group's path may be the host's while its own group is the mount.
     const std::filesystem::path root = controllers.empty() ? mount : mount / controllers;

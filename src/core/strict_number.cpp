@@ -4,6 +4,8 @@
 #include <charconv>
 #include <cmath>
 
+#include "dalle/core/ascii.h"
+
 namespace dalle {
 namespace {
 
@@ -102,9 +104,7 @@ std::string_view number_advice(std::string_view text) {
   if (plain.size() < text.size() && parse_decimal(plain)) return "without underscores";
   if (const auto decimal = parse_decimal(text); decimal && has_leading_zero(*decimal))
     return "without leading zeros";
-  std::ranges::transform(plain, plain.begin(), [](char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  });
+  plain = lower_case(plain);
   const size_t start = std::min(plain.find_first_not_of("+-."), plain.size());
   const std::string_view word = std::string_view(plain).substr(start);
   if (word == "nan" || word == "inf" || word == "infinity") return "that is finite";

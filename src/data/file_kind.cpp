@@ -4,6 +4,8 @@
 #include <array>
 #include <string>
 
+#include "dalle/core/ascii.h"
+
 namespace dalle {
 namespace {
 
@@ -44,10 +46,7 @@ std::string_view name_in(const std::array<Kind, N>& kinds, std::string_view head
 std::string normalized(std::string_view head) {
   if (head.starts_with("\xef\xbb\xbf")) head.remove_prefix(3);
   head.remove_prefix(std::min(head.find_first_not_of(" \t\r\n"), head.size()));
-  std::string text(head);
-  for (char& letter : text)
-    if (letter >= 'A' && letter <= 'Z') letter = static_cast<char>(letter - 'A' + 'a');
-  return text;
+  return lower_case(head);
 }
 
 }  // namespace

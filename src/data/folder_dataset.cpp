@@ -11,6 +11,7 @@
 #include <system_error>
 #include <utility>
 
+#include "dalle/core/ascii.h"
 #include "dalle/core/error.h"
 #include "dalle/core/files.h"
 #include "dalle/core/log.h"
@@ -37,12 +38,6 @@ struct FolderContent {
   std::vector<std::string> run_folders;
   std::vector<std::string> forbidden_folders;
 };
-
-std::string lower_case(std::string text) {
-  for (char& letter : text)
-    if (letter >= 'A' && letter <= 'Z') letter = static_cast<char>(letter - 'A' + 'a');
-  return text;
-}
 
 /// Walks a folder breadth first. Linked folders wait until all real ones are read, so a folder that
 /// is there under both its own path and a link always keeps its own.

@@ -10,6 +10,7 @@
 #include <opencv2/imgproc.hpp>
 #include <torch/types.h>
 
+#include "dalle/core/ascii.h"
 #include "dalle/core/error.h"
 #include "dalle/data/exif.h"
 #include "dalle/data/jpeg_decoder.h"
@@ -160,9 +161,7 @@ Picture decode_picture(std::string_view bytes, uint8_t background) {
 }
 
 std::optional<PictureFormat> find_picture_format(std::string_view name) {
-  std::string lower(name);
-  for (char& letter : lower)
-    if (letter >= 'A' && letter <= 'Z') letter = static_cast<char>(letter - 'A' + 'a');
+  const std::string lower = lower_case(name);
   if (lower == "png") return PictureFormat::kPng;
   if (lower == "jpg" || lower == "jpeg") return PictureFormat::kJpeg;
   if (lower == "webp") return PictureFormat::kWebp;

@@ -66,18 +66,18 @@ void receive_message(j_common_ptr decoder, int level) {
 void print_nothing(j_common_ptr) {}
 
 /// A decoder that frees its memory on every way out.
-class Decoder {
+class JpegDecoder {
  public:
-  Decoder() {
+  JpegDecoder() {
     state_.err = jpeg_std_error(&report_.callbacks);
     report_.callbacks.error_exit = give_up;
     report_.callbacks.emit_message = receive_message;
     report_.callbacks.output_message = print_nothing;
     progress_.progress_monitor = limit_scans;
   }
-  ~Decoder() { jpeg_destroy_decompress(&state_); }
-  Decoder(const Decoder&) = delete;
-  Decoder& operator=(const Decoder&) = delete;
+  ~JpegDecoder() { jpeg_destroy_decompress(&state_); }
+  JpegDecoder(const JpegDecoder&) = delete;
+  JpegDecoder& operator=(const JpegDecoder&) = delete;
 
   /// What went wrong, after a step that returned false.
   Error error() const {
@@ -140,7 +140,7 @@ std::vector<uint8_t> rgb_of_cmyk(const std::vector<uint8_t>& pixels, bool is_inv
 }  // namespace
 
 Picture decode_jpeg(std::string_view bytes) {
-  Decoder decoder;
+  JpegDecoder decoder;
   if (!decoder.start(bytes)) throw decoder.error();
   Picture picture;
   picture.width = decoder.width();

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "dalle/core/ascii.h"
 #include "dalle/core/error.h"
 #include "dalle/data/file_kind.h"
 
@@ -16,11 +17,6 @@ namespace {
 using namespace std::string_view_literals;
 
 constexpr std::string_view kExifPrefix = "Exif\0\0"sv;
-
-/// Of ASCII letters alone, whatever the locale.
-char lower_case(char letter) {
-  return letter >= 'A' && letter <= 'Z' ? static_cast<char>(letter - 'A' + 'a') : letter;
-}
 
 /// Reads numbers of a file of one kind; reaching behind the end means that the file is truncated.
 class Fields {
@@ -239,9 +235,7 @@ std::string_view picture_file_name(PictureFileKind kind) {
 bool is_picture_extension(std::string_view extension) {
   constexpr std::array<std::string_view, 6> kExtensions = {"jpg", "jpeg", "jfif",
                                                            "png", "webp", "bmp"};
-  std::string lower(extension);
-  std::ranges::transform(lower, lower.begin(), lower_case);
-  return std::ranges::find(kExtensions, lower) != kExtensions.end();
+  return std::ranges::find(kExtensions, lower_case(extension)) != kExtensions.end();
 }
 
 PictureFile inspect_picture_file(std::string_view bytes) {

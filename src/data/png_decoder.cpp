@@ -17,9 +17,9 @@ namespace {
 
 /// A decoder that frees its memory on every way out. Its steps return false after an error, for
 /// libpng jumps over frames on its way out and no C++ exception may cross its own.
-class Decoder {
+class PngDecoder {
  public:
-  explicit Decoder(std::string_view bytes) : rest_(bytes) {
+  explicit PngDecoder(std::string_view bytes) : rest_(bytes) {
     png_ = png_create_read_struct(PNG_LIBPNG_VER_STRING, &message_, keep_message, drop_warning);
     if (png_ != nullptr) info_ = png_create_info_struct(png_);
     if (info_ == nullptr) {
@@ -28,9 +28,9 @@ class Decoder {
     }
     png_set_read_fn(png_, &rest_, read_on);
   }
-  ~Decoder() { png_destroy_read_struct(&png_, &info_, nullptr); }
-  Decoder(const Decoder&) = delete;
-  Decoder& operator=(const Decoder&) = delete;
+  ~PngDecoder() { png_destroy_read_struct(&png_, &info_, nullptr); }
+  PngDecoder(const PngDecoder&) = delete;
+  PngDecoder& operator=(const PngDecoder&) = delete;
 
   const char* message() const { return message_.data(); }
 
@@ -88,10 +88,10 @@ class Decoder {
 }  // namespace
 
 cv::Mat decode_png(std::string_view bytes) {
-  const auto corrupt = [](const Decoder& decoder) {
+  const auto corrupt = [](const PngDecoder& decoder) {
     return Error("PNG image: corrupt: {}", decoder.message());
   };
-  Decoder decoder(bytes);
+  PngDecoder decoder(bytes);
   if (!decoder.start()) throw corrupt(decoder);
   cv::Mat pixels = decoder.blank_pixels();
   std::vector<png_bytep> rows;

@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "dalle/core/ascii.h"
 #include "dalle/core/error.h"
 #include "dalle/core/files.h"
 #include "dalle/core/log.h"
@@ -31,10 +32,7 @@ std::optional<std::pair<std::string, std::string>> split_name(std::string_view n
   if (base.starts_with("__") && base.ends_with("__")) return std::nullopt;
   const size_t dot = base.find('.');
   if (dot == 0 || dot == std::string_view::npos || dot + 1 == base.size()) return std::nullopt;
-  std::string extension(base.substr(dot + 1));
-  for (char& letter : extension)
-    if (letter >= 'A' && letter <= 'Z') letter = static_cast<char>(letter - 'A' + 'a');
-  return std::pair{std::string(name.substr(0, start + dot)), std::move(extension)};
+  return std::pair{std::string(name.substr(0, start + dot)), lower_case(base.substr(dot + 1))};
 }
 
 bool has_member(const ShardSample& sample, std::string_view extension) {
