@@ -852,11 +852,10 @@ class ToolsTest(unittest.TestCase):
             self.assert_fails(run(tool, *arguments), 2)
 
     def test_numbers_of_options_are_read_as_those_of_a_config(self):
-        for tool, option, number, expected in (("dalle-train", "--ranks", "010", "from 1 to 1024 without leading zeros"),
-                                               ("dalle-train", "--ranks", "99999999999999999999", "from 1 to 1024"),
-                                               ("dalle-sample", "--count", "010", "from 1 to 100000 without leading zeros"),
-                                               ("dalle-sample", "--seed", "-1", "of at least 0")):
-            self.assert_fails(run(tool, option, number), 2, f"{option}: found {number}, expected a whole number {expected}")
+        for number, advice in (("010", "without leading zeros"), ("1_0", "without underscores"), ("99999999999999999999", "")):
+            self.assert_fails(run("dalle-train", "--ranks", number), 2,
+                              f"--ranks: found {number}, expected a whole number from 1 to 1024", advice)
+        self.assert_fails(run("dalle-train", "--ranks", "1e0"), 2, "--config is required")
 
     def test_variables_of_a_launcher_that_are_empty_count_as_unset(self):
         result = run("dalle-train", "--config", TINY, "--run-dir", self.fresh("run"), "--device", "cpu", "--stage", "tokenizer",
