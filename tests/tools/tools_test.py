@@ -3,6 +3,7 @@
 
 Usage: tools_test.py FOLDER_OF_THE_BINARIES [-v] [-k PART_OF_A_NAME]... [ToolsTest.test_...]...
 """
+import contextlib
 import hashlib
 import json
 import os
@@ -43,6 +44,16 @@ def train(folder, *arguments):
 def start_training(folder, *arguments, **environment):
     return subprocess.Popen([BIN / "dalle-train", "--config", TINY, "--run-dir", folder, "--device", "cpu", *arguments],
                             stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1", **environment})
+
+
+@contextlib.contextmanager
+def hang_ups(action):
+    """What SIGHUP does in the processes that are started meanwhile, whatever the tests themselves run under."""
+    former = signal.signal(signal.SIGHUP, action)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, former)
 
 
 def start_rank(rank, ranks, port, folder, *arguments):
@@ -200,8 +211,9 @@ class ToolsTest(unittest.TestCase):
     def test_asked_to_stop_it_saves_its_step_and_says_so(self):
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
             folder = self.fresh(f"run-{number}")
-            process = start_training(folder, "--set", "dvae.train.steps=100000", "--set", "dvae.train.save_every=100000",
-                                     "--set", "dvae.train.keep_best=false")
+            with hang_ups(signal.SIG_DFL):
+                process = start_training(folder, "--set", "dvae.train.steps=100000", "--set", "dvae.train.save_every=100000",
+                                         "--set", "dvae.train.keep_best=false")
             while not (folder / "metrics.jsonl").is_file() or not metrics(folder):
                 time.sleep(0.05)
                 self.assertIsNone(process.poll())
@@ -241,11 +253,8 @@ class ToolsTest(unittest.TestCase):
 
     def test_under_nohup_it_outlives_its_terminal(self):
         folder = self.fresh("run")
-        former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        try:
+        with hang_ups(signal.SIG_IGN):
             process = start_training(folder, "--set", "dvae.train.steps=100000")
-        finally:
-            signal.signal(signal.SIGHUP, former)
         self.wait_for_lines(process, folder, 1)
         process.send_signal(signal.SIGHUP)
         self.wait_for_lines(process, folder, 2)
