@@ -372,6 +372,7 @@ ConfigReading read_config_file(const ConfigSchema& schema, const std::filesystem
   if (problem) {
     reading.problems.insert(reading.problems.begin(), *problem);
     reading.is_readable = false;
+    reading.is_empty = false;  // as far as anybody knows
   }
   return reading;
 }

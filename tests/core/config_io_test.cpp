@@ -405,6 +405,7 @@ TEST(ConfigIo, KnowsTextWithoutAKey) {
     EXPECT_TRUE(read_config_text(schema, text, "x.yaml").is_empty) << text;
   for (const char* text : {"{}", "count: 1", "count:"})
     EXPECT_FALSE(read_config_text(schema, text, "x.yaml").is_empty) << text;
+  EXPECT_FALSE(read_config_file(schema, "no-such.yaml").is_empty);
 }
 
 TEST(ConfigIo, ReportsWrongOverridesTogether) {

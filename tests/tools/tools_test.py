@@ -3,6 +3,7 @@
 
 Usage: tools_test.py FOLDER_OF_THE_BINARIES [-v] [-k PART_OF_A_NAME]... [ToolsTest.test_...]...
 """
+import contextlib
 import hashlib
 import json
 import os
@@ -44,6 +45,16 @@ def train(folder, *arguments):
 def start_training(folder, *arguments, **environment):
     return subprocess.Popen([BIN / "dalle-train", "--config", TINY, "--run-dir", folder, "--device", "cpu", *arguments],
                             stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1", **environment})
+
+
+@contextlib.contextmanager
+def hang_ups(action):
+    """What SIGHUP does in the processes that are started meanwhile, whatever the tests themselves run under."""
+    former = signal.signal(signal.SIGHUP, action)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, former)
 
 
 def start_rank(rank, ranks, port, folder, *arguments):
@@ -201,8 +212,9 @@ class ToolsTest(unittest.TestCase):
     def test_asked_to_stop_it_saves_its_step_and_says_so(self):
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
             folder = self.fresh(f"run-{number}")
-            process = start_training(folder, "--set", "dvae.train.steps=100000", "--set", "dvae.train.save_every=100000",
-                                     "--set", "dvae.train.keep_best=false")
+            with hang_ups(signal.SIG_DFL):
+                process = start_training(folder, "--set", "dvae.train.steps=100000", "--set", "dvae.train.save_every=100000",
+                                         "--set", "dvae.train.keep_best=false")
             while not (folder / "metrics.jsonl").is_file() or not metrics(folder):
                 time.sleep(0.05)
                 self.assertIsNone(process.poll())
@@ -257,11 +269,8 @@ class ToolsTest(unittest.TestCase):
 
     def test_under_nohup_it_outlives_its_terminal(self):
         folder = self.fresh("run")
-        former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        try:
+        with hang_ups(signal.SIG_IGN):
             process = start_training(folder, "--set", "dvae.train.steps=100000")
-        finally:
-            signal.signal(signal.SIGHUP, former)
         self.wait_for_lines(process, folder, 1)
         process.send_signal(signal.SIGHUP)
         self.wait_for_lines(process, folder, 2)
@@ -1088,11 +1097,10 @@ class ToolsTest(unittest.TestCase):
             self.assert_fails(run(tool, *arguments), 2)
 
     def test_numbers_of_options_are_read_as_those_of_a_config(self):
-        for tool, option, number, expected in (("dalle-train", "--ranks", "010", "from 1 to 1024 without leading zeros"),
-                                               ("dalle-train", "--ranks", "99999999999999999999", "from 1 to 1024"),
-                                               ("dalle-sample", "--count", "010", "from 1 to 100000 without leading zeros"),
-                                               ("dalle-sample", "--seed", "-1", "of at least 0")):
-            self.assert_fails(run(tool, option, number), 2, f"{option}: found {number}, expected a whole number {expected}")
+        for number, advice in (("010", "without leading zeros"), ("1_0", "without underscores"), ("99999999999999999999", "")):
+            self.assert_fails(run("dalle-train", "--ranks", number), 2,
+                              f"--ranks: found {number}, expected a whole number from 1 to 1024", advice)
+        self.assert_fails(run("dalle-train", "--ranks", "1e0"), 2, "--config is required")
 
     def test_variables_of_a_launcher_that_are_empty_count_as_unset(self):
         result = run("dalle-train", "--config", TINY, "--run-dir", self.fresh("run"), "--device", "cpu", "--stage", "tokenizer",
