@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <memory>
 
@@ -28,37 +29,33 @@ std::string reason(archive* reader) {
   return message == nullptr ? "unknown error" : message;
 }
 
-Archive open_archive(const fs::path& path) {
+Archive new_reader() {
   Archive reader(archive_read_new());
   if (reader == nullptr) throw std::bad_alloc();
   archive_read_support_format_tar(reader.get());
   // `cat a.tar b.tar` has zeros in the middle, which would end the reading (tar needs its -i).
   archive_read_set_format_option(reader.get(), "tar", "read_concatenated_archives", "1");
-  constexpr size_t kBufferBytes = 64 * 1024;
-  if (archive_read_open_filename(reader.get(), path.c_str(), kBufferBytes) != ARCHIVE_OK)
-    throw Error("{}: cannot read: {}", path.string(), reason(reader.get()));
   return reader;
 }
 
-/// Whether the last call failed in the file system: another time it may not.
-bool is_read_failure(archive* reader) {
-  const int error = archive_errno(reader);
-  return error == EIO || error == ESTALE;
-}
-
-/// Pax headers hold UTF-8, which the C locale has no other form of.
-std::string name_of(archive_entry* entry) {
-  const char* name = archive_entry_pathname(entry);
-  if (name == nullptr) name = archive_entry_pathname_utf8(entry);
-  return name == nullptr ? "" : name;
-}
-
-std::string describe_other_file(const fs::path& path, archive* reader) {
+/// @throws dalle::Error naming the path if the file cannot be read
+std::string beginning_of(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
-  std::string head(kFileKindBytes, '\0');
-  file.read(head.data(), static_cast<std::streamsize>(head.size()));
-  head.resize(static_cast<size_t>(file.gcount()));
-  const std::string_view kind = file_kind(head);
+  std::string bytes(kFileKindBytes, '\0');
+  file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  if (!file && !file.eof()) throw Error("{}: cannot read: {}", path.string(), std::strerror(errno));
+  bytes.resize(static_cast<size_t>(file.gcount()));
+  return bytes;
+}
+
+/// Why no more headers can be read.
+/// @throws dalle::Error if that is the file system's fault: another time it may work
+std::string damage_of(const TarListing& listing, archive* reader, const fs::path& path) {
+  if (const int error = archive_errno(reader); error == EIO || error == ESTALE)
+    throw Error("{}: cannot read: {}", path.string(), reason(reader));
+  if (!listing.members.empty()) return reason(reader);
+  const std::string beginning = beginning_of(path);
+  const std::string_view kind = file_kind(beginning);
   return fmt::format("{}, expected a tar archive", kind.empty() ? reason(reader) : kind);
 }
 
@@ -80,22 +77,18 @@ TarListing list_tar(const fs::path& path) {
   if (!fs::is_regular_file(path))
     throw Error("{}: expected a tar archive, found no regular file", path.string());
   const uint64_t bytes = fs::file_size(path);
-  const Archive reader = open_archive(path);
+  const Archive reader = new_reader();
   TarListing listing;
-  while (true) {
-    archive_entry* entry = nullptr;
-    const int status = archive_read_next_header(reader.get(), &entry);
-    if (status == ARCHIVE_EOF) break;
-    if (status != ARCHIVE_OK && status != ARCHIVE_WARN) {  // a warning leaves the member usable
-      if (is_read_failure(reader.get()))
-        throw Error("{}: cannot read: {}", path.string(), reason(reader.get()));
-      listing.damage =
-          listing.members.empty() ? describe_other_file(path, reader.get()) : reason(reader.get());
-      return listing;
-    }
+  archive_entry* entry = nullptr;
+  const auto next = [&] { return archive_read_next_header(reader.get(), &entry); };
+  constexpr size_t kBufferBytes = 64 * 1024;
+  int status = archive_read_open_filename(reader.get(), path.c_str(), kBufferBytes);
+  if (status == ARCHIVE_OK) status = next();
+  for (; status == ARCHIVE_OK || status == ARCHIVE_WARN; status = next()) {  // a usable member
     if (archive_entry_filetype(entry) != AE_IFREG || archive_entry_hardlink(entry) != nullptr)
       continue;
-    TarMember member{.name = name_of(entry),
+    const char* name = archive_entry_pathname(entry);
+    TarMember member{.name = name == nullptr ? "" : name,
                      // libarchive has consumed what is in front of the member's bytes by now
                      .offset = static_cast<uint64_t>(archive_filter_bytes(reader.get(), 0)),
                      .size = static_cast<uint64_t>(archive_entry_size(entry)),
@@ -106,7 +99,10 @@ TarListing list_tar(const fs::path& path) {
     }
     listing.members.push_back(std::move(member));
   }
-  if (!has_end_mark(path, bytes)) listing.damage = "truncated: its end mark is missing";
+  if (status != ARCHIVE_EOF)
+    listing.damage = damage_of(listing, reader.get(), path);
+  else if (!has_end_mark(path, bytes))
+    listing.damage = "truncated: its end mark is missing";
   return listing;
 }
 
