@@ -245,7 +245,7 @@ int sample(const Arguments& arguments) {
   const c10::Device device = find_device(arguments.device);
   const fs::path path = find_model(arguments.model);
   make_directories(arguments.out);
-  check_can_write(fs::path(arguments.out) / "images.json");
+  check_can_write(fs::path(arguments.out) / "image.png");
   std::optional<GridFile> grid;
   if (!arguments.grid.empty()) grid.emplace(arguments.grid);
   const TrainedDalle dalle = load_trained_dalle(path, device);

@@ -108,7 +108,6 @@ SampleFiles::SampleFiles(fs::path folder, const ImageRequest& request,
   }
   if (entries) entries_ = std::move(*entries);
   described_ = entries_.size();
-  check_can_write(json_file());
 }
 
 void SampleFiles::write(int64_t number, const Picture& image) {

@@ -34,7 +34,7 @@ struct ImageRequest {
 class SampleFiles {
  public:
   /// @param defaults  what the model's config says of sampling
-  /// @throws dalle::Error if nothing can be written in the folder
+  /// @throws dalle::Error if the JSON file is there and cannot be read
   SampleFiles(std::filesystem::path folder, const ImageRequest& request,
               const SamplingConfig& defaults, PictureFormat format);
 
