@@ -27,7 +27,8 @@ Processor this_processor();
 /// only make each other wait.
 int64_t usable_cpus();
 
-/// The quota part of usable_cpus(): the smallest quota, in CPUs, of the groups that a process is in.
+/// The quota part of usable_cpus(): the smallest quota, in CPUs, of the groups that a process is
+/// in.
 ///
 /// @param membership  the text of Linux's /proc/self/cgroup
 /// @param mount       where control groups are mounted, /sys/fs/cgroup on Linux

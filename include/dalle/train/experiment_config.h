@@ -64,11 +64,12 @@ struct DalleStageConfig {
   static void fields(Self& self, Visitor&& visit) {
     visit("model", self.model, {.help = "shape of the transformer"});
     visit("train", self.train, {.help = "training of the transformer"});
-    visit("dvae_checkpoint", self.dvae_checkpoint,
-          {.help = "the dVAE that makes image tokens: best, the checkpoint with the highest PSNR of "
-                   "validation images reconstructed from hard codes; or last. A resumed run keeps "
-                   "the one it began with",
-           .paper = "not stated"});
+    visit(
+        "dvae_checkpoint", self.dvae_checkpoint,
+        {.help = "the dVAE that makes image tokens: best, the checkpoint with the highest PSNR of "
+                 "validation images reconstructed from hard codes; or last. A resumed run keeps "
+                 "the one it began with",
+         .paper = "not stated"});
     visit("image_tokens", self.image_tokens,
           {.help = "argmax of the dVAE's distribution, or a sample of it",
            .paper = "argmax (section 2.2)"});
