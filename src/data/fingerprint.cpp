@@ -1,6 +1,7 @@
 #include "dalle/data/fingerprint.h"
 
 #include <algorithm>
+#include <system_error>
 #include <variant>
 
 #include <fmt/format.h>
@@ -31,6 +32,7 @@ std::string content_fingerprint(const Dataset& dataset) {
       if (const auto* bytes = std::get_if<std::string>(&example.image)) content = *bytes;
       for (const std::string& caption : example.captions) content += '\n' + caption;
     } catch (const Error&) {  // an invalid sample is one wherever it lies
+    } catch (const std::system_error&) {
     }
     digests += sha256(content);
   }

@@ -32,7 +32,7 @@ struct ErrorReport {
 /// Encoders write about ten scans. Each one passes over all of the image, however few bytes it has,
 /// so that a small file of many scans could keep a worker busy for minutes.
 constexpr int kMaxScans = 100;
-constexpr int64_t kMaxScannedPixels = 25 * kMaxPicturePixels;
+constexpr int64_t kMaxScannedPixels = 16 * kMaxPicturePixels;
 
 /// libjpeg calls this again and again while it reads scans.
 void limit_scans(j_common_ptr decoder) {

@@ -197,7 +197,7 @@ TEST(CropPicture, RefusesPicturesSmallerThanTheTarget) {
   SeedStream random(1);
   for (const CropKind kind : kKinds)
     EXPECT_EQ(error_of([&] { crop_picture(gradient_picture(100, 31), 32, kind, random); }),
-              "picture too small: 100 x 31 pixels, expected at least 32 on the short side");
+              "image too small: 100 x 31 pixels, expected at least 32 on the short side");
 }
 
 }  // namespace

@@ -119,7 +119,7 @@ TEST_F(DatasetsTest, NamesTheKeyOrPathThatIsWrong) {
   EXPECT_THAT(error_of([&] { open_datasets(config(DatasetKind::kFolder, "empty"), 1); }),
               HasSubstr("/empty: no image in the folder"));
   EXPECT_THAT(error_of([&] { open_datasets(config(DatasetKind::kShards, "empty"), 1); }),
-              HasSubstr("/empty: no shard in the folder"));
+              HasSubstr("/empty: found no .tar file in the folder"));
 }
 
 TEST_F(DatasetsTest, SaysWhichKindOfDataThePathHolds) {

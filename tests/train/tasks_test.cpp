@@ -182,7 +182,7 @@ TEST_F(InvalidValidationTest, EndsTheRunWhereTooManyAreInvalid) {
   ExperimentData data(config_, RunPaths(folder_.path()));
   DvaeTask dvae(config_, data, c10::kCPU);
   EXPECT_THAT(error_of([&] { dvae.evaluate(/*step=*/10, kGoOn); }),
-              testing::HasSubstr("1 of 24 samples are unusable"));
+              testing::HasSubstr("1 of 24 samples cannot be used, more than the 1%"));
 }
 
 TEST_F(TasksTest, TheDvaeShowsReconstructionsAtEveryEvaluation) {
