@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# From clone to picture: sets everything up, trains configs/shapes-demo.yaml on the CPU and draws 8 captions x 4 pictures.
+# From clone to image: sets everything up, trains configs/shapes-demo.yaml on the CPU and generates 4 images of each of 8
+# captions.
 #
 #   scripts/demo.sh                     on the CPU: the README's numbers are its
 #   DALLE_DEVICE=cuda scripts/demo.sh   on another device, as --device names it
@@ -22,14 +23,24 @@ say "2/4 build"
 scripts/build.sh dalle-train dalle-sample
 say "3/4 training on $device: tokenizer, dVAE, DALL-E ($run)"
 build/release/bin/dalle-train --config configs/shapes-demo.yaml --device "$device"
-say "4/4 pictures"
+say "4/4 images"
 build/release/bin/dalle-sample --model "$run" --device "$device" --count 4 --seed 1 --grid "$run/samples.png" \
-  --out "$run/pictures" "${captions[@]}"
+  --out "$run/images" "${captions[@]}"
+
+# numbers STAGE KEY: the values of a metric at all evaluations of a stage, a line each.
+numbers() { sed -n "s/^{\"stage\":\"$1\",.*\"$2\":\([-0-9.e]*\).*/\1/p" "$run/metrics.jsonl"; }
+# verdict VALUE LEAST MOST
+verdict() { awk -v x="$1" -v least="$2" -v most="$3" 'BEGIN {print (x < least || x > most) ? "not as usual" : "as usual"}'; }
+psnr=$(numbers dvae psnr_hard | sort -g | tail -n 1)
+nats=$(numbers dalle validation/image | tail -n 1)
 
 say "done in $(((SECONDS - began) / 60)) min $(((SECONDS - began) % 60)) s"
 cat <<EOF
-Look at   $run/samples.png: a row for each of: ${captions[*]@Q}
+You see   $run/samples.png: a row of 4 images for each of: ${captions[*]@Q}
+dVAE      $(printf '%.1f' "$psnr") dB from validation images to what their codes decode to; usual: 29 to 31, so this is $(verdict "$psnr" 28.95 31.05)
+DALL-E    $(printf '%.2f' "$nats") nats a code of validation images; usual: up to 0.35, so this is $(verdict "$nats" 0 0.355)
+
 Try       build/release/bin/dalle-sample "a small purple circle on a black background"
           build/release/bin/dalle-train --config configs/shapes-64.yaml        two objects, all attributes; hours
-          build/release/bin/dalle-train --config configs/pictures-64.yaml --set data.path=YOUR_PICTURES
+          build/release/bin/dalle-train --config configs/pictures-64.yaml --set data.path=YOUR_IMAGES
 EOF
