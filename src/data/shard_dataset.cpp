@@ -144,9 +144,12 @@ void ShardDataset::add_shard(size_t shard, ShardIndex index) {
                         .json = range_of(sample, "json")});
   }
   warn_of_defects(shard, begin);
-  if (index.damage.empty()) return;
   const int64_t intact = size() - begin;
   const std::string name = shards_[shard].path.string();
+  if (index.damage.empty()) {
+    if (intact == 0) log_warning("{}: holds no samples", name);
+    return;
+  }
   if (intact > 0)
     log_warning("{}: the {} samples in front of the damage are used: {}", name, intact,
                 index.damage);
@@ -162,14 +165,11 @@ void ShardDataset::add_shard(size_t shard, ShardIndex index) {
 
 /// One line for each shard, with the first of its samples from `begin` on that cannot be used.
 void ShardDataset::warn_of_defects(size_t shard, int64_t begin) const {
-  const std::string name = shards_[shard].path.string();
   const auto first = defects_.lower_bound(begin);
-  if (size() == begin)
-    log_warning("{}: holds no samples", name);
-  else if (first != defects_.end())
-    log_warning("{}: {} of its {} samples cannot be used; the first is {}: {}", name,
-                std::distance(first, defects_.end()), size() - begin, samples_[first->first].key,
-                first->second);
+  if (first == defects_.end()) return;
+  log_warning("{}: {} of its {} samples cannot be used; the first is {}: {}",
+              shards_[shard].path.string(), std::distance(first, defects_.end()), size() - begin,
+              samples_[first->first].key, first->second);
 }
 
 void ShardDataset::fail_without_samples(const std::string& path) const {

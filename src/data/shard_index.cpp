@@ -132,7 +132,7 @@ ShardIndex index_of(const TarListing& listing) {
       samples.push_back(
           {.key = fmt::format("{} (occurrence {})", key, ++place->second.occurrences),
            .defect = fmt::format(
-               "the shard has another member '.{}' of sample '{}', of which the first is used",
+               "a second member '.{}' of sample '{}' in the shard; the first one is used",
                extension, key)});
       current = samples.size() - 1;
     }

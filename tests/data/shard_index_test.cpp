@@ -63,11 +63,10 @@ TEST(ShardIndex, KeepsTheFirstOfASampleThatComesAgainAndMarksTheOthers) {
     EXPECT_THAT(samples,
                 ElementsAre("a: jpg txt", "a (occurrence 2): jpg txt", "a (occurrence 3): jpg"));
     for (const ShardSample& sample : index.samples)
-      EXPECT_EQ(
-          sample.defect,
-          sample.key.size() == 1
-              ? ""
-              : "the shard has another member '.jpg' of sample 'a', of which the first is used");
+      EXPECT_EQ(sample.defect,
+                sample.key.size() == 1
+                    ? ""
+                    : "a second member '.jpg' of sample 'a' in the shard; the first one is used");
   }
 }
 

@@ -25,11 +25,9 @@ TEST_F(TrainerTest, AskedToStopAtAnyInstantItSavesItsStepAndGoesOnBitForBit) {
       Trainer trainer(task, config, run, {.matrix_rate = kAnyRate});
       stopped = trainer.run(stop) == TrainOutcome::kStopped;
       const auto saved = checkpoints_in(run.checkpoints("affine"));
-      ASSERT_EQ(saved.empty(), trainer.step() == 0) << name;
-      if (!saved.empty()) {
-        verify_checkpoint(saved[0]);
-        EXPECT_EQ(saved[0].filename(), fmt::format("step-{:08d}", trainer.step())) << name;
-      }
+      ASSERT_FALSE(saved.empty()) << name;
+      verify_checkpoint(saved[0]);
+      EXPECT_EQ(saved[0].filename(), fmt::format("step-{:08d}", trainer.step())) << name;
     }
     const TrainConfig config = small_config();
     AffineTask resumed;
@@ -157,7 +155,6 @@ TEST_F(TrainerTest, AskedToStopBeforeItBeginsItMakesNoStep) {
   std::raise(SIGTERM);
   EXPECT_EQ(trainer.run(stop), TrainOutcome::kStopped);
   EXPECT_EQ(trainer.step(), 0);
-  EXPECT_TRUE(checkpoints_in(run.checkpoints("affine")).empty());
 }
 
 }  // namespace

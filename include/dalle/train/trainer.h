@@ -75,9 +75,9 @@ class Trainer {
           const TrainerOptions& options);
 
   /// Trains until config.steps are made or `stop` is requested on any rank, and saves a checkpoint
-  /// of the last step either way, unless no step was made. A stop ends the micro-batch that is
-  /// under way, and breaks off a step that has more of them, an evaluation or a drawing, which are
-  /// done again when the training goes on.
+  /// of the last step either way. A stop ends the micro-batch that is under way, and breaks off a
+  /// step that has more of them, an evaluation or a drawing, which are done again when the training
+  /// goes on.
   /// @throws dalle::Error after too many non-finite steps in a row, with too many bad samples, or
   /// if a checkpoint
   ///         cannot be written
