@@ -273,10 +273,9 @@ int train(const Arguments& arguments, char** argv) {
   try {
     return run_as_rank(config, arguments, path, options);
   } catch (const std::exception& error) {
-    if (options.group->announce_failure(message_of(error, kMemoryAdvice))) throw;
-    log_warning(
-        "{}",
-        message_of(error, kMemoryAdvice));  // in this rank's log: another one tells the console
+    const std::string message = message_of(error, kMemoryAdvice);
+    if (options.group->announce_failure(message)) throw;
+    log_warning("{}", message);  // in this rank's log: another one tells the console
     return exit_status_of(error);
   }
 }

@@ -22,7 +22,8 @@ constexpr const char* kLostKey = "heartbeat/lost";
 constexpr const char* kStopKey = "heartbeat/stop";
 constexpr const char* kGoodbye = "goodbye";
 constexpr std::string_view kFailed = " failed: ";  // in the reports of ranks that say why they end
-constexpr auto kGoodbyes = 10s;                    // for the others to come to their end, too
+constexpr std::string_view kStalled = "no rank has made progress";
+constexpr auto kGoodbyes = 10s;     // for the others to come to their end, too
 constexpr auto kLongestSave = 20s;  // after a loss: launchers end ranks that stay much longer
 
 std::string key_of(int64_t rank) {
@@ -265,7 +266,8 @@ void Heartbeat::log_notice(std::unique_lock<std::mutex>& lock) {
 void Heartbeat::report_lost(const std::string& report) {
   if (!std::exchange(reported_, true))
     on_lost_({.text = fmt::format("rank {} of {}: {}", rank_, world_, report),
-              .is_repeated = rank_ != 0 && report.find(kFailed) != std::string::npos});
+              .is_repeated = rank_ != 0 && (report.find(kFailed) != std::string::npos ||
+                                            report.starts_with(kStalled))});
 }
 
 /// One round of telling and asking; false once a rank was found lost.
@@ -379,8 +381,8 @@ std::string Heartbeat::look_for_stall(const Sign& own) {
                                in_seconds(own.age), name_places(working)));
     return "";
   }
-  std::string report = fmt::format("no rank has made progress for {:.0f} s: {}",
-                                   in_seconds(own.age), name_places(stalled));
+  std::string report =
+      fmt::format("{} for {:.0f} s: {}", kStalled, in_seconds(own.age), name_places(stalled));
   if (own.occupation == kWaiting) report += "; the network between them is stalled";
   if (own.occupation == kWaiting && stalled.size() > 1) report += ", or they are out of step";
   if (!is_preparing()) return report;  // else whole models are broadcast, which takes its time

@@ -95,10 +95,15 @@ c10::intrusive_ptr<c10d::Store> open_store(const RankInfo& info,
   return c10::make_intrusive<c10d::PrefixStore>(info.store_prefix, std::move(store));
 }
 
-/// Waits until the name of rank 0's host resolves: on Kubernetes it does once its pod runs.
+/// Waits until the name of rank 0's host resolves. On Kubernetes it does once its pod runs;
+/// elsewhere a name that has no address after some seconds has none.
 void await_host(const RankInfo& info, std::chrono::milliseconds timeout) {
   using Clock = std::chrono::steady_clock;
-  const auto give_up = Clock::now() + timeout;
+  const auto patience =
+      environment_variable("KUBERNETES_SERVICE_HOST")
+          ? timeout
+          : std::min<std::chrono::milliseconds>(timeout, std::chrono::seconds(15));
+  const auto give_up = Clock::now() + patience;
   for (bool is_logged = false;; is_logged = true) {
     const std::string problem = why_unresolved(info.host);
     if (problem.empty()) return;
@@ -106,7 +111,7 @@ void await_host(const RankInfo& info, std::chrono::milliseconds timeout) {
         "rank 0's host {:?} cannot be resolved: {}; check MASTER_ADDR", info.host, problem);
     if (Clock::now() >= give_up) throw Error("{}", message);
     if (!is_logged && info.local_rank == 0)
-      log_warning("{}; trying for {:.0f} s", message, in_seconds(timeout));
+      log_warning("{}; trying for {:.0f} s", message, in_seconds(patience));
     std::this_thread::sleep_for(first_notice(timeout) / 10);
   }
 }
@@ -250,8 +255,8 @@ ProcessGroup::ProcessGroup(const RankInfo& info, c10::Device device,
     options.on_lost({.text = could_not_meet(obstacle.load()).what()});
     return std::nullopt;
   });
+  await_host(info, options.timeout);
   try {
-    await_host(info, options.timeout);
     store_ = open_store(info, options.timeout);
     const std::string address = address_towards(info.host);
     meet(info, *store_, options.timeout, address);

@@ -197,6 +197,8 @@ TEST(Heartbeat, ReportsThatNoRankLeavesItsCollective) {
                                          HasSubstr("rank 3 at step 40, computing (sum); "
                                                    "ranks 0-2 at step 41, computing (sum)"),
                                          HasSubstr("stalled, or they are out of step")));
+  EXPECT_FALSE(watchers[0]->is_repeated);
+  EXPECT_TRUE(watchers[3]->is_repeated);
 }
 
 TEST(Heartbeat, BlamesNoRankIfAllAreStuckInTheSameWork) {

@@ -464,8 +464,8 @@ class ToolsTest(unittest.TestCase):
         folder = self.fresh("run")
         for rank, errors in ((0, "--ranks 4: torchrun has already started 2 ranks"), (1, "")):
             process = start_rank(rank, 2, 1, folder, "--ranks", "4")
-            self.assertIn(errors, process.stderr.read())
-            self.assertEqual(process.wait(timeout=60), 2)
+            self.assertIn(errors, process.communicate(timeout=60)[1])
+            self.assertEqual(process.returncode, 2)
         self.assertFalse(folder.exists())
 
     def test_what_is_typed_at_the_shell_of_a_slurm_step_is_no_rank_of_it(self):

@@ -27,7 +27,7 @@ enum class Phase { kPreparing, kLoading, kComputing, kEvaluating, kDrawing, kSav
 /// Why a rank ends although it could go on by itself.
 struct LossReport {
   std::string text;
-  bool is_repeated = false;  ///< the rank that failed has said it, and so does rank 0
+  bool is_repeated = false;  ///< rank 0 says it, and so has the rank that failed, if one has
 };
 
 /// Tells the other ranks that this one lives, and finds out which one does not.
