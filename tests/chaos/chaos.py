@@ -391,7 +391,8 @@ class Chaos:
             # One that others have told of the signal exits as for SIGTERM, and may be the first to do so.
             told = {128 + signal.SIGTERM} if kind == "stop one" and ranks > 1 else set()
             allowed = {128 + number, *told}
-            demand(STOPPED.search(text), f"status {status}, and no word on the step that was saved:\n{last_words(text)}")
+            demand(STOPPED.search(text) or "nothing to save" in text,
+                   f"status {status}, and no word on the step that was saved:\n{last_words(text)}")
         else:
             # A signal before the first line, or after the end, may do what it does to any process.
             allowed = {"kill all": {0, -9}, "kill one": {0, -9, 137, 1, 3}, "stop all": {0, 128 + number, -number},
