@@ -52,9 +52,9 @@ set_target_properties(torch PROPERTIES INTERFACE_INCLUDE_DIRECTORIES ${fmt_first
 target_include_directories(torch SYSTEM INTERFACE ${TORCH_ROOT}/include ${TORCH_ROOT}/include/torch/csrc/api/include)
 target_compile_definitions(torch INTERFACE _GLIBCXX_USE_CXX11_ABI=1 $<$<BOOL:${Torch_CUDA}>:DALLE_CUDA=1>)
 target_link_libraries(torch INTERFACE ${TORCH_ROOT}/lib/libtorch_cpu.so ${TORCH_ROOT}/lib/libc10.so)
-# LLVM's OpenMP runtime takes the place of GNU's, which LibTorch asks for: libomp answers to the same names, and what a
-# program is linked to directly is found first. GNU's threads spin at barriers, and one other busy process on the machine
-# brings training all but to a halt.
+# LLVM's OpenMP runtime replaces GNU's, which LibTorch requests: libomp exports the same symbols, and libraries that a
+# program links to directly are searched first. GNU's threads spin at barriers, so that one other busy process on the
+# machine brings training almost to a halt.
 file(GLOB llvm_libraries /usr/lib/llvm-*/lib)
 find_library(OPENMP_RUNTIME NAMES libomp.so.5 omp iomp5 HINTS ${llvm_libraries} REQUIRED)
 target_link_libraries(torch INTERFACE "-Wl,--push-state,--no-as-needed" ${OPENMP_RUNTIME} "-Wl,--pop-state")

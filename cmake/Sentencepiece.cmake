@@ -1,8 +1,8 @@
 # Defines the target `sentencepiece_static` from the sources that scripts/setup.sh puts under third_party/.
 #
-# The distribution's shared library exports FLAGS_minloglevel, and so does libc10, with another size: the dynamic linker
-# merges the two, sentencepiece's constructor overwrites what lies next to libc10's, and every later failed check of
-# LibTorch aborts the program. A static library with hidden symbols has nothing that could be merged.
+# The distribution's shared library exports FLAGS_minloglevel, and so does libc10, with a different size: the dynamic
+# linker merges the two, sentencepiece's constructor overwrites what lies next to libc10's, and every later failed check
+# in LibTorch aborts the program. A static library with hidden symbols exports nothing that could be merged.
 set(sentencepiece_root ${PROJECT_SOURCE_DIR}/third_party/sentencepiece)
 if(NOT EXISTS ${sentencepiece_root}/CMakeLists.txt)
   message(FATAL_ERROR "No sentencepiece in ${sentencepiece_root}. Run scripts/setup.sh.")

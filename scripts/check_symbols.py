@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
-"""Fails if two libraries of a program export a variable of one name with different sizes.
+"""Fails if two libraries of a program export variables of the same name but different sizes.
 
     scripts/check_symbols.py build/release/bin/dalle-train ...
 
-The dynamic linker merges symbols of one name over all libraries of a process: one library's constructor then writes
-past the end of the other's variable. Needs binutils' nm and the loader's ldd.
+The dynamic linker merges symbols of the same name across all libraries of a process, so one library's constructor
+writes past the end of the other's variable. Needs nm (binutils) and ldd (glibc).
 """
 import re
 import subprocess
 import sys
 from collections import defaultdict
 
-# What C++ itself merges, with one layout for all: inline variables, vtables, type information and names, guards.
+# What C++ merges by design, with the same layout everywhere: inline variables, vtables, type information and names, guards.
 MERGED_BY_DESIGN = re.compile(r"^_ZT[VTISC]|^_ZGV|^_ZN(K?)St|^_ZSt")
-# Set by the linker in each library on its own.
+# Set by the linker separately in each library.
 OF_THE_LINKER = {"_edata", "_end", "__bss_start", "_init", "_fini"}
 
 
@@ -29,7 +29,7 @@ def exported_variables(library):
     """Names and sizes in bytes of the data symbols that other libraries' references may be bound to."""
     for line in output_of("nm", "--dynamic", "--defined-only", "--print-size", library).splitlines():
         fields = line.split()
-        if len(fields) == 4 and fields[2] in "BDRVGSu":  # without a size: absolute, or a version's name
+        if len(fields) == 4 and fields[2] in "BDRVGSu":  # no size: an absolute symbol or a version name
             name = fields[3].replace("@@", "@")  # with its version: symbols of different versions are not merged
             if name not in OF_THE_LINKER and not MERGED_BY_DESIGN.match(name):
                 yield name, int(fields[1], 16)

@@ -3,7 +3,7 @@
 # under third_party/.
 #
 #   scripts/setup.sh                 everything
-#   TORCH_ROOT=/opt/libtorch scripts/setup.sh   without LibTorch; the build uses that one
+#   TORCH_ROOT=/opt/libtorch scripts/setup.sh   everything but LibTorch; the build uses the given one
 #
 # What is wrong with the machine is said before anything is downloaded. Repeats safely: what is there and complete is left
 # alone, and an interrupted download keeps the wheels that it had finished. With a CUDA 13 toolkit (nvcc on PATH or in
@@ -129,7 +129,7 @@ check_machine() {
 }
 
 install_packages() {
-  if [ ${#missing[@]} -eq 0 ]; then say "Debian packages: all there"; return; fi
+  if [ ${#missing[@]} -eq 0 ]; then say "Debian packages: already installed"; return; fi
   local as_root=()
   if [ "$(id -u)" -ne 0 ]; then
     as_root=(sudo)
@@ -216,7 +216,7 @@ unpack() {  # unpack WHEEL FOLDER
 
 install_libtorch() {
   if [ -n "${TORCH_ROOT:-}" ]; then say "LibTorch: using $TORCH_ROOT"; return; fi
-  if libtorch_is_complete; then say "LibTorch: all there ($kind)"; return; fi
+  if libtorch_is_complete; then say "LibTorch: already installed ($kind)"; return; fi
   local part=$libtorch.part wheel
   [ "$(cat $part/.wanted 2>/dev/null)" = "$stamp" ] || rm -rf $part
   rm -rf $part/{torch,nvidia}
@@ -226,7 +226,7 @@ install_libtorch() {
   [ "$kind" = cpu ] || size=0.8
   say "LibTorch 2.11.0 ($kind${toolkit:+, toolkit $toolkit}): downloading about $size GB"
   with_progress $part fetch_wheels $part/wheels always $kind ||
-    die "could not download LibTorch from PyPI, see above: is the network up, is the disk full?"
+    die "could not download LibTorch from PyPI, see above: is the network down or the disk full?"
   say "LibTorch: unpacking"
   for wheel in $part/wheels/*.whl; do
     with_progress "" unpack "$wheel" $part || die "could not unpack $wheel, see above"
@@ -242,13 +242,13 @@ install_libtorch() {
 install_sentencepiece() {
   local stamp part=$sentencepiece.part
   stamp=$(sha256sum scripts/sentencepiece-requirements.txt | cut -c1-16)
-  if [ "$(cat $sentencepiece/.complete 2>/dev/null)" = "$stamp" ]; then say "sentencepiece: all there"; return; fi
+  if [ "$(cat $sentencepiece/.complete 2>/dev/null)" = "$stamp" ]; then say "sentencepiece: already installed"; return; fi
   say "sentencepiece: downloading its sources, 3 MB"
   rm -rf $part
   mkdir -p $part
   with_progress $part python3 -m pip download --progress-bar off --disable-pip-version-check --no-deps --require-hashes \
     --no-binary=sentencepiece -r scripts/sentencepiece-requirements.txt -d $part ||
-    die "could not download sentencepiece from PyPI, see above: is the network up, is the disk full?"
+    die "could not download sentencepiece from PyPI, see above: is the network down or the disk full?"
   tar -xf $part/sentencepiece-*.tar.gz -C $part
   rm -rf $sentencepiece
   mv $part/sentencepiece-*/sentencepiece $sentencepiece

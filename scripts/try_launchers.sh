@@ -167,7 +167,7 @@ try_network() {
   wait $first && { results[network]="FAIL: it ended before the cable was cut"; return; }
   wait $second && return
   [ $((SECONDS - cut)) -le 13 ] || { results[network]="FAIL: $((SECONDS - cut)) s until both had ended"; return; }
-  grep -q "rank 1 has given no sign of life" "$work/network-0.log" || { results[network]="FAIL: rank 1 is not named"; return; }
+  grep -q "rank 1 has sent no heartbeat" "$work/network-0.log" || { results[network]="FAIL: rank 1 is not named"; return; }
   grep -q "rank 0" "$work/network-1.log" || { results[network]="FAIL: rank 0 is not named"; return; }
   ip -n dalle-b link set cable up
   start_in_namespace 0 dalle-a

@@ -1,6 +1,7 @@
 #include "command_line.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -27,6 +28,7 @@
 #include "dalle/core/strict_number.h"
 #include "dalle/dist/process_group.h"
 #include "dalle/dist/rank_info.h"
+#include "dalle/train/out_of_memory.h"
 
 namespace dalle {
 namespace {
@@ -61,10 +63,14 @@ void open_standard_streams() {
 /// @return  the status to exit with; a reader that has read enough, as `head` has, is no error
 /// @throws dalle::Error if something could not be written
 int finish_output(int status) {
+  errno = 0;
   std::cout.flush();
   if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return status;
-  if (errno == EPIPE) return 128 + SIGPIPE;
-  throw Error("standard output: cannot write: {}", std::strerror(errno));
+  const int error = errno;  // 0 if it was an earlier write that failed
+  pollfd output{.fd = STDOUT_FILENO, .events = 0, .revents = 0};
+  if (::poll(&output, 1, 0) == 1 && (output.revents & POLLERR) != 0) return 128 + SIGPIPE;
+  throw Error("standard output: cannot write{}",
+              error == 0 ? "" : std::string(": ") + std::strerror(error));
 }
 
 int parse_and_run(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
@@ -85,12 +91,6 @@ int parse_and_run(CLI::App& app, int argc, char** argv, const std::function<int(
 void compute_in_full_float32() {
   at::globalContext().setAllowTF32CuBLAS(false);
   at::globalContext().setAllowTF32CuDNN(false);
-}
-
-/// A GPU's allocator throws a c10::OutOfMemoryError, the CPU's does not.
-bool is_out_of_memory(const c10::Error& error) {
-  return dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr ||
-         std::strstr(error.what_without_backtrace(), "can't allocate memory") != nullptr;
 }
 
 std::string bad_number(const std::string& text, const std::string& expected) {
@@ -157,14 +157,11 @@ int run_tool(CLI::App& app, int argc, char** argv, const ToolText& text,
 }
 
 std::string message_of(const std::exception& error, std::string_view memory_advice) {
-  if (const auto* of_torch = dynamic_cast<const c10::Error*>(&error)) {
-    const std::string_view what = of_torch->what_without_backtrace();
-    if (!is_out_of_memory(*of_torch)) return std::string(what);
-    return fmt::format("out of memory: {} ({})", memory_advice, what.substr(0, what.find('\n')));
-  }
-  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr)
-    return fmt::format("out of memory: {}", memory_advice);
-  return error.what();
+  const auto* of_torch = dynamic_cast<const c10::Error*>(&error);
+  const std::string_view what =
+      of_torch != nullptr ? of_torch->what_without_backtrace() : error.what();
+  if (!is_out_of_memory(error)) return std::string(what);
+  return fmt::format("out of memory: {} ({})", memory_advice, what.substr(0, what.find('\n')));
 }
 
 int exit_status_of(const std::exception& error) {

@@ -152,6 +152,6 @@ int main(int argc, char** argv) {
       .examples =
           "  dalle-check --device cuda --json check.json\n"
           "  dalle-check --device cpu\n",
-      .memory_advice = "close other programs, or take a device with more memory"};
+      .memory_advice = "close other programs, or use a device with more memory"};
   return dalle::run_tool(app, argc, argv, text, [&] { return check(arguments); });
 }

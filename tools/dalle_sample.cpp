@@ -1,4 +1,4 @@
-// dalle-sample: generates images of captions with a trained DALL-E.
+// dalle-sample: generates images from captions with a trained DALL-E.
 
 #include <algorithm>
 #include <cstdlib>
@@ -78,31 +78,32 @@ void add_options(CLI::App& app, Arguments& arguments) {
       ->transform(without_mark);
   app.add_option("--model", arguments.model,
                  "run folder, checkpoint, or the file latest or best of a stage; default: "
-                 "$DALLE_MODEL, else the run under runs/ that finished last")
+                 "$DALLE_MODEL, or else the most recently finished run under runs/")
       ->transform(without_mark);
-  app.add_option("--count", arguments.count, "images a caption; default: the config's")
+  app.add_option("--count", arguments.count, "images per caption; default: the config's")
       ->transform(whole_number(1, 100'000));
-  app.add_option("--seed", arguments.seed, "image i of a seed is always the same")
+  app.add_option("--seed", arguments.seed, "random seed; image i of a seed is always the same")
       ->transform(whole_number(0))
       ->capture_default_str();
   app.add_option("--temperature", arguments.temperature,
-                 "divides the logits; 0 takes the likeliest code; default: the config's")
+                 "divides the logits; 0 takes the most likely code; default: the config's")
       ->transform(number(temperature.min, temperature.max));
-  app.add_option("--top-k", arguments.top_k, "sample from the k likeliest codes; 0: all")
+  app.add_option("--top-k", arguments.top_k, "sample from the k most likely codes; 0 means all")
       ->transform(whole_number(0));
   app.add_option("--top-p", arguments.top_p,
-                 "sample from the fewest codes whose probability reaches p")
+                 "sample from the fewest codes whose total probability reaches p")
       ->transform(number(top_p.min, top_p.max))
       ->check(check_top_p);
-  app.add_option("--batch-size", arguments.batch_size,
-                 "taken for scripts' sake: images are always generated 12 at a time, so that none "
-                 "depends on it")
+  app.add_option(
+         "--batch-size", arguments.batch_size,
+         "accepted for compatibility and ignored: images are always generated 12 at a time, so "
+         "that none depends on it")
       ->transform(whole_number(1, 4096));
   app.add_option("--out", arguments.out, "folder for the images")
       ->transform(without_mark)
       ->capture_default_str();
   app.add_option("--grid", arguments.grid,
-                 "also write all images as one file (.png, .jpg or .webp), a row a caption")
+                 "also write all images into one file (.png, .jpg or .webp), one row per caption")
       ->transform(without_mark);
   app.add_option("--format", arguments.format, "png, jpg or webp")
       ->check(check_format)
@@ -121,7 +122,7 @@ void check_captions(const std::vector<std::string>& captions) {
   for (const std::string& caption : captions) {
     if (is_blank(caption)) throw Error("caption {:?}: empty, expected words", caption);
     if (const size_t place = first_invalid_utf8(caption); place < caption.size())
-      throw Error("caption {:?}: byte {} is not UTF-8", caption, place);
+      throw Error("caption {:?}: byte {} is invalid, expected UTF-8", caption, place);
   }
 }
 
@@ -141,7 +142,8 @@ class GridFile {
     const std::string extension = path.extension().string();
     const auto format = find_picture_format(extension.substr(extension.empty() ? 0 : 1));
     if (!format)
-      throw Error("--grid {}: expected a name that ends in .png, .jpg or .webp", path.string());
+      throw Error("--grid {}: expected a file name that ends in .png, .jpg or .webp",
+                  path.string());
     format_ = *format;
     if (path.has_parent_path()) make_directories(path.parent_path());
     check_can_write(path);
@@ -152,8 +154,8 @@ class GridFile {
     const ImageGridSize size = image_grid_size(rows * columns, columns, image_size, image_size);
     if (std::max(size.width, size.height) > longest_side(format_))
       throw Error(
-          "--grid {}: {} captions x {} images need {} x {} pixels, more than the {} a side that "
-          "{} files can hold; expected fewer, or another format",
+          "--grid {}: {} captions x {} images need {} x {} pixels, more than the {} per side that "
+          "{} files can hold; use fewer images or another format",
           path_.string(), rows, columns, size.width, size.height, longest_side(format_),
           extension_of(format_));
     grid_.emplace(rows * columns, columns, image_size, image_size);
@@ -238,7 +240,7 @@ int64_t generate_all(const TrainedDalle& dalle, const Arguments& arguments, int6
 int sample(const Arguments& arguments) {
   if (arguments.captions.empty()) {
     log_error(
-        "no caption: expected one, as in dalle-sample \"a red circle\" (--help lists the options)");
+        "no caption: expected one, e.g. dalle-sample \"a red circle\" (--help lists the options)");
     return kExitUsage;
   }
   check_captions(arguments.captions);
@@ -265,14 +267,14 @@ int sample(const Arguments& arguments) {
     return 128 + stop.number();
   }
   if (grid) grid->write();
-  log_info("{} images in {}", written, arguments.out);
+  log_info("wrote {} images to {}", written, arguments.out);
   return 0;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Generates images of captions with a trained DALL-E.", "dalle-sample");
+  CLI::App app("Generates images from captions with a trained DALL-E.", "dalle-sample");
   Arguments arguments;
   add_options(app, arguments);
   std::vector<std::string> texts(argv, argv + argc);
@@ -286,7 +288,7 @@ int main(int argc, char** argv) {
           "  dalle-sample \"a red circle\" \"a blue square\" --count 8 --grid grid.png\n"
           "  dalle-sample \"a red circle\" --model runs/shapes-demo --temperature 0.8 --seed 7\n",
       .memory_advice =
-          "lower --count or the number of captions with --grid, take a smaller model, or "
+          "lower --count (with --grid, also use fewer captions), use a smaller model, or "
           "close other programs"};
   return dalle::run_tool(app, argc, marked.data(), text, [&] { return sample(arguments); });
 }

@@ -61,9 +61,10 @@ struct Arguments {
 
 void add_options(CLI::App& app, Arguments& arguments) {
   app.add_option("--config", arguments.config, "the experiment's YAML file");
-  app.add_option("--set", arguments.overrides,
-                 "override a key, e.g. --set dalle.train.batch_size=8: text as it stands, all "
-                 "else as YAML; repeatable")
+  app.add_option(
+         "--set", arguments.overrides,
+         "override a key, e.g. --set dalle.train.batch_size=8; text is taken literally, other "
+         "values are parsed as YAML; repeatable")
       ->allow_extra_args(false);
   app.add_option("--stage", arguments.stage, "run one stage only: tokenizer, dvae or dalle")
       ->check(CLI::IsMember({"tokenizer", "dvae", "dalle"}));
@@ -76,7 +77,7 @@ void add_options(CLI::App& app, Arguments& arguments) {
       ->transform(whole_number(1, 1024));
   app.add_flag("--restart", arguments.restart, "move the old run folder aside and start over");
   app.add_flag("--allow-config-change", arguments.allow_config_change,
-               "resume although the config or the pictures differ from those the run began with");
+               "resume although the config or the images differ from those the run started with");
   app.add_flag("--print-config", arguments.print_config, "print the resolved config and exit");
   app.add_flag("--describe", arguments.describe, "document every key and exit");
   app.add_flag("--json-schema", arguments.json_schema,
@@ -140,7 +141,7 @@ int start_ranks(const Arguments& arguments, const std::optional<std::string>& pi
   const std::string path = fmt::format("/proc/self/fd/{}", descriptor);
   std::ofstream file(path);
   if (descriptor < 0 || !(file << *piped << std::flush))
-    throw Error("--config {}: {} ranks cannot read one pipe; give a file", arguments.config,
+    throw Error("--config {}: {} ranks cannot share one pipe; use a file", arguments.config,
                 arguments.ranks);
   std::vector<std::string> words;
   for (; *argv != nullptr; ++argv) {
@@ -167,7 +168,7 @@ std::shared_ptr<const RunPaths> open_run(const Arguments& arguments,
   if (group.is_first()) {
     if (arguments.restart)
       if (const auto aside = move_run_aside(path))
-        log_info("the old run is now {}", aside->string());
+        log_info("moved the old run to {}", aside->string());
     run = std::make_shared<RunFolder>(path);
   } else {
     run = std::make_shared<RunPaths>(path, group.rank());
@@ -191,7 +192,7 @@ int run_as_rank(const ExperimentConfig& config, const Arguments& arguments,
     log_info("finished: {}", path.string());
     return 0;
   }
-  log_info("stopped and saved; the same command goes on from here");
+  log_info("stopped and saved; run the same command to resume");
   return 128 + (stop.requested() ? stop.number() : SIGTERM);  // or another rank was asked
 }
 
@@ -207,8 +208,9 @@ RankInfo find_ranks(int64_t ranks_here) {
   if (info.launcher != "Slurm" || info.alone() || !is_started_at_a_terminal()) return info;
   if (ranks_here == 1)
     log_warning(
-        "this shell is task {} of {} of an interactive Slurm step; training on one rank. Start "
-        "dalle-train with srun (srun --overlap in a step) for a rank in each task, or give --ranks",
+        "this shell is task {} of {} of an interactive Slurm step; training on one rank. For one "
+        "rank "
+        "per task, start dalle-train with srun (inside a step: srun --overlap), or use --ranks",
         info.rank, info.world);
   return {};
 }
@@ -220,7 +222,7 @@ int launch_ranks(const ExperimentConfig& config, const Arguments& arguments,
   if (!launched.alone()) {
     if (launched.rank == 0)  // speaks for all: each of them has these arguments
       log_error(
-          "--ranks {}: {} has already started {} ranks; leave out --ranks, or have it start one "
+          "--ranks {}: {} has already started {} ranks; omit --ranks, or have it start only one "
           "process",
           arguments.ranks, launched.launcher, launched.world);
     return kExitUsage;

@@ -101,8 +101,8 @@ SampleFiles::SampleFiles(fs::path folder, const ImageRequest& request,
     const fs::path taken = json_file();
     stem_ += '-' + sha256(request_.dump()).substr(0, kHashDigits);
     log_info(
-        "{} describes images of another model or other settings, which are kept: the new ones "
-        "are {}-*",
+        "{} describes images of another model or other settings; keeping those and naming the new "
+        "ones {}-*",
         taken.string(), stem_);
     entries = read_entries(json_file(), request_);
   }

@@ -147,7 +147,7 @@ class Reader {
     std::string parents = key.text.substr(0, last_dot) + ':';
     for (size_t dot; (dot = parents.find('.')) != parents.npos;) parents.replace(dot, 1, ": ");
     report(key.place, path,
-           fmt::format("found dots in a key, expected keys within keys; nest {}: under {}",
+           fmt::format("found a key with dots, expected nested keys; nest {}: under {}",
                        key.text.substr(last_dot + 1), parents));
   }
 
@@ -301,8 +301,7 @@ void read_text_override(const std::string& key, const std::string& override_text
   reading.places[key] = place;
   if (const size_t invalid = first_invalid_utf8(text); invalid < text.size())
     reading.problems.push_back(
-        {place, key,
-         fmt::format("found a byte that is not UTF-8 at offset {}, expected UTF-8", invalid)});
+        {place, key, fmt::format("found an invalid byte at offset {}, expected UTF-8", invalid)});
   else
     reading.layers.push_back(nest(key, ConfigValue{text}));
 }

@@ -65,14 +65,15 @@ std::string own_name() {
     case EWOULDBLOCK: {
       const std::string holder = read_file(path);
       throw Error("{}: in use by another process{}", path.string(),
-                  holder.empty() ? "" : " (id " + holder + ")");
+                  holder.empty() ? "" : " (PID " + holder + ")");
     }
     case ENOSYS:
     case ENOTSUP:
     case ENOLCK:
       throw Error(
-          "{}: cannot lock: {}; this file system has no working file locks: mount it with them "
-          "(Lustre: -o flock; NFS: with its lock service), or use a folder elsewhere",
+          "{}: cannot lock: {}; this file system does not support file locks: enable them in its "
+          "mount options (Lustre: -o flock; NFS: with its lock service), or use a folder on "
+          "another file system",
           path.string(), reason());
     default:
       throw Error("{}: cannot lock: {}", path.string(), reason());
@@ -142,7 +143,7 @@ void write_file_atomically(const fs::path& path, std::string_view content) {
 void check_can_write(const fs::path& path) {
   std::error_code unknown;  // what cannot be looked at cannot be written either
   if (fs::is_directory(path, unknown))
-    throw Error("{}: cannot write: it is a directory, expected a file name", path.string());
+    throw Error("{}: cannot write: found a directory, expected a file name", path.string());
   fs::path aside = path;
   aside += ".part";
   const Descriptor file(aside, O_WRONLY | O_CREAT);

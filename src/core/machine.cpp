@@ -8,6 +8,7 @@
 #include <fstream>
 #include <limits>
 #include <sstream>
+#include <thread>
 
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -47,7 +48,7 @@ double quota_of(const std::filesystem::path& group) {
 int64_t cpus_in_affinity_mask() {
   cpu_set_t mask;
   if (sched_getaffinity(0, sizeof mask, &mask) == 0) return CPU_COUNT(&mask);
-  return std::numeric_limits<int64_t>::max();  // more CPUs than cpu_set_t holds: the quota decides
+  return std::thread::hardware_concurrency();  // more CPUs than cpu_set_t holds
 }
 
 }  // namespace

@@ -94,7 +94,7 @@ std::string_view whole_number_advice(std::string_view text) {
   constexpr double kTwoTo63 = 9223372036854775808.0;
   if (const auto number = parse_number(text);
       number && std::abs(*number) >= kTwoTo63 && !parse_whole_number(text))
-    return "that fits 64 bits";
+    return "that fits in 64 bits";
   return number_advice(text);
 }
 

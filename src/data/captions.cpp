@@ -15,11 +15,11 @@ namespace {
 /// Zero bytes are UTF-8 but no part of a text; files of UTF-16 are full of them.
 void require_utf8(std::string_view text) {
   if (text.starts_with("\xff\xfe") || text.starts_with("\xfe\xff"))
-    throw Error("captions: UTF-16, expected UTF-8; iconv -f utf-16 -t utf-8 converts it");
+    throw Error("captions: found UTF-16, expected UTF-8; convert it with iconv -f utf-16 -t utf-8");
   if (const size_t place = text.find('\0'); place != std::string_view::npos)
     throw Error(
-        "captions: byte {} is zero, expected UTF-8; if this is UTF-16, iconv -f utf-16{} -t utf-8 "
-        "converts it",
+        "captions: byte {} is zero, expected UTF-8; if this is UTF-16, convert it with iconv -f "
+        "utf-16{} -t utf-8",
         place, place % 2 == 1 ? "le" : "be");
   if (const size_t place = first_invalid_utf8(text); place < text.size())
     throw Error("captions: byte {} ({:#04x}) is not UTF-8", place,
@@ -67,15 +67,14 @@ std::vector<std::string> parse_json_captions(std::string_view text) {
   const auto add = [&](const nlohmann::json& value) {
     if (value.is_null()) return;
     if (!value.is_string())
-      throw Error(
-          "captions: \"caption\" holds a value of type {}, expected a string or a list of strings",
-          value.type_name());
+      throw Error("captions: \"caption\" has type {}, expected a string or a list of strings",
+                  value.type_name());
     const auto& caption = value.get_ref<const std::string&>();
     constexpr std::string_view kReplaced =
         "\xef\xbf\xbd";  // U+FFFD: by standard_json(), or written so
     if (caption.find(kReplaced) != std::string::npos) require_utf8(text);
     if (caption.find('\0') != std::string::npos)
-      throw Error("captions: \"caption\" holds a zero byte");
+      throw Error("captions: \"caption\" contains a zero byte");
     add_trimmed(caption, captions);
   };
   const auto caption = record.find("caption");

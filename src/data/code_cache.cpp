@@ -145,7 +145,7 @@ at::Tensor CodeCache::lookup(int64_t index, int64_t crop) const {
   if (row_of(row_codes) != stored)
     throw Error(
         "{}: the codes of crop {} of sample {} do not match their checksum: the file is corrupt; "
-        "delete it, and the next start computes it again",
+        "delete it, and the next run will recompute it",
         implementation_->file.path().string(), crop, index);
   if (std::ranges::all_of(row_codes, [](uint16_t code) { return code == kBad; })) return {};
   at::Tensor codes = at::empty({content.codes_per_image}, at::kLong);
@@ -191,9 +191,10 @@ class CodeCacheWriter {
     const RandomAccessFile file(path, RandomAccessFile::Mode::kRead);
     const std::string found = read_description(file);
     if (found != describe(content_)) {
-      log_info("{}: {}; computing it again", path.string(),
-               version_of(found) < kVersion ? "an earlier version wrote it, without checksums"
-                                            : "holds the codes of another dVAE or of other images");
+      log_info("{}: {}; recomputing it", path.string(),
+               version_of(found) < kVersion
+                   ? "was written by an earlier version, without checksums"
+                   : "contains the codes of a different dVAE or of different images");
       return false;
     }
     const int64_t rows = read_rows_done(file);
@@ -201,8 +202,8 @@ class CodeCacheWriter {
                        file.size() <= file_bytes(content_) &&
                        file.size() >= kPage + rows * row_bytes(content_);
     if (!whole)
-      log_warning("{}: {} bytes cannot hold {} of {} rows of codes; computing it again",
-                  path.string(), file.size(), rows, content_.rows());
+      log_warning("{}: {} bytes cannot hold {} of {} rows of codes; recomputing it", path.string(),
+                  file.size(), rows, content_.rows());
     return whole;
   }
 

@@ -20,31 +20,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool has_image(const fs::path& folder) {
-  std::error_code error;
-  fs::recursive_directory_iterator entry(folder, fs::directory_options::skip_permission_denied,
-                                         error);
-  constexpr int kMostEntries = 10'000;
-  for (int i = 0; i < kMostEntries && !error && entry != fs::end(entry); ++i) {
-    const std::string extension = entry->path().extension().string();
-    if (!extension.empty() && is_picture_extension(extension.substr(1))) return true;
-    entry.increment(error);
-  }
-  return false;
-}
-
-bool has_shard(const fs::path& folder) {
-  std::error_code error;
-  for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
-       entry.increment(error))
-    if (entry->path().extension() == ".tar") return true;
-  return false;
-}
-
 /// Why there may be nothing at `path`; empty: nothing comes to mind.
 std::string reason_of_absence(const std::string& path, DatasetKind kind) {
   if (path.find("://") != std::string::npos)
-    return "a URL; download the data and give its local path";
+    return "this is a URL; download the data and give its local path";
   if (path.starts_with('~')) {
     const char* home = std::getenv("HOME");
     return fmt::format("~ is not expanded here; write out the path{}",
@@ -64,21 +43,16 @@ std::string reason_of_absence(const std::string& path, DatasetKind kind) {
   return "";
 }
 
-/// Throws if a path is of a form, or leads to something, that the other kind of data or a shell
-/// would know what to do with. All else is said by who opens it.
+/// Throws if there is nothing at the path and its form says why, or if it is of the other kind of
+/// data. All else is said by who opens it.
 void check_path(const std::string& path, DatasetKind kind) {
   std::error_code error;
-  const fs::file_status status = fs::status(path, error);
-  if (status.type() == fs::file_type::not_found) {
+  if (!fs::exists(path, error)) {
     if (const std::string reason = reason_of_absence(path, kind); !reason.empty())
       throw Error("{}: no such file or folder: {}", path, reason);
-  } else if (kind == DatasetKind::kFolder) {
-    if (path.ends_with(".tar") || (fs::is_directory(status) && has_shard(path) && !has_image(path)))
-      throw Error("{}: found shards, expected a folder of images; for shards set data.kind=shards",
-                  path);
-  } else if (fs::is_directory(status) && !has_shard(path) && has_image(path)) {
-    throw Error(
-        "{}: found images, expected .tar files; for a folder of images set data.kind=folder", path);
+  } else if (kind == DatasetKind::kFolder && path.ends_with(".tar")) {
+    throw Error("{}: found a shard, expected a folder of images; for shards set data.kind=shards",
+                path);
   }
 }
 
@@ -150,7 +124,7 @@ DatasetPair open_datasets(const DataConfig& config, uint64_t seed) {
     return {.train = open(ShapesSplit::kTrain), .validation = open(ShapesSplit::kL1)};
   }
   if (config.path.empty())
-    throw Error("data.path: empty, expected where the images are (data.kind is {})",
+    throw Error("data.path: empty, expected the path of the images (data.kind is {})",
                 to_string(config.kind));
   return config.validation_path.empty() ? open_and_split(config) : open_both_paths(config);
 }

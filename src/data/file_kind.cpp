@@ -17,7 +17,7 @@ struct Kind {
 using namespace std::string_view_literals;
 
 constexpr std::array kKinds{
-    Kind{"version https://git-lfs"sv, "a git-lfs pointer (git lfs pull fetches the file)"sv},
+    Kind{"version https://git-lfs"sv, "a Git LFS pointer (run git lfs pull to fetch the file)"sv},
     Kind{"\x1f\x8b"sv, "gzip-compressed (gunzip it first)"sv},
     Kind{"\x28\xb5\x2f\xfd"sv, "zstd-compressed (unzstd it first)"sv},
     Kind{"BZh"sv, "bzip2-compressed (bunzip2 it first)"sv},

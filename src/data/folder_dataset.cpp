@@ -133,13 +133,13 @@ class ImageSearch {
   FolderContent content_;
 };
 
-/// Such as "12 files of other kinds: 6 .avif, 3 .gif, 3 without extension"; empty: none.
+/// Such as "12 files of other types: 6 .avif, 3 .gif, 3 without an extension"; empty: none.
 std::string list_of_others(const FolderContent& content) {
   constexpr size_t kListedKinds = 5;
   std::vector<std::pair<int64_t, std::string>> kinds;
   int64_t total = 0;
   for (const auto& [extension, count] : content.other_kinds) {
-    kinds.emplace_back(-count, extension.empty() ? "without extension" : extension);
+    kinds.emplace_back(-count, extension.empty() ? "without an extension" : extension);
     total += count;
   }
   if (total == 0) return "";
@@ -147,7 +147,7 @@ std::string list_of_others(const FolderContent& content) {
   std::string list;
   for (size_t i = 0; i < std::min(kinds.size(), kListedKinds); ++i)
     list += fmt::format("{} {} {}", i == 0 ? ":" : ",", -kinds[i].first, kinds[i].second);
-  return fmt::format("{} files of other kinds{}{}", total, list,
+  return fmt::format("{} files of other types{}{}", total, list,
                      kinds.size() > kListedKinds ? ", ..." : "");
 }
 
@@ -156,15 +156,15 @@ void report_omissions(const fs::path& folder, const FolderContent& content) {
     return paths.front() + (paths.size() == 1 ? "" : fmt::format(" and {} more", paths.size() - 1));
   };
   if (const std::string others = list_of_others(content); !others.empty())
-    log_info("data: {}: left out {}", folder.string(), others);
+    log_info("data: {}: ignored {}", folder.string(), others);
   if (!content.system_folders.empty())
-    log_info("data: {}: left out system folders: {}", folder.string(),
+    log_info("data: {}: ignored system folders: {}", folder.string(),
              examples(content.system_folders));
   if (!content.run_folders.empty())
-    log_info("data: {}: left out what runs have written: {}", folder.string(),
+    log_info("data: {}: ignored the output of training runs: {}", folder.string(),
              examples(content.run_folders));
   if (!content.forbidden_folders.empty())
-    log_warning("data: {}: left out subfolders that this user may not read: {}", folder.string(),
+    log_warning("data: {}: ignored subfolders that this user cannot read: {}", folder.string(),
                 examples(content.forbidden_folders));
 }
 
@@ -175,8 +175,8 @@ std::string read_picture_file(const fs::path& path) {
     throw Error("{}: expected a file", path.string());  // a pipe would never end
   const uintmax_t bytes = fs::file_size(path, error);
   if (!error && bytes > kMaxPictureFileBytes)
-    throw Error("{}: has {} bytes, more than the {} that are allowed for an image", path.string(),
-                bytes, kMaxPictureFileBytes);
+    throw Error("{}: has {} bytes, more than the {} allowed for an image", path.string(), bytes,
+                kMaxPictureFileBytes);
   return read_file(path);
 }
 
@@ -191,8 +191,9 @@ FolderDataset::FolderDataset(fs::path folder) : folder_(std::move(folder)) {
   FolderContent content = ImageSearch(folder_).run();
   if (content.images.empty()) {
     const std::string others = list_of_others(content);
-    throw Error("{}: no image in the folder, expected .jpg, .png, .webp or .bmp files{}{}",
-                folder_.string(), others.empty() ? "" : "; found ", others);
+    throw Error("{}: no images in the folder, expected .jpg, .png, .webp or .bmp files{}{}{}",
+                folder_.string(), others.empty() ? "" : "; found ", others,
+                content.other_kinds.contains(".tar") ? "; for shards set data.kind=shards" : "");
   }
   report_omissions(folder_, content);
   keys_ = std::move(content.images);

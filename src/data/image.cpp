@@ -83,8 +83,7 @@ cv::Mat decode_with_opencv(std::string_view bytes, const PictureFile& file) {
     throw Error("{} image: corrupt: {}", picture_file_name(file.kind), error.err);
   }
   if (decoded.empty())
-    throw Error("{} image: corrupt or truncated: it cannot be decoded",
-                picture_file_name(file.kind));
+    throw Error("{} image: corrupt or truncated: cannot be decoded", picture_file_name(file.kind));
   if (file.kind == PictureFileKind::kBmp && decoded.channels() == 4 && has_no_opaque_pixel(decoded))
     cv::cvtColor(decoded, decoded, cv::COLOR_BGRA2BGR);
   return decoded;
@@ -100,7 +99,7 @@ Picture decode_accepted(std::string_view bytes, const PictureFile& file, uint8_t
     case CV_16U:
       return flattened<uint16_t>(decoded, background);
     default:
-      throw Error("{} image: channels of an unknown type, expected 8 or 16 bits",
+      throw Error("{} image: unsupported channel type, expected 8 or 16 bits",
                   picture_file_name(file.kind));
   }
 }

@@ -82,7 +82,7 @@ class JpegDecoder {
   /// What went wrong, after a step that returned false.
   Error error() const {
     if (report_.has_too_many_scans)
-      return Error("JPEG image: {} scans or more of {} x {} pixels, more than are decoded",
+      return Error("JPEG image: at least {} scans of {} x {} pixels, more than are allowed",
                    state_.input_scan_number, state_.image_width, state_.image_height);
     return Error("JPEG image: corrupt or truncated: {}", report_.message);
   }

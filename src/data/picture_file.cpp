@@ -36,7 +36,7 @@ class Fields {
   }
 
   Error truncated() const {
-    return Error("{} image: truncated: it ends after {} bytes, within its data",
+    return Error("{} image: truncated: ends after {} bytes, in the middle of its data",
                  picture_file_name(kind_), bytes_.size());
   }
 
@@ -55,7 +55,7 @@ void require_plausible_size(const PictureFile& file) {
   if (file.width == 0 || file.height == 0)
     throw Error("{} image: claims {} x {} pixels", name, file.width, file.height);
   if (file.width > kMaxPicturePixels / file.height)
-    throw Error("{} image: claims {} x {} pixels, more than the {} million that are allowed", name,
+    throw Error("{} image: claims {} x {} pixels, more than the {} million allowed", name,
                 file.width, file.height, kMaxPicturePixels / 1'000'000);
 }
 
@@ -156,7 +156,7 @@ PictureFile inspect_bmp(std::string_view bytes) {
   require_plausible_size(file);
   constexpr uint32_t kRgb = 0, kBitFields = 3;
   if (compression == kRgb || compression == kBitFields) {
-    if (bits_a_pixel > 32) throw fields.corrupt(fmt::format("{} bits a pixel", bits_a_pixel));
+    if (bits_a_pixel > 32) throw fields.corrupt(fmt::format("{} bits per pixel", bits_a_pixel));
     const uint64_t row_bytes = (static_cast<uint64_t>(file.width) * bits_a_pixel + 31) / 32 * 4;
     if (fields.at(10, 4) + row_bytes * static_cast<uint64_t>(file.height) > bytes.size())
       throw fields.truncated();
@@ -241,7 +241,7 @@ bool is_picture_extension(std::string_view extension) {
 PictureFile inspect_picture_file(std::string_view bytes) {
   if (bytes.empty()) throw Error("the image file is empty");
   if (bytes.size() > kMaxPictureFileBytes)
-    throw Error("the image file has {} bytes, more than the {} that are allowed", bytes.size(),
+    throw Error("the image file has {} bytes, more than the {} allowed", bytes.size(),
                 kMaxPictureFileBytes);
   const PictureFile file = inspect(bytes);
   require_plausible_size(file);

@@ -48,9 +48,13 @@ class PngDecoder {
 
   cv::Mat blank_pixels() const {
     const int depth = png_get_bit_depth(png_, info_) == 16 ? CV_16U : CV_8U;
-    return {static_cast<int>(png_get_image_height(png_, info_)),
-            static_cast<int>(png_get_image_width(png_, info_)),
-            CV_MAKETYPE(depth, png_get_channels(png_, info_))};
+    try {
+      return {static_cast<int>(png_get_image_height(png_, info_)),
+              static_cast<int>(png_get_image_width(png_, info_)),
+              CV_MAKETYPE(depth, png_get_channels(png_, info_))};
+    } catch (const cv::Exception&) {  // OpenCV's word for it
+      throw std::bad_alloc();
+    }
   }
 
   /// Decodes into the rows and reads on to the end, checksums included.
@@ -74,7 +78,7 @@ class PngDecoder {
 
   static void read_on(png_structp png, png_bytep target, size_t count) {
     auto& rest = *static_cast<std::string_view*>(png_get_io_ptr(png));
-    if (count > rest.size()) png_error(png, "the file ends within its data");
+    if (count > rest.size()) png_error(png, "the file ends in the middle of its data");
     std::copy_n(rest.begin(), count, target);
     rest.remove_prefix(count);
   }

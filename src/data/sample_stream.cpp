@@ -63,7 +63,7 @@ Sample SampleStream::at(int64_t position) const {
     skipped_.add(key, reason);
     latest = fmt::format("{}: {}", key, reason);
   }
-  throw NoUsableSample("none of the {} samples can be used; the latest is {}", size, latest);
+  throw NoUsableSample("none of the {} samples can be used; the last one was {}", size, latest);
 }
 
 at::Tensor SampleStream::image(int64_t index, int64_t crop) const {

@@ -51,19 +51,8 @@ std::string missing_image(const ShardSample& sample) {
       "no image among its members {}; expected .jpg, .jpeg, .png, .webp or .bmp{}",
       list_members(sample),
       has_hidden_image(sample)
-          ? " (in WebDataset shards the extension begins at the first dot of a file's name)"
+          ? " (in WebDataset shards the extension begins at the first dot of the file name)"
           : "");
-}
-
-/// An error of the file system counts as damage of the shard, which is not stored: the next start
-/// may be able to read it.
-template <class Open>
-std::optional<ShardIndex> index_or_damage(const Open& open) {
-  try {
-    return open();
-  } catch (const Error& error) {
-    return ShardIndex{.damage = error.what()};
-  }
 }
 
 }  // namespace
@@ -106,20 +95,18 @@ class ShardDataset::Reader {
 ShardDataset::ShardDataset(const std::string& path, const std::filesystem::path& index_cache)
     : shards_(list_shards(path)), stamps_(shards_.size()) {
   std::vector<std::optional<ShardIndex>> indices;
-  for (size_t i = 0; i < shards_.size(); ++i)
-    indices.push_back(index_or_damage([&] {
-      stamps_[i] = shard_stamp(shards_[i].path);
-      return load_shard_index(shards_[i].path, index_cache);
-    }));
+  for (size_t i = 0; i < shards_.size(); ++i) {
+    stamps_[i] = shard_stamp(shards_[i].path);
+    indices.push_back(load_shard_index(shards_[i].path, index_cache));
+  }
   const auto missing =
       std::ranges::count_if(indices, [](const auto& index) { return !index.has_value(); });
-  if (missing > 0) log_info("data: indexing {} of {} shards of {}", missing, shards_.size(), path);
+  if (missing > 0) log_info("data: indexing {} of {} shards in {}", missing, shards_.size(), path);
   Progress progress("data: indexing shards", missing);
   int64_t made = 0;
   for (size_t i = 0; i < shards_.size(); ++i) {
     if (!indices[i]) {
-      indices[i] = index_or_damage(
-          [&] { return std::optional(make_shard_index(shards_[i].path, index_cache)); });
+      indices[i] = make_shard_index(shards_[i].path, index_cache);
       progress.update(++made);
     }
     add_shard(i, *std::exchange(indices[i], std::nullopt));
@@ -147,16 +134,15 @@ void ShardDataset::add_shard(size_t shard, ShardIndex index) {
   const int64_t intact = size() - begin;
   const std::string name = shards_[shard].path.string();
   if (index.damage.empty()) {
-    if (intact == 0) log_warning("{}: holds no samples", name);
+    if (intact == 0) log_warning("{}: contains no samples", name);
     return;
   }
   if (intact > 0)
-    log_warning("{}: the {} samples in front of the damage are used: {}", name, intact,
-                index.damage);
+    log_warning("{}: using only the {} samples before the damage: {}", name, intact, index.damage);
   else
-    log_warning("{}: left out: {}", name, index.damage);
+    log_warning("{}: skipped: {}", name, index.damage);
   defects_[size()] = intact > 0
-                         ? fmt::format("what follows the shard's first {} samples is lost: {}",
+                         ? fmt::format("everything after the shard's first {} samples is lost: {}",
                                        intact, index.damage)
                          : index.damage;
   samples_.push_back(
@@ -174,7 +160,8 @@ void ShardDataset::warn_of_defects(size_t shard, int64_t begin) const {
 
 void ShardDataset::fail_without_samples(const std::string& path) const {
   if (samples_.empty())
-    throw Error("{}: found {} shards without samples, expected some", path, shards_.size());
+    throw Error("{}: found {} shards without samples, expected at least one sample", path,
+                shards_.size());
   const auto& [index, defect] = *defects_.begin();
   throw Error("{}: none of the {} samples in {} shards can be used; the first is {}: {}", path,
               size(), shards_.size(), key(index), defect);
@@ -229,7 +216,7 @@ Example ShardDataset::get(int64_t index) const {
   const Sample& chosen = sample(index);
   require_whole(index);
   if (chosen.picture.size > kMaxPictureFileBytes)
-    throw Error("{}: the image has {} bytes, more than the {} that are allowed", key(index),
+    throw Error("{}: the image has {} bytes, more than the {} allowed", key(index),
                 chosen.picture.size, kMaxPictureFileBytes);
   const Reader reader(shards_[chosen.shard], stamps_[chosen.shard]);
   return {.key = key(index),

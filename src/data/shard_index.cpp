@@ -132,7 +132,7 @@ ShardIndex index_of(const TarListing& listing) {
       samples.push_back(
           {.key = fmt::format("{} (occurrence {})", key, ++place->second.occurrences),
            .defect = fmt::format(
-               "a second member '.{}' of sample '{}' in the shard; the first one is used",
+               "the shard has a second member '.{}' of sample '{}'; the first one is used",
                extension, key)});
       current = samples.size() - 1;
     }
@@ -193,7 +193,10 @@ std::optional<ShardIndex> load_shard_index(const fs::path& shard, const fs::path
   for (const fs::path& file : shard_index_files(shard, cache)) {
     std::error_code unreachable;  // then it holds no index for us
     if (!fs::is_regular_file(file, unreachable)) continue;
-    if (auto index = parse_shard_index(read_file(file), stamp)) return index;
+    try {
+      if (auto index = parse_shard_index(read_file(file), stamp)) return index;
+    } catch (const Error&) {  // another user's, perhaps
+    }
   }
   return std::nullopt;
 }

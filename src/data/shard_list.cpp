@@ -68,12 +68,12 @@ struct OtherFiles {
 [[noreturn]] void fail_without_shards(const fs::path& folder, const OtherFiles& others) {
   std::string found;
   if (others.compressed > 0)
-    found = fmt::format("; {} files such as {} are compressed, uncompress them first",
+    found = fmt::format("; {} files such as {} are compressed; decompress them first",
                         others.compressed, others.first_compressed);
   else if (others.images > 0)
-    found = fmt::format("; for its {} images set data.kind to folder", others.images);
-  throw Error("{}: found no .tar file in the folder, expected WebDataset shards{}", folder.string(),
-              found);
+    found = fmt::format("; for its {} images set data.kind=folder", others.images);
+  throw Error("{}: found no .tar files in the folder, expected WebDataset shards{}",
+              folder.string(), found);
 }
 
 std::vector<ShardFile> shards_in_folder(const fs::path& folder) {
@@ -92,7 +92,7 @@ std::vector<ShardFile> shards_in_folder(const fs::path& folder) {
   if (error) throw Error("{}: cannot read the folder: {}", folder.string(), error.message());
   if (shards.empty()) fail_without_shards(folder, others);
   if (others.compressed > 0)
-    log_warning("{}: {} compressed shards are left out, uncompress them first; the first is {}",
+    log_warning("{}: ignored {} compressed shards; decompress them first; the first is {}",
                 folder.string(), others.compressed, others.first_compressed);
   std::ranges::sort(shards, {}, &ShardFile::name);
   return shards;

@@ -75,14 +75,15 @@ void SkippedSamples::read_other_lists() {
     const uintmax_t bytes = std::filesystem::file_size(list.path, unreachable);
     if (unreachable || bytes <= list.read_bytes) continue;
     try {
-      const std::string content = read_file(list.path);
-      const size_t complete = std::max(content.rfind('\n') + 1, list.read_bytes);
-      const auto added =
-          std::string_view(content).substr(list.read_bytes, complete - list.read_bytes);
+      std::string added(bytes - list.read_bytes, '\0');
+      std::ifstream file(list.path, std::ios::binary);
+      file.seekg(static_cast<std::streamoff>(list.read_bytes));
+      if (!file.read(added.data(), static_cast<std::streamsize>(added.size()))) continue;
+      added.resize(added.rfind('\n') + 1);  // 0 where there is no whole line
       for_each_key(added, list.path, [&](std::string key) {
         if (!keys_.contains(key)) keys_of_others_.insert(std::move(key));
       });
-      list.read_bytes = complete;
+      list.read_bytes += added.size();
     } catch (const Error&) {
     }
   }
@@ -92,7 +93,8 @@ void SkippedSamples::add(const std::string& key, const std::string& reason) {
   const std::string printable_key = as_utf8(key);
   const std::string printable_reason = as_utf8(reason);
   const std::lock_guard lock(mutex_);
-  if (keys_.insert(printable_key).second) {
+  const bool is_new = keys_.insert(printable_key).second;
+  if (is_new) {
     const std::string line = json{{"key", printable_key}, {"reason", printable_reason}}.dump();
     if (++added_ <= kLoggedSamples) log_warning("skipped {}", line);
     if (added_ == kLoggedSamples)
@@ -106,13 +108,15 @@ void SkippedSamples::add(const std::string& key, const std::string& reason) {
   const double limit = max_bad_fraction_ * static_cast<double>(dataset_size_);
   const auto ranks = static_cast<double>(other_lists_.size() + 1);
   if (static_cast<double>(keys_.size()) * ranks <= limit) return;
-  keys_of_others_.erase(printable_key);
-  read_other_lists();
+  if (is_new) {
+    keys_of_others_.erase(printable_key);
+    read_other_lists();
+  }
   const size_t count = keys_.size() + keys_of_others_.size();
   if (static_cast<double>(count) > limit)
     throw Error(
         "{} of {} samples cannot be used, more than the {}% that data.max_bad_fraction allows; the "
-        "latest is {}: {}{}",
+        "last one is {}: {}{}",
         count, dataset_size_, 100 * max_bad_fraction_, printable_key, printable_reason,
         path_.empty() ? "" : " (all are listed in " + path_.string() + ")");
 }

@@ -94,7 +94,7 @@ TarListing list_tar(const fs::path& path) {
                      .size = static_cast<uint64_t>(archive_entry_size(entry)),
                      .is_sparse = archive_entry_sparse_count(entry) > 0};
     if (member.offset > bytes || bytes - member.offset < member.size) {
-      listing.damage = fmt::format("truncated within member '{}'", member.name);
+      listing.damage = fmt::format("truncated in member '{}'", member.name);
       return listing;
     }
     listing.members.push_back(std::move(member));
@@ -102,7 +102,7 @@ TarListing list_tar(const fs::path& path) {
   if (status != ARCHIVE_EOF)
     listing.damage = damage_of(listing, reader.get(), path);
   else if (!has_end_mark(path, bytes))
-    listing.damage = "truncated: its end mark is missing";
+    listing.damage = "truncated: the end-of-archive marker is missing";
   return listing;
 }
 

@@ -360,15 +360,16 @@ std::string Heartbeat::lost_rank() {
 /// others wait for, or rank 0 itself.
 std::string Heartbeat::look_for_stall(const Sign& own) {
   if (own.occupation == kWorking) {
-    note_wait(own, fmt::format("rank 0 has been at {} for {:.0f} s; the other ranks wait for it",
-                               own.place, in_seconds(own.age)));
+    note_wait(own,
+              fmt::format("rank 0 has been at {} for {:.0f} s; the other ranks are waiting for it",
+                          own.place, in_seconds(own.age)));
     return "";
   }
   std::map<std::string, std::vector<int64_t>> stalled, working;
   for (int64_t rank = 0; rank < world_; ++rank) {
     const Sign sign = rank == rank_ ? own : sign_in(look_at(rank).words);
     if (sign.place == kGoodbye)
-      stalled["its end"].push_back(rank);
+      stalled["exit"].push_back(rank);
     else if (sign.occupation == own.occupation && sign.age > timeout_)
       stalled[sign.place].push_back(rank);
     else if (sign.occupation == kWorking)
@@ -377,14 +378,14 @@ std::string Heartbeat::look_for_stall(const Sign& own) {
       return "";
   }
   if (!working.empty()) {
-    note_wait(own, fmt::format("rank 0 has been at {} for {:.0f} s; it waits for {}", own.place,
-                               in_seconds(own.age), name_places(working)));
+    note_wait(own, fmt::format("rank 0 has been at {} for {:.0f} s; it is waiting for {}",
+                               own.place, in_seconds(own.age), name_places(working)));
     return "";
   }
   std::string report =
       fmt::format("{} for {:.0f} s: {}", kStalled, in_seconds(own.age), name_places(stalled));
-  if (own.occupation == kWaiting) report += "; the network between them is stalled";
-  if (own.occupation == kWaiting && stalled.size() > 1) report += ", or they are out of step";
+  if (own.occupation == kWaiting) report += "; the network between them has stalled";
+  if (own.occupation == kWaiting && stalled.size() > 1) report += ", or they are out of sync";
   if (!is_preparing()) return report;  // else whole models are broadcast, which takes its time
   note_wait(own, report);
   return "";
@@ -410,7 +411,7 @@ std::string Heartbeat::report_if_silent(int64_t rank, Clock::duration limit) {
   const Seen& seen = look_at(rank);
   const auto silence = clock_.now() - seen.since;
   if (silence < limit || seen.words == kGoodbye) return "";
-  return fmt::format("rank {} has given no sign of life for {:.0f} s; it was at {}", rank,
+  return fmt::format("rank {} has sent no heartbeat for {:.0f} s; it was at {}", rank,
                      in_seconds(silence), place_in(seen.words));
 }
 

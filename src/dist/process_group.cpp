@@ -43,8 +43,8 @@ constexpr std::chrono::hours kForever{24};
 
 /// Why ranks that have met may not get through to one another.
 constexpr const char* kNoConnection =
-    "the ranks have met, but not connected; set GLOO_SOCKET_IFNAME, or NCCL_SOCKET_IFNAME on GPUs, "
-    "to the network interface that reaches all machines";
+    "the ranks found each other but could not connect; set GLOO_SOCKET_IFNAME, or "
+    "NCCL_SOCKET_IFNAME on GPUs, to the network interface that reaches all machines";
 
 std::string message_of(const std::exception& error) {
   const auto* of_torch = dynamic_cast<const c10::Error*>(&error);
@@ -111,7 +111,7 @@ void await_host(const RankInfo& info, std::chrono::milliseconds timeout) {
         "rank 0's host {:?} cannot be resolved: {}; check MASTER_ADDR", info.host, problem);
     if (Clock::now() >= give_up) throw Error("{}", message);
     if (!is_logged && info.local_rank == 0)
-      log_warning("{}; trying for {:.0f} s", message, in_seconds(patience));
+      log_warning("{}; retrying for {:.0f} s", message, in_seconds(patience));
     std::this_thread::sleep_for(first_notice(timeout) / 10);
   }
 }
@@ -144,7 +144,7 @@ void meet(const RankInfo& info, c10d::Store& store, std::chrono::milliseconds ti
       return store.wait(keys, pause);
     } catch (const std::exception&) {
       waited += pause;
-      if (waited >= timeout) throw Error("{} did not come", missing());
+      if (waited >= timeout) throw Error("{} did not connect", missing());
       if (first_is_here())  // it speaks for all
         log_info("waiting for {} of {} at {}:{} ({:.0f} s of {:.0f})", missing(), info.world,
                  info.host, info.port, in_seconds(waited), in_seconds(timeout));
@@ -249,7 +249,7 @@ ProcessGroup::ProcessGroup(const RankInfo& info, c10::Device device,
                  in_seconds(options.timeout), cause);
   };
   std::atomic<const char*> obstacle =
-      "rank 0, or the launcher that keeps the store, does not answer";
+      "rank 0, or the launcher that hosts the store, does not respond";
   // A store whose keeper is stopped, not dead, takes connections and never answers.
   const Alarm deadline(2 * options.timeout + std::chrono::seconds(5), [&] {
     options.on_lost({.text = could_not_meet(obstacle.load()).what()});

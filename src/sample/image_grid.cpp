@@ -40,7 +40,7 @@ void ImageGrid::place(int64_t number, const Picture& image) {
 }
 
 Picture image_grid(std::span<const Picture> pictures, int64_t columns) {
-  if (pictures.empty()) throw Error("image grid: no image to lay out");
+  if (pictures.empty()) throw Error("image grid: no images to lay out");
   ImageGrid grid(static_cast<int64_t>(pictures.size()), columns, pictures.front().width,
                  pictures.front().height);
   for (size_t i = 0; i < pictures.size(); ++i) grid.place(static_cast<int64_t>(i), pictures[i]);

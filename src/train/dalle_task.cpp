@@ -9,6 +9,7 @@
 #include "dalle/core/progress.h"
 #include "dalle/core/seeds.h"
 #include "dalle/data/batch_part.h"
+#include "dalle/data/fingerprint.h"
 #include "dalle/model/model_io.h"
 #include "dalle/sample/draw_pictures.h"
 #include "dalle/sample/image_grid.h"
@@ -65,10 +66,11 @@ bool DalleTask::cache_codes(const std::filesystem::path& path, ProcessGroup& gro
                             const StopSignal& stop) {
   const int64_t size = train_.order().size();
   // Whatever decides the codes: the encoder's weights and precision, the pictures, and the crops.
-  const std::string source = sha256(
-      safetensors_bytes(weights_of(*vae_)) + data_.identity() + dump_config(config_.data.shapes) +
-      fmt::format(" {} {} {} {}", config_.data.image_size, config_.data.background,
-                  to_string(config_.dalle.train.precision), config_.seed));
+  const std::string source =
+      sha256(safetensors_bytes(weights_of(*vae_)) + data_.identity() +
+             content_fingerprint(data_.train()) + dump_config(config_.data.shapes) +
+             fmt::format(" {} {} {} {}", config_.data.image_size, config_.data.background,
+                         to_string(config_.dalle.train.precision), config_.seed));
   const CodeCacheContent content{.size = size,
                                  .crops = config_.dalle.crops_per_picture,
                                  .image_size = config_.data.image_size,

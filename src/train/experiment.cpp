@@ -119,12 +119,14 @@ void check_data_change(const ExperimentConfig& config, const ExperimentData& dat
     const std::string change = fmt::format("found\n{}in place of\n{}", now, before);
     if (!allowed)
       throw Error(
-          "{}: the run began with another data set; start over with --restart, go on with "
-          "--allow-config-change, or put the images back: {}",
+          "{}: the run started with a different data set; start over with --restart, continue with "
+          "--allow-config-change, or restore the images: {}",
           run.root.string(), change);
-    log_warning("{}: going on with another data set than the run began with: {}", run.root.string(),
-                change);
+    log_warning("{}: continuing with a different data set than the run started with: {}",
+                run.root.string(), change);
   }
+  if (same_names && !same_contents && !has_moved(config, run) && any_begun(run))
+    log_warning("{}: some images or captions have changed since the run began", run.root.string());
   write_file_atomically(run.data(), now);
 }
 
@@ -168,7 +170,7 @@ class TrainingCaptions {
   void end() {
     if (!progress_) return;
     progress_.reset();
-    log_info("tokenizer: learning from {} captions, a minute or so for every million", read_);
+    log_info("tokenizer: training on {} captions, about one minute per million", read_);
   }
 
   const Dataset& dataset_;
@@ -183,7 +185,7 @@ class TrainingCaptions {
 };
 
 Tokenizer trained_tokenizer(const TokenizerConfig& config, const Dataset& dataset) {
-  log_info("tokenizer: learning up to {} tokens from the captions of {} images", config.vocab_size,
+  log_info("tokenizer: training up to {} tokens on the captions of {} images", config.vocab_size,
            dataset.size());
   TrainingCaptions captions(dataset, config.max_training_captions);
   try {
@@ -268,8 +270,8 @@ TrainOutcome train(TrainTask& task, const TrainConfig& train_config, const Exper
   warn_of_emulated_bfloat16(task, train_config, options.device);
   if (train_config.warmup_steps > train_config.steps)
     log_warning(
-        "{}.train: the {} steps end within the {} warmup_steps, before the learning rate has risen "
-        "to its peak",
+        "{}.train: the {} steps end within the {} warmup_steps, before the learning rate reaches "
+        "its peak",
         task.stage(), train_config.steps, train_config.warmup_steps);
   std::optional<OnStop> on_stop = end_when_stopped(*options.group, stop);
   Trainer trainer(task, train_config, run,
@@ -278,9 +280,10 @@ TrainOutcome train(TrainTask& task, const TrainConfig& train_config, const Exper
                    .device = options.device,
                    .data_workers = config.data.workers,
                    .prefetch = config.data.prefetch});
+  options.group->barrier();  // from here on no rank ends at once when it is asked to stop
   on_stop.emplace(*options.group, stop, [stage = task.stage()] {
     log_info(
-        "{}: asked to stop; saving after the current micro-batch (a second signal ends at once, "
+        "{}: stop requested; saving after the current micro-batch (a second signal exits at once, "
         "without saving)",
         stage);
   });
@@ -305,7 +308,7 @@ CheckpointContent trained_dvae(const ExperimentConfig& config, const RunPaths& r
     if (const auto best = best_checkpoint(folder); best && *best != last->path)
       return read_checkpoint(*best, {kAverageTensors});
   } catch (const Error& error) {
-    log_warning("the best dVAE cannot be read, the last one is used instead: {}", error.what());
+    log_warning("cannot read the best dVAE; using the last one instead: {}", error.what());
   }
   return std::move(*last);
 }
@@ -345,10 +348,13 @@ TrainOutcome run_dalle_stage(const ExperimentConfig& config, const RunPaths& run
     throw Error("{}: no tokenizer; run the stage tokenizer first", run.tokenizer().string());
   std::optional<OnStop> on_stop = end_when_stopped(*options.group, stop);
   const Tokenizer tokenizer = load_tokenizer(run.tokenizer());
-  DalleTask task(config, data, tokenizer, frozen_dvae(config, run), options.device);
+  const DiscreteVae vae = frozen_dvae(config, run);
+  if (options.group->world() > 1)
+    check_agreement(*options.group, "dVAE", sha256(safetensors_bytes(weights_of(*vae))));
+  DalleTask task(config, data, tokenizer, vae, options.device);
   if (config.dalle.cache_codes) {
     on_stop.emplace(*options.group, stop, [] {
-      log_info("dalle: asked to stop; keeping the image tokens after the current batch of images");
+      log_info("dalle: stop requested; saving the image tokens after the current batch of images");
     });
     if (!task.cache_codes(run.codes(), *options.group, stop)) return TrainOutcome::kStopped;
   }

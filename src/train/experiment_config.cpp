@@ -204,7 +204,7 @@ ExperimentConfig finish(ConfigReading reading, std::string_view source, ConfigUs
   if (reading.is_empty) {
     reading.problems.push_back(
         {std::string(source), "",
-         "found no keys (empty, or nothing but comments), expected the YAML of an experiment"});
+         "found no keys (empty, or only comments), expected the YAML of an experiment"});
   } else if (reading.is_readable) {
     std::set<std::string, std::less<>> wrong;
     for (const ConfigProblem& problem : reading.problems) wrong.insert(problem.key);

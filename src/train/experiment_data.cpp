@@ -81,7 +81,7 @@ void require_captions(const Dataset& dataset, double max_bad_fraction) {
     try {
       const std::vector<std::string> captions = dataset.captions(index);
       if (!std::ranges::all_of(captions, is_blank)) continue;
-      reason = dataset.missing_caption(index);
+      if (missing == 0) reason = dataset.missing_caption(index);
     } catch (const Error& error) {
       reason = error.what();
     } catch (const std::system_error& error) {
@@ -93,7 +93,8 @@ void require_captions(const Dataset& dataset, double max_bad_fraction) {
   if (missing > 0 && (missing == looked_at ||
                       static_cast<double>(missing) > allowed * static_cast<double>(looked_at)))
     throw Error(
-        "{} of {} training samples that were looked at have no caption, for example {}; images "
+        "{} of {} training samples that were looked at have no valid caption, for example {}; "
+        "images "
         "without captions train the dVAE alone (--stage dvae)",
         missing, looked_at, first);
 }
@@ -117,7 +118,7 @@ bool for_each_evaluation_batch(const SampleStream& stream, const TrainConfig& tr
       progress.update(done);
     }
   } catch (const NoUsableSample& error) {
-    log_warning("no evaluation, for there is nothing to validate with: {}", error.what());
+    log_warning("skipping the evaluation, because there is nothing to evaluate: {}", error.what());
     return false;
   }
   return true;

@@ -39,7 +39,8 @@ OnStop::OnStop(const ProcessGroup& group, const StopSignal& stop, std::function<
 
 void end_process(const ProcessGroup& group, const StopSignal& stop) {
   show_status_line("");
-  log_info("stopped while preparing: there is nothing to save, the same command starts again");
+  log_info(
+      "stopped during preparation; there is nothing to save, run the same command to start over");
   if (group.world() > 1) {
     const auto until = std::chrono::steady_clock::now() + kPassedOnWithin;
     // The first rank keeps the store, in which the others read of it.

@@ -34,11 +34,21 @@ at::Tensor bit_sums(const FlatParameters& parameters) {
   return sums;
 }
 
-/// [P / kNormBlock] int32: the sum of each block's bits, read as 32-bit numbers, modulo 2^32; in
-/// one pass. A sum in another type than its terms' would first copy all of them in that type.
+/// [P / kNormBlock] int64: the sum of each block's bits, read as 32-bit numbers, times odd factors.
+/// Without these a flip of one bit in two places would cancel.
 at::Tensor block_sums(const FlatParameters& parameters) {
   const torch::NoGradGuard no_grad;
-  return parameters.values().view(torch::kInt).view({-1, kNormBlock}).sum(1, false, torch::kInt);
+  const auto bits = parameters.values().view(torch::kInt).view({-1, kNormBlock});
+  const auto options = bits.options().dtype(torch::kLong);
+  const auto factors = torch::arange(1, 2 * kNormBlock, 2, options);
+  const auto sums = torch::empty({bits.size(0)}, options);
+  constexpr int64_t kBlocks = (1 << 20) / kNormBlock;  // of which a copy is made at a time
+  for (int64_t begin = 0; begin < bits.size(0); begin += kBlocks) {
+    const int64_t count = std::min(kBlocks, bits.size(0) - begin);
+    auto sum = sums.narrow(0, begin, count);
+    at::sum_out(sum, bits.narrow(0, begin, count).to(torch::kLong).mul_(factors), 1);
+  }
+  return sums;
 }
 
 /// The ranks with the rarest value, as text; of two ranks that differ, both.

@@ -59,9 +59,9 @@ CheckpointContent read_model(const fs::path& given) {
       is_checkpoint ? std::vector{path} : checkpoints_in(path);
   if (!checkpoints.empty() && is_dvae_alone(checkpoints.front()))
     throw Error(
-        "{}: {} of the stage dvae, which cannot read captions; expected the run folder or a "
+        "{}: found {} of the stage dvae, which cannot read captions; expected a run folder or a "
         "checkpoint of the stage dalle",
-        path.string(), is_checkpoint ? "a checkpoint" : "the checkpoints");
+        path.string(), is_checkpoint ? "a checkpoint" : "checkpoints");
   if (is_checkpoint) return read_checkpoint(path, parts);
   for (const fs::path& folder : {RunPaths(path).checkpoints("dalle"), path / "dalle", path})
     if (auto newest = read_newest_checkpoint(folder, parts)) return std::move(*newest);
@@ -165,7 +165,7 @@ fs::path newest_finished_run(const fs::path& runs) {
                             .finished = last_written(RunPaths(folder).metrics(), "dalle"),
                             .last_modified = fs::last_write_time(last)});
     } catch (const Error& error) {  // damaged, or of another version: the others may be good
-      log_warning("skipping the run {}: {}", folder.string(), error.what());
+      log_warning("skipping run {}: {}", folder.string(), error.what());
       passed_over += fmt::format("; {} cannot be read", folder.string());
     }
   }
@@ -177,8 +177,8 @@ fs::path newest_finished_run(const fs::path& runs) {
   const FinishedRun& last = finished.front();
   for (const FinishedRun& other : std::span(finished).subspan(1))
     if (!finished_later(last, other))
-      log_info("{} and {} finished at the same time, as copies do: taking {}", last.folder.string(),
-               other.folder.string(), last.folder.string());
+      log_info("{} and {} finished at the same time, so one may be a copy; using {}",
+               last.folder.string(), other.folder.string(), last.folder.string());
   return last.folder;
 }
 

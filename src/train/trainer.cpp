@@ -21,6 +21,7 @@
 #include "dalle/data/image.h"
 #include "dalle/dist/tree_sum.h"
 #include "dalle/train/checkpoint_files.h"
+#include "dalle/train/out_of_memory.h"
 
 namespace dalle {
 namespace {
@@ -453,21 +454,18 @@ void Trainer::show_pictures(const StopSignal& stop) {
 /// The task's sample images; none where they take more memory than there is.
 std::vector<NamedPicture> Trainer::sample_images(const at::Tensor& average,
                                                  const CheckStop& check_stop) {
-  const auto skip = [&](const char* reason) {
-    log_warning(
-        "{}: step {}: out of memory while generating sample images, which are skipped; training "
-        "continues. Increase {} to try less often: {}",
-        task_.stage(), state_.step, task_.picture_key(), reason);
-    return std::vector<NamedPicture>();
-  };
   const FlatParameters::BoundValues averaged(parameters_, average);
   const torch::NoGradGuard no_grad;
   try {
     return task_.pictures(state_.step, check_stop);
-  } catch (const c10::OutOfMemoryError& error) {
-    return skip(error.what_without_backtrace());
-  } catch (const std::bad_alloc& error) {
-    return skip(error.what());
+  } catch (const std::exception& error) {
+    if (!is_out_of_memory(error)) throw;
+    const std::string reason = error.what();  // a backtrace follows
+    log_warning(
+        "{}: step {}: out of memory while generating sample images, which are skipped; training "
+        "continues. Increase {} to try less often: {}",
+        task_.stage(), state_.step, task_.picture_key(), reason.substr(0, reason.find('\n')));
+    return {};
   }
 }
 

@@ -410,7 +410,7 @@ class Chaos:
     def check_death(self, strike, text):
         """All others say which rank is gone and what it did last: in their last words, if they were training."""
         victim = strike.event.victim
-        name = rf": rank {victim} has given no sign of life for \d+ s; it was at {PLACE}"
+        name = rf": rank {victim} has sent no heartbeat for \d+ s; it was at {PLACE}"
         if victim == 0:  # which keeps the ranks' store
             name += rf"|: rank 0, or the launcher .* rank 0 was last at {PLACE}, this one at {PLACE}"
         errors = last_errors(text)

@@ -274,10 +274,10 @@ INSTANTIATE_TEST_SUITE_P(
                    "quotes"},
         WrongValue{"count: 0x1F", "x.yaml:1:8: count: found 0x1F, expected a whole number"},
         WrongValue{"count: 1e30",
-                   "x.yaml:1:8: count: found 1e30, expected a whole number that fits 64 bits"},
+                   "x.yaml:1:8: count: found 1e30, expected a whole number that fits in 64 bits"},
         WrongValue{"count: 9223372036854775808",
                    "x.yaml:1:8: count: found 9223372036854775808, expected a whole number that "
-                   "fits 64 bits"},
+                   "fits in 64 bits"},
         WrongValue{"count: [1]", "x.yaml:1:8: count: found a list, expected a whole number"},
         WrongValue{"count: {a: 1}",
                    "x.yaml:1:8: count: found keys with values, expected a whole number"},
@@ -388,13 +388,13 @@ TEST(ConfigIo, TakesTextOfOverridesAsItStands) {
   EXPECT_EQ(load("", {"layer.name=#1"}).layer.name, "#1");
   EXPECT_EQ(load("", {"captions=['#1', b]"}).captions, (std::vector<std::string>{"#1", "b"}));
   EXPECT_THAT(problems_of("", {"text=caf\xe9"}),
-              ElementsAre("--set text=caf\xe9: text: found a byte that is not UTF-8 at offset 3, "
+              ElementsAre("--set text=caf\xe9: text: found an invalid byte at offset 3, "
                           "expected UTF-8"));
 }
 
 TEST(ConfigIo, SaysHowToNestADottedKey) {
   EXPECT_THAT(problems_of("train.steps: 5\nlayers: [{a.b: 1}]\n"),
-              ElementsAre("x.yaml:1:1: train.steps: found dots in a key, expected keys within "
+              ElementsAre("x.yaml:1:1: train.steps: found a key with dots, expected nested "
                           "keys; nest steps: under train:",
                           HasSubstr("layers[0].a.b: found an unknown key")));
 }

@@ -137,7 +137,7 @@ TEST(FileLock, IsExclusiveAndNamesItsHolder) {
   const TemporaryDirectory folder;
   std::optional<FileLock> held(folder / "lock");
   EXPECT_THAT(error_of([&] { FileLock second(folder / "lock"); }),
-              HasSubstr("in use by another process (id " + std::to_string(::getpid()) + " on "));
+              HasSubstr("in use by another process (PID " + std::to_string(::getpid()) + " on "));
   held.reset();
   EXPECT_NO_THROW(FileLock(folder / "lock"));
 }
@@ -165,8 +165,8 @@ TEST(FileLock, OfAFileSystemWithoutLocksIsNotSaidToBeInUse) {
              ::_exit(message.find("/lock: cannot lock: " + expected) == std::string::npos);
            }) == 0;
   };
-  EXPECT_TRUE(message_is(ENOSYS, "Function not implemented; this file system has no working file"));
-  EXPECT_TRUE(message_is(ENOLCK, "No locks available; this file system has no working file locks"));
+  EXPECT_TRUE(message_is(ENOSYS, "Function not implemented; this file system does not support"));
+  EXPECT_TRUE(message_is(ENOLCK, "No locks available; this file system does not support file"));
   EXPECT_TRUE(message_is(EIO, "Input/output error"));
 }
 

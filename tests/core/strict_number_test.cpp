@@ -87,7 +87,7 @@ TEST(StrictNumber, AdvisesOnTextThatLooksLikeANumber) {
 
 TEST(StrictNumber, AdvisesOnWholeNumbersThatAreTooLarge) {
   for (const char* text : {"9223372036854775808", "-9223372036854775809", "1e19", "1e30"})
-    EXPECT_EQ(whole_number_advice(text), "that fits 64 bits") << text;
+    EXPECT_EQ(whole_number_advice(text), "that fits in 64 bits") << text;
   for (const char* text : {"9223372036854775807", "-9223372036854775808", "7", "1.5", "abc", ""})
     EXPECT_EQ(whole_number_advice(text), "") << text;
   EXPECT_EQ(whole_number_advice("010"), "without leading zeros");

@@ -49,10 +49,10 @@ TEST(Captions, RefuseUtf16WithAndWithoutItsMarkAndSayHowToConvertIt) {
                                     "a\0"s,
                                     "\xfe\xff\0a"s})
     EXPECT_EQ(error_of([&] { parse_captions(marked); }),
-              "captions: UTF-16, expected UTF-8; iconv -f utf-16 -t utf-8 converts it");
+              "captions: found UTF-16, expected UTF-8; convert it with iconv -f utf-16 -t utf-8");
   EXPECT_EQ(error_of([] { parse_captions("a\0 \0c\0"s); }),
-            "captions: byte 1 is zero, expected UTF-8; if this is UTF-16, iconv -f utf-16le -t "
-            "utf-8 converts it");
+            "captions: byte 1 is zero, expected UTF-8; if this is UTF-16, convert it with iconv -f "
+            "utf-16le -t utf-8");
   EXPECT_THAT(error_of([] { parse_captions("\0a\0 \0c"s); }), testing::HasSubstr("utf-16be"));
 }
 
@@ -91,12 +91,10 @@ TEST(JsonCaptions, RefuseWhatIsNoRecord) {
 }
 
 TEST(JsonCaptions, RefuseACaptionThatIsNoTextAndSayWhatItIs) {
-  EXPECT_EQ(
-      error_of([] { parse_json_captions(R"({"caption": 5})"); }),
-      "captions: \"caption\" holds a value of type number, expected a string or a list of strings");
-  EXPECT_EQ(
-      error_of([] { parse_json_captions(R"({"caption": ["a", {}]})"); }),
-      "captions: \"caption\" holds a value of type object, expected a string or a list of strings");
+  EXPECT_EQ(error_of([] { parse_json_captions(R"({"caption": 5})"); }),
+            "captions: \"caption\" has type number, expected a string or a list of strings");
+  EXPECT_EQ(error_of([] { parse_json_captions(R"({"caption": ["a", {}]})"); }),
+            "captions: \"caption\" has type object, expected a string or a list of strings");
   EXPECT_THAT(error_of([] { parse_json_captions("{\"caption\": \"\xe9\"}"); }),
               testing::HasSubstr("is not UTF-8"));
   EXPECT_THAT(error_of([] { parse_json_captions(R"({"caption": "a\u0000"})"); }),

@@ -239,7 +239,7 @@ TEST(CodeCacheTest, OfAnEarlierVersionIsComputedAgainAndSaidSo) {
   testing::internal::CaptureStderr();
   EXPECT_TRUE(compute(folder / "codes"));
   EXPECT_THAT(testing::internal::GetCapturedStderr(),
-              HasSubstr("an earlier version wrote it, without checksums; computing it again"));
+              HasSubstr("was written by an earlier version, without checksums; recomputing it"));
   expect_complete(folder / "codes");
 }
 

@@ -112,14 +112,14 @@ TEST_F(DatasetsTest, RefusesPatternsThatShareShards) {
 TEST_F(DatasetsTest, NamesTheKeyOrPathThatIsWrong) {
   DataConfig none;
   EXPECT_EQ(error_of([&] { open_datasets(none, 1); }),
-            "data.path: empty, expected where the images are (data.kind is folder)");
+            "data.path: empty, expected the path of the images (data.kind is folder)");
   EXPECT_THAT(error_of([&] { open_datasets(config(DatasetKind::kFolder, "none"), 1); }),
               HasSubstr("/none: no such folder"));
   put_pictures("empty", 0);
   EXPECT_THAT(error_of([&] { open_datasets(config(DatasetKind::kFolder, "empty"), 1); }),
-              HasSubstr("/empty: no image in the folder"));
+              HasSubstr("/empty: no images in the folder"));
   EXPECT_THAT(error_of([&] { open_datasets(config(DatasetKind::kShards, "empty"), 1); }),
-              HasSubstr("/empty: found no .tar file in the folder"));
+              HasSubstr("/empty: found no .tar files in the folder"));
 }
 
 TEST_F(DatasetsTest, SaysWhichKindOfDataThePathHolds) {
@@ -131,8 +131,7 @@ TEST_F(DatasetsTest, SaysWhichKindOfDataThePathHolds) {
                 HasSubstr("for shards set data.kind=shards"))
         << path;
   EXPECT_THAT(error_of([&] { open_datasets(config(DatasetKind::kShards, "images"), 1); }),
-              HasSubstr("found images, expected .tar files; for a folder of images set "
-                        "data.kind=folder"));
+              HasSubstr("for its 1 images set data.kind=folder"));
 }
 
 TEST_F(DatasetsTest, SaysWhyAPathThatAShellWouldExpandIsNotThere) {

@@ -17,7 +17,7 @@ TEST(FileKind, NamesWhatDownloadsLeaveInPlaceOfAFile) {
   EXPECT_EQ(file_kind("<html lang=\"en\">"), "an HTML page");
   EXPECT_EQ(file_kind("<?xml version=\"1.0\"?><Error>"), "an XML document");
   EXPECT_THAT(file_kind("version https://git-lfs.github.com/spec/v1\noid sha256:"),
-              StartsWith("a git-lfs pointer"));
+              StartsWith("a Git LFS pointer"));
   EXPECT_EQ(file_kind(std::string(kFileKindBytes, '\0')), "zeros");
 }
 

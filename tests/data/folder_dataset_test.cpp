@@ -79,7 +79,7 @@ TEST(FolderDataset, NamesTheSystemFoldersThatItLeavesOut) {
   testing::internal::CaptureStderr();
   EXPECT_THAT(keys_of(FolderDataset(folder.path())), ElementsAre("a.jpg"));
   EXPECT_EQ(testing::internal::GetCapturedStderr(),
-            "data: " + folder.path().string() + ": left out system folders: @eaDir and 1 more\n");
+            "data: " + folder.path().string() + ": ignored system folders: @eaDir and 1 more\n");
 }
 
 TEST(FolderDataset, CountsTheFilesOfOtherKinds) {
@@ -90,7 +90,7 @@ TEST(FolderDataset, CountsTheFilesOfOtherKinds) {
   const FolderDataset dataset(folder.path());
   EXPECT_EQ(testing::internal::GetCapturedStderr(),
             "data: " + folder.path().string() +
-                ": left out 5 files of other kinds: 3 .avif, 1 .gif, 1 without extension\n");
+                ": ignored 5 files of other types: 3 .avif, 1 .gif, 1 without an extension\n");
   EXPECT_THAT(keys_of(dataset), ElementsAre("a.jpg"));
 }
 
@@ -102,7 +102,7 @@ TEST(FolderDataset, LeavesOutSubfoldersWithoutPermissionAndNamesThem) {
   fs::permissions(folder / "private", fs::perms::none);
   testing::internal::CaptureStderr();
   EXPECT_THAT(keys_of(FolderDataset(folder.path())), ElementsAre("a.jpg"));
-  EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("may not read: private"));
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("cannot read: private"));
   fs::permissions(folder / "private", fs::perms::owner_all);
 }
 
@@ -183,10 +183,10 @@ TEST(FolderDataset, SaysWhatIsWrongWithTheFolder) {
   put(folder / "a.txt", "a caption without a picture");
   EXPECT_EQ(error_of([&] { FolderDataset{folder.path()}; }),
             folder.path().string() +
-                ": no image in the folder, expected .jpg, .png, .webp or .bmp files");
+                ": no images in the folder, expected .jpg, .png, .webp or .bmp files");
   put(folder / "b.gif");
   EXPECT_THAT(error_of([&] { FolderDataset{folder.path()}; }),
-              HasSubstr("; found 1 files of other kinds: 1 .gif"));
+              HasSubstr("; found 1 files of other types: 1 .gif"));
   EXPECT_EQ(error_of([&] { FolderDataset{folder / "none"}; }),
             (folder / "none").string() + ": no such folder");
   EXPECT_EQ(error_of([&] { FolderDataset{folder / "a.txt"}; }),

@@ -168,7 +168,7 @@ std::string jpeg_of_many_scans(int levels) {
 TEST(JpegDecoder, RefusesMoreScansThanAnEncoderWrites) {
   EXPECT_EQ(decode_jpeg(jpeg_of_many_scans(1)).width, 8);  // 64 of them
   EXPECT_EQ(error_of([] { decode_jpeg(jpeg_of_many_scans(2)); }),
-            "JPEG image: 101 scans or more of 8 x 8 pixels, more than are decoded");
+            "JPEG image: at least 101 scans of 8 x 8 pixels, more than are allowed");
 }
 
 TEST(JpegDecoder, SurvivesFlippedBytes) {

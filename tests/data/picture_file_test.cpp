@@ -79,7 +79,7 @@ TEST(PictureFile, RefusesWhatIsNoImageAndSaysHowItBegins) {
 TEST(PictureFile, SaysWhatAFileOfAnotherKindIs) {
   for (const auto& [bytes, kind] : std::vector<std::pair<std::string, std::string>>{
            {"version https://git-lfs.github.com/spec/v1\noid sha256:00\n",
-            "a git-lfs pointer (git lfs pull fetches the file)"},
+            "a Git LFS pointer (run git lfs pull to fetch the file)"},
            {"GIF89a............", "GIF"},
            {"II*" + std::string(20, '\0'), "TIFF"},
            {std::string("\0\0\0\x1c", 4) + "ftypavif" + std::string(20, '\0'), "AVIF"},
@@ -124,8 +124,7 @@ TEST(PictureFile, RefusesSizesThatNoPictureHasBeforeAskingForMemory) {
   std::string png = sample_file(".png");
   png.replace(16, 8, big_endian(0x7fffffff7fffffff, 8));
   EXPECT_EQ(error_of([&] { inspect_picture_file(png); }),
-            "PNG image: claims 2147483647 x 2147483647 pixels, more than the 100 million that "
-            "are allowed");
+            "PNG image: claims 2147483647 x 2147483647 pixels, more than the 100 million allowed");
   std::string jpeg = sample_file(".jpg");
   const size_t frame = jpeg.find("\xff\xc0");
   jpeg.replace(frame + 5, 4, big_endian(0xffffffff, 4));
@@ -137,7 +136,7 @@ TEST(PictureFile, RefusesSizesThatNoPictureHasBeforeAskingForMemory) {
   EXPECT_THAT(error_of([] { inspect_picture_file(bmp_header(0, 7, 24)); }),
               HasSubstr("claims 0 x 7 pixels"));
   EXPECT_THAT(error_of([] { inspect_picture_file(bmp_header(5, 7, 65000)); }),
-              HasSubstr("BMP image: corrupt: 65000 bits a pixel"));
+              HasSubstr("BMP image: corrupt: 65000 bits per pixel"));
 }
 
 TEST(PictureFile, RefusesAnimations) {

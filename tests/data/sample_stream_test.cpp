@@ -343,7 +343,7 @@ TEST_F(SampleStreamTest, EndsWhenNoExampleWorks) {
     FAIL() << "made a sample of nothing";
   } catch (const NoUsableSample& error) {
     EXPECT_THAT(error.what(),
-                HasSubstr("none of the 20 samples can be used; the latest is noise/"));
+                HasSubstr("none of the 20 samples can be used; the last one was noise/"));
     EXPECT_THAT(error.what(), HasSubstr(": cut short"));
   }
 }

@@ -103,11 +103,11 @@ TEST_F(ShardDatasetTest, KeepsTheGoodSamplesOfACutShardAndSaysSoOnce) {
   EXPECT_EQ(std::get<std::string>(dataset.get(0).image), std::string(600, 'a'));
   EXPECT_EQ(dataset.size(), 2);
   EXPECT_EQ(error_of([&] { dataset.get(1); }),
-            "0.tar/(what is lost): what follows the shard's first 1 samples is lost: truncated "
-            "within member 'b.jpg'");
+            "0.tar/(what is lost): everything after the shard's first 1 samples is lost: "
+            "truncated in member 'b.jpg'");
   const std::string log = testing::internal::GetCapturedStderr();
-  EXPECT_THAT(log, HasSubstr("0.tar: the 1 samples in front of the damage are used: truncated "
-                             "within member 'b.jpg'"));
+  EXPECT_THAT(log, HasSubstr("0.tar: using only the 1 samples before the damage: truncated "
+                             "in member 'b.jpg'"));
   EXPECT_EQ(log.find("truncated"), log.rfind("truncated"));
 }
 
@@ -138,7 +138,7 @@ TEST_F(ShardDatasetTest, CountsAShardThatIsNoTarArchiveAsOneLostSample) {
     testing::internal::CaptureStderr();
     const ShardDataset dataset = open();
     const std::string log = testing::internal::GetCapturedStderr();
-    EXPECT_THAT(log, HasSubstr("1.tar: left out: empty, expected a tar archive"));
+    EXPECT_THAT(log, HasSubstr("1.tar: skipped: empty, expected a tar archive"));
     EXPECT_THAT(log, testing::Not(HasSubstr("no samples")));
     ASSERT_EQ(dataset.size(), 4);
     EXPECT_EQ(std::get<std::string>(dataset.get(0).image), "picture");
@@ -157,7 +157,7 @@ TEST_F(ShardDatasetTest, CountsASampleThatComesTwiceAsABadOne) {
   EXPECT_EQ(std::get<std::string>(dataset.get(0).image), "x");
   EXPECT_THAT(dataset.captions(0), ElementsAre("1"));
   EXPECT_EQ(error_of([&] { dataset.get(1); }),
-            "0.tar/a (occurrence 2): a second member '.jpg' of sample 'a' in the shard; the first "
+            "0.tar/a (occurrence 2): the shard has a second member '.jpg' of sample 'a'; the first "
             "one is used");
 }
 
@@ -184,7 +184,7 @@ TEST_F(ShardDatasetTest, ShowsTheMembersOfNamesWithSeveralDots) {
       error_of([&] { open(); }),
       HasSubstr("0.tar/IMG_2019: no image among its members .05.00.jpg, .05.00.txt, "
                 ".05.01.jpg and 3 more; expected .jpg, .jpeg, .png, .webp or .bmp (in "
-                "WebDataset shards the extension begins at the first dot of a file's name)"));
+                "WebDataset shards the extension begins at the first dot of the file name)"));
 }
 
 TEST_F(ShardDatasetTest, SaysWhereACaptionWasLookedFor) {

@@ -66,7 +66,7 @@ TEST(ShardIndex, KeepsTheFirstOfASampleThatComesAgainAndMarksTheOthers) {
       EXPECT_EQ(sample.defect,
                 sample.key.size() == 1
                     ? ""
-                    : "a second member '.jpg' of sample 'a' in the shard; the first one is used");
+                    : "the shard has a second member '.jpg' of sample 'a'; the first one is used");
   }
 }
 
@@ -210,7 +210,7 @@ TEST_F(StoredIndexTest, RemembersThatTheShardIsDamaged) {
   const std::string whole = read_file(shard_);
   write_file_atomically(shard_, whole.substr(0, 1024 + 515));
   const ShardIndex made = make_shard_index(shard_, cache_);
-  EXPECT_EQ(made.damage, "truncated within member 'a.txt'");
+  EXPECT_EQ(made.damage, "truncated in member 'a.txt'");
   EXPECT_EQ(load_shard_index(shard_, cache_)->damage, made.damage);
 }
 

@@ -96,7 +96,7 @@ TEST(ListShards, SaysWhatWasLookedForWhenThereIsNone) {
   const TemporaryDirectory folder;
   const std::string root = folder.path().string();
   EXPECT_EQ(error_of([&] { list_shards(root); }),
-            root + ": found no .tar file in the folder, expected WebDataset shards");
+            root + ": found no .tar files in the folder, expected WebDataset shards");
   EXPECT_EQ(error_of([&] { list_shards(root + "/{0..4}.tar"); }),
             root + "/{0..4}.tar: none of its 5 shards exists, looked for " + root + "/0.tar first");
   EXPECT_THAT(error_of([&] { list_shards(root + "/x.tar"); }),
@@ -109,16 +109,16 @@ TEST(ListShards, NamesCompressedShardsAndImagesInPlaceOfShards) {
   const std::string root = folder.path().string();
   write_file_atomically(folder / "a.JPG", "");
   EXPECT_THAT(error_of([&] { list_shards(root); }),
-              HasSubstr("for its 1 images set data.kind to folder"));
+              HasSubstr("for its 1 images set data.kind=folder"));
   write_file_atomically(folder / "00001.tar.gz", "");
   write_file_atomically(folder / "00000.tgz", "");
   EXPECT_THAT(error_of([&] { list_shards(root); }),
-              HasSubstr("2 files such as 00000.tgz are compressed, uncompress them first"));
+              HasSubstr("2 files such as 00000.tgz are compressed; decompress them first"));
   write_file_atomically(folder / "00002.tar", "");
   testing::internal::CaptureStderr();
   EXPECT_THAT(names_of(list_shards(root)), ElementsAre("00002.tar"));
   EXPECT_THAT(testing::internal::GetCapturedStderr(),
-              HasSubstr("2 compressed shards are left out, uncompress them first"));
+              HasSubstr("ignored 2 compressed shards; decompress them first"));
 }
 
 }  // namespace

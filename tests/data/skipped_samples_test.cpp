@@ -111,7 +111,7 @@ TEST(SkippedSamplesTest, SaysHowManyWhichAndWhere) {
   EXPECT_EQ(
       message_of([&] { skipped.add("c.jpg", "cut short"); }),
       "3 of 40 samples cannot be used, more than the 5% that data.max_bad_fraction allows; the "
-      "latest is c.jpg: cut short (all are listed in " +
+      "last one is c.jpg: cut short (all are listed in " +
           (folder / "skipped.jsonl").string() + ")");
   EXPECT_THAT(keys_in(folder / "skipped.jsonl"), testing::ElementsAre("a", "b", "c.jpg"));
 }

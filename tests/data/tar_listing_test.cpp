@@ -90,7 +90,7 @@ TEST(TarListing, BelievesNoHeaderThatClaimsMoreThanThereIs) {
                         tar_member("a", "1") + tar_header("huge", 0x1ffffffffULL) + kTarEnd);
   const TarListing listing = list_tar(folder / "a.tar");
   EXPECT_EQ(listing.members.size(), 1U);
-  EXPECT_EQ(listing.damage, "truncated within member 'huge'");
+  EXPECT_EQ(listing.damage, "truncated in member 'huge'");
 }
 
 TEST(TarListing, ReadsArchivesThatWereConcatenatedToTheEnd) {
@@ -137,7 +137,7 @@ TEST(TarListing, OfAFileThatIsNoTarArchiveSaysWhatItIs) {
   EXPECT_EQ(damage_of("<!DOCTYPE html><title>404</title>" + std::string(5000, ' ')),
             "an HTML page, expected a tar archive");
   EXPECT_EQ(damage_of("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"),
-            "a git-lfs pointer (git lfs pull fetches the file), expected a tar archive");
+            "a Git LFS pointer (run git lfs pull to fetch the file), expected a tar archive");
   EXPECT_EQ(damage_of("\x1f\x8b\x08" + std::string(2000, 'z')),
             "gzip-compressed (gunzip it first), expected a tar archive");
   EXPECT_THAT(damage_of(std::string(5000, 't')), HasSubstr(", expected a tar archive"));

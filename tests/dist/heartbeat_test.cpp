@@ -134,16 +134,15 @@ TEST(Heartbeat, NamesASilentRankItsStepAndItsPhase) {
   const auto store = c10::make_intrusive<c10d::HashStore>();
   leave_words(store, 2);
   Watcher watcher(store, 1, 3), first(store, 0, 3);
-  EXPECT_THAT(watcher.report(),
-              AllOf(HasSubstr("rank 1 of 3: rank 2 has given no sign of life for"),
-                    HasSubstr("it was at step 41, computing (sum)")));
+  EXPECT_THAT(watcher.report(), AllOf(HasSubstr("rank 1 of 3: rank 2 has sent no heartbeat for"),
+                                      HasSubstr("it was at step 41, computing (sum)")));
 }
 
 TEST(Heartbeat, TellsRanksThatDoNotWatchTheLostOne) {
   const auto store = c10::make_intrusive<c10d::HashStore>();
   leave_words(store, 2);
   Watcher first(store, 0, 4), second(store, 1, 4), last(store, 3, 4);
-  EXPECT_THAT(last.report(), HasSubstr("rank 3 of 4: rank 2 has given no sign of life"));
+  EXPECT_THAT(last.report(), HasSubstr("rank 3 of 4: rank 2 has sent no heartbeat"));
 }
 
 TEST(Heartbeat, RemembersWhereTheFirstRankWasWhenTheStoreGoesWithIt) {
@@ -172,7 +171,7 @@ TEST(Heartbeat, OfARankThatLooksStuckBlamesTheSilentOneThatItWaitsFor) {
   { const Watcher second(store, 1, 3); }  // whose neighbour is the silent one
   leave_words(store, 2);
   first.heartbeat->enter(Phase::kComputing, 41);
-  EXPECT_THAT(first.report(), HasSubstr("rank 0 of 3: rank 2 has given no sign of life for"));
+  EXPECT_THAT(first.report(), HasSubstr("rank 0 of 3: rank 2 has sent no heartbeat for"));
 }
 
 TEST(Heartbeat, WaitsForEvaluationsAndForThoseWhoWait) {
@@ -196,7 +195,7 @@ TEST(Heartbeat, ReportsThatNoRankLeavesItsCollective) {
     EXPECT_THAT(watcher->report(), AllOf(HasSubstr(": no rank has made progress for"),
                                          HasSubstr("rank 3 at step 40, computing (sum); "
                                                    "ranks 0-2 at step 41, computing (sum)"),
-                                         HasSubstr("stalled, or they are out of step")));
+                                         HasSubstr("stalled, or they are out of sync")));
   EXPECT_FALSE(watchers[0]->is_repeated);
   EXPECT_TRUE(watchers[3]->is_repeated);
 }
@@ -250,7 +249,7 @@ TEST(Heartbeat, OfTheFirstRankNamesThoseForWhomItWaits) {
   }
   EXPECT_THAT(testing::internal::GetCapturedStderr(),
               AllOf(HasSubstr("rank 0 has been at step 0, preparing (gather) for"),
-                    HasSubstr("it waits for rank 2 at step 0, preparing")));
+                    HasSubstr("it is waiting for rank 2 at step 0, preparing")));
 }
 
 TEST(Heartbeat, WarnsOfAStallWhileModelsAreSent) {
@@ -305,7 +304,7 @@ TEST(Heartbeat, FindsTheRankThatIsToBlameForAFailedCollective) {
   leave_words(store, 3);
   Watcher watcher(store, 1, 4), first(store, 0, 4), second(store, 2, 4);
   EXPECT_THAT(watcher.heartbeat->find_lost(),
-              AllOf(HasSubstr("rank 3 has given no sign of life"), HasSubstr("step 41")));
+              AllOf(HasSubstr("rank 3 has sent no heartbeat"), HasSubstr("step 41")));
 }
 
 TEST(Heartbeat, TellsTheOthersWhomItHasFound) {
@@ -313,8 +312,8 @@ TEST(Heartbeat, TellsTheOthersWhomItHasFound) {
   leave_words(store, 2);
   Watcher first(store, 0, 4), last(store, 3, 4);
   { const Watcher second(store, 1, 4); }  // whose neighbour is the lost one
-  EXPECT_THAT(first.heartbeat->find_lost(), HasSubstr("rank 2 has given no sign of life"));
-  EXPECT_THAT(last.report(), HasSubstr("rank 3 of 4: rank 2 has given no sign of life"));
+  EXPECT_THAT(first.heartbeat->find_lost(), HasSubstr("rank 2 has sent no heartbeat"));
+  EXPECT_THAT(last.report(), HasSubstr("rank 3 of 4: rank 2 has sent no heartbeat"));
 }
 
 TEST(Heartbeat, OfTheFirstRankKeepsTheStoreUntilAllKnowWhoIsLost) {
@@ -329,7 +328,7 @@ TEST(Heartbeat, OfTheFirstRankKeepsTheStoreUntilAllKnowWhoIsLost) {
         }));
     for (const auto& watcher : watchers)
       EXPECT_THAT(watcher->report(),
-                  HasSubstr(": rank " + std::to_string(lost) + " has given no sign of life"));
+                  HasSubstr(": rank " + std::to_string(lost) + " has sent no heartbeat"));
   }
 }
 

@@ -134,7 +134,7 @@ TEST(ProcessGroup, NamesTheRanksThatDoNotCome) {
   const std::string error = error_of([&] {
     ProcessGroup(info_of(0, 3, port), c10::kCPU, {.timeout = std::chrono::milliseconds(300)});
   });
-  EXPECT_THAT(error, HasSubstr("ranks 1, 2 did not come"));
+  EXPECT_THAT(error, HasSubstr("ranks 1, 2 did not connect"));
 }
 
 TEST(ProcessGroup, LogsWhoIsMissingWhileItWaits) {
@@ -188,7 +188,7 @@ TEST(ProcessGroup, DoesNotWaitForeverForAStoreThatNeverAnswers) {
   const SilentServer server;  // as a first rank that is stopped
   EXPECT_EXIT(ProcessGroup(info_of(1, 2, server.port()), c10::kCPU,
                            {.timeout = std::chrono::milliseconds(200)}),
-              testing::ExitedWithCode(kExitRankLost), "does not answer");
+              testing::ExitedWithCode(kExitRankLost), "does not respond");
 }
 
 TEST(ProcessGroup, NamesTheCollectiveThatAnotherRankLeft) {

@@ -160,7 +160,7 @@ TEST(ExperimentConfig, MayEndWithinItsWarmUp) {
 TEST(ExperimentConfig, NeedsAKey) {
   for (const char* text : {"", "# name: x\n"})
     EXPECT_THAT(problems_of(text),
-                ElementsAre("x.yaml: found no keys (empty, or nothing but comments), expected the "
+                ElementsAre("x.yaml: found no keys (empty, or only comments), expected the "
                             "YAML of an experiment"));
   EXPECT_THAT(problems_of("{}", {"data.path=x"}), IsEmpty());
 }

@@ -19,7 +19,10 @@ TEST(OnStop, ReactsOnceToAStop) {
   const ProcessGroup group;
   const StopSignal stop;
   std::atomic<int> reactions = 0;
-  const OnStop on_stop(group, stop, [&] { ++reactions; });
+  const OnStop on_stop(group, stop, [&] {
+    ++reactions;
+    reactions.notify_one();
+  });
   EXPECT_EQ(reactions, 0);
   std::raise(SIGTERM);
   reactions.wait(0);

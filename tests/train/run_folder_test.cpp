@@ -46,7 +46,7 @@ TEST(RunFolder, IsNoPartOfTheDataInWhichItLies) {
   const FolderDataset dataset(folder.path());
   EXPECT_THAT(
       testing::internal::GetCapturedStderr(),
-      HasSubstr("left out what runs have written: " + folder.path().string() + " and 2 more"));
+      HasSubstr("ignored the output of training runs: " + folder.path().string() + " and 2 more"));
   ASSERT_EQ(dataset.size(), 1);
   EXPECT_EQ(dataset.key(0), "a.jpg");
 }
@@ -55,9 +55,9 @@ TEST(RunFolder, BelongsToOneProcess) {
   const TemporaryDirectory folder;
   std::optional<RunFolder> held(folder / "run");
   EXPECT_THAT(error_of([&] { RunFolder second(folder / "run"); }),
-              HasSubstr("run/run.lock: in use by another process (id"));
+              HasSubstr("run/run.lock: in use by another process (PID"));
   EXPECT_THAT(error_of([&] { move_run_aside(folder / "run"); }),
-              HasSubstr("run/run.lock: in use by another process (id"));
+              HasSubstr("run/run.lock: in use by another process (PID"));
   EXPECT_TRUE(fs::exists(folder / "run"));
   held.reset();
   EXPECT_NO_THROW(RunFolder(folder / "run"));

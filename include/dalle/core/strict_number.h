@@ -23,7 +23,7 @@ std::optional<double> parse_number(std::string_view text);
 /// "that is finite"; empty for other text.
 std::string_view number_advice(std::string_view text);
 
-/// Same, where a whole number is expected; also "that fits 64 bits".
+/// Same, where a whole number is expected; also "that fits in 64 bits".
 std::string_view whole_number_advice(std::string_view text);
 
 }  // namespace dalle

@@ -9,8 +9,8 @@ namespace dalle {
 inline constexpr size_t kFileKindBytes = 512;
 
 /// What a file that cannot be read seems to be instead, as the middle of an error message: "empty",
-/// "an HTML page", "a git-lfs pointer (git lfs pull fetches the file)", "gzip-compressed (gunzip it
-/// first)". Empty if its beginning tells nothing.
+/// "an HTML page", "a Git LFS pointer (run git lfs pull to fetch the file)", "gzip-compressed
+/// (gunzip it first)". Empty if its beginning tells nothing.
 ///
 /// @param head  the first kFileKindBytes bytes, or all if there are fewer
 std::string_view file_kind(std::string_view head);

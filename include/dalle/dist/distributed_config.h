@@ -41,8 +41,8 @@ struct DistributedConfig {
     visit("backend", self.backend,
           {.help = "auto (nccl between GPUs, gloo between CPUs), nccl or gloo", .paper = "nccl"});
     visit("timeout_s", self.timeout_s,
-          {.help = "seconds after which a rank that gives no sign of life, or a collective that no "
-                   "rank leaves, is given up",
+          {.help = "seconds after which a rank that sends no heartbeat is considered lost, and a "
+                   "collective that no rank completes is considered stalled",
            .min = 1,
            .max = 86400});
     visit("bucket_mb", self.bucket_mb,

@@ -66,9 +66,9 @@ struct DalleStageConfig {
     visit("train", self.train, {.help = "training of the transformer"});
     visit(
         "dvae_checkpoint", self.dvae_checkpoint,
-        {.help = "the dVAE that makes image tokens: best, the checkpoint with the highest PSNR of "
-                 "validation images reconstructed from hard codes; or last. A resumed run keeps "
-                 "the one it began with",
+        {.help = "the dVAE that encodes image tokens: best, the checkpoint with the highest PSNR "
+                 "of validation images reconstructed from hard codes; or last. A resumed run keeps "
+                 "the one it started with",
          .paper = "not stated"});
     visit("image_tokens", self.image_tokens,
           {.help = "argmax of the dVAE's distribution, or a sample of it",
