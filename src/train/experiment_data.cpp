@@ -94,8 +94,7 @@ void require_captions(const Dataset& dataset, double max_bad_fraction) {
                       static_cast<double>(missing) > allowed * static_cast<double>(looked_at)))
     throw Error(
         "{} of {} training samples that were looked at have no valid caption, for example {}; "
-        "images "
-        "without captions train the dVAE alone (--stage dvae)",
+        "images without captions train the dVAE alone (--stage dvae)",
         missing, looked_at, first);
 }
 

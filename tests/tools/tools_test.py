@@ -647,7 +647,7 @@ class ToolsTest(unittest.TestCase):
         options = on_pictures(pictures)
         for stage in ((), ("--stage", "tokenizer"), ("--stage", "dalle"),
                       ("--set", f"tokenizer.model={self.whole / 'tokenizer.model'}")):
-            self.assert_fails(train(folder, *options, *stage), 1, "have no caption", "noise-", ".txt next to it",
+            self.assert_fails(train(folder, *options, *stage), 1, "have no valid caption", "noise-", ".txt next to it",
                               "--stage dvae")
             self.assertFalse((folder / "checkpoints").exists())  # said before anything is trained
         self.assert_succeeds(train(folder, *options, "--stage", "dvae"))

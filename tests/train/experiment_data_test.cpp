@@ -35,10 +35,11 @@ class PartlyCaptioned final : public Dataset {
 };
 
 TEST(RequireCaptions, NamesASampleAndWhereItsCaptionWasLookedFor) {
-  EXPECT_THAT(error_of([] { require_captions(PartlyCaptioned(24, 100), 0.05); }),
-              AllOf(HasSubstr("24 of 24 training samples that were looked at have no caption, for "
-                              "example 000.jpg: nothing next to it"),
-                    HasSubstr("--stage dvae")));
+  EXPECT_THAT(
+      error_of([] { require_captions(PartlyCaptioned(24, 100), 0.05); }),
+      AllOf(HasSubstr("24 of 24 training samples that were looked at have no valid caption, for "
+                      "example 000.jpg: nothing next to it"),
+            HasSubstr("--stage dvae")));
 }
 
 TEST(RequireCaptions, AllowsAsManyWithoutAsTheStageDalleDoes) {
