@@ -17,14 +17,14 @@ namespace dalle {
 /// A sample is an image (jpg, jpeg, png, webp or bmp; the first one where there are several) with
 /// the captions of its `.txt` (one a line) or, where there are none, the "caption" of its `.json`.
 /// A sample without an image or one that comes a second time is a bad one, and so is, as one, what
-/// is lost of a shard that is truncated, corrupt, unreadable or no tar archive: get() throws, and
+/// is lost of a shard that is truncated, corrupt or no tar archive: get() throws, and
 /// they are counted, listed and replaced like any other. Keys are `00000.tar/000000012`.
 class ShardDataset final : public Dataset {
  public:
   /// @param path         see list_shards()
   /// @param index_cache  see shard_index_files()
-  /// @throws dalle::Error naming the path if there is no shard, or no sample that has an image; the
-  ///         message says what is wrong with the first
+  /// @throws dalle::Error naming the path if there is no shard, if the file system does not let one
+  ///         be read, or if no sample has an image; the message says what is wrong with the first
   ShardDataset(const std::string& path, const std::filesystem::path& index_cache);
 
   int64_t size() const override { return std::ssize(samples_); }
