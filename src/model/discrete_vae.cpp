@@ -98,6 +98,16 @@ DvaeLoss DiscreteVaeImpl::loss(const at::Tensor& images, const at::Tensor& noise
   return loss_of(decoder_->forward(relaxed), pixels, plain, kl_weight);
 }
 
+DvaeLoss DiscreteVaeImpl::straight_through_loss(const at::Tensor& images, double kl_weight) {
+  const auto pixels = mapped_pixels(images);
+  const auto plain = encoder_(pixels);                             // [B, K, h, w]
+  const auto posterior = plain.permute({0, 2, 3, 1}).softmax(-1);  // [B, h, w, K]
+  const auto hard = torch::zeros_like(posterior).scatter_(
+      -1, posterior.detach().argmax(-1, /*keepdim=*/true), 1);  // [B, h, w, K]
+  const auto weights = (hard + posterior - posterior.detach()).permute({0, 3, 1, 2});
+  return loss_of(decoder_->forward(weights), pixels, plain, kl_weight);
+}
+
 DvaeLoss DiscreteVaeImpl::hard_loss(const at::Tensor& images, double kl_weight) {
   const torch::NoGradGuard no_grad;
   const auto pixels = mapped_pixels(images);

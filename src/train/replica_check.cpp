@@ -42,7 +42,7 @@ at::Tensor block_sums(const FlatParameters& parameters) {
   const auto options = bits.options().dtype(torch::kLong);
   const auto factors = torch::arange(1, 2 * kNormBlock, 2, options);
   const auto sums = torch::empty({bits.size(0)}, options);
-  constexpr int64_t kBlocks = (1 << 20) / kNormBlock;  // of which a copy is made at a time
+  constexpr int64_t kBlocks = (1 << 17) / kNormBlock;  // of which a copy is made at a time
   for (int64_t begin = 0; begin < bits.size(0); begin += kBlocks) {
     const int64_t count = std::min(kBlocks, bits.size(0) - begin);
     auto sum = sums.narrow(0, begin, count);

@@ -14,7 +14,7 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 
-/// Samples of which the first `silent` of every hundred have no caption.
+/// Samples of which the first `silent` of every hundred have no valid caption.
 class PartlyCaptioned final : public Dataset {
  public:
   PartlyCaptioned(int64_t size, int64_t silent) : size_(size), silent_(silent) {}

@@ -78,8 +78,8 @@ tokenizer: {{vocab_size: 300, dropout: 0}}
 dvae:
   model: {{groups: 3, blocks_per_group: 1, hidden: 16, vocab_size: 128, codebook_width: 64, post_gain: 0.5,
           log_scale_floor: -1, codebook_init_std: 1}}
-  train: {{steps: 1500, batch_size: 8, learning_rate: 3.0e-3, warmup_steps: 50, beta2: 0.99, clip_norm: 1,
-          decay: {{shape: half_cosine, from: 1, to: 0.02, steps: 1450}}, average_decay: 0.98,
+  train: {{steps: 1500, batch_size: 8, optimizer: muon, learning_rate: 6.0e-3, warmup_steps: 50, beta2: 0.99,
+          clip_norm: 1, decay: {{shape: half_cosine, from: 1, to: 0.02, steps: 1450}}, average_decay: 0.98,
           temperature: {{shape: half_cosine, from: 1, to: 0.4, steps: 1450}},
           kl_weight: {{shape: half_cosine, from: 6.6, to: 0.1, steps: 1350}},
           log_every: 500, eval_every: 1500, save_every: 1500}}
@@ -98,14 +98,16 @@ dalle:
 
 /// The image tokens that the second stage was trained on, [kPictures, kCells] int64.
 at::Tensor trained_codes(const std::filesystem::path& path) {
-  constexpr size_t kHeader = 4096;  // see CodeCache
+  constexpr size_t kHeader = 4096, kRow = kCells * sizeof(uint16_t) + 4;  // see code_cache.cpp
   const std::string bytes = read_file(path);
-  EXPECT_EQ(bytes.size(), kHeader + kPictures * kCells * sizeof(uint16_t));
+  EXPECT_EQ(bytes.size(), kHeader + kPictures * kRow);
   auto codes = torch::empty({kPictures, kCells}, torch::kLong);
-  for (int64_t i = 0; i < kPictures * kCells; ++i)
-    codes.mutable_data_ptr<int64_t>()[i] =
-        static_cast<uint8_t>(bytes[kHeader + 2 * static_cast<size_t>(i)]) +
-        256 * static_cast<uint8_t>(bytes[kHeader + 2 * static_cast<size_t>(i) + 1]);
+  for (int64_t i = 0; i < kPictures; ++i)
+    for (int64_t cell = 0; cell < kCells; ++cell) {
+      const size_t at = kHeader + static_cast<size_t>(i) * kRow + 2 * static_cast<size_t>(cell);
+      codes.mutable_data_ptr<int64_t>()[i * kCells + cell] =
+          static_cast<uint8_t>(bytes[at]) + 256 * static_cast<uint8_t>(bytes[at + 1]);
+    }
   return codes;
 }
 

@@ -95,6 +95,11 @@ class DiscreteVaeImpl : public torch::nn::Module {
   DvaeLoss loss(const at::Tensor& images, const at::Tensor& noise, double temperature,
                 double kl_weight);
 
+  /// loss() with the likeliest codes in place of the relaxation: the decoder learns what decode()
+  /// will ask of it, and the encoder gets the gradient that the posterior itself would get (the
+  /// straight-through estimator).
+  DvaeLoss straight_through_loss(const at::Tensor& images, double kl_weight);
+
   /// loss() without relaxation: the decoder reads the likeliest codes. Without gradient.
   DvaeLoss hard_loss(const at::Tensor& images, double kl_weight);
 

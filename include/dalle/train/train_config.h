@@ -158,6 +158,8 @@ struct DvaeTrainConfig : TrainConfig {
   Schedule kl_weight = {
       .shape = ScheduleShape::kHalfCosine, .from = 0.0, .to = 6.6, .steps = 5'000};
 
+  int64_t hard_codes_from = 0;
+
   DvaeTrainConfig()
       : TrainConfig{.steps = 3'000'000,
                     .batch_size = 512,
@@ -180,6 +182,11 @@ struct DvaeTrainConfig : TrainConfig {
     visit("kl_weight", self.kl_weight,
           {.help = "weight beta of the KL divergence to the uniform prior",
            .paper = "half_cosine 0 to 6.6 in 5,000 (A.2)"});
+    visit("hard_codes_from", self.hard_codes_from,
+          {.help = "update from which on the decoder is trained on the codes that it will decode, "
+                   "the likeliest ones, in place of the relaxation; 0: never",
+           .min = 0,
+           .paper = "never"});
   }
 };
 
