@@ -1,7 +1,6 @@
 #include "command_line.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -63,14 +62,13 @@ void open_standard_streams() {
 /// @return  the status to exit with; a reader that has read enough, as `head` has, is no error
 /// @throws dalle::Error if something could not be written
 int finish_output(int status) {
-  errno = 0;
   std::cout.flush();
   if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return status;
-  const int error = errno;  // 0 if it was an earlier write that failed
-  pollfd output{.fd = STDOUT_FILENO, .events = 0, .revents = 0};
-  if (::poll(&output, 1, 0) == 1 && (output.revents & POLLERR) != 0) return 128 + SIGPIPE;
-  throw Error("standard output: cannot write{}",
-              error == 0 ? "" : std::string(": ") + std::strerror(error));
+  // An earlier write may have failed, and its errno be overwritten: another one fails alike.
+  const bool fails = ::write(STDOUT_FILENO, "\n", 1) != 1;
+  if (fails && errno == EPIPE) return 128 + SIGPIPE;
+  throw Error("standard output: cannot write: {}",
+              fails ? std::strerror(errno) : "an earlier write has failed");
 }
 
 int parse_and_run(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
