@@ -221,6 +221,30 @@ TEST(DiscreteVaeTest, HardLossIsTheLimitOfTheRelaxation) {
   EXPECT_FALSE(hard.total.requires_grad());
 }
 
+TEST(DiscreteVaeTest, StraightThroughLossIsTheHardLossAndTrainsTheEncoderToo) {
+  auto vae = random_model(kSmall);
+  vae->to(at::kDouble);
+  const auto images = random_images(2, 8, 8, at::kDouble);
+  const auto loss = vae->straight_through_loss(images, /*kl_weight=*/0);
+  EXPECT_NEAR(loss.total.item<double>(), vae->hard_loss(images, 0).total.item<double>(), 1e-12);
+  loss.total.backward();
+  for (const auto& parameter : vae->named_parameters())
+    EXPECT_GT(parameter.value().grad().abs().sum().item<double>(), 0) << parameter.key();
+
+  // The decoder's gradient is that of the hard loss itself.
+  at::Tensor bias = vae->named_parameters()["decoder.blocks.output.conv.b"];
+  const double slope = bias.grad()[0].item<double>();
+  constexpr double kStep = 1e-6;
+  const auto moved_loss = [&](double step) {
+    const torch::NoGradGuard no_grad;
+    bias[0] += step;
+    const double moved = vae->hard_loss(images, 0).total.item<double>();
+    bias[0] -= step;
+    return moved;
+  };
+  EXPECT_NEAR((moved_loss(kStep) - moved_loss(-kStep)) / (2 * kStep), slope, 1e-6);
+}
+
 TEST(DiscreteVaeTest, LogScaleFloorHoldsTheScaleAndFreesTheMean) {
   auto config = kSmall;
   config.log_scale_floor = -1.0;
