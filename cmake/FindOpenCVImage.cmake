@@ -1,5 +1,5 @@
-# Defines the imported target `opencv_image`: OpenCV's core, imgproc and imgcodecs. Debian keeps OpenCV's own CMake
-# package in libopencv-dev, which pulls in hundreds of megabytes that nothing here uses.
+# Defines the imported target `opencv_image`: OpenCV's core, imgproc and imgcodecs. On Debian, OpenCV's own CMake package is
+# in libopencv-dev, which depends on hundreds of megabytes that this project does not use.
 find_path(OpenCVImage_INCLUDE_DIR opencv2/imgcodecs.hpp PATH_SUFFIXES opencv4)
 foreach(component core imgproc imgcodecs)
   find_library(OpenCVImage_${component} opencv_${component})

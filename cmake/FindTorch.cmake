@@ -1,8 +1,8 @@
-# Defines the imported target `torch` from a LibTorch folder (include/, lib/), without Torch's own CMake
-# package: that one insists on its CUDA detection and fails or warns where there is no toolkit.
+# Defines the imported target `torch` from a LibTorch folder (include/, lib/), without Torch's own CMake package, whose
+# CUDA detection fails or warns if there is no toolkit.
 #
-#   TORCH_ROOT    the folder: -DTORCH_ROOT= of this configure, else the environment's variable, else the folder of the
-#                 configure before, else third_party/libtorch/torch
+#   TORCH_ROOT    the folder: -DTORCH_ROOT= of this configure, else the environment variable, else the folder of the last
+#                 configure, else third_party/libtorch/torch
 #   DALLE_CUDA    ON, OFF or AUTO
 #   Torch_CUDA    set: TRUE when the CUDA libraries are linked
 get_property(type CACHE TORCH_ROOT PROPERTY TYPE) # UNINITIALIZED: from this command line
@@ -12,12 +12,12 @@ elseif(NOT TORCH_ROOT)
   set(TORCH_ROOT third_party/libtorch/torch)
 endif()
 cmake_path(ABSOLUTE_PATH TORCH_ROOT BASE_DIRECTORY ${PROJECT_SOURCE_DIR} NORMALIZE)
-set(TORCH_ROOT ${TORCH_ROOT} CACHE PATH "LibTorch: the folder that holds include/ and lib/" FORCE)
+set(TORCH_ROOT ${TORCH_ROOT} CACHE PATH "LibTorch: the folder that contains include/ and lib/" FORCE)
 if(NOT EXISTS ${TORCH_ROOT}/lib/libtorch_cpu.so)
-  message(FATAL_ERROR "No LibTorch in ${TORCH_ROOT}. Run scripts/setup.sh, or give -DTORCH_ROOT=<folder with include/ and lib/>.")
+  message(FATAL_ERROR "Found no LibTorch in ${TORCH_ROOT}. Run scripts/setup.sh or set -DTORCH_ROOT=<folder with include/ and lib/>.")
 endif()
 
-# The second file includes the first; in old releases it has the version itself.
+# The second file includes the first; in older releases it defines the version itself.
 set(Torch_VERSION "")
 foreach(header headeronly/version.h csrc/api/include/torch/version.h)
   if(NOT Torch_VERSION AND EXISTS ${TORCH_ROOT}/include/torch/${header})
@@ -40,8 +40,8 @@ if(NOT DALLE_CUDA STREQUAL "OFF")
   endif()
 endif()
 
-# Torch ships fmt 12; Debian's spdlog is built on fmt 9. A folder with nothing but a link to the system's fmt
-# goes before Torch's in the include order.
+# Torch ships fmt 12, but Debian's spdlog is built with fmt 9. A folder that contains only a link to the system's fmt comes
+# before Torch's in the include order.
 set(fmt_first ${CMAKE_BINARY_DIR}/fmt_first)
 find_path(fmt_include fmt/format.h PATHS /usr/include /usr/local/include NO_DEFAULT_PATH REQUIRED)
 file(MAKE_DIRECTORY ${fmt_first})
@@ -53,14 +53,14 @@ target_include_directories(torch SYSTEM INTERFACE ${TORCH_ROOT}/include ${TORCH_
 target_compile_definitions(torch INTERFACE _GLIBCXX_USE_CXX11_ABI=1 $<$<BOOL:${Torch_CUDA}>:DALLE_CUDA=1>)
 target_link_libraries(torch INTERFACE ${TORCH_ROOT}/lib/libtorch_cpu.so ${TORCH_ROOT}/lib/libc10.so)
 # LLVM's OpenMP runtime replaces GNU's, which LibTorch requests: libomp exports the same symbols, and libraries that a
-# program links to directly are searched first. GNU's threads spin at barriers, so that one other busy process on the
-# machine brings training almost to a halt.
+# program links directly are searched first. GNU's threads spin at barriers, so a single other busy process on the machine
+# would almost stop training.
 file(GLOB llvm_libraries /usr/lib/llvm-*/lib)
 find_library(OPENMP_RUNTIME NAMES libomp.so.5 omp iomp5 HINTS ${llvm_libraries} REQUIRED)
 target_link_libraries(torch INTERFACE "-Wl,--push-state,--no-as-needed" ${OPENMP_RUNTIME} "-Wl,--pop-state")
 if(Torch_CUDA)
   target_include_directories(torch SYSTEM INTERFACE ${CUDAToolkit_INCLUDE_DIRS})
-  # Nothing refers to libtorch_cuda by name: without --no-as-needed the linker would drop it.
+  # No symbol of libtorch_cuda is referenced, so without --no-as-needed the linker would drop it.
   target_link_libraries(torch INTERFACE "-Wl,--push-state,--no-as-needed" ${TORCH_ROOT}/lib/libtorch_cuda.so
     ${TORCH_ROOT}/lib/libc10_cuda.so "-Wl,--pop-state" CUDA::cudart)
 endif()

@@ -1,9 +1,9 @@
-# Writes the source that defines kGitRevision; run as a script in every build. The file is touched only when the
-# revision changes, so an unchanged tree rebuilds nothing.
+# Writes the source that defines kGitRevision; runs as a script in every build. The file changes only when the revision
+# does, so an unchanged tree rebuilds nothing.
 #
 #   cmake -DSOURCE_DIR=... -DOUTPUT=... -P GitRevision.cmake
 set(revision "")
-if(EXISTS ${SOURCE_DIR}/.git) # not the revision of a repository that this one was unpacked into
+if(EXISTS ${SOURCE_DIR}/.git) # else it would be the revision of an enclosing repository
   execute_process(COMMAND git -C ${SOURCE_DIR} describe --always --exclude=* --abbrev=40 --dirty
                   OUTPUT_VARIABLE revision OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
 endif()

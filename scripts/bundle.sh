@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Packs the tools and every shared library they need but Torch's, CUDA's and libc's into one archive, for machines without
-# root: dalle-VERSION-ARCHITECTURE.tar.xz in the current folder. Then unpacks it elsewhere and tries it.
+# Packs the tools and all shared libraries they need, except those of Torch, CUDA and libc, into one archive for machines
+# without root access: dalle-VERSION-ARCHITECTURE.tar.xz in the current folder. Then unpacks it elsewhere and tests it.
 #
 #   scripts/build.sh && scripts/bundle.sh
 #
-# On the other machine it needs LibTorch of the same version (TORCH_ROOT=, or python3's torch), and a glibc no older than
-# this machine's: build on the oldest system that is to run it.
+# The other machine needs the same version of LibTorch (TORCH_ROOT=, or python3's torch) and a glibc no older than this
+# machine's, so build on the oldest system that should run it.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 readonly root
@@ -14,12 +14,12 @@ die() { printf 'bundle: error: %s\n' "$*" >&2; exit 1; }
 readonly tools=(dalle-train dalle-sample dalle-bench dalle-check)
 readonly largest=60  # MB
 for tool in "${tools[@]}"; do
-  [ -x "$root/build/release/bin/$tool" ] || die "build/release/bin/$tool is not there; run scripts/build.sh"
+  [ -x "$root/build/release/bin/$tool" ] || die "build/release/bin/$tool does not exist; run scripts/build.sh"
 done
 
 torch=$(realpath -m "${TORCH_ROOT:-$root/third_party/libtorch/torch}")
 version_header=$(find -L "$torch/include" -name version.h -path '*torch/headeronly*' | head -n 1)
-[ -n "$version_header" ] || die "$torch: no version.h of LibTorch"
+[ -n "$version_header" ] || die "$torch: found no version.h of LibTorch"
 torch_version=$(sed -n 's/^#define TORCH_VERSION_\(MAJOR\|MINOR\|PATCH\) \([0-9]*\).*/\2/p' "$version_header" | paste -sd.)
 version=$(sed -n 's/^project(dalle .*VERSION \([0-9.]*\).*/\1/p' "$root/CMakeLists.txt")
 name=dalle-$version-$(uname -m)
@@ -32,7 +32,7 @@ for tool in "${tools[@]}"; do
   strip -o "$bundle/libexec/$tool" "$root/build/release/bin/$tool"
 done
 
-# What the loader finds, but for Torch, CUDA and the C library: those are the other machine's.
+# All libraries that the loader finds, except Torch, CUDA and the C library, which the other machine provides.
 ldd "${tools[@]/#/$root/build/release/bin/}" |
   awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sort -u |
   grep -v -e "^$torch/" -e '/nvidia/' -e '/libcuda' -e '/libcu[a-z]*\.so' -e '/libnvidia' -e '/libnccl' \
@@ -45,11 +45,11 @@ strip --strip-unneeded "$bundle"/lib/*
 for tool in "${tools[@]}"; do
   cat >"$bundle/bin/$tool" <<WRAPPER
 #!/usr/bin/env bash
-# Finds LibTorch $torch_version and starts $tool with it: in TORCH_ROOT, or python3's torch.
+# Finds LibTorch $torch_version, in TORCH_ROOT or python3's torch, and starts $tool with it.
 here=\$(cd "\$(dirname "\$(readlink -f "\${BASH_SOURCE[0]}")")/.." && pwd)
 torch=\${TORCH_ROOT:-\$(python3 -c 'import importlib.util; print(importlib.util.find_spec("torch").submodule_search_locations[0])' 2>/dev/null)}
 if [ ! -e "\$torch/lib/libtorch_cpu.so" ]; then
-  echo "error: no LibTorch in \"\$torch\"; set TORCH_ROOT to the folder of LibTorch $torch_version that has lib/libtorch_cpu.so" >&2
+  echo "error: found no LibTorch in \"\$torch\"; set TORCH_ROOT to the LibTorch $torch_version folder that contains lib/libtorch_cpu.so" >&2
   exit 1
 fi
 header=\$(find -L "\$torch/include" -name version.h -path '*torch/headeronly*' 2>/dev/null | head -n 1)
@@ -58,21 +58,21 @@ if [ -n "\$found" ] && [ "\$found" != $torch_version ]; then
   echo "error: \$torch is LibTorch \$found; this was built for $torch_version" >&2
   exit 1
 fi
-# A CUDA build's own libcudart lies beside pip's torch, where LibTorch's run path finds it and a program's does not.
+# The libcudart of a CUDA build is next to pip's torch, where LibTorch's run path finds it but a program's does not.
 export LD_LIBRARY_PATH="\$torch/lib:\$torch/../nvidia/cu13/lib:\$here/lib\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
 exec "\$here/libexec/$tool" "\$@"
 WRAPPER
   chmod +x "$bundle/bin/$tool"
 done
-# scripts/gpu_check.sh finds the rest where it is in a checkout.
+# scripts/gpu_check.sh expects these at the same paths as in a checkout.
 (cd "$root" && cp -r --parents configs LICENSE scripts/gpu_check.sh tests/tools/tiny.yaml "$bundle")
 cat >"$bundle/README" <<TEXT
 dalle $version for $(uname -m), LibTorch $torch_version, glibc $(ldd --version | sed -n '1s/.* //p') or newer.
 
   export TORCH_ROOT=/path/to/libtorch     # not needed if python3 has torch $torch_version
-  bin/dalle-train --config configs/pictures-64.yaml --set data.path=my-pictures
+  bin/dalle-train --config configs/images-64.yaml --set data.path=my-images
   bin/dalle-sample "a red apple"
-  scripts/gpu_check.sh                    # whether this machine's GPUs compute what its CPU does; needs python3
+  scripts/gpu_check.sh                    # compares this machine's GPUs with its CPU; needs python3
 
 lib/ holds copies of this system's libraries, each under its own license.
 TEXT
@@ -82,7 +82,7 @@ tar -C "$work" -c "$name" | xz -T0 -3 >"$archive"
 size=$(($(stat -c %s "$archive") / 1000000))
 [ "$size" -lt $largest ] || die "$archive: $size MB, expected less than $largest"
 
-# Elsewhere, without this tree: what the loader takes must be the bundle's, Torch's, CUDA's or the C library's.
+# Unpacked elsewhere, the tools may load only libraries of the bundle, Torch, CUDA and the C library.
 rm -rf "$bundle"
 mkdir "$work/elsewhere"
 tar -C "$work/elsewhere" -xf "$archive"
@@ -92,14 +92,14 @@ strays=$(LD_LIBRARY_PATH="$torch/lib:$torch/../nvidia/cu13/lib:$there/lib" ldd "
   awk '$2 == "=>" {print $3}' |
   grep -v -e "^$there/" -e "^$torch/" -e '/nvidia/' -e '/libcu[a-z]*\.so' \
     -e '/lib\(c\|m\|dl\|rt\|pthread\|resolv\|util\)\.so' || true)
-[ -z "$strays" ] || die "the unpacked bundle takes libraries of this machine: $strays"
+[ -z "$strays" ] || die "the unpacked bundle loads libraries of this machine: $strays"
 for tool in "${tools[@]}"; do
   run "$there/bin/$tool" --help >/dev/null || die "the unpacked $tool does not start"
 done
 run "$there/bin/dalle-train" --config "$there/configs/shapes-demo.yaml" --dry-run >/dev/null || die "the unpacked dalle-train does not run"
 run "$there/bin/dalle-train" --config "$there/tests/tools/tiny.yaml" --device cpu --run-dir "$work/run" --ranks 2 2>"$work/log" ||
   { cat "$work/log" >&2; die "the unpacked dalle-train does not train"; }
-run "$there/bin/dalle-sample" --model "$work/run" --device cpu --count 1 --out "$work/pictures" "a red circle" 2>"$work/log" ||
-  { cat "$work/log" >&2; die "the unpacked dalle-sample does not draw"; }
-if env -i PATH=/usr/bin:/bin TORCH_ROOT=/nowhere "$there/bin/dalle-train" --help >/dev/null 2>&1; then die "a missing LibTorch is no error"; fi
-printf 'bundle: %s, %s MB, tried\n' "$archive" "$size"
+run "$there/bin/dalle-sample" --model "$work/run" --device cpu --count 1 --out "$work/images" "a red circle" 2>"$work/log" ||
+  { cat "$work/log" >&2; die "the unpacked dalle-sample does not generate images"; }
+if env -i PATH=/usr/bin:/bin TORCH_ROOT=/nowhere "$there/bin/dalle-train" --help >/dev/null 2>&1; then die "a missing LibTorch is not reported"; fi
+printf 'bundle: %s, %s MB, tested\n' "$archive" "$size"

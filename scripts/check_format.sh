@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fails, naming the places, if a source file is not as clang-format would write it.
+# Fails and prints each place where a source file differs from clang-format's output.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -3,18 +3,18 @@
 
     scripts/check_symbols.py build/release/bin/dalle-train ...
 
-The dynamic linker merges symbols of the same name across all libraries of a process, so one library's constructor
-writes past the end of the other's variable. Needs nm (binutils) and ldd (glibc).
+The dynamic linker merges symbols of the same name across all libraries of a process, so one library's constructor may
+write past the end of the other's variable. Needs nm (binutils) and ldd (glibc).
 """
 import re
 import subprocess
 import sys
 from collections import defaultdict
 
-# What C++ merges by design, with the same layout everywhere: inline variables, vtables, type information and names, guards.
+# Merged by design in C++, with the same layout everywhere: inline variables, vtables, type information and names, guards.
 MERGED_BY_DESIGN = re.compile(r"^_ZT[VTISC]|^_ZGV|^_ZN(K?)St|^_ZSt")
 # Set by the linker separately in each library.
-OF_THE_LINKER = {"_edata", "_end", "__bss_start", "_init", "_fini"}
+LINKER_SYMBOLS = {"_edata", "_end", "__bss_start", "_init", "_fini"}
 
 
 def output_of(*command):
@@ -26,12 +26,12 @@ def libraries_of(program):
 
 
 def exported_variables(library):
-    """Names and sizes in bytes of the data symbols that other libraries' references may be bound to."""
+    """Names and sizes in bytes of the data symbols to which references in other libraries may be bound."""
     for line in output_of("nm", "--dynamic", "--defined-only", "--print-size", library).splitlines():
         fields = line.split()
         if len(fields) == 4 and fields[2] in "BDRVGSu":  # no size: an absolute symbol or a version name
-            name = fields[3].replace("@@", "@")  # with its version: symbols of different versions are not merged
-            if name not in OF_THE_LINKER and not MERGED_BY_DESIGN.match(name):
+            name = fields[3].replace("@@", "@")  # keep the version: symbols of different versions are not merged
+            if name not in LINKER_SYMBOLS and not MERGED_BY_DESIGN.match(name):
                 yield name, int(fields[1], 16)
 
 

@@ -1,23 +1,23 @@
 #!/usr/bin/env bash
-# Checks a machine with a GPU: what it computes against the CPU, and real trainings on it, killed and resumed too.
-# Prints a table, writes gpu_check.json into the current folder, and ends with status 1 if anything failed.
+# Checks a machine with a GPU: compares its results with the CPU's and runs real trainings on it, which are also killed and
+# resumed. Prints a table, writes gpu_check.json to the current folder, and exits with status 1 if anything failed.
 #
 #   scripts/gpu_check.sh                the binaries in build/release/bin or, in an unpacked bundle, in bin
 #   scripts/gpu_check.sh FOLDER         other binaries
-#   DEVICE=cpu scripts/gpu_check.sh     the same on the CPU, to try this script
+#   DEVICE=cpu scripts/gpu_check.sh     the same on the CPU, to test this script
 set -euo pipefail
 
 die() { printf 'gpu_check: error: %s\n' "$*" >&2; exit 1; }
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 bin=$root/build/release/bin
-[ -d "$root/libexec" ] && bin=$root/bin  # what scripts/bundle.sh packed
+[ -d "$root/libexec" ] && bin=$root/bin  # a bundle of scripts/bundle.sh
 bin=${1:-$bin}
 readonly root bin place=${DEVICE:-cuda} config=$root/tests/tools/tiny.yaml
 case $place in
   cuda)
     command -v nvidia-smi >/dev/null ||
-      die "there is no nvidia-smi, so no NVIDIA driver (DEVICE=cpu tries the script on the CPU)"
+      die "found no nvidia-smi, so there is no NVIDIA driver (DEVICE=cpu tests the script on the CPU)"
     gpus=$(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader) || die "nvidia-smi: $gpus"
     [ -n "$gpus" ] || die "nvidia-smi finds no GPU"
     visible=${CUDA_VISIBLE_DEVICES:+${CUDA_VISIBLE_DEVICES//,/$'\n'}}
@@ -26,25 +26,25 @@ case $place in
   *) die "DEVICE=$place: expected cuda or cpu" ;;
 esac
 for tool in dalle-check dalle-train dalle-sample; do
-  [ -x "$bin/$tool" ] || die "$bin/$tool: not found; build it, or name the folder of the binaries"
+  [ -x "$bin/$tool" ] || die "$bin/$tool: not found; build it, or pass the folder of the binaries"
   "$bin/$tool" --help >/dev/null || die "$bin/$tool does not start"
 done
-command -v python3 >/dev/null || die "there is no python3, which compares the runs"
+command -v python3 >/dev/null || die "found no python3, which is needed to compare runs"
 [ -w . ] || die "$PWD: cannot write gpu_check.json here"
 
 work=$(mktemp -d)
 victim=
 trap '[ -z "$victim" ] || kill -9 $victim 2>/dev/null; rm -rf "$work"' EXIT
 
-# Eight micro-batches: up to eight ranks have one each, and exact training adds them up in one order.
+# Eight micro-batches, so that up to eight ranks have one each and exact training adds them in a fixed order.
 readonly batch=(--set dvae.train.batch_size=8 --set dvae.train.micro_batch_size=1
   --set dalle.train.batch_size=8 --set dalle.train.micro_batch_size=1)
-readonly exact=("${batch[@]}" --set distributed.exact=true)
+readonly exact=("${batch[@]}" --set distributed.bitwise=true)
 ranks=$((ranks < 8 ? ranks : 8)) exact_ranks=1
 while ((2 * exact_ranks <= ranks)); do exact_ranks=$((2 * exact_ranks)); done
 
 cat >"$work/compare.py" <<'PY'
-"""bits RUN RUN | close RUN RUN | pictures FOLDER FOLDER: compares and says what it found; status 1 if they differ."""
+"""bits RUN RUN | close RUN RUN | images FOLDER FOLDER: compares and prints the result; status 1 if they differ."""
 import hashlib
 import json
 import pathlib
@@ -52,13 +52,13 @@ import struct
 import sys
 import zlib
 
-TOLERANCE = 0.02  # of max(1, value): GPUs convolve with ten bits of mantissa, and training goes on from there
-CODES_TOLERANCE = 0.13  # of codes_used, which jumps by a code's sixteenth
-LEAST_SHARE = 0.98
+TOLERANCE = 0.02  # of max(1, value): TF32 convolutions have ten bits of mantissa, and training amplifies the differences
+CODES_TOLERANCE = 0.13  # of codes_used, which changes in steps of 1/16
+MIN_AGREEMENT = 0.98
 
 
 def state(run):
-    """Hashes of weights, average and moments of the newest checkpoint of each stage."""
+    """Hashes of the weights, EMA and moments of the newest checkpoint of each stage."""
     hashes = {}
     for stage in ("dvae", "dalle"):
         newest = sorted((run / "checkpoints" / stage).glob("step-*"))[-1]
@@ -81,25 +81,25 @@ def bits(run, expected):
     if differing:
         return False, f"{len(differing)} files differ or are missing, the first is {'/'.join(differing[0])}"
     if lines != wanted_lines:
-        return False, f"the same weights, but other metrics ({len(lines)} lines, expected {len(wanted_lines)})"
-    return True, f"the same bits in {len(found)} files of weights and moments, and in {len(lines)} lines of metrics"
+        return False, f"the weights are equal, but the metrics differ ({len(lines)} lines, expected {len(wanted_lines)})"
+    return True, f"equal bits in {len(found)} files of weights and moments and in {len(lines)} lines of metrics"
 
 
 def close(run, expected):
     lines, wanted_lines = metrics(run), metrics(expected)
     if [line.keys() for line in lines] != [line.keys() for line in wanted_lines]:
-        return False, f"other metrics: {len(lines)} lines, expected {len(wanted_lines)}"
-    worst, where = 0, "none differs"
+        return False, f"different metrics: {len(lines)} lines, expected {len(wanted_lines)}"
+    worst, where = 0, "no difference"
     for line, wanted in zip(lines, wanted_lines):
         for key, value in line.items():
             if not isinstance(value, float):
                 continue
             tolerance = CODES_TOLERANCE if key == "codes_used" else TOLERANCE * max(1, abs(wanted[key]))
             error = abs(value - wanted[key]) / tolerance
-            if not error <= worst:  # not-a-number too
+            if not error <= worst:  # also true for NaN
                 worst = error
-                where = f"{key} {value:.5f} instead of {wanted[key]:.5f} at {line['stage']} step {line['step']}"
-    return worst <= 1, f"{len(lines)} lines of metrics, {worst:.1%} of the tolerance at most: {where}"
+                where = f"{key} {value:.5f}, expected {wanted[key]:.5f}, at {line['stage']} step {line['step']}"
+    return worst <= 1, f"{len(lines)} lines of metrics, at most {worst:.1%} of the tolerance: {where}"
 
 
 def pixels(path):
@@ -125,13 +125,13 @@ def pixels(path):
     return bytes(result)
 
 
-def pictures(folder, expected):
+def images(folder, expected):
     names = sorted(path.name for path in expected.glob("*.png"))
     if not names or names != sorted(path.name for path in folder.glob("*.png")):
-        return False, "other files"
+        return False, "different files"
     pairs = [pair for name in names for pair in zip(pixels(folder / name), pixels(expected / name), strict=True)]
     share = sum(abs(a - b) <= 2 for a, b in pairs) / len(pairs)
-    return share >= LEAST_SHARE, f"{share:.2%} of the values of {len(names)} pictures agree ({LEAST_SHARE:.0%})"
+    return share >= MIN_AGREEMENT, f"{share:.2%} of the values of {len(names)} images agree ({MIN_AGREEMENT:.0%})"
 
 
 holds, found = globals()[sys.argv[1]](pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]))
@@ -140,7 +140,7 @@ sys.exit(not holds)
 PY
 compare() { python3 "$work/compare.py" "$@"; }
 
-# note NAME RESULT MILLISECONDS FOUND: a line of the table, as dalle-check writes them, and of the JSON.
+# note NAME RESULT MILLISECONDS FOUND: adds a line to the table, in dalle-check's format, and to the JSON.
 note() {
   printf '%-36s%-10s%9s  %s\n' "$@"
   python3 -c 'import json, sys
@@ -148,7 +148,7 @@ name, result, ms, found = sys.argv[1:]
 print(json.dumps({"name": name, "result": result, "ms": int(ms), "found": found}))' "$@" >>"$work/results"
 }
 
-# check NAME COMMAND...: notes whether the command succeeds, its time and its last line.
+# check NAME COMMAND...: notes the result of the command, its duration and its last line of output.
 failed=0
 check() {
   local name=$1 result=pass begin=${EPOCHREALTIME/[.,]/}
@@ -181,14 +181,14 @@ killed() {
   kill -9 $victim 2>/dev/null || in_time=no
   wait $victim 2>/dev/null || true
   victim=
-  [ $in_time = yes ] || { echo "the training ended before it could be killed"; return 1; }
+  [ $in_time = yes ] || { echo "the run ended before it could be killed"; return 1; }
   same_bits "$work/killed"
 }
 
-draw() { "$bin/dalle-sample" --model "$work/exact" --device "$1" --out "$2" --count 12 --seed 5 "a red circle"; }
-pictures() {
-  draw "$place" "$work/pictures" && draw cpu "$work/cpu-pictures" &&
-    compare pictures "$work/pictures" "$work/cpu-pictures"
+sample() { "$bin/dalle-sample" --model "$work/exact" --device "$1" --out "$2" --count 12 --seed 5 "a red circle"; }
+images() {
+  sample "$place" "$work/images" && sample cpu "$work/cpu-images" &&
+    compare images "$work/images" "$work/cpu-images"
 }
 
 begin=${EPOCHREALTIME/[.,]/} result=pass status=0
@@ -207,9 +207,9 @@ if ((ranks > 1)); then
   check "training sharded, --ranks $exact_ranks" same_bits "$work/sharded" --ranks $exact_ranks \
     --set distributed.shard_optimizer=true
 else
-  note "training on several ranks" skipped 0 "there is one GPU"
+  note "training on several ranks" skipped 0 "found only one GPU"
 fi
-check "pictures, on the CPU" pictures
+check "images, on the CPU" images
 
 python3 - "$work" $failed "$place" "$gpus" >gpu_check.json <<'PY'
 import json
@@ -226,5 +226,5 @@ print(json.dumps({
     "dalle_check": json.loads(check.read_text()) if check.is_file() else None,
 }, indent=2))
 PY
-((failed == 0)) || die "something failed, see the lines with FAIL; gpu_check.json has all numbers"
+((failed == 0)) || die "some checks failed; see the lines with FAIL and gpu_check.json"
 printf 'gpu_check: ok\n'

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Installs what the build needs: Debian packages (only the missing ones), and LibTorch and the sources of sentencepiece
-# under third_party/.
+# Installs everything that the build needs: missing Debian packages, and LibTorch and the sources of sentencepiece under
+# third_party/.
 #
 #   scripts/setup.sh                 everything
-#   TORCH_ROOT=/opt/libtorch scripts/setup.sh   everything but LibTorch; the build uses the given one
+#   TORCH_ROOT=/opt/libtorch scripts/setup.sh   everything except LibTorch; the build uses the given one
 #
-# What is wrong with the machine is said before anything is downloaded. Repeats safely: what is there and complete is left
-# alone, and an interrupted download keeps the wheels that it had finished. With a CUDA 13 toolkit (nvcc on PATH or in
-# /usr/local/cuda), cuDNN 9 and NCCL 2 the CUDA libraries of LibTorch are set up as well, else the CPU ones alone.
+# Problems with the machine are reported before anything is downloaded. The script can be repeated: it skips what is already
+# complete, and an interrupted download keeps its finished wheels. With a CUDA 13 toolkit (nvcc on PATH or in
+# /usr/local/cuda), cuDNN 9 and NCCL 2, it also installs the CUDA libraries of LibTorch.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,9 +24,9 @@ readonly packages=(
 log=$(mktemp)
 ticker=
 trap '[ -z "$ticker" ] || kill "$ticker" 2>/dev/null; rm -f "$log"' EXIT
-trap 'exit 130' INT  # else what it interrupted would be said to have failed
+trap 'exit 130' INT  # else the interrupted command would be reported as failed
 
-# Every ten seconds: the time, and the size of the wheels in a folder or, without one, the last line of the log.
+# Prints every ten seconds the elapsed time and the size of the wheels in a folder or, without one, the log's last line.
 tick() {
   local folder=$1 begin=$SECONDS so_far
   while sleep 10 >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do
@@ -40,7 +40,7 @@ tick() {
   done
 }
 
-# with_progress FOLDER COMMAND...: runs it, ticking; its output is shown only if it fails, and then the end of it.
+# with_progress FOLDER COMMAND...: runs the command with progress lines; shows the end of its output only if it fails.
 with_progress() {
   local folder=$1 status=0
   shift
@@ -66,7 +66,7 @@ missing=()
 find_missing_packages() {
   local package
   for package in "${packages[@]}"; do
-    # What a machine already has under another package name (clang-format, python3 from source) counts.
+    # Commands that come from another package (clang-format, or python3 built from source) count as installed.
     case $package in
       g++|cmake|ccache|pkg-config|git|unzip|clang-format|python3) command -v "$package" >/dev/null && continue ;;
       ninja-build) command -v ninja >/dev/null && continue ;;
@@ -76,7 +76,7 @@ find_missing_packages() {
   done
 }
 
-# CMake on PATH counts or, without one, the one that apt would install; it may know none before apt-get update.
+# Checks the CMake on PATH or, if there is none, the one that apt would install, which may be unknown before apt-get update.
 check_cmake() {
   local least found
   least=$(sed -n 's/^cmake_minimum_required(VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)
@@ -86,7 +86,7 @@ check_cmake() {
     found=$(apt-cache policy cmake 2>/dev/null | sed -n 's/^ *Candidate: \([0-9].*\)/\1/p' || true)
   fi
   [ -z "$found" ] || printf '%s\n' "$least" "$found" | sort -CV ||
-    wrong "CMake $found is too old, expected $least: needs Debian 12, Ubuntu 24.04 or newer, or a newer CMake on PATH"
+    wrong "found CMake $found, expected $least or newer: use Debian 12, Ubuntu 24.04 or newer, or put a newer CMake on PATH"
 }
 
 check_torch_root() {
@@ -94,23 +94,23 @@ check_torch_root() {
   local version
   version=$({ cat "$TORCH_ROOT"/include/torch/{headeronly,csrc/api/include/torch}/version.h 2>/dev/null || true; } |
     sed -n 's/^#define TORCH_VERSION_\(MAJOR\|MINOR\) \([0-9]*\).*/\2/p' | paste -sd.)
-  [ "$version" = 2.11 ] || wrong "TORCH_ROOT=$TORCH_ROOT holds LibTorch ${version:-of no known version}, expected 2.11"
+  [ "$version" = 2.11 ] || wrong "TORCH_ROOT=$TORCH_ROOT contains LibTorch ${version:-of an unknown version}, expected 2.11"
 }
 
 # check_disk FOLDER MEGABYTES
 check_disk() {
   local free_mb
   free_mb=$(df -Pm "$1" | awk 'NR == 2 {print $4}')
-  [ "$free_mb" -ge "$2" ] || wrong "needs $2 MB free under $(realpath "$1") and has $free_mb MB"
+  [ "$free_mb" -ge "$2" ] || wrong "$(realpath "$1") has $free_mb MB of free space, expected $2 MB"
 }
 
 check_machine() {
   find_missing_packages
   if [ ${#missing[@]} -gt 0 ]; then
     if ! command -v apt-get >/dev/null; then
-      wrong "needs Debian or Ubuntu (apt-get); elsewhere install: ${missing[*]}"
+      wrong "found no apt-get; without Debian or Ubuntu, install these yourself: ${missing[*]}"
     elif [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null; then
-      wrong "needs root or sudo to install: ${missing[*]}"
+      wrong "found neither root rights nor sudo, which are needed to install: ${missing[*]}"
     fi
   fi
   check_cmake
@@ -120,7 +120,7 @@ check_machine() {
     needed_mb=2000
   else
     [ "$(uname -m)" = x86_64 ] ||
-      wrong "LibTorch is fetched for x86_64 only; this is $(uname -m). Set TORCH_ROOT to a LibTorch 2.11 of this machine."
+      wrong "LibTorch can be downloaded only for x86_64, but this machine is $(uname -m); set TORCH_ROOT to a LibTorch 2.11 for it"
     if libtorch_is_complete; then needed_mb=2000; fi
   fi
   there_mb=$({ du -smc build/release $libtorch.part 2>/dev/null || true; } | awk 'END {print $1}')
@@ -133,28 +133,29 @@ install_packages() {
   local as_root=()
   if [ "$(id -u)" -ne 0 ]; then
     as_root=(sudo)
-    sudo true || die "sudo refused, and these are to be installed: ${missing[*]}"  # it asks here, not into the log
+    sudo true || die "sudo failed, but is needed to install: ${missing[*]}"  # asks for the password here, not in the log
   fi
-  say "asking the package servers what they have"
-  # Without Error-Mode a server that cannot be reached is a warning; an apt too old to know it ignores it.
+  say "updating the package lists"
+  # Without Error-Mode an unreachable server is only a warning. An apt that is too old for it ignores the option.
   if ! with_progress "" "${as_root[@]}" apt-get update -q -o APT::Update::Error-Mode=any; then
     local package
-    for package in "${missing[@]}"; do  # one broken source of many may be none that matters
+    for package in "${missing[@]}"; do  # a failed source may be irrelevant
       apt-cache policy "$package" | grep -q '^ *Candidate: [0-9]' ||
-        die "apt-get update failed, see above, and $package is not known: is the network up?"
+        die "apt-get update failed (see above) and $package is not available; is the network up?"
     done
-    say "apt-get update failed in part, see above; going on with the packages that are known"
+    say "apt-get update failed in part (see above); continuing with the available packages"
   fi
   check_cmake
   stop_if_wrong
   say "installing ${#missing[@]} Debian packages: ${missing[*]}"
-  # Nobody sees dpkg ask about a changed config file: keep it. A fresh Ubuntu is often busy with its own upgrades: wait.
+  # dpkg's question about a changed config file would be invisible, so keep the file. A fresh Ubuntu is often busy with its
+  # own upgrades, so wait for the lock.
   with_progress "" "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
     -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=300 "${missing[@]}" ||
     die "apt-get could not install: ${missing[*]}"
 }
 
-# The folder with a library of the CUDA toolkit: its own, or the system's, where NVIDIA's packages put cuDNN and NCCL.
+# Prints the folder that has a CUDA library: the toolkit's, or the system's, where NVIDIA's packages put cuDNN and NCCL.
 folder_of() {  # folder_of LIBRARY TOOLKIT
   local folder
   for folder in "$2"/lib64 "$2"/targets/x86_64-linux/lib /usr/lib/x86_64-linux-gnu; do
@@ -163,16 +164,16 @@ folder_of() {  # folder_of LIBRARY TOOLKIT
   return 1
 }
 
-toolkit_root() {  # the CUDA toolkit, when its compiler and the libraries LibTorch needs are there
+toolkit_root() {  # the CUDA toolkit, if its compiler and the libraries that LibTorch needs exist
   local nvcc root
   nvcc=$(command -v nvcc || true)
   [ -n "$nvcc" ] || [ ! -x /usr/local/cuda/bin/nvcc ] || nvcc=/usr/local/cuda/bin/nvcc
   [ -n "$nvcc" ] || return 1
   root=$(dirname "$(dirname "$(readlink -f "$nvcc")")")
   "$nvcc" --version | grep -q 'release 13\.' ||
-    { say "CUDA toolkit at $root is not 13.x: building for the CPU" >&2; return 1; }
+    { say "the CUDA toolkit at $root is not 13.x; building for the CPU" >&2; return 1; }
   if ! folder_of libcudnn.so.9 "$root" >/dev/null || ! folder_of libnccl.so.2 "$root" >/dev/null; then
-    say "CUDA toolkit at $root without cuDNN 9 or NCCL 2 (packages libcudnn9-cuda-13, libnccl2): building for the CPU" >&2
+    say "the CUDA toolkit at $root has no cuDNN 9 or NCCL 2 (packages libcudnn9-cuda-13, libnccl2); building for the CPU" >&2
     return 1
   fi
   printf '%s\n' "$root"
@@ -181,7 +182,7 @@ toolkit_root() {  # the CUDA toolkit, when its compiler and the libraries LibTor
 link_toolkit() {  # link_toolkit PREFIX TOOLKIT: LibTorch's run path looks in PREFIX/nvidia
   local prefix=$1 toolkit=$2 library
   mkdir -p "$prefix"/nvidia/{cudnn,nccl,cu13}/lib
-  # Files, not their folder: it may be the system's, and would go before the toolkit's in the run path.
+  # Link files rather than their folder, which may be the system's and would precede the toolkit's in the run path.
   ln -sf "$(folder_of libcudnn.so.9 "$toolkit")"/libcudnn*.so.9* "$prefix/nvidia/cudnn/lib/"
   ln -sf "$(folder_of libnccl.so.2 "$toolkit")"/libnccl.so.2* "$prefix/nvidia/nccl/lib/"
   for library in "$toolkit"/{lib64,targets/x86_64-linux/lib,extras/CUPTI/lib64}/*.so.*; do
@@ -195,8 +196,8 @@ if [ -z "${TORCH_ROOT:-}" ]; then
 fi
 libtorch_is_complete() { [ "$(cat $libtorch/.complete 2>/dev/null)" = "$stamp" ]; }
 
-# pip puts a wheel into its folder when it is whole, and takes those that are there: one at a time, so that an interruption
-# costs one. What it has of the next one lies in TMPDIR: here, for /tmp may be small.
+# pip moves a wheel to the folder when it is complete, and reuses wheels that are there. Wheels are downloaded one at a time,
+# so an interruption loses only one. TMPDIR holds the unfinished one; it is here because /tmp may be small.
 fetch_wheels() {  # fetch_wheels FOLDER GROUP...
   local folder=$1 requirement; shift
   rm -rf "$folder/unfinished"
@@ -226,13 +227,13 @@ install_libtorch() {
   [ "$kind" = cpu ] || size=0.8
   say "LibTorch 2.11.0 ($kind${toolkit:+, toolkit $toolkit}): downloading about $size GB"
   with_progress $part fetch_wheels $part/wheels always $kind ||
-    die "could not download LibTorch from PyPI, see above: is the network down or the disk full?"
+    die "could not download LibTorch from PyPI (see above); is the network down or the disk full?"
   say "LibTorch: unpacking"
   for wheel in $part/wheels/*.whl; do
-    with_progress "" unpack "$wheel" $part || die "could not unpack $wheel, see above"
+    with_progress "" unpack "$wheel" $part || die "could not unpack $wheel (see above)"
   done
   [ "$kind" = cpu ] || link_toolkit $part "$toolkit"
-  [ -f $part/torch/lib/libtorch_cpu.so ] || die "the wheel of torch held no lib/libtorch_cpu.so"
+  [ -f $part/torch/lib/libtorch_cpu.so ] || die "the torch wheel contains no lib/libtorch_cpu.so"
   [ "$kind" = cuda ] || rm -f $part/torch/lib/libtorch_cuda*.so
   rm -rf $libtorch $part/wheels
   mv $part/.wanted $part/.complete
@@ -248,7 +249,7 @@ install_sentencepiece() {
   mkdir -p $part
   with_progress $part python3 -m pip download --progress-bar off --disable-pip-version-check --no-deps --require-hashes \
     --no-binary=sentencepiece -r scripts/sentencepiece-requirements.txt -d $part ||
-    die "could not download sentencepiece from PyPI, see above: is the network down or the disk full?"
+    die "could not download sentencepiece from PyPI (see above); is the network down or the disk full?"
   tar -xf $part/sentencepiece-*.tar.gz -C $part
   rm -rf $sentencepiece
   mv $part/sentencepiece-*/sentencepiece $sentencepiece

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Drives the real binaries for about a minute: a few steps of each stage, a kill -9, a resume, pictures.
+# Runs the real binaries for about a minute: a few steps of each stage, kill -9, resume, sampling.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,34 +14,34 @@ readonly options=(--config configs/shapes-demo.yaml --set data.shapes.samples=50
   --set dalle.train.steps=16 --set dalle.train.warmup_steps=5 --set dalle.train.save_every=4
   --set dalle.train.eval_every=8 --set dalle.train.eval_samples=16 --set dalle.train.sample_every=16)
 train() { "$bin/dalle-train" "${options[@]}" --run-dir "$1"; }
-weights() { sha256sum "$1"/checkpoints/*/step-*/{weights,average,first_moment,second_moment}.safetensors | cut -d' ' -f1; }
+weights() { sha256sum "$1"/checkpoints/*/step-*/{weights,ema,first_moment,second_moment}.safetensors | cut -d' ' -f1; }
 metrics() { python3 -c 'import json, sys
 for line in open(sys.argv[1]): print({k: v for k, v in json.loads(line).items() if k != "time"})' "$1/metrics.jsonl"; }
 
-train "$work/whole" 2>"$work/whole.log" || { cat "$work/whole.log"; die "training failed"; }
+train "$work/uninterrupted" 2>"$work/uninterrupted.log" || { cat "$work/uninterrupted.log"; die "training failed"; }
 
-"$bin/dalle-train" "${options[@]}" --run-dir "$work/killed" 2>"$work/killed.log" &  # not train(): $! is to be the trainer
+"$bin/dalle-train" "${options[@]}" --run-dir "$work/resumed" 2>"$work/resumed.log" &  # not train(), so that $! is the trainer
 victim=$!
-for _ in $(seq 300); do  # until the first checkpoint of the second stage, or the end
-  compgen -G "$work/killed/checkpoints/dalle/step-*" >/dev/null && break
+for _ in $(seq 300); do  # until the first checkpoint of the second stage or the end of the run
+  compgen -G "$work/resumed/checkpoints/dalle/step-*" >/dev/null && break
   kill -0 $victim 2>/dev/null || break
   sleep 0.1
 done
 kill -9 $victim 2>/dev/null || die "the run ended before it could be killed"
 wait $victim 2>/dev/null || true
-train "$work/killed" 2>>"$work/killed.log" || { cat "$work/killed.log"; die "resuming failed"; }
+train "$work/resumed" 2>>"$work/resumed.log" || { cat "$work/resumed.log"; die "resuming failed"; }
 
-diff <(weights "$work/whole") <(weights "$work/killed") || die "killed and resumed differs from uninterrupted: weights"
-diff <(metrics "$work/whole") <(metrics "$work/killed") || die "killed and resumed differs from uninterrupted: metrics"
+diff <(weights "$work/uninterrupted") <(weights "$work/resumed") || die "the weights of the resumed run differ from the uninterrupted run's"
+diff <(metrics "$work/uninterrupted") <(metrics "$work/resumed") || die "the metrics of the resumed run differ from the uninterrupted run's"
 
-cp -r "$work/killed/checkpoints/dalle/"step-* "$work/"
-rm -rf "$work/killed"
-"$bin/dalle-sample" --model "$(ls -d "$work"/step-* | tail -1)" --count 2 --out "$work/pictures" "a red circle" "a blue star" ||
+cp -r "$work/resumed/checkpoints/dalle/"step-* "$work/"
+rm -rf "$work/resumed"
+"$bin/dalle-sample" --model "$(ls -d "$work"/step-* | tail -1)" --count 2 --out "$work/images" "a red circle" "a blue star" ||
   die "sampling failed"
-[ "$(ls "$work"/pictures/*.png | wc -l)" -eq 4 ] || die "expected 4 pictures"
+[ "$(ls "$work"/images/*.png | wc -l)" -eq 4 ] || die "expected 4 images"
 
 set +e
 "$bin/dalle-train" --config configs/shapes-demo.yaml --set dvae.train.stepz=1 2>"$work/error"; status=$?
 set -e
-[ $status -eq 1 ] && grep -q 'steps' "$work/error" || die "a mistyped key was not refused with status 1 and a suggestion"
+[ $status -eq 1 ] && grep -q 'steps' "$work/error" || die "a misspelled key was not rejected with status 1 and a suggestion"
 printf 'smoke: ok\n'

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Sets everything up, builds, runs every test and ends with the runner's summary.
+# Installs dependencies, builds, runs every test, and ends with CTest's summary.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 scripts/setup.sh
 scripts/build.sh
 
-# Independent readers of the formats we write: only tests use them, from a folder of their own.
+# Independent readers of our file formats, used only by tests and therefore in a separate folder.
 readonly packages=build/test-packages
 if [ ! -f $packages/.complete ]; then
   printf 'test: installing the PyPI packages safetensors and tensorboard into %s\n' "$packages"
   python3 -m pip install --quiet --disable-pip-version-check --no-warn-script-location --target $packages \
     safetensors==0.8.0 tensorboard==2.21.0 numpy || {
-    printf 'test: error: could not install the PyPI packages that the tests read our files with\n' >&2; exit 1; }
+    printf 'test: error: could not install the PyPI packages that the tests need\n' >&2; exit 1; }
   touch $packages/.complete
 fi
 export PYTHONPATH=$PWD/$packages${PYTHONPATH:+:$PYTHONPATH}

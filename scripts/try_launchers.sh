@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Trains a tiny experiment with each launcher on this machine, and compares the result with that of one rank, bit by bit.
+# Trains a tiny experiment with each launcher on this machine, and compares the result bit by bit with that of one rank.
 #
 #   scripts/try_launchers.sh [own mpirun torchrun restart slurm network]     (default: all)
 #
-# A launcher that is not installed is skipped. TORCHRUN= names another torchrun ("python3 -m torch.distributed.run").
-# slurm starts munge's and Slurm's daemons for one node and needs root; network joins two network namespaces by a cable
-# that is cut, and needs root too.
+# Launchers that are not installed are skipped. TORCHRUN= sets the command for torchrun ("python3 -m
+# torch.distributed.run"). "slurm" starts the daemons of munge and Slurm for one node; "network" connects two network
+# namespaces by a virtual cable and cuts it. Both need root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly train=$PWD/build/release/bin/dalle-train
 work=$(mktemp -d)
 declare -A results
-spaces=()  # network namespaces that were made
+spaces=()  # network namespaces that were created
 names=(own mpirun torchrun restart slurm network)
 [ $# -gt 0 ] && names=("$@")
 
@@ -27,18 +27,18 @@ cleanup() {
 }
 trap cleanup EXIT
 
-readonly options=(--config "$PWD/tests/tools/tiny.yaml" --device cpu --set distributed.exact=true
+readonly options=(--config "$PWD/tests/tools/tiny.yaml" --device cpu --set distributed.bitwise=true
   --set dvae.train.micro_batch_size=1 --set dalle.train.micro_batch_size=1)
 export OMP_NUM_THREADS=1
 
 # Hashes of the final state of both stages.
 state() {
-  (cd "$1/checkpoints" && sha256sum ./{dvae,dalle}/step-00000040/{weights,average,first_moment,second_moment}.safetensors)
+  (cd "$1/checkpoints" && sha256sum ./{dvae,dalle}/step-00000040/{weights,ema,first_moment,second_moment}.safetensors)
 }
 
-# Ends a part: the run in folder $2 has the state of one rank, or not.
+# Sets the result of part $1: whether the run in folder $2 has the state of the run on one rank.
 compare() {
-  if diff "$work/expected" <(state "$2" 2>&1) >"$work/$1.diff"; then results[$1]=pass; else results[$1]="FAIL: other bits than one rank"; fi
+  if diff "$work/expected" <(state "$2" 2>&1) >"$work/$1.diff"; then results[$1]=pass; else results[$1]="FAIL: the bits differ from those of one rank"; fi
 }
 
 has() { command -v "$1" >/dev/null; }
@@ -65,7 +65,7 @@ try_torchrun() {
   compare torchrun "$work/torchrun"
 }
 
-# A rank is killed; torchrun's agent starts both again, and they go on.
+# A rank is killed; torchrun's agent restarts both, and they resume.
 try_restart() {
   has "${torchrun[0]}" || { results[restart]="skipped: pip install torch"; return; }
   "${torchrun[@]}" --no-python --nproc-per-node 2 --max-restarts 2 --rdzv-backend c10d --rdzv-endpoint localhost:0 \
@@ -74,7 +74,7 @@ try_restart() {
   until [ -d "$work/restart/checkpoints/dvae/step-00000010" ]; do kill -0 $agent 2>/dev/null || return; sleep 0.05; done
   pkill -KILL -n -f -- "--run-dir $work/restart"
   wait $agent || return
-  grep -q "going on from step" "$work/restart/log.txt" || { results[restart]="FAIL: it did not go on"; return; }
+  grep -q "resuming from step" "$work/restart/log.txt" || { results[restart]="FAIL: it did not resume"; return; }
   compare restart "$work/restart"
 }
 
@@ -122,24 +122,24 @@ try_slurm() {
   is_root || { results[slurm]="skipped: needs root for the daemons"; return; }
   start_slurm || { results[slurm]="FAIL: Slurm did not start"; return; }
   srun -n 2 --oversubscribe "$train" "${options[@]}" --run-dir "$work/srun" 2>"$work/slurm.log" || return
-  diff "$work/expected" <(state "$work/srun") >/dev/null || { results[slurm]="FAIL: other bits than one rank"; return; }
-  # A batch job that is asked to stop as it is ahead of its time limit: saved, queued again, and ended by itself.
+  diff "$work/expected" <(state "$work/srun") >/dev/null || { results[slurm]="FAIL: the bits differ from those of one rank"; return; }
+  # A batch job that gets the signal that precedes its time limit must save, be requeued, and finish.
   local job
   job=$(DALLE_TRAIN=$train sbatch --parsable --nodes=1 --ntasks-per-node=2 --gpus-per-node=0 --cpus-per-task=1 --time=10 \
     --output="$work/sbatch.log" scripts/slurm/train.sbatch "${options[@]:1}" --run-dir "$work/sbatch") || return
   for _ in $(seq 1200); do [ -d "$work/sbatch/checkpoints/dvae/step-00000010" ] && break; sleep 0.05; done
   scancel --signal=USR1 "$job"
   for _ in $(seq 600); do
-    # Not in the second in which it ended: slurmd would take the new attempt for the one that was ended.
+    # Not in the same second in which it ended, or slurmd would confuse the new attempt with the ended one.
     [ "$(squeue -h -j "$job" -o %r 2>/dev/null)" = BeginTime ] && sleep 2 && scontrol update "JobId=$job" StartTime=now
     grep -q "^finished" "$work/sbatch.log" 2>/dev/null && break
     sleep 0.5
   done
-  grep -q "queued again" "$work/sbatch.log" || { results[slurm]="FAIL: the stopped job was not queued again"; return; }
+  grep -q "requeued" "$work/sbatch.log" || { results[slurm]="FAIL: the stopped job was not requeued"; return; }
   compare slurm "$work/sbatch"
 }
 
-# What rank $1 of 2 needs; it lives in namespace $2.
+# Starts rank $1 of 2 in namespace $2.
 start_in_namespace() {
   ip netns exec "$2" env RANK="$1" WORLD_SIZE=2 LOCAL_RANK=0 LOCAL_WORLD_SIZE=1 MASTER_ADDR=10.77.0.1 MASTER_PORT=29555 \
     GLOO_SOCKET_IFNAME=cable "$train" "${options[@]}" --run-dir "$work/network" --set distributed.timeout_s=2 \
@@ -150,7 +150,7 @@ try_network() {
   is_root || { results[network]="skipped: needs root"; return; }
   local space
   for space in dalle-a dalle-b; do
-    ip netns add $space 2>"$work/network.log" || { results[network]="FAIL: no network namespace: $(cat "$work/network.log")"; return; }
+    ip netns add $space 2>"$work/network.log" || { results[network]="FAIL: could not create a network namespace: $(cat "$work/network.log")"; return; }
     spaces+=("$space")
   done
   ip link add cable netns dalle-a type veth peer name cable netns dalle-b
@@ -164,9 +164,9 @@ try_network() {
   until [ -d "$work/network/checkpoints/dvae/step-00000010" ]; do kill -0 $first 2>/dev/null || return; sleep 0.02; done
   ip -n dalle-b link set cable down
   local cut=$SECONDS
-  wait $first && { results[network]="FAIL: it ended before the cable was cut"; return; }
+  wait $first && { results[network]="FAIL: the run ended before the cable was cut"; return; }
   wait $second && return
-  [ $((SECONDS - cut)) -le 13 ] || { results[network]="FAIL: $((SECONDS - cut)) s until both had ended"; return; }
+  [ $((SECONDS - cut)) -le 13 ] || { results[network]="FAIL: it took $((SECONDS - cut)) s until both had exited"; return; }
   grep -q "rank 1 has sent no heartbeat" "$work/network-0.log" || { results[network]="FAIL: rank 1 is not named"; return; }
   grep -q "rank 0" "$work/network-1.log" || { results[network]="FAIL: rank 0 is not named"; return; }
   ip -n dalle-b link set cable up
@@ -178,16 +178,16 @@ try_network() {
   compare network "$work/network"
 }
 
-[ -x "$train" ] || { echo "try_launchers: error: $train is not there; run scripts/build.sh" >&2; exit 1; }
+[ -x "$train" ] || { echo "try_launchers: error: $train does not exist; run scripts/build.sh" >&2; exit 1; }
 "$train" "${options[@]}" --run-dir "$work/one" 2>"$work/one.log" || { cat "$work/one.log" >&2; exit 1; }
 state "$work/one" >"$work/expected"
-[ "$(wc -l <"$work/expected")" -eq 8 ] || { echo "try_launchers: error: the run of one rank has other steps" >&2; exit 1; }
+[ "$(wc -l <"$work/expected")" -eq 8 ] || { echo "try_launchers: error: the run on one rank has unexpected checkpoints" >&2; exit 1; }
 
 failed=0
 for name in "${names[@]}"; do
   begin=$SECONDS
   "try_$name" || true
-  : "${results[$name]:=FAIL: did not end well}"
+  : "${results[$name]:=FAIL: a command failed}"
   printf '%-9s %4d s  %s\n' "$name" $((SECONDS - begin)) "${results[$name]}"
   if [[ ${results[$name]} == FAIL* ]]; then
     failed=1

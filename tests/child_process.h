@@ -10,9 +10,8 @@ namespace dalle {
 
 constexpr int kThrew = 99;
 
-/// Runs `action` in a forked process and returns the status that it exits with: 0 after a return,
-/// kThrew after an exception. What it does to the process (limits, rights, sudden death) ends
-/// there.
+/// Runs `action` in a forked process and returns its exit status: 0 after a return, kThrew after an
+/// exception. Its effects on the process (limits, rights, death) stay there.
 template <class Action>
 int exit_status_in_child(Action&& action) {
   const pid_t child = ::fork();
@@ -29,7 +28,7 @@ int exit_status_in_child(Action&& action) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-/// Gives up root's right to write anywhere, for good.
+/// Permanently gives up root's right to write anywhere.
 inline void become_nobody() {
   if (::getuid() == 0 && ::setuid(65534) != 0) ::_exit(98);
 }

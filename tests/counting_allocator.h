@@ -10,7 +10,7 @@
 
 namespace dalle {
 
-/// Bytes of tensors that one thread has allocated, whoever frees them.
+/// Bytes of tensors allocated by one thread, whichever thread frees them.
 class BytesInUse {
  public:
   int64_t now() const {
@@ -41,11 +41,11 @@ class BytesInUse {
   int64_t peak_ = 0;
 };
 
-/// What is counted of the calling thread; null: nothing. It must outlive the tensors.
+/// Counts the calling thread's allocations if not null. Must outlive the tensors.
 inline thread_local BytesInUse* counted_bytes = nullptr;
 
-/// LibTorch's memory on the CPU, counted for the threads that ask for it. Replaces the default
-/// allocator of the process while it lives.
+/// Counts LibTorch's CPU memory for threads that set counted_bytes. Replaces the default allocator
+/// of the process during its lifetime.
 class CountingAllocator : public c10::Allocator {
  public:
   CountingAllocator() : before_(c10::GetCPUAllocator()) { c10::SetCPUAllocator(this); }

@@ -3,11 +3,11 @@
 #include <string>
 #include <utility>
 
-#include "dalle/core/error.h"
+#include "core/error.h"
 
 namespace dalle {
 
-/// The message of the dalle::Error that `action` throws; anything else it throws goes through.
+/// The message of the dalle::Error that `action` throws. Other exceptions are passed through.
 template <class Action>
 std::string error_of(Action&& action) {
   try {

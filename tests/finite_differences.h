@@ -8,8 +8,8 @@
 
 namespace dalle {
 
-/// Largest difference between autograd's gradient of a scalar function and central differences of
-/// it, element by element, at `x` in float64.
+/// The largest difference, over all elements, between autograd's gradient of a scalar function at
+/// `x` and central differences, in float64.
 inline double gradient_error(const std::function<at::Tensor(const at::Tensor&)>& function,
                              const at::Tensor& x, double step = 1e-6) {
   const auto variable = x.detach().to(at::kDouble).clone().requires_grad_();

@@ -7,16 +7,16 @@
 
 namespace dalle {
 
-/// A fresh folder that is removed with its content at the end of the test.
+/// A new folder that is removed with its content at the end of the test.
 class TemporaryDirectory {
  public:
   TemporaryDirectory() {
     std::string pattern = (std::filesystem::temp_directory_path() / "dalle-test-XXXXXX").string();
-    if (::mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("cannot make " + pattern);
+    if (::mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("cannot create " + pattern);
     path_ = pattern;
   }
   ~TemporaryDirectory() {
-    std::error_code ignored;  // a test may have taken away the right to write
+    std::error_code ignored;  // a test may have removed the write permission
     std::filesystem::permissions(path_, std::filesystem::perms::owner_all, ignored);
     std::filesystem::remove_all(path_, ignored);
   }

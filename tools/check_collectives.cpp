@@ -6,31 +6,30 @@
 #include <fmt/ranges.h>
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
-#include "dalle/dist/process_group.h"
-
 #include "checks.h"
+#include "core/error.h"
+#include "dist/process_group.h"
 
 namespace dalle {
 namespace {
 
-/// One rank is enough to see that the backend opens and takes every type; that ranks add up their
-/// numbers rightly takes several.
+/// Runs every collective on one rank, which shows that the backend opens and accepts every type.
+/// Only several ranks could show that sums are correct.
 class CollectiveRun {
  public:
   explicit CollectiveRun(c10::Device device)
       : device_(device),
-        group_(alone_with_a_store(), device, {.timeout = std::chrono::minutes(1)}) {}
+        group_(single_rank_with_store(), device, {.timeout = std::chrono::minutes(1)}) {}
 
   CheckResult run() {
     for (const auto type : {torch::kFloat32, torch::kBFloat16}) {
-      // What the bucketed gradients go through.
-      in_place("begin_sum", type, [&](const auto& x) { group_.begin_sum(x).wait(); });
+      // Used for the gradient buckets.
+      in_place("all_reduce_async", type, [&](const auto& x) { group_.all_reduce_async(x).wait(); });
       into("reduce_scatter", type,
-           [&](const auto& to, const auto& from) { group_.begin_reduce_scatter(to, from).wait(); });
+           [&](const auto& to, const auto& from) { group_.reduce_scatter_async(to, from).wait(); });
     }
     for (const auto type : {torch::kFloat32, torch::kFloat64, torch::kInt64})
-      in_place("sum", type, [&](const auto& x) { group_.sum(x); });
+      in_place("all_reduce", type, [&](const auto& x) { group_.all_reduce(x); });
     for (const auto type : {torch::kFloat32, torch::kInt64, torch::kUInt8})
       in_place("broadcast", type, [&](const auto& x) { group_.broadcast(x); });
     for (const auto type : {torch::kFloat32, torch::kFloat64, torch::kInt64, torch::kUInt8})
@@ -39,10 +38,11 @@ class CollectiveRun {
     for (const auto type : {torch::kFloat32, torch::kFloat64})
       into("all_to_all", type,
            [&](const auto& to, const auto& from) { group_.all_to_all(to, from); });
-    expect("broadcast text", [&] { return group_.broadcast("text") == "text"; });
-    expect("gather", [&] { return group_.gather("text") == std::vector<std::string>{"text"}; });
+    expect("broadcast string", [&] { return group_.broadcast("text") == "text"; });
+    expect("all_gather_strings",
+           [&] { return group_.all_gather_strings("text") == std::vector<std::string>{"text"}; });
     expect("barrier", [&] { return group_.barrier(), true; });
-    // Without a backend every call above would return at once.
+    // Without a backend every call above would return immediately.
     expect("waiting for a backend", [&] { return group_.waited_s() > 0; });
     return {.outcome = wrong_.empty() ? CheckOutcome::kPass : CheckOutcome::kFail,
             .found = wrong_.empty() ? fmt::format("{} of {} as expected", count_, count_)
@@ -51,11 +51,11 @@ class CollectiveRun {
   }
 
  private:
-  static RankInfo alone_with_a_store() {
+  static RankInfo single_rank_with_store() {
     RankInfo info;
     info.launcher = "dalle-check";
     info.host = "127.0.0.1";
-    return info;  // port 0: any that is free
+    return info;  // port 0: any free one
   }
 
   template <class Body>

@@ -7,16 +7,15 @@
 #include <c10/cuda/CUDACachingAllocator.h>
 #endif
 
-#include "dalle/optim/weight_average.h"
-
 #include "check_subject.h"
 #include "checks.h"
+#include "optim/ema.h"
 
 namespace dalle {
 namespace {
 
-/// Bytes that tensors on a device take: now, and at most since the last forget_peak(). A CPU's are
-/// not counted.
+/// Bytes allocated for tensors on a device: now, and at most since the last reset_peak(). Zero for
+/// a CPU, where they are not counted.
 struct BytesInUse {
   int64_t now = 0;
   int64_t peak = 0;
@@ -30,43 +29,44 @@ BytesInUse bytes_in_use(c10::Device device) {
   return {.now = bytes.current, .peak = bytes.peak};
 }
 
-void forget_peak(c10::Device device) {
+void reset_peak(c10::Device device) {
   c10::cuda::CUDACachingAllocator::resetPeakStats(device.index());
 }
 #else
 BytesInUse bytes_in_use(c10::Device) {
   return {};
 }
-void forget_peak(c10::Device) {}
+void reset_peak(c10::Device) {}
 #endif
 
-/// Trains as a stage does, with all that it keeps beside the model: the average of the weights, and
-/// for the transformer the dVAE.
+/// Trains like a stage, with everything that a stage keeps in addition to the model: the EMA and,
+/// for the transformer, the dVAE.
 CheckResult check_memory(MakeSubject make_subject, const ExperimentConfig& config,
                          c10::Device device) {
-  constexpr double kLeast = 0.7, kMost = 1.5;
+  constexpr double kMinRatio = 0.7, kMaxRatio = 1.5;
   const int64_t before = bytes_in_use(device).now;
-  forget_peak(device);
+  reset_peak(device);
   SubjectTraining training(make_subject(config, device));
-  WeightAverage average(training.parameters().values());
+  Ema ema(training.parameters().values(), all_of(training.parameters().values()));
   const MemoryEstimate& estimate = training.subject().memory;
   const DiscreteVae frozen = estimate.frozen_weights > 0 ? make_dvae(config, device) : nullptr;
   for (int step = 0; step < 2; ++step) {
     training.step();
-    average.update(training.parameters().values(), config.dalle.train.average_decay);
+    ema.update(training.parameters().values(), config.dalle.train.ema_decay);
   }
   const auto gigabytes = [](int64_t bytes) { return static_cast<double>(bytes) / 0x1p30; };
   const double peak = gigabytes(bytes_in_use(device).peak - before);
   const double expected = gigabytes(estimate.training());
   const double ratio = peak / expected;
-  return {.outcome = ratio >= kLeast && ratio <= kMost ? CheckOutcome::kPass : CheckOutcome::kFail,
-          .found = fmt::format("{:.2f} GiB where {:.2f} were estimated: {:.2f} ({} to {})", peak,
-                               expected, ratio, kLeast, kMost),
+  return {.outcome =
+              ratio >= kMinRatio && ratio <= kMaxRatio ? CheckOutcome::kPass : CheckOutcome::kFail,
+          .found = fmt::format("{:.2f} GiB, estimated {:.2f}: ratio {:.2f} ({} to {})", peak,
+                               expected, ratio, kMinRatio, kMaxRatio),
           .numbers = {{"peak_gib", peak},
                       {"estimate_gib", expected},
                       {"ratio", ratio},
-                      {"least_ratio", kLeast},
-                      {"most_ratio", kMost}}};
+                      {"least_ratio", kMinRatio},
+                      {"most_ratio", kMaxRatio}}};
 }
 
 }  // namespace
@@ -75,8 +75,8 @@ std::vector<Check> memory_checks(c10::Device device, const std::filesystem::path
   const auto check = [=](const char* file, MakeSubject make_subject) {
     return [=]() -> CheckResult {
       if (!device.is_cuda())
-        return {.outcome = CheckOutcome::kSkipped, .found = "only a GPU's memory is counted"};
-      const std::array<std::string, 1> overrides{"data.path=none"};  // is not read
+        return {.outcome = CheckOutcome::kSkipped, .found = "memory is measured only on a GPU"};
+      const std::array<std::string, 1> overrides{"data.path=none"};  // it is not read
       return check_memory(make_subject, load_experiment(configs / file, overrides), device);
     };
   };

@@ -9,95 +9,94 @@
 #include <fmt/format.h>
 #include <torch/types.h>
 
-#include "dalle/core/machine.h"
-#include "dalle/core/seconds.h"
-#include "dalle/sample/image_generator.h"
-#include "dalle/train/throughput.h"
-
 #include "check_subject.h"
 #include "checks.h"
+#include "core/machine.h"
+#include "core/seconds.h"
+#include "metrics/throughput.h"
+#include "sample/generate_codes.h"
 
 namespace dalle {
 namespace {
 
-/// Seconds of a call, the mean of several after some to warm up. The device must be idle behind it.
+/// Mean duration of a call in seconds, after warm-up calls. The call must leave the device idle.
 double seconds_of(const std::function<void()>& call, c10::Device device) {
-  constexpr int kWarmUp = 3, kLeastCalls = 5;
-  const double least_s = device.is_cuda() ? 2 : 0.3;
-  for (int i = 0; i < kWarmUp; ++i) call();
+  constexpr int kWarmUpCalls = 3, kMinCalls = 5;
+  const double min_s = device.is_cuda() ? 2 : 0.3;
+  for (int i = 0; i < kWarmUpCalls; ++i) call();
   const auto begin = std::chrono::steady_clock::now();
   int calls = 0;
-  for (; calls < kLeastCalls || seconds_since(begin) < least_s; ++calls) call();
+  for (; calls < kMinCalls || seconds_since(begin) < min_s; ++calls) call();
   return seconds_since(begin) / calls;
 }
 
-/// Steps with the config's own micro-batch: forward, backward, optimizer.
-CheckResult measure_training(const Subject& subject, c10::Device device, double matrix_rate) {
+/// Measures steps (forward, backward, optimizer) with the config's micro-batch.
+CheckResult measure_training(const Subject& subject, c10::Device device, double matmul_flops) {
   SubjectTraining training(subject);
   const double step_s = seconds_of([&] { training.step(); }, device);
   const double samples_per_s = static_cast<double>(subject.batch) / step_s;
   const double flops = samples_per_s * subject.training_flops;
-  return {.outcome = CheckOutcome::kMeasured,
-          .found = fmt::format("{:.1f} ms a step of {}, {:.1f} samples/s, {:.2f} TFLOP/s, {:.1f}% "
-                               "of the matrix rate {:.2f}",
-                               1e3 * step_s, subject.batch, samples_per_s, flops / 1e12,
-                               100 * flops / matrix_rate, matrix_rate / 1e12),
-          .numbers = {{"step_ms", 1e3 * step_s},
-                      {"batch", subject.batch},
-                      {"parameters", training.parameters().values().numel()},
-                      {"samples_per_s", samples_per_s},
-                      {"tflops", flops / 1e12},
-                      {"matrix_tflops", matrix_rate / 1e12},
-                      {"share", flops / matrix_rate}}};
+  return {
+      .outcome = CheckOutcome::kMeasured,
+      .found = fmt::format("{:.1f} ms per step of {}, {:.1f} samples/s, {:.2f} TFLOP/s, {:.1f}% "
+                           "of the measured matmul rate {:.2f}",
+                           1e3 * step_s, subject.batch, samples_per_s, flops / 1e12,
+                           100 * flops / matmul_flops, matmul_flops / 1e12),
+      .numbers = {{"step_ms", 1e3 * step_s},
+                  {"batch", subject.batch},
+                  {"parameters", training.parameters().values().numel()},
+                  {"samples_per_s", samples_per_s},
+                  {"tflops", flops / 1e12},
+                  {"matrix_tflops", matmul_flops / 1e12},
+                  {"share", flops / matmul_flops}}};
 }
 
-/// The part of a dVAE's step that is no matrix product.
+/// Measures the Gumbel noise, the part of a dVAE's step that is not a matrix product.
 CheckResult measure_noise(const ExperimentConfig& config, c10::Device device) {
   const DiscreteVae vae = make_dvae(config, device);
   const std::vector<uint64_t> seeds(
       static_cast<size_t>(estimate_dvae_cost(config).micro_batch_size));
   const int64_t size = config.data.image_size;
-  // Reading a number waits for the device.
-  const auto draw = [&] { vae->noise(seeds, size, size)[0][0][0][0].item<float>(); };
-  const double ms = 1e3 * seconds_of(draw, device);
+  // item() waits for the device.
+  const auto make_noise = [&] { vae->noise(seeds, size, size)[0][0][0][0].item<float>(); };
+  const double ms = 1e3 * seconds_of(make_noise, device);
   return {.outcome = CheckOutcome::kMeasured,
           .found = fmt::format("{:.1f} ms for a step of {}", ms, seeds.size()),
           .numbers = {{"ms", ms}, {"batch", seeds.size()}}};
 }
 
 CheckResult measure_sampling(const ExperimentConfig& config, c10::Device device) {
-  constexpr int64_t kPictures = 12;  // are drawn at once
   const DalleModel model = make_transformer(config, device);
   const at::Tensor caption = random_sequences(config, 1, at::kCPU).captions[0];
   const auto begin = std::chrono::steady_clock::now();
-  generate_codes(model, caption, {}, {.count = kPictures});
+  generate_codes(model, caption, {}, {.count = kGenerationBatch});
   const double seconds = seconds_since(begin);
-  const double tokens = static_cast<double>(kPictures * config.layout().image_length());
+  const double tokens = static_cast<double>(kGenerationBatch * config.layout().image_length());
   return {.outcome = CheckOutcome::kMeasured,
-          .found = fmt::format("{:.0f} tokens/s, {} pictures in {:.2f} s", tokens / seconds,
-                               kPictures, seconds),
+          .found = fmt::format("{:.0f} tokens/s, {} images in {:.2f} s", tokens / seconds,
+                               kGenerationBatch, seconds),
           .numbers = {{"tokens_per_s", tokens / seconds}, {"seconds", seconds}}};
 }
 
-/// What does not fit into this GPU is none of its faults.
+/// Skips a measurement that does not fit into this GPU, which is not an error.
 CheckResult unless_out_of_memory(const std::function<CheckResult()>& measure) {
   try {
     return measure();
   } catch (const c10::OutOfMemoryError&) {
-    return {.outcome = CheckOutcome::kSkipped, .found = "does not fit into the memory"};
+    return {.outcome = CheckOutcome::kSkipped, .found = "does not fit into memory"};
   }
 }
 
 using Measure = CheckResult (*)(const ExperimentConfig& config, c10::Device device,
-                                double matrix_rate);
+                                double matmul_flops);
 
-CheckResult dvae_training(const ExperimentConfig& config, c10::Device device, double matrix_rate) {
-  return measure_training(dvae_subject(config, device), device, matrix_rate);
+CheckResult dvae_training(const ExperimentConfig& config, c10::Device device, double matmul_flops) {
+  return measure_training(dvae_subject(config, device), device, matmul_flops);
 }
 
 CheckResult transformer_training(const ExperimentConfig& config, c10::Device device,
-                                 double matrix_rate) {
-  return measure_training(transformer_subject(config, device), device, matrix_rate);
+                                 double matmul_flops) {
+  return measure_training(transformer_subject(config, device), device, matmul_flops);
 }
 
 struct Case {
@@ -107,11 +106,11 @@ struct Case {
 };
 
 std::vector<Case> cases(c10::Device device) {
-  const Measure noise = [](const ExperimentConfig& config, c10::Device place, double) {
-    return measure_noise(config, place);
+  const Measure noise = [](const ExperimentConfig& config, c10::Device target, double) {
+    return measure_noise(config, target);
   };
-  const Measure sampling = [](const ExperimentConfig& config, c10::Device place, double) {
-    return measure_sampling(config, place);
+  const Measure sampling = [](const ExperimentConfig& config, c10::Device target, double) {
+    return measure_sampling(config, target);
   };
   if (!device.is_cuda())
     return {{"dvae", dvae_training, ""},
@@ -130,7 +129,7 @@ std::vector<Case> cases(c10::Device device) {
 ExperimentConfig config_of(const std::filesystem::path& configs, const std::string& file,
                            Precision precision) {
   if (file.empty()) return small_experiment(precision);
-  const std::array<std::string, 1> overrides{"data.path=none"};  // is not read
+  const std::array<std::string, 1> overrides{"data.path=none"};  // it is not read
   ExperimentConfig config = load_experiment(configs / file, overrides);
   config.dvae.train.precision = config.dalle.train.precision = precision;
   return config;
@@ -141,14 +140,13 @@ ExperimentConfig config_of(const std::filesystem::path& configs, const std::stri
 std::vector<Check> speed_checks(c10::Device device, const std::filesystem::path& configs) {
   std::vector<Check> checks;
   for (const auto& [precision, precision_name] : enum_names(Precision{})) {
-    if (precision == Precision::kBfloat16 && device.is_cpu() &&
-        !this_processor().multiplies_bfloat16)
+    if (precision == Precision::kBfloat16 && device.is_cpu() && !this_processor().has_bf16_matmul)
       continue;
-    const auto matrix_rate = std::make_shared<double>(0);  // measured once, by the first of them
+    const auto matmul_flops = std::make_shared<double>(0);  // measured once, by the first check
     for (const Case& each : cases(device)) {
       const auto measure = [=, precision = precision] {
-        if (*matrix_rate == 0) *matrix_rate = measure_matrix_rate(device, precision);
-        return each.measure(config_of(configs, each.file, precision), device, *matrix_rate);
+        if (*matmul_flops == 0) *matmul_flops = measure_matmul_flops(device, precision);
+        return each.measure(config_of(configs, each.file, precision), device, *matmul_flops);
       };
       checks.push_back({fmt::format("speed {} {}", each.name, precision_name),
                         [=] { return unless_out_of_memory(measure); }});

@@ -62,12 +62,12 @@ DalleModel make_transformer(const ExperimentConfig& config, c10::Device device) 
   return model;
 }
 
-void leave_initial_weights(torch::nn::Module& module) {
-  constexpr double kDeviation = 0.05;
+void perturb_weights(torch::nn::Module& module) {
+  constexpr double kStd = 0.05;
   const torch::NoGradGuard no_grad;
   at::Generator generator = seeded(3);
   for (at::Tensor& parameter : module.parameters())
-    parameter.add_(torch::randn(parameter.sizes(), generator).to(parameter.device()), kDeviation);
+    parameter.add_(torch::randn(parameter.sizes(), generator).to(parameter.device()), kStd);
 }
 
 RandomSequences random_sequences(const ExperimentConfig& config, int64_t batch,
@@ -96,7 +96,7 @@ Subject dvae_subject(const ExperimentConfig& config, c10::Device device) {
           [=]() mutable {
             return vae->loss(images, vae->noise(seeds, size, size), kTemperature, kKlWeight).total;
           },
-      .is_hidden_matrix =
+      .uses_muon =
           [](const std::string& name) {
             return name.ends_with(".w") && name.find("_path.") != name.npos;
           },
@@ -114,7 +114,7 @@ Subject transformer_subject(const ExperimentConfig& config, c10::Device device) 
           .loss = [model, captions = captions, codes = codes,
                    counts = model->count_targets(
                        captions)]() mutable { return model->loss(captions, codes, counts).total; },
-          .is_hidden_matrix =
+          .uses_muon =
               [](const std::string& name) {
                 return name.starts_with("block_") && name.ends_with(".weight");
               },
@@ -132,14 +132,14 @@ SubjectTraining::SubjectTraining(Subject subject)
                   .beta2 = subject_.train.beta2,
                   .epsilon = subject_.train.epsilon,
                   .weight_decay = subject_.train.weight_decay},
-                 subject_.is_hidden_matrix) {}
+                 subject_.uses_muon, all_of(parameters_.values())) {}
 
 double SubjectTraining::step() {
   parameters_.zero_gradients();
   const at::Tensor loss = subject_.loss();
   loss.backward();
   optimizer_.step(parameters_.gradients(), subject_.train.learning_rate);
-  return loss.item<double>();  // which waits for all that was queued
+  return loss.item<double>();  // waits for all queued work
 }
 
 }  // namespace dalle

@@ -9,42 +9,42 @@
 #include <c10/core/Device.h>
 #include <torch/nn/module.h>
 
-#include "dalle/model/dalle_model.h"
-#include "dalle/model/discrete_vae.h"
-#include "dalle/nn/precision.h"
-#include "dalle/optim/flat_parameters.h"
-#include "dalle/optim/optimizer.h"
-#include "dalle/train/cost_estimate.h"
-#include "dalle/train/experiment_config.h"
+#include "experiment/cost_estimate.h"
+#include "experiment/experiment_config.h"
+#include "model/dalle_model.h"
+#include "model/discrete_vae.h"
+#include "optim/flat_parameters.h"
+#include "optim/optimizer.h"
+#include "tensor/precision.h"
 
 namespace dalle {
 
-/// Small models in all their parts, for comparisons with a CPU that computes at its own pace.
+/// Small models that still use every feature, so that comparisons with a CPU take little time.
 ExperimentConfig small_experiment(Precision precision = Precision::kFloat32);
 
 /// The models of an experiment, with weights that do not depend on the device.
 DiscreteVae make_dvae(const ExperimentConfig& config, c10::Device device);
 DalleModel make_transformer(const ExperimentConfig& config, c10::Device device);
 
-/// Adds noise to all parameters: in a fresh model biases are zero, all codes are equal and
-/// attention is even, so that much could go wrong unseen.
-void leave_initial_weights(torch::nn::Module& module);
+/// Adds noise to all parameters. In a newly initialized model biases are zero, all codes are equal
+/// and attention is uniform, which would hide many errors.
+void perturb_weights(torch::nn::Module& module);
 
-/// A batch of captions of all lengths and of codes, all random.
+/// A batch of random captions of all lengths and random codes.
 struct RandomSequences {
-  at::Tensor captions;  ///< [B, text_length - 1] int64, kPadToken behind the last token
+  at::Tensor captions;  ///< [B, text_length - 1] int64, padded with kPadToken
   at::Tensor codes;     ///< [B, image_length] int64
 };
 RandomSequences random_sequences(const ExperimentConfig& config, int64_t batch, c10::Device device);
 
-/// A model on a device with a fixed micro-batch of random data, whatever the device.
+/// A model on a device with a fixed micro-batch of random data that is the same for all devices.
 struct Subject {
   std::shared_ptr<torch::nn::Module> module;
-  std::function<at::Tensor()> loss;  ///< [] of the micro-batch, as training computes it
-  Optimizer::IsHiddenMatrix is_hidden_matrix;
+  std::function<at::Tensor()> loss;  ///< [] of the micro-batch, computed as in training
+  Optimizer::UsesMuon uses_muon;
   TrainConfig train;
   int64_t batch = 0;          ///< samples in the micro-batch
-  double training_flops = 0;  ///< of a sample
+  double training_flops = 0;  ///< per sample
   MemoryEstimate memory;
 };
 
@@ -52,12 +52,12 @@ using MakeSubject = Subject (*)(const ExperimentConfig& config, c10::Device devi
 Subject dvae_subject(const ExperimentConfig& config, c10::Device device);
 Subject transformer_subject(const ExperimentConfig& config, c10::Device device);
 
-/// Trains a subject on its one micro-batch.
+/// Trains a subject on its micro-batch.
 class SubjectTraining {
  public:
   explicit SubjectTraining(Subject subject);
 
-  /// One update of the weights. Returns the loss before it; the device is idle then.
+  /// Updates the weights once. Returns the loss before the update, with the device idle.
   double step();
 
   const Subject& subject() const { return subject_; }

@@ -11,7 +11,7 @@
 namespace dalle {
 namespace {
 
-/// [steps] float64, the loss before each update.
+/// The loss before each update: [steps] float64.
 at::Tensor loss_curve(const Subject& subject) {
   constexpr int kSteps = 30;
   SubjectTraining training(subject);
@@ -21,20 +21,21 @@ at::Tensor loss_curve(const Subject& subject) {
 }
 
 CheckResult check_curve(MakeSubject make_subject, c10::Device device) {
-  // Training multiplies the differences of rounding; a wrong update is far off within a few steps.
-  constexpr double kLimit = 5e-3, kLeastFall = 0.05;
+  // Training amplifies rounding differences, but a wrong update deviates far more in a few steps.
+  constexpr double kLimit = 5e-3, kMinDecrease = 0.05;
   const ExperimentConfig config = small_experiment();
   const at::Tensor found = loss_curve(make_subject(config, device));
   const at::Tensor expected = loss_curve(make_subject(config, at::kCPU));
   const double first = found[0].item<double>(), last = found[-1].item<double>();
-  // Relative to the way that the loss goes: it may pass through zero.
-  const double way = (expected[0] - expected[-1]).item<double>();
-  const double error = ((found - expected).abs().max() / way).item<double>();
-  const bool agrees = way > kLeastFall && first - last > kLeastFall && error <= kLimit;
+  // Relative to the decrease of the loss, not to the loss, which may pass through zero.
+  const double decrease = (expected[0] - expected[-1]).item<double>();
+  const double error = ((found - expected).abs().max() / decrease).item<double>();
+  const bool agrees = decrease > kMinDecrease && first - last > kMinDecrease && error <= kLimit;
   return {.outcome = agrees ? CheckOutcome::kPass : CheckOutcome::kFail,
-          .found = fmt::format("loss {:.4f} to {:.4f}, on the CPU to {:.4f}; {:.1e} of the way off "
-                               "at most ({:.0e})",
-                               first, last, expected[-1].item<double>(), error, kLimit),
+          .found = fmt::format(
+              "loss {:.4f} to {:.4f}, on the CPU to {:.4f}; largest error {:.1e} of the "
+              "decrease ({:.0e})",
+              first, last, expected[-1].item<double>(), error, kLimit),
           .numbers = {{"first_loss", first},
                       {"last_loss", last},
                       {"cpu_last_loss", expected[-1].item<double>()},
@@ -42,7 +43,7 @@ CheckResult check_curve(MakeSubject make_subject, c10::Device device) {
                       {"limit", kLimit}}};
 }
 
-/// As exact training has it, until destroyed.
+/// Enables deterministic algorithms, like exact training, until destroyed.
 class DeterministicAlgorithms {
  public:
   DeterministicAlgorithms() { set(true); }
@@ -51,16 +52,16 @@ class DeterministicAlgorithms {
   DeterministicAlgorithms& operator=(const DeterministicAlgorithms&) = delete;
 
  private:
-  static void set(bool demanded) {
-    at::globalContext().setDeterministicCuDNN(demanded);
-    at::globalContext().setDeterministicAlgorithms(demanded, /*warn_only=*/false);
+  static void set(bool enabled) {
+    at::globalContext().setDeterministicCuDNN(enabled);
+    at::globalContext().setDeterministicAlgorithms(enabled, /*warn_only=*/false);
   }
 };
 
 CheckResult check_determinism(MakeSubject make_subject, Precision precision, c10::Device device) {
   const DeterministicAlgorithms guard;
   ExperimentConfig config = small_experiment(precision);
-  // A GPU must have enough to do for its threads to come in another order.
+  // A GPU needs enough work for its threads to run in varying orders.
   config.dvae.train.batch_size = config.dalle.train.batch_size = device.is_cuda() ? 32 : 1;
   const auto train = [&] {
     SubjectTraining training(make_subject(config, device));

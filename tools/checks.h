@@ -25,31 +25,32 @@ constexpr auto enum_names(CheckOutcome) {
 
 struct CheckResult {
   CheckOutcome outcome = CheckOutcome::kFail;
-  std::string found;  ///< one line, with the limit that it was held against
-  nlohmann::ordered_json numbers = nlohmann::ordered_json::object();  ///< the same for programs
+  std::string found;  ///< one line, including the limit
+  nlohmann::ordered_json numbers =
+      nlohmann::ordered_json::object();  ///< the same, machine-readable
 };
 
-/// Something that is run on a device and compared, or measured. It fails too if `run` throws.
+/// A comparison or measurement on a device. It also fails if `run` throws.
 struct Check {
   std::string name;
   std::function<CheckResult()> run;
 };
 
-/// Every collective, through the backend that training on the device uses.
+/// Every collective through the backend that training on the device uses.
 std::vector<Check> collective_checks(c10::Device device);
 
-/// What the device computes against what the CPU does: noise, losses, gradients, cached decoding,
-/// optimizer steps, drawn codes.
+/// Compares the device's results with the CPU's: noise, losses, gradients, cached decoding,
+/// optimizer steps, sampled codes.
 std::vector<Check> agreement_checks(c10::Device device);
 
-/// Short trainings: that the loss falls as on the CPU, and that a step's bits can be repeated.
+/// Trains for a few steps: the loss must decrease as on the CPU, and bits must be reproducible.
 std::vector<Check> training_checks(c10::Device device);
 
-/// Peak memory of training steps against the estimates; skipped on a CPU.
+/// Compares the peak memory of training steps with the estimates; skipped on a CPU.
 /// @param configs  the folder of the repository's configs
 std::vector<Check> memory_checks(c10::Device device, const std::filesystem::path& configs);
 
-/// Speed of training and sampling, of the configs on a GPU and of toys on a CPU; judges nothing.
+/// Measures the speed of training and sampling, with the configs on a GPU and tiny models on a CPU.
 std::vector<Check> speed_checks(c10::Device device, const std::filesystem::path& configs);
 
 }  // namespace dalle

@@ -14,13 +14,12 @@
 #include <thread>
 #include <vector>
 
-#include "dalle/core/config_io.h"
-#include "dalle/core/error.h"
-#include "dalle/core/files.h"
-#include "dalle/core/machine.h"
-#include "dalle/train/experiment_config.h"
-
 #include "command_line.h"
+#include "core/config_io.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "core/machine.h"
+#include "experiment/experiment_config.h"
 
 #include <nlohmann/json.hpp>
 
@@ -51,28 +50,28 @@ void add_options(CLI::App& app, Arguments& arguments) {
       ->delimiter(',')
       ->transform(whole_number(1, 1024))
       ->capture_default_str();
-  app.add_option("--steps", arguments.steps, "steps of each; the second half is measured")
+  app.add_option("--steps", arguments.steps, "steps per run, of which the second half is measured")
       ->transform(whole_number(2, 1'000'000))
       ->capture_default_str();
   add_device_option(app, arguments.device);
-  app.add_option("--json", arguments.json, "also write the numbers into this file");
+  app.add_option("--json", arguments.json, "also write the numbers to this file");
 }
 
-/// A folder for the trainings, removed when done.
-class Workplace {
+/// A temporary folder for the runs, removed when done.
+class TemporaryFolder {
  public:
-  Workplace() {
+  TemporaryFolder() {
     std::string pattern = (fs::temp_directory_path() / "dalle-bench-XXXXXX").string();
     if (::mkdtemp(pattern.data()) == nullptr)
       throw Error("{}: cannot create: {}", pattern, std::strerror(errno));
     path_ = pattern;
   }
-  ~Workplace() {
-    std::error_code ignored;  // what stays behind lies in the system's temporary folder
+  ~TemporaryFolder() {
+    std::error_code ignored;  // leftovers are in the system's temporary folder
     fs::remove_all(path_, ignored);
   }
-  Workplace(const Workplace&) = delete;
-  Workplace& operator=(const Workplace&) = delete;
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
 
   fs::path operator/(const std::string& name) const { return path_ / name; }
 
@@ -80,7 +79,7 @@ class Workplace {
   fs::path path_;
 };
 
-/// As many steps as are measured and hardly anything else.
+/// Reduces training to the measured steps and little else.
 void shorten(TrainConfig& train, int64_t steps) {
   train.steps = steps;
   train.warmup_steps = 0;
@@ -90,7 +89,8 @@ void shorten(TrainConfig& train, int64_t steps) {
   train.eval_samples = 1;
 }
 
-/// The experiment with the stage's batch grown with the ranks: each has as much work as one alone.
+/// The experiment with the stage's batch multiplied by the number of ranks, so that each rank has
+/// as much work as a single one.
 ExperimentConfig weakly_scaled(ExperimentConfig config, const Arguments& arguments, int64_t ranks) {
   const bool is_dvae = arguments.stage == "dvae";
   shorten(config.dvae.train, is_dvae ? arguments.steps : 1);
@@ -105,7 +105,7 @@ ExperimentConfig weakly_scaled(ExperimentConfig config, const Arguments& argumen
   return config;
 }
 
-/// Runs dalle-train, which lies beside this program, to its end.
+/// Runs dalle-train, which is in the same folder as this program, to completion.
 void train(const std::vector<std::string>& options) {
   std::vector<std::string> words = {
       (fs::read_symlink("/proc/self/exe").parent_path() / "dalle-train").string()};
@@ -121,10 +121,10 @@ void train(const std::vector<std::string>& options) {
   int status = 0;
   if (process < 0 || ::waitpid(process, &status, 0) != process)
     throw Error("{}: cannot start: {}", words[0], std::strerror(errno));
-  if (status != 0) throw Error("{}: failed, see above", words[0]);
+  if (status != 0) throw Error("{}: failed; see above", words[0]);
 }
 
-/// The times in the last report of a stage.
+/// The times in a stage's last log line.
 Json times_of(const fs::path& metrics, const std::string& stage) {
   Json times;
   std::istringstream lines(read_file(metrics));
@@ -132,7 +132,8 @@ Json times_of(const fs::path& metrics, const std::string& stage) {
     const Json report = Json::parse(line);
     if (report.at("stage") == stage && report.contains("loss")) times = report.at("time");
   }
-  if (times.is_null()) throw Error("{}: no report of the stage {}", metrics.string(), stage);
+  if (times.is_null())
+    throw Error("{}: found no log line of the stage {}", metrics.string(), stage);
   return times;
 }
 
@@ -148,20 +149,21 @@ std::string row(const Json& result, double alone) {
       "{:>5} {:>6} {:>9.1f} {:>9.1f} {:>9.0f}% {:>9} {:>8} {:>12} {:>9.1f} {:>6.1f}%\n", ranks,
       result.at("batch").get<int64_t>(), time.at("step_ms").get<double>(), speed,
       100 * speed / (alone * static_cast<double>(ranks)), or_dash("sync_ms", "{:.1f}"),
-      or_dash("sync_hidden", "{:.0f}%"),
-      time.contains("own") ? or_dash("own/min", "{:.0f}") + " to " + or_dash("own/max", "{:.0f}")
-                           : "-",
-      time.at("gflops").get<double>(), time.at("utilisation").get<double>());
+      or_dash("comm_overlap", "{:.0f}%"),
+      time.contains("compute_ms")
+          ? or_dash("compute_ms/min", "{:.0f}") + " to " + or_dash("compute_ms/max", "{:.0f}")
+          : "-",
+      time.at("gflops").get<double>(), time.at("matmul_utilization").get<double>());
 }
 
 int bench_training(const Arguments& arguments) {
   const ExperimentConfig config = load_experiment(arguments.config, arguments.overrides);
-  const Workplace workplace;
+  const TemporaryFolder folder;
   Json results = Json::array();
   for (const int64_t ranks : arguments.ranks) {
     const ExperimentConfig scaled = weakly_scaled(config, arguments, ranks);
-    const fs::path run = workplace / fmt::format("run-{}", ranks);
-    const fs::path yaml = workplace / fmt::format("{}.yaml", ranks);
+    const fs::path run = folder / fmt::format("run-{}", ranks);
+    const fs::path yaml = folder / fmt::format("{}.yaml", ranks);
     write_file_atomically(yaml, dump_config(scaled));
     const bool is_dvae = arguments.stage == "dvae";
     std::vector<std::string> options = {"--config",   yaml.string(),   "--run-dir",
@@ -182,7 +184,7 @@ int bench_training(const Arguments& arguments) {
                            std::thread::hardware_concurrency())
             << fmt::format("{:>5} {:>6} {:>9} {:>9} {:>10} {:>9} {:>8} {:>12} {:>9} {:>7}\n",
                            "ranks", "batch", "ms a step", "img/s", "efficiency", "sync ms",
-                           "hidden", "own ms", "GFLOP/s", "peak");
+                           "overlap", "compute ms", "GFLOP/s", "peak");
   for (const Json& result : results) std::cout << row(result, alone);
   if (!arguments.json.empty())
     write_file_atomically(arguments.json, Json{{"config", config.name},
@@ -203,8 +205,9 @@ int main(int argc, char** argv) {
   Arguments arguments;
   add_options(*app.add_subcommand("train",
                                   "weak scaling: each number of ranks with the same batch for each "
-                                  "rank; efficiency, waiting for gradients and how much of their "
-                                  "sending was hidden, share of the machine's measured peak"),
+                                  "rank; efficiency, waiting for gradients and how much of "
+                                  "sending them overlaps with computing, share of the machine's "
+                                  "measured matmul peak"),
               arguments);
   const ToolText text{
       .examples =

@@ -1,4 +1,4 @@
-// dalle-check: compares what a GPU computes with the CPU, and measures its speed.
+// dalle-check: compares a GPU's results with the CPU's and measures its speed.
 
 #include <chrono>
 #include <cstdlib>
@@ -7,21 +7,20 @@
 #include <thread>
 #include <vector>
 
-#include <c10/util/Exception.h>
 #include <torch/cuda.h>
 #ifdef DALLE_CUDA
 #include <cuda_runtime_api.h>
 #endif
 
-#include "dalle/core/build_info.h"
-#include "dalle/core/error.h"
-#include "dalle/core/fields.h"
-#include "dalle/core/files.h"
-#include "dalle/core/machine.h"
-#include "dalle/core/seconds.h"
-
 #include "checks.h"
 #include "command_line.h"
+#include "core/build_info.h"
+#include "core/error.h"
+#include "core/fields.h"
+#include "core/files.h"
+#include "core/machine.h"
+#include "core/seconds.h"
+#include "tensor/error_text.h"
 
 namespace {
 
@@ -36,10 +35,11 @@ struct Arguments {
 
 void add_options(CLI::App& app, Arguments& arguments) {
   add_device_option(app, arguments.device);
-  app.add_option("--configs", arguments.configs,
-                 "folder of dalle-50m.yaml and the others whose memory and speed are measured")
+  app.add_option(
+         "--configs", arguments.configs,
+         "folder with dalle-50m.yaml and the other configs whose memory and speed are measured")
       ->capture_default_str();
-  app.add_option("--json", arguments.json, "also write all numbers into this file");
+  app.add_option("--json", arguments.json, "also write all numbers to this file");
 }
 
 std::string first_line(const std::string& text) {
@@ -49,14 +49,12 @@ std::string first_line(const std::string& text) {
 CheckResult result_of(const Check& check) {
   try {
     return check.run();
-  } catch (const c10::Error& error) {
-    return {.found = first_line(error.what_without_backtrace())};
   } catch (const std::exception& error) {
-    return {.found = first_line(error.what())};
+    return {.found = first_line(error_text(error))};
   }
 }
 
-/// Runs checks, prints a line for each, and remembers all of them.
+/// Runs checks, prints a line for each, and records the results.
 class Report {
  public:
   Report() {
@@ -111,14 +109,14 @@ Json describe_build() {
 int check(const Arguments& arguments) {
   if (arguments.device == "auto" && !torch::cuda::is_available())
     throw Error(
-        "--device auto: this machine has no usable GPU, or this is a CPU build; --device cpu "
+        "--device auto: no usable GPU was found, or this build supports only CPUs; --device cpu "
         "compares the CPU with itself");
-  // Deterministic matrix products want it before the first product.
+  // Deterministic matrix products require it before the first product.
   ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
   const c10::Device device = find_device(arguments.device);
   const Json gpu = describe_gpu(device);
   std::cout << fmt::format(
-      "{} against {}, {} processors\n",
+      "{} compared with {}, {} processors\n",
       gpu.is_null() ? device.str()
                     : fmt::format("{}, compute capability {}", gpu.at("name").get<std::string>(),
                                   gpu.at("compute_capability").get<std::string>()),
@@ -145,7 +143,7 @@ int check(const Arguments& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Compares what a GPU computes with the CPU, and measures its speed.", "dalle-check");
+  CLI::App app("Compares a GPU's results with the CPU's and measures its speed.", "dalle-check");
   Arguments arguments;
   add_options(app, arguments);
   const dalle::ToolText text{

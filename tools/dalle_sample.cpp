@@ -9,29 +9,28 @@
 #include <string_view>
 #include <vector>
 
-#include "dalle/core/error.h"
-#include "dalle/core/files.h"
-#include "dalle/core/is_blank.h"
-#include "dalle/core/log.h"
-#include "dalle/core/progress.h"
-#include "dalle/core/strict_number.h"
-#include "dalle/core/utf8.h"
-#include "dalle/data/image.h"
-#include "dalle/sample/image_generator.h"
-#include "dalle/sample/image_grid.h"
-#include "dalle/train/stop_signal.h"
-#include "dalle/train/trained_dalle.h"
-
 #include "command_line.h"
-#include "sample_files.h"
+#include "core/ascii.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "core/log.h"
+#include "core/progress.h"
+#include "core/stop_signal.h"
+#include "core/strict_number.h"
+#include "core/utf8.h"
+#include "data/image/image.h"
+#include "experiment/trained_dalle.h"
+#include "sample/generate_codes.h"
+#include "sample/grid_file.h"
+#include "sample/sample_files.h"
 
 namespace {
 
 using namespace dalle;
 namespace fs = std::filesystem;
 
-/// CLI11 takes a caption in [brackets] for a list, unless something is in front of it: main() marks
-/// all arguments that begin so.
+/// CLI11 splits a caption in [brackets] into a list, so main() puts this character in front of all
+/// arguments that begin with a bracket.
 constexpr char kBracketMark = '\x1f';
 
 std::string without_mark(const std::string& argument) {
@@ -47,22 +46,21 @@ struct Arguments {
   std::string device = "auto";
   std::optional<int64_t> count;
   int64_t seed = 1;
-  int64_t batch_size = kImagesAtOnce;
   std::optional<double> temperature;
   std::optional<int64_t> top_k;
   std::optional<double> top_p;
 };
 
 std::string check_format(const std::string& name) {
-  return find_picture_format(name) ? "" : fmt::format("found {}, expected png, jpg or webp", name);
+  return find_image_format(name) ? "" : fmt::format("found {}, expected png, jpg or webp", name);
 }
 
-/// The one bound that no range of a config key expresses.
+/// The range of the config key cannot express this bound.
 std::string check_top_p(const std::string& text) {
   return parse_number(text) == 0.0 ? fmt::format("found {}, expected more than 0", text) : "";
 }
 
-/// The range of a key of the config.
+/// The field of a key under `sample`, for its range.
 Field sampling_field(std::string_view name) {
   SamplingConfig config;
   Field found;
@@ -74,19 +72,22 @@ Field sampling_field(std::string_view name) {
 
 void add_options(CLI::App& app, Arguments& arguments) {
   const Field temperature = sampling_field("temperature"), top_p = sampling_field("top_p");
-  app.add_option("captions", arguments.captions, "what to generate; each argument is a caption")
+  app.add_option("captions", arguments.captions,
+                 "text to generate images from; each argument is one caption")
       ->transform(without_mark);
   app.add_option("--model", arguments.model,
                  "run folder, checkpoint, or the file latest or best of a stage; default: "
                  "$DALLE_MODEL, or else the most recently finished run under runs/")
       ->transform(without_mark);
-  app.add_option("--count", arguments.count, "images per caption; default: the config's")
+  app.add_option("--count", arguments.count,
+                 "images per caption; default: sample.count of the model's config")
       ->transform(whole_number(1, 100'000));
-  app.add_option("--seed", arguments.seed, "random seed; image i of a seed is always the same")
+  app.add_option("--seed", arguments.seed,
+                 "random seed; the same seed, caption and model give the same images")
       ->transform(whole_number(0))
       ->capture_default_str();
   app.add_option("--temperature", arguments.temperature,
-                 "divides the logits; 0 takes the most likely code; default: the config's")
+                 "divides the logits; 0 takes the most likely code; default: the model's config")
       ->transform(number(temperature.min, temperature.max));
   app.add_option("--top-k", arguments.top_k, "sample from the k most likely codes; 0 means all")
       ->transform(whole_number(0));
@@ -94,11 +95,6 @@ void add_options(CLI::App& app, Arguments& arguments) {
                  "sample from the fewest codes whose total probability reaches p")
       ->transform(number(top_p.min, top_p.max))
       ->check(check_top_p);
-  app.add_option(
-         "--batch-size", arguments.batch_size,
-         "accepted for compatibility and ignored: images are always generated 12 at a time, so "
-         "that none depends on it")
-      ->transform(whole_number(1, 4096));
   app.add_option("--out", arguments.out, "folder for the images")
       ->transform(without_mark)
       ->capture_default_str();
@@ -121,12 +117,12 @@ fs::path find_model(const std::string& argument) {
 void check_captions(const std::vector<std::string>& captions) {
   for (const std::string& caption : captions) {
     if (is_blank(caption)) throw Error("caption {:?}: empty, expected words", caption);
-    if (const size_t place = first_invalid_utf8(caption); place < caption.size())
-      throw Error("caption {:?}: byte {} is invalid, expected UTF-8", caption, place);
+    if (const size_t byte = first_invalid_utf8(caption); byte < caption.size())
+      throw Error("caption {:?}: byte {} is invalid, expected UTF-8", caption, byte);
   }
 }
 
-/// The config's sampling with what the options say.
+/// The sampling settings of the config, overridden by the options.
 SamplingConfig sampling_config(const Arguments& arguments, SamplingConfig sampling) {
   sampling.temperature = arguments.temperature.value_or(sampling.temperature);
   sampling.top_k = arguments.top_k.value_or(sampling.top_k);
@@ -134,62 +130,22 @@ SamplingConfig sampling_config(const Arguments& arguments, SamplingConfig sampli
   return sampling;
 }
 
-/// The grid of all images, in its file once all are there.
-class GridFile {
- public:
-  /// @throws dalle::Error if the name has no known extension, or nothing can be written there
-  explicit GridFile(const fs::path& path) : path_(path) {
-    const std::string extension = path.extension().string();
-    const auto format = find_picture_format(extension.substr(extension.empty() ? 0 : 1));
-    if (!format)
-      throw Error("--grid {}: expected a file name that ends in .png, .jpg or .webp",
-                  path.string());
-    format_ = *format;
-    if (path.has_parent_path()) make_directories(path.parent_path());
-    check_can_write(path);
-  }
-
-  /// @throws dalle::Error if the format cannot hold so many images
-  void allocate(int64_t rows, int64_t columns, int64_t image_size) {
-    const ImageGridSize size = image_grid_size(rows * columns, columns, image_size, image_size);
-    if (std::max(size.width, size.height) > longest_side(format_))
-      throw Error(
-          "--grid {}: {} captions x {} images need {} x {} pixels, more than the {} per side that "
-          "{} files can hold; use fewer images or another format",
-          path_.string(), rows, columns, size.width, size.height, longest_side(format_),
-          extension_of(format_));
-    grid_.emplace(rows * columns, columns, image_size, image_size);
-  }
-
-  void place(int64_t number, const Picture& image) { grid_->place(number, image); }
-
-  void write() const {
-    write_file_atomically(path_, encode_picture(grid_->picture(), format_));
-    log_info("{}", path_.string());
-  }
-
- private:
-  fs::path path_;
-  PictureFormat format_ = PictureFormat::kPng;
-  std::optional<ImageGrid> grid_;
-};
-
-/// Generates the images of a caption and writes each group of them as soon as it is there.
-/// @param tokens_done  called with the image tokens of this caption that are generated
-/// @param image_done   called with each image that is written
+/// Generates the images of a caption and writes each batch of them as soon as it is generated.
+/// @param tokens_done  called with the number of image tokens generated for this caption
+/// @param image_done   called with each image after it is written
 void generate(const TrainedDalle& dalle, const ImageRequest& request, int64_t count,
               SampleFiles& files, const std::function<void(int64_t)>& tokens_done,
-              const std::function<void(int64_t number, const Picture&)>& image_done) {
+              const std::function<void(int64_t number, const RgbImage&)>& image_done) {
   int64_t tokens_before = 0;
-  for (int64_t first = 0; first < count; first += kImagesAtOnce) {
+  for (int64_t first = 0; first < count; first += kGenerationBatch) {
     const GenerateOptions options{.seed = static_cast<uint64_t>(request.seed),
                                   .first_image = first,
-                                  .count = std::min(kImagesAtOnce, count - first)};
-    const std::vector<Picture> images =
-        draw_pictures(dalle, request.caption, request.sampling, options,
-                      [&](int64_t done, int64_t) { tokens_done(tokens_before + done); });
+                                  .count = std::min(kGenerationBatch, count - first)};
+    const std::vector<RgbImage> images =
+        generate_images(dalle, request.caption, request.sampling, options,
+                        [&](int64_t done, int64_t) { tokens_done(tokens_before + done); });
     tokens_before += dalle.config.layout().image_length();
-    for (int64_t number = first; const Picture& image : images) {
+    for (int64_t number = first; const RgbImage& image : images) {
       files.write(number, image);
       image_done(number++, image);
     }
@@ -197,15 +153,15 @@ void generate(const TrainedDalle& dalle, const ImageRequest& request, int64_t co
 }
 
 /// Generates the images of all captions.
-/// @return  how many were written: fewer than asked for if `stop` was requested
+/// @return  the number of images written, which is smaller than requested after a stop
 int64_t generate_all(const TrainedDalle& dalle, const Arguments& arguments, int64_t count,
                      std::optional<GridFile>& grid, const StopSignal& stop) {
   const SamplingConfig sampling = sampling_config(arguments, dalle.config.sample);
-  const PictureFormat format = *find_picture_format(arguments.format);
-  const int64_t groups = (count + kImagesAtOnce - 1) / kImagesAtOnce;
-  const int64_t tokens_a_caption = groups * dalle.config.layout().image_length();
+  const ImageFormat format = *find_image_format(arguments.format);
+  const int64_t batches = (count + kGenerationBatch - 1) / kGenerationBatch;
+  const int64_t tokens_per_caption = batches * dalle.config.layout().image_length();
   const auto captions = static_cast<int64_t>(arguments.captions.size());
-  Progress progress("generating image tokens", captions * tokens_a_caption);
+  Progress progress("generating image tokens", captions * tokens_per_caption);
   int64_t written = 0;
   for (int64_t c = 0; c < captions; ++c) {
     const ImageRequest request{.caption = arguments.captions[static_cast<size_t>(c)],
@@ -219,9 +175,9 @@ int64_t generate_all(const TrainedDalle& dalle, const Arguments& arguments, int6
           dalle, request, count, files,
           [&](int64_t tokens) {
             if (stop.requested()) throw StopRequested();
-            progress.update(c * tokens_a_caption + tokens);
+            progress.update(c * tokens_per_caption + tokens);
           },
-          [&](int64_t number, const Picture& image) {
+          [&](int64_t number, const RgbImage& image) {
             if (grid) grid->place(c * count + number, image);
             ++written;
           });
@@ -240,7 +196,7 @@ int64_t generate_all(const TrainedDalle& dalle, const Arguments& arguments, int6
 int sample(const Arguments& arguments) {
   if (arguments.captions.empty()) {
     log_error(
-        "no caption: expected one, e.g. dalle-sample \"a red circle\" (--help lists the options)");
+        "no caption given; expected e.g. dalle-sample \"a red circle\" (--help lists the options)");
     return kExitUsage;
   }
   check_captions(arguments.captions);
@@ -267,7 +223,7 @@ int sample(const Arguments& arguments) {
     return 128 + stop.number();
   }
   if (grid) grid->write();
-  log_info("wrote {} images to {}", written, arguments.out);
+  log_info("wrote {} image{} to {}", written, written == 1 ? "" : "s", arguments.out);
   return 0;
 }
 

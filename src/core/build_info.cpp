@@ -1,6 +1,6 @@
-#include "dalle/core/build_info.h"
+#include "core/build_info.h"
 
-#include "git_revision.h"
+#include "core/git_revision.h"
 
 namespace dalle {
 

@@ -1,4 +1,4 @@
-#include "dalle/core/config_io.h"
+#include "core/config_io.h"
 
 #include <algorithm>
 

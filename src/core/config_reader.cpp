@@ -1,4 +1,4 @@
-#include "dalle/core/config_reader.h"
+#include "core/config_reader.h"
 
 #include <algorithm>
 #include <optional>
@@ -6,19 +6,28 @@
 
 #include <fmt/ranges.h>
 
-#include "dalle/core/files.h"
-#include "dalle/core/nearest_name.h"
-#include "dalle/core/strict_number.h"
-#include "dalle/core/utf8.h"
-#include "dalle/core/yaml_tree.h"
+#include "core/ascii.h"
+#include "core/files.h"
+#include "core/nearest_name.h"
+#include "core/strict_number.h"
+#include "core/utf8.h"
+#include "core/yaml_tree.h"
 
 namespace dalle {
 namespace {
 
-constexpr size_t kMaxQuotedText = 60;  // longer values are cut in messages
+constexpr size_t kMaxQuotedText = 60;  // longer values are truncated in messages
 
 std::string join(const std::string& path, std::string_view name) {
   return path.empty() ? std::string(name) : fmt::format("{}.{}", path, name);
+}
+
+/// The key of a name, present or former; nullptr if there is none.
+const ConfigKey* find_name(const ConfigSchema& schema, std::string_view name) {
+  const auto known = std::ranges::find_if(schema.keys, [&](const ConfigKey& key) {
+    return key.name == name || (!key.formerly.empty() && key.formerly == name);
+  });
+  return known == schema.keys.end() ? nullptr : &*known;
 }
 
 std::string text_of(double limit) {
@@ -70,17 +79,12 @@ std::string found(const YamlNode& node) {
       break;
   }
   std::string text = node.text;
-  if (text.size() > kMaxQuotedText) {
-    size_t end = kMaxQuotedText;
-    while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80)
-      --end;  // within a character
-    text = text.substr(0, end) + "...";
-  }
+  if (text.size() > kMaxQuotedText) text = std::string(utf8_prefix(text, kMaxQuotedText)) + "...";
   return node.is_quoted ? "the text \"" + text + "\"" : text;
 }
 
-/// Checks a YAML tree against a schema. Goes on after a problem; what is wrong is left out of the
-/// value.
+/// Checks a YAML tree against a schema. Continues after a problem; invalid parts are left out of
+/// the value.
 class Reader {
  public:
   /// @param source     of the whole text, in messages
@@ -94,8 +98,8 @@ class Reader {
     reading_.problems.push_back({place_text(place), key, std::move(message)});
   }
 
-  /// Says which key an unknown one most likely meant: a sibling, else a key of that name elsewhere,
-  /// else one with a similar path.
+  /// Suggests the key that an unknown one most likely meant: a sibling, else a key of that name
+  /// elsewhere, else one with a similar path.
   void report_unknown(YamlPlace place, const std::string& path) {
     const auto last_name = [](const std::string& key) { return key.substr(key.rfind('.') + 1); };
     const auto parent = [](const std::string& key) {
@@ -169,7 +173,7 @@ class Reader {
     ConfigValue::Map map;
     if (node.kind == YamlNode::Kind::kNull) return ConfigValue{std::move(map)};  // all defaults
     if (node.kind != YamlNode::Kind::kMap) return refuse(schema, node, place, path);
-    std::map<std::string, YamlPlace> seen;
+    std::map<std::string, const YamlNode*> seen;
     for (size_t i = 0; i + 1 < node.children.size(); i += 2) {
       const YamlNode& key = node.children[i];
       const YamlNode& child = node.children[i + 1];
@@ -177,20 +181,22 @@ class Reader {
         report(key.place, path, fmt::format("found {} as a key, expected a name", found(key)));
         continue;
       }
-      const std::string child_path = join(path, key.text);
+      const ConfigKey* known = find_name(schema, key.text);
+      const std::string name = known != nullptr ? known->name : key.text;
+      const std::string child_path = join(path, name);
       if (key.text == "<<" && !key.is_quoted) {
         report(key.place, child_path,
                "found a merge key, expected keys written out; aliases of whole values are fine");
         continue;
       }
-      if (const auto [first, is_new] = seen.emplace(key.text, key.place); !is_new) {
-        report(key.place, child_path,
-               fmt::format("found the key again, expected it once; it stands in line {} too",
-                           first->second.line));
+      if (const auto [entry, is_new] = seen.emplace(name, &key); !is_new) {
+        const YamlNode& first = *entry->second;
+        report(key.place, join(path, key.text),
+               fmt::format("duplicate key; first defined on line {}{}", first.place.line,
+                           first.text == key.text ? "" : " as " + first.text));
         continue;
       }
-      const auto known = std::ranges::find(schema.keys, key.text, &ConfigKey::name);
-      if (known == schema.keys.end()) {
+      if (known == nullptr) {
         if (std::ranges::find(paths_, child_path) != paths_.end())
           report_dotted(key, child_path);
         else
@@ -200,7 +206,7 @@ class Reader {
       // An empty value has no place of its own.
       const YamlPlace child_place = child.kind == YamlNode::Kind::kNull ? key.place : child.place;
       if (auto value = read(known->schema, child, child_place, child_path))
-        map.push_back({key.text, *std::move(value)});
+        map.push_back({name, *std::move(value)});
     }
     return ConfigValue{std::move(map)};
   }
@@ -265,23 +271,23 @@ class Reader {
   std::vector<std::string> paths_;
 };
 
-std::string trim(std::string_view text) {
-  const size_t first = text.find_first_not_of(" \t");
-  if (first == text.npos) return "";
-  return std::string(text.substr(first, text.find_last_not_of(" \t") - first + 1));
-}
-
-/// The schema of a dotted key, or nothing if there is none.
-const ConfigSchema* find_key(const ConfigSchema& root, std::string_view key) {
+/// The schema of a dotted key, nullptr if there is none. Former names in `path` become present
+/// ones.
+const ConfigSchema* find_key(const ConfigSchema& root, std::string& path) {
   const ConfigSchema* schema = &root;
+  std::string_view rest = path;
+  std::string present;
   while (true) {
-    const size_t dot = key.find('.');
-    const auto known = std::ranges::find(schema->keys, key.substr(0, dot), &ConfigKey::name);
-    if (known == schema->keys.end()) return nullptr;
+    const size_t dot = rest.find('.');
+    const ConfigKey* known = find_name(*schema, rest.substr(0, dot));
+    if (known == nullptr) return nullptr;
     schema = &known->schema;
-    if (dot == key.npos) return schema;
-    key.remove_prefix(dot + 1);
+    present = join(present, known->name);
+    if (dot == rest.npos) break;
+    rest.remove_prefix(dot + 1);
   }
+  path = present;
+  return schema;
 }
 
 ConfigValue nest(std::string_view key, ConfigValue value) {
@@ -292,7 +298,7 @@ ConfigValue nest(std::string_view key, ConfigValue value) {
   return {std::move(map)};
 }
 
-/// The text behind the first `=` as it stands: a path may hold what YAML reads in its own way, such
+/// Takes the text after the first `=` literally: a path may hold what has a meaning in YAML, such
 /// as ` #2` or `{00000..00012}`.
 void read_text_override(const std::string& key, const std::string& override_text,
                         ConfigReading& reading) {
@@ -310,7 +316,7 @@ void read_override(const ConfigSchema& schema, const std::string& override_text,
                    ConfigReading& reading) {
   Reader reader(schema, "--set " + override_text, false, reading);
   const size_t equals = override_text.find('=');
-  const std::string key = trim(std::string_view(override_text).substr(0, equals));
+  std::string key(trimmed(std::string_view(override_text).substr(0, equals)));
   if (equals == override_text.npos || key.empty()) {
     reader.report({}, "", "found no key and value, expected key=value");
     return;

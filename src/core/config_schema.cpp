@@ -1,4 +1,4 @@
-#include "dalle/core/config_schema.h"
+#include "core/config_schema.h"
 
 #include <algorithm>
 
@@ -20,6 +20,17 @@ void visit_keys(const ConfigSchema& schema, const std::string& path,
       visit_keys(key.schema, key_path, visit);
     else
       visit(key_path, key);
+  }
+}
+
+void collect_changeable(const ConfigSchema& schema, const std::string& path,
+                        std::vector<std::string>& paths) {
+  for (const ConfigKey& key : schema.keys) {
+    const std::string key_path = path.empty() ? key.name : path + "." + key.name;
+    if (key.may_change)
+      paths.push_back(key_path);
+    else
+      collect_changeable(key.schema, key_path, paths);
   }
 }
 
@@ -127,7 +138,11 @@ Json schema_json(const ConfigSchema& schema) {
       Json child = schema_json(key.schema);
       child["description"] = key.paper.empty() ? key.help : key.help + ". Paper: " + key.paper;
       if (key.schema.type != ConfigType::kStruct) child["default"] = to_json(key.default_value);
-      json["properties"][key.name] = std::move(child);
+      json["properties"][key.name] = child;
+      if (key.formerly.empty()) continue;
+      Json former = {{"deprecated", true}};
+      former.update(child);
+      json["properties"][key.formerly] = std::move(former);
     }
   }
   return json;
@@ -138,6 +153,12 @@ Json schema_json(const ConfigSchema& schema) {
 void for_each_key(const ConfigSchema& schema,
                   const std::function<void(const std::string&, const ConfigKey&)>& visit) {
   visit_keys(schema, "", visit);
+}
+
+std::vector<std::string> keys_that_may_change(const ConfigSchema& schema) {
+  std::vector<std::string> paths;
+  collect_changeable(schema, "", paths);
+  return paths;
 }
 
 std::string describe(const ConfigSchema& schema) {
@@ -155,6 +176,7 @@ std::string describe(const ConfigSchema& schema) {
     if (const auto& choices = choices_of(key.schema); !choices.empty())
       text += fmt::format("    one of: {}\n", fmt::join(choices, ", "));
     if (!key.paper.empty()) text += fmt::format("    paper: {}\n", key.paper);
+    if (!key.formerly.empty()) text += fmt::format("    formerly: {}\n", key.formerly);
   });
   return text;
 }

@@ -1,4 +1,4 @@
-#include "dalle/core/config_value.h"
+#include "core/config_value.h"
 
 #include <algorithm>
 #include <array>
@@ -7,8 +7,8 @@
 #include <string_view>
 #include <type_traits>
 
-#include "dalle/core/ascii.h"
-#include "dalle/core/error.h"
+#include "core/ascii.h"
+#include "core/error.h"
 
 namespace dalle {
 namespace {

@@ -1,4 +1,4 @@
-#include "dalle/core/crc32c.h"
+#include "core/crc32c.h"
 
 #include <array>
 
@@ -7,7 +7,7 @@ namespace {
 
 constexpr uint32_t kPolynomial = 0x82f63b78;  // 0x1edc6f41 with its bits reversed
 
-/// The remainder of each byte value, so that a byte costs one look-up instead of eight shifts.
+/// The remainder of each byte value: one table lookup per byte replaces eight shifts.
 constexpr std::array<uint32_t, 256> kRemainders = [] {
   std::array<uint32_t, 256> table{};
   for (uint32_t byte = 0; byte < 256; ++byte) {

@@ -1,10 +1,10 @@
-#include "dalle/core/error.h"
+#include "core/error.h"
 
 namespace dalle {
 
 void fail_check(const char* condition, const char* file, int line) {
-  throw std::logic_error(
-      fmt::format("broken invariant, please report it: {} ({}:{})", condition, file, line));
+  throw std::logic_error(fmt::format("internal error, please report it: {} does not hold ({}:{})",
+                                     condition, file, line));
 }
 
 }  // namespace dalle

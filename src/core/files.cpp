@@ -1,4 +1,4 @@
-#include "dalle/core/files.h"
+#include "core/files.h"
 
 #include <fcntl.h>
 #include <openssl/evp.h>
@@ -10,10 +10,10 @@
 #include <cstring>
 #include <fstream>
 #include <memory>
-#include <utility>
 #include <vector>
 
-#include "dalle/core/error.h"
+#include "core/descriptor.h"
+#include "core/error.h"
 
 namespace dalle {
 namespace {
@@ -23,24 +23,6 @@ namespace fs = std::filesystem;
 std::string reason() {
   return std::strerror(errno);
 }
-
-/// A file descriptor that is closed on every way out.
-class Descriptor {
- public:
-  Descriptor(const fs::path& path, int flags, mode_t mode = 0644)
-      : value_(::open(path.c_str(), flags | O_CLOEXEC, mode)) {}
-  ~Descriptor() { close(); }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-
-  bool is_open() const { return value_ >= 0; }
-  int get() const { return value_; }
-  int release() { return std::exchange(value_, -1); }
-  bool close() { return value_ < 0 || ::close(std::exchange(value_, -1)) == 0; }
-
- private:
-  int value_;
-};
 
 bool write_all(int descriptor, std::string_view bytes) {
   while (!bytes.empty()) {
@@ -52,14 +34,14 @@ bool write_all(int descriptor, std::string_view bytes) {
   return true;
 }
 
-/// This process, as people find it: file systems are shared by machines.
-std::string own_name() {
+/// "1234 on node7": a PID alone does not identify a process where machines share file systems.
+std::string process_name() {
   std::array<char, 256> host{};
   ::gethostname(host.data(), host.size() - 1);
   return fmt::format("{} on {}", ::getpid(), host.data());
 }
 
-/// Says why flock() failed, by errno.
+/// Reports why flock() failed, according to errno.
 [[noreturn]] void throw_not_locked(const fs::path& path) {
   switch (errno) {
     case EWOULDBLOCK: {
@@ -71,9 +53,9 @@ std::string own_name() {
     case ENOTSUP:
     case ENOLCK:
       throw Error(
-          "{}: cannot lock: {}; this file system does not support file locks: enable them in its "
-          "mount options (Lustre: -o flock; NFS: with its lock service), or use a folder on "
-          "another file system",
+          "{}: cannot lock: {}; this file system does not support file locks: enable them "
+          "(Lustre: mount with -o flock; NFS: start its lock service), or use a folder on another "
+          "file system",
           path.string(), reason());
     default:
       throw Error("{}: cannot lock: {}", path.string(), reason());
@@ -104,7 +86,7 @@ class Sha256 {
 }  // namespace
 
 std::string read_file(const fs::path& path) {
-  std::error_code unknown;  // a path that cannot be looked at cannot be opened either
+  std::error_code unknown;  // if the path is inaccessible, opening it fails below
   if (fs::is_directory(path, unknown))
     throw Error("{}: expected a file, found a directory", path.string());
   const Descriptor file(path, O_RDONLY);
@@ -112,7 +94,7 @@ std::string read_file(const fs::path& path) {
   const uintmax_t expected = fs::file_size(path, unknown);
   std::string content(unknown ? 1 << 16 : expected + 1, '\0');
   size_t size = 0;
-  // A stream would take an error within the file for its end.
+  // Not an ifstream, which cannot tell a read error from the end of the file.
   for (ssize_t count = 1; count != 0;) {
     count = ::read(file.get(), content.data() + size, content.size() - size);
     if (count < 0 && errno == EINTR) continue;
@@ -125,36 +107,35 @@ std::string read_file(const fs::path& path) {
 }
 
 void write_file_atomically(const fs::path& path, std::string_view content) {
-  fs::path aside = path;
-  aside += ".part";
-  const auto give_up = [&](const std::string& why) {
-    std::error_code ignored;  // the write already failed for the reason that is reported
-    fs::remove(aside, ignored);
+  fs::path partial = path;
+  partial += ".part";
+  const auto fail = [&](const std::string& why) {
+    std::error_code ignored;  // the first failure is the one to report
+    fs::remove(partial, ignored);
     throw Error("{}: cannot write: {}", path.string(), why);
   };
-  Descriptor file(aside, O_WRONLY | O_CREAT | O_TRUNC);
-  if (!file.is_open()) give_up(reason());
-  if (!write_all(file.get(), content) || ::fsync(file.get()) != 0 || !file.close())
-    give_up(reason());
-  if (::rename(aside.c_str(), path.c_str()) != 0) give_up(reason());
+  Descriptor file(partial, O_WRONLY | O_CREAT | O_TRUNC);
+  if (!file.is_open()) fail(reason());
+  if (!write_all(file.get(), content) || ::fsync(file.get()) != 0 || !file.close()) fail(reason());
+  if (::rename(partial.c_str(), path.c_str()) != 0) fail(reason());
   flush_to_disk(path.has_parent_path() ? path.parent_path() : fs::path("."));
 }
 
 void check_can_write(const fs::path& path) {
-  std::error_code unknown;  // what cannot be looked at cannot be written either
+  std::error_code unknown;  // if the path is inaccessible, opening the file fails below
   if (fs::is_directory(path, unknown))
     throw Error("{}: cannot write: found a directory, expected a file name", path.string());
-  fs::path aside = path;
-  aside += ".part";
-  const Descriptor file(aside, O_WRONLY | O_CREAT);
+  fs::path partial = path;
+  partial += ".part";
+  const Descriptor file(partial, O_WRONLY | O_CREAT);
   if (!file.is_open()) throw Error("{}: cannot write: {}", path.string(), reason());
-  ::unlink(aside.c_str());
+  ::unlink(partial.c_str());
 }
 
 void flush_to_disk(const fs::path& path) {
   const Descriptor file(path, O_RDONLY);
   if (!file.is_open() || ::fsync(file.get()) != 0)
-    throw Error("{}: cannot flush to the disk: {}", path.string(), reason());
+    throw Error("{}: cannot flush to disk: {}", path.string(), reason());
 }
 
 void make_directories(const fs::path& path) {
@@ -224,17 +205,11 @@ FileDigest FileWriter::finish() {
   return {.size = self.size, .sha256 = self.digest.hex()};
 }
 
-FileLock::FileLock(const fs::path& path) {
-  Descriptor file(path, O_RDWR | O_CREAT);
-  if (!file.is_open()) throw Error("{}: cannot write: {}", path.string(), reason());
-  if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) throw_not_locked(path);
-  if (::ftruncate(file.get(), 0) != 0 || !write_all(file.get(), own_name()))
+FileLock::FileLock(const fs::path& path) : file_(path, O_RDWR | O_CREAT) {
+  if (!file_.is_open()) throw Error("{}: cannot write: {}", path.string(), reason());
+  if (::flock(file_.get(), LOCK_EX | LOCK_NB) != 0) throw_not_locked(path);
+  if (::ftruncate(file_.get(), 0) != 0 || !write_all(file_.get(), process_name()))
     throw Error("{}: cannot write: {}", path.string(), reason());
-  descriptor_ = file.release();
-}
-
-FileLock::~FileLock() {
-  ::close(descriptor_);
 }
 
 }  // namespace dalle

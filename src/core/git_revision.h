@@ -2,7 +2,8 @@
 
 namespace dalle {
 
-/// Defined in a source that cmake/GitRevision.cmake writes, so that a commit recompiles that one.
+/// Defined in a generated source (cmake/GitRevision.cmake), so that a new commit recompiles only
+/// that file.
 extern const char* const kGitRevision;
 
 }  // namespace dalle

@@ -1,4 +1,4 @@
-#include "dalle/core/log.h"
+#include "core/log.h"
 
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -13,29 +13,28 @@
 #include <spdlog/sinks/basic_file_sink.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 
-#include "dalle/core/error.h"
-#include "dalle/core/status_line.h"
-#include "dalle/core/utf8.h"
+#include "core/error.h"
+#include "core/status_line.h"
+#include "core/utf8.h"
 
 namespace dalle {
 namespace {
 
 constexpr std::string_view kEraseLine = "\r\x1b[K";
 
-/// Colors on a terminal, unless the user has none. Source: https://no-color.org
+/// Colors on a terminal, unless the user disables them. Source: https://no-color.org
 spdlog::color_mode color_mode() {
   const char* no_color = std::getenv("NO_COLOR");
-  const bool is_refused = no_color != nullptr && *no_color != '\0';
-  return is_refused ? spdlog::color_mode::never : spdlog::color_mode::automatic;
+  const bool is_disabled = no_color != nullptr && *no_color != '\0';
+  return is_disabled ? spdlog::color_mode::never : spdlog::color_mode::automatic;
 }
 
-/// The logger and where it writes to, which changes while other threads log: for the holder of the
-/// mutex.
+/// The logger and its sinks. Sinks change while other threads log, so every access holds the mutex.
 struct Log {
   std::mutex mutex;
   spdlog::sink_ptr console = std::make_shared<spdlog::sinks::stderr_color_sink_st>(color_mode());
   spdlog::logger logger{"dalle", console};
-  std::string status;  ///< the line below the log, as it is on the terminal
+  std::string status;  ///< the line shown below the log
 
   Log() {
     console->set_pattern("%^%v%$");
@@ -43,7 +42,7 @@ struct Log {
   }
 };
 
-// The one process-wide object of the code base: standard error is process-wide as well.
+// The only global object in the code base, because standard error is global too.
 Log& process_log() {
   static Log log;
   return log;
@@ -54,8 +53,8 @@ void write_to_terminal(std::string_view text) {
   std::fflush(stderr);
 }
 
-/// What fits into a line of the terminal; one that wraps could not be erased.
-std::string_view fitted(std::string_view text) {
+/// Shortens the text to the width of the terminal: a line that wraps could not be erased.
+std::string_view fit_to_terminal(std::string_view text) {
   struct winsize window {};
   const bool known = ::ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 1;
   return utf8_prefix(text, known ? window.ws_col - 1U : 79U);
@@ -74,7 +73,7 @@ void show_status_line(std::string_view text) {
   Log& log = process_log();
   const std::lock_guard lock(log.mutex);
   if (text.empty() && log.status.empty()) return;
-  log.status = fitted(text);
+  log.status = fit_to_terminal(text);
   write_to_terminal(std::string(kEraseLine) + log.status);
 }
 
@@ -97,7 +96,7 @@ void log_line(LogLevel level, std::string_view line) {
   if (!log.status.empty()) write_to_terminal(log.status);
 }
 
-void speak_as_rank(int64_t rank) {
+void set_console_rank(int64_t rank) {
   Log& log = process_log();
   const std::lock_guard lock(log.mutex);
   log.console->set_level(spdlog::level::err);

@@ -1,4 +1,4 @@
-#include "dalle/core/machine.h"
+#include "core/machine.h"
 
 #include <sched.h>
 
@@ -17,7 +17,7 @@
 namespace dalle {
 namespace {
 
-/// What follows "NAME\t: " on the first line of that name; empty if there is none.
+/// The value of the first line that reads "NAME\t: VALUE"; empty if there is none.
 std::string_view value_of(std::string_view text, std::string_view name) {
   while (!text.empty()) {
     const std::string_view line = text.substr(0, text.find('\n'));
@@ -28,17 +28,17 @@ std::string_view value_of(std::string_view text, std::string_view name) {
   return {};
 }
 
-std::string text_of(const std::filesystem::path& path) {
+std::string read_text(const std::filesystem::path& path) {
   std::ifstream file(path);
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-/// The quota of one control group in CPUs; infinity if it has none.
+/// The CPU quota of one control group, in CPUs; infinity if it has none.
 double quota_of(const std::filesystem::path& group) {
-  // "max 100000" or "150000 100000" in version 2; two files, -1 for none, in version 1.
-  std::string text = text_of(group / "cpu.max");
+  // Version 2 has "max 100000" or "150000 100000"; version 1 has two files, with -1 for no quota.
+  std::string text = read_text(group / "cpu.max");
   if (text.empty())
-    text = text_of(group / "cpu.cfs_quota_us") + ' ' + text_of(group / "cpu.cfs_period_us");
+    text = read_text(group / "cpu.cfs_quota_us") + ' ' + read_text(group / "cpu.cfs_period_us");
   std::istringstream numbers(text);
   double quota = 0, period = 0;
   if (numbers >> quota >> period && quota > 0 && period > 0) return quota / period;
@@ -64,7 +64,7 @@ double cpu_quota(std::string_view membership, const std::filesystem::path& mount
     const bool has_cpu =
         controllers.empty() || (',' + controllers + ',').find(",cpu,") != std::string::npos;
     if (!has_cpu) continue;
-    // Inside a container the group's path may be the host's while its own group is the mount.
+    // In a container the path may be the one on the host, while the mount is the container's group.
     const std::filesystem::path root = controllers.empty() ? mount : mount / controllers;
     quota = std::min(quota, quota_of(root));
     std::filesystem::path group = root;
@@ -75,7 +75,7 @@ double cpu_quota(std::string_view membership, const std::filesystem::path& mount
 }
 
 int64_t usable_cpus() {
-  const double quota = std::ceil(cpu_quota(text_of("/proc/self/cgroup"), "/sys/fs/cgroup"));
+  const double quota = std::ceil(cpu_quota(read_text("/proc/self/cgroup"), "/sys/fs/cgroup"));
   const auto affinity = static_cast<double>(cpus_in_affinity_mask());
   return std::max<int64_t>(1, static_cast<int64_t>(std::min(quota, affinity)));
 }
@@ -85,17 +85,17 @@ Processor parse_processor(std::string_view cpuinfo) {
   if (const auto model = value_of(cpuinfo, "model name"); !model.empty()) processor.model = model;
   std::istringstream flags{std::string(value_of(cpuinfo, "flags"))};
   for (std::string flag; flags >> flag;)
-    if (flag == "avx512_bf16" || flag == "amx_bf16") processor.multiplies_bfloat16 = true;
+    if (flag == "avx512_bf16" || flag == "amx_bf16") processor.has_bf16_matmul = true;
   return processor;
 }
 
 Processor this_processor() {
-  return parse_processor(text_of("/proc/cpuinfo"));
+  return parse_processor(read_text("/proc/cpuinfo"));
 }
 
-void keep_freed_memory() {
+void disable_malloc_trim() {
 #ifdef __GLIBC__
-  // The user's own settings win.
+  // Respect the user's own settings.
   if (std::getenv("GLIBC_TUNABLES") != nullptr || std::getenv("MALLOC_TRIM_THRESHOLD_") != nullptr)
     return;
   mallopt(M_MMAP_MAX, 0);

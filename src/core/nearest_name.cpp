@@ -1,4 +1,4 @@
-#include "dalle/core/nearest_name.h"
+#include "core/nearest_name.h"
 
 #include <algorithm>
 #include <numeric>
@@ -8,7 +8,7 @@
 namespace dalle {
 
 size_t edit_distance(std::string_view a, std::string_view b) {
-  // Rows of the table of distances between prefixes; a swap looks two rows back.
+  // Rows of the table of distances between prefixes; a transposition refers to the row before last.
   std::vector<size_t> before_last(b.size() + 1), last(b.size() + 1), row(b.size() + 1);
   std::iota(last.begin(), last.end(), size_t{0});
   for (size_t i = 1; i <= a.size(); ++i) {
@@ -30,7 +30,7 @@ std::string nearest_name(std::string_view name, std::span<const std::string> kno
   size_t smallest = std::max<size_t>(2, name.size() / 3) + 1;
   for (const std::string& candidate : known) {
     const size_t distance = edit_distance(name, candidate);
-    // Replacing every letter makes any two short names near.
+    // Short names are within the limit of any other name, by replacing every letter.
     if (distance < smallest && distance < std::max(name.size(), candidate.size())) {
       smallest = distance;
       nearest = candidate;

@@ -1,4 +1,4 @@
-#include "dalle/core/progress.h"
+#include "core/progress.h"
 
 #include <algorithm>
 #include <cmath>
@@ -6,13 +6,13 @@
 
 #include <fmt/format.h>
 
-#include "dalle/core/log.h"
-#include "dalle/core/status_line.h"
+#include "core/log.h"
+#include "core/status_line.h"
 
 namespace dalle {
 namespace {
 
-/// Rounded to what is worth knowing: "40 s", "12 min", "3 h 20 min".
+/// Two significant units at most: "40 s", "12 min", "3 h 20 min".
 std::string duration_text(double seconds) {
   if (seconds < 99.5) return fmt::format("{:.0f} s", seconds);
   const auto minutes = static_cast<int64_t>(std::llround(seconds / 60));
@@ -39,7 +39,7 @@ Progress::Progress(std::string what, int64_t total, int64_t begin, const Progres
       begin_(begin),
       options_(options),
       has_line_(has_status_line()) {
-  next_ = started_ + (has_line_ ? options_.silent_for : options_.first_log_after);
+  next_ = started_ + (has_line_ ? options_.show_after : options_.first_log_after);
 }
 
 Progress::~Progress() {
@@ -53,10 +53,10 @@ void Progress::update(int64_t done) {
   const std::string text = progress_text(what_, done, total_, begin_, elapsed);
   if (has_line_) {
     show_status_line(text);
-    next_ = now + options_.redraw_every;
+    next_ = now + options_.refresh_every;
   } else {
     log_info("{}", text);
-    // A few dozen lines for work of any length.
+    // Intervals grow with the elapsed time, so even long work logs only a few dozen lines.
     next_ = now + std::max<Clock::duration>(options_.first_log_after, elapsed / 10);
   }
 }

@@ -1,4 +1,4 @@
-#include "dalle/core/safetensors.h"
+#include "core/safetensors.h"
 
 #include <algorithm>
 #include <array>
@@ -11,7 +11,7 @@
 #include <set>
 #include <utility>
 
-#include "dalle/core/error.h"
+#include "core/error.h"
 
 #include <nlohmann/json.hpp>
 
@@ -37,9 +37,9 @@ constexpr std::array<std::pair<std::string_view, int64_t>, 11> kElementSizes = {
                                                                                  {"I64", 8},
                                                                                  {"F64", 8}}};
 
-/// Refuses, while the JSON is being read, what nlohmann's parser lets pass: keys that come twice
-/// (the last would win), and nesting that no valid header has and that only costs memory. Remembers
-/// the order of the outermost keys.
+/// A parser callback that rejects what nlohmann's parser accepts: duplicate keys (the last would
+/// win) and nesting deeper than any valid header has, which would only cost memory. Also records
+/// the order of the top-level keys.
 class StrictParse {
  public:
   explicit StrictParse(const std::string& source) : source_(source) {}
@@ -48,12 +48,12 @@ class StrictParse {
     switch (event) {
       case Json::parse_event_t::object_start:
       case Json::parse_event_t::array_start:
-        if (depth > 2) throw Error("{}: the header is nested more than three deep", source_);
+        if (depth > 2) throw Error("{}: the header is nested more than three levels deep", source_);
         keys_.resize(static_cast<size_t>(depth) + 1);
         keys_.back().clear();
         break;
       case Json::parse_event_t::key:
-        see_key(depth, parsed.get_ref<const std::string&>());
+        record_key(depth, parsed.get_ref<const std::string&>());
         break;
       default:
         break;
@@ -64,18 +64,18 @@ class StrictParse {
   const std::vector<std::string>& names() const { return names_; }
 
  private:
-  void see_key(int depth, const std::string& key) {  // the depth is the values', 1 for outermost
+  void record_key(int depth, const std::string& key) {  // depth 1 is the top level
     if (!keys_.at(static_cast<size_t>(depth) - 1).insert(key).second)
-      throw Error("{}: the header has {} twice", source_, Json(key).dump());
+      throw Error("{}: duplicate key {} in the header", source_, Json(key).dump());
     if (depth == 1) names_.push_back(key);
   }
 
   const std::string& source_;
-  std::vector<std::set<std::string>> keys_;  // of the objects that are open, outermost first
+  std::vector<std::set<std::string>> keys_;  // of the enclosing objects, outermost first
   std::vector<std::string> names_;
 };
 
-/// One tensor's part of the JSON; `who` names file and tensor.
+/// Reads the JSON object of one tensor; `who` names the file and the tensor in messages.
 class EntryParser {
  public:
   EntryParser(std::string who, const Json& json) : who_(std::move(who)), json_(json) {
@@ -99,7 +99,7 @@ class EntryParser {
     for (const Json& value : list) {
       constexpr uint64_t limit = std::numeric_limits<int64_t>::max();
       if (!value.is_number_unsigned() || value.get<uint64_t>() > limit)
-        throw Error("{}: {}: expected whole numbers from 0 to {}, found {}", who_, key, limit,
+        throw Error("{}: {}: expected integers from 0 to {}, found {}", who_, key, limit,
                     value.dump());
       sizes.push_back(value.get<int64_t>());
     }
@@ -109,7 +109,7 @@ class EntryParser {
  private:
   const Json& member(const char* key) const {
     const auto found = json_.find(key);
-    if (found == json_.end()) throw Error("{}: has no {}", who_, key);
+    if (found == json_.end()) throw Error("{}: missing {}", who_, key);
     return *found;
   }
 
@@ -117,8 +117,8 @@ class EntryParser {
   const Json& json_;
 };
 
-/// Bytes of a tensor; nothing if they are more than 63 bits can count, even with the empty
-/// dimensions left out (libraries compute strides from the others).
+/// The size of a tensor in bytes; nothing if it overflows, even when dimensions of size 0 are left
+/// out: libraries compute strides from the others.
 std::optional<int64_t> byte_count(const std::vector<int64_t>& shape, int64_t element_size) {
   int64_t bytes = element_size;
   bool empty = false;
@@ -131,7 +131,8 @@ std::optional<int64_t> byte_count(const std::vector<int64_t>& shape, int64_t ele
 
 SafetensorsEntry parse_entry(const std::string& source, const std::string& name, const Json& json) {
   if (std::ranges::any_of(name, [](unsigned char c) { return c < 0x20 || c == 0x7f; }))
-    throw Error("{}: the name of a tensor has a control character: {}", source, Json(name).dump());
+    throw Error("{}: the name of a tensor contains a control character: {}", source,
+                Json(name).dump());
   const std::string who = fmt::format("{}: tensor \"{}\"", source, name);
   const EntryParser parser(who, json);
   SafetensorsEntry entry{.name = name, .dtype = parser.dtype(), .shape = parser.sizes("shape")};
@@ -141,32 +142,32 @@ SafetensorsEntry parse_entry(const std::string& source, const std::string& name,
   entry.begin = offsets[0];
   entry.end = offsets[1];
   if (entry.begin > entry.end)
-    throw Error("{}: begins at byte {} and ends before, at {}", who, entry.begin, entry.end);
+    throw Error("{}: begins at byte {}, but ends at byte {}", who, entry.begin, entry.end);
 
   const auto element_size = safetensors_element_size(entry.dtype);
-  if (!element_size) throw Error("{}: cannot read the type {}", who, Json(entry.dtype).dump());
+  if (!element_size) throw Error("{}: unsupported type {}", who, Json(entry.dtype).dump());
   const auto bytes = byte_count(entry.shape, *element_size);
-  if (!bytes) throw Error("{}: its shape is too large for any file", who);
+  if (!bytes) throw Error("{}: its shape is too large", who);
   if (*bytes != entry.end - entry.begin)
-    throw Error("{}: its shape and type need {} bytes, but it has {}", who, *bytes,
+    throw Error("{}: its shape and type require {} bytes, but it has {}", who, *bytes,
                 entry.end - entry.begin);
   return entry;
 }
 
 void check_coverage(const std::string& source, const std::vector<SafetensorsEntry>& entries,
                     int64_t data_size) {
-  std::vector<const SafetensorsEntry*> by_place;
-  for (const SafetensorsEntry& entry : entries) by_place.push_back(&entry);
-  std::ranges::stable_sort(by_place, {}, [](const SafetensorsEntry* entry) {
+  std::vector<const SafetensorsEntry*> by_offset;
+  for (const SafetensorsEntry& entry : entries) by_offset.push_back(&entry);
+  std::ranges::stable_sort(by_offset, {}, [](const SafetensorsEntry* entry) {
     return std::pair{entry->begin, entry->end};
   });
   int64_t covered = 0;
-  for (const SafetensorsEntry* entry : by_place) {
+  for (const SafetensorsEntry* entry : by_offset) {
     if (entry->end > data_size)
-      throw Error("{}: tensor \"{}\": ends at byte {} of the data, which has {}: a truncated file",
-                  source, entry->name, entry->end, data_size);
+      throw Error("{}: truncated: tensor \"{}\" ends at byte {} of the data, which has {}", source,
+                  entry->name, entry->end, data_size);
     if (entry->begin < covered)
-      throw Error("{}: tensor \"{}\": overlaps another one", source, entry->name);
+      throw Error("{}: tensor \"{}\": overlaps another tensor", source, entry->name);
     if (entry->begin > covered)
       throw Error("{}: tensor \"{}\": {} unused bytes before it", source, entry->name,
                   entry->begin - covered);
@@ -189,17 +190,18 @@ std::map<std::string, std::string> parse_metadata(const std::string& source, con
 }
 
 SafetensorsHeader parse_header(const std::string& source, const std::string& text) {
-  if (!text.starts_with('{'))
+  // nlohmann's parser takes a zero byte for the end of the text.
+  if (!text.starts_with('{') || text.find('\0') != std::string::npos)
     throw Error("{}: not a safetensors file: its header is not a JSON object", source);
   StrictParse strict(source);
   Json json;
   try {
     json = Json::parse(text, std::ref(strict));
   } catch (const Json::parse_error& error) {
-    throw Error("{}: not a safetensors file: its header is no JSON, at byte {}", source,
+    throw Error("{}: not a safetensors file: invalid JSON in its header, at byte {}", source,
                 kLengthSize + error.byte - 1);
   } catch (const Json::out_of_range&) {
-    throw Error("{}: the header has a number that is out of range", source);
+    throw Error("{}: a number in the header is out of range", source);
   }
   SafetensorsHeader header;
   for (const std::string& name : strict.names()) {
@@ -238,7 +240,7 @@ SafetensorsHeader read_safetensors_header(const std::filesystem::path& path) {
   const int64_t data_start = static_cast<int64_t>(kLengthSize + length);
   if (data_start > file_size)
     throw Error(
-        "{}: claims a header of {} bytes, but has only {}: truncated, or no safetensors file",
+        "{}: claims a header of {} bytes, but has only {}: truncated, or not a safetensors file",
         source, length, file_size);
   std::string text(length, '\0');
   file.read(text.data(), static_cast<std::streamsize>(length));
@@ -251,7 +253,7 @@ SafetensorsHeader read_safetensors_header(const std::filesystem::path& path) {
 }
 
 std::string format_safetensors_header(const SafetensorsHeader& header) {
-  std::string text = "{";  // put together by hand: an ordered object of nlohmann's is quadratic
+  std::string text = "{";  // built by hand: insertion into nlohmann::ordered_json is quadratic
   std::set<std::string_view> names;
   try {
     if (!header.metadata.empty())

@@ -1,10 +1,10 @@
-#include "dalle/core/schedule.h"
+#include "core/schedule.h"
 
 #include <algorithm>
 #include <cmath>
 #include <numbers>
 
-#include "dalle/core/error.h"
+#include "core/error.h"
 
 namespace dalle {
 
@@ -23,7 +23,7 @@ double Schedule::at(int64_t step) const {
     case ScheduleShape::kConstant:
       break;
   }
-  throw Error("schedule: shape {} has no formula", static_cast<int>(shape));
+  throw Error("unknown schedule shape {}", static_cast<int>(shape));
 }
 
 }  // namespace dalle

@@ -1,19 +1,19 @@
-#include "dalle/core/strict_number.h"
+#include "core/strict_number.h"
 
 #include <algorithm>
 #include <charconv>
 #include <cmath>
 
-#include "dalle/core/ascii.h"
+#include "core/ascii.h"
 
 namespace dalle {
 namespace {
 
-/// A decimal literal, cut into its parts.
+/// A decimal literal, split into its parts.
 struct Decimal {
   bool is_negative = false;
   std::string_view whole;     ///< digits before the point
-  std::string_view fraction;  ///< digits behind it
+  std::string_view fraction;  ///< digits after it
   int exponent = 0;
   bool has_point = false;
   bool has_exponent = false;
@@ -83,7 +83,7 @@ std::optional<int64_t> parse_whole_number(std::string_view text) {
 std::optional<double> parse_number(std::string_view text) {
   const std::optional<Decimal> decimal = parse_decimal(text);
   if (!decimal || has_leading_zero(*decimal)) return std::nullopt;
-  take(text, "+");  // from_chars knows the minus only
+  take(text, "+");  // from_chars knows only the minus
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc{}) return std::nullopt;

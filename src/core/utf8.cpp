@@ -1,4 +1,4 @@
-#include "dalle/core/utf8.h"
+#include "core/utf8.h"
 
 #include <cstdint>
 

@@ -1,4 +1,4 @@
-#include "dalle/core/yaml_tree.h"
+#include "core/yaml_tree.h"
 
 #include <map>
 #include <sstream>
@@ -49,8 +49,7 @@ class TreeBuilder : public YAML::EventHandler {
 
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override {
     const auto named = anchors_.find(anchor);
-    if (named == anchors_.end())
-      throw YamlError(place_of(mark), "found an alias inside of what it names");
+    if (named == anchors_.end()) throw YamlError(place_of(mark), "found a recursive alias");
     count(named->second, mark);
     append(named->second);
   }

@@ -1,23 +1,17 @@
-#include "dalle/data/batch.h"
+#include "data/batch.h"
 
 #include <algorithm>
 
 #include <ATen/ops/full.h>
 #include <ATen/ops/stack.h>
-#include <fmt/ranges.h>
 
-#include "dalle/core/error.h"
+#include "core/error.h"
+#include "tensor/describe_tensor.h"
 
 namespace dalle {
 namespace {
 
-std::string describe(const at::Tensor& tensor) {
-  if (!tensor.defined()) return "none";
-  return fmt::format("{} [{}]", c10::toString(tensor.scalar_type()),
-                     fmt::join(tensor.sizes().begin(), tensor.sizes().end(), ", "));
-}
-
-/// Stacks one of the samples' tensors; undefined where no sample has it.
+/// Stacks one member of all samples; undefined if no sample has it.
 at::Tensor stack_member(std::span<const Sample> samples, const char* name,
                         at::Tensor Sample::*member) {
   const at::Tensor& first = samples.front().*member;
@@ -25,12 +19,12 @@ at::Tensor stack_member(std::span<const Sample> samples, const char* name,
   tensors.reserve(samples.size());
   for (const Sample& sample : samples) {
     const at::Tensor& tensor = sample.*member;
-    const bool alike = tensor.defined() == first.defined() &&
-                       (!first.defined() || (tensor.sizes() == first.sizes() &&
-                                             tensor.scalar_type() == first.scalar_type()));
-    if (!alike)
-      throw Error("samples {} and {} cannot share a batch: {} {} and {}", samples.front().position,
-                  sample.position, name, describe(first), describe(tensor));
+    const bool matches = tensor.defined() == first.defined() &&
+                         (!first.defined() || (tensor.sizes() == first.sizes() &&
+                                               tensor.scalar_type() == first.scalar_type()));
+    if (!matches)
+      throw Error("samples {} and {} cannot be stacked: {} is {} and {}", samples.front().position,
+                  sample.position, name, describe_tensor(first), describe_tensor(tensor));
     tensors.push_back(tensor);
   }
   return first.defined() ? at::stack(tensors) : at::Tensor();

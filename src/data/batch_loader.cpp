@@ -1,4 +1,4 @@
-#include "dalle/data/batch_loader.h"
+#include "data/batch_loader.h"
 
 #include <algorithm>
 #include <chrono>
@@ -13,13 +13,13 @@
 
 #include <ATen/Parallel.h>
 
-#include "dalle/core/error.h"
-#include "dalle/core/seconds.h"
+#include "core/error.h"
+#include "core/seconds.h"
 
 namespace dalle {
 namespace {
 
-/// A batch in the making. The worker that brings `missing` to zero stacks the samples.
+/// A batch under construction. The worker that makes its last missing sample stacks it.
 struct Slot {
   std::vector<Sample> samples;
   int64_t missing = 0;
@@ -53,14 +53,14 @@ struct BatchLoader::Implementation {
 
   const MakeSample make_sample;
   const BatchLoaderOptions options;
-  mutable std::mutex mutex;          ///< guards all below
-  std::condition_variable_any room;  ///< a slot was freed: workers may go on
-  std::condition_variable finished;  ///< a batch is ready
+  mutable std::mutex mutex;          ///< guards all members below
+  std::condition_variable_any room;  ///< signaled when a slot is freed
+  std::condition_variable finished;  ///< signaled when a batch is ready
   std::vector<Slot> slots;
-  int64_t next_position;   ///< the first that no worker has claimed
-  int64_t next_batch = 0;  ///< the one that next() returns
+  int64_t next_position;   ///< first position that no worker has claimed
+  int64_t next_batch = 0;  ///< the batch that next() returns
   double wait_s = 0;
-  std::latch started;  ///< counts the workers that have set their number of threads
+  std::latch started;  ///< counts the workers that have set their thread count
   std::vector<std::jthread> threads;
 };
 
@@ -73,11 +73,11 @@ BatchLoader::Implementation::Implementation(MakeSample make,
       started(loader_options.workers) {
   for (int64_t batch = 0; batch < options.prefetch; ++batch) prepare(batch);
 
-  // at::set_num_threads() sets the calling thread's number and the one that a thread takes over
-  // when it first asks. So each worker asks before it sets its own, and the common one is put right
-  // once all have done so. (c10::ParallelGuard would be no help: OpenMP builds of ATen do not look
-  // at it.)
-  const int callers_threads = at::get_num_threads();
+  // at::set_num_threads() sets the count of the calling thread and the global default that other
+  // threads copy on first use. Each worker therefore reads the default before it sets its own
+  // count, and the default is restored after all workers have done so. (c10::ParallelGuard is not
+  // an alternative: OpenMP builds of ATen ignore it.)
+  const int default_threads = at::get_num_threads();
   threads.reserve(static_cast<size_t>(options.workers));
   for (int64_t i = 0; i < options.workers; ++i)
     threads.emplace_back([this](const std::stop_token& stop) {
@@ -87,14 +87,15 @@ BatchLoader::Implementation::Implementation(MakeSample make,
       work(stop);
     });
   started.wait();
-  at::set_num_threads(callers_threads);
+  at::set_num_threads(default_threads);
 }
 
 BatchLoader::Implementation::~Implementation() {
-  for (std::jthread& thread : threads) thread.request_stop();  // all of them, before any is joined
+  for (std::jthread& thread : threads)
+    thread.request_stop();  // all of them before the first is joined
 }
 
-/// Makes room for the samples of `batch`.
+/// Resets the slot of `batch`.
 void BatchLoader::Implementation::prepare(int64_t batch) {
   const int64_t size = size_of(batch);
   slot(batch) = Slot{};
@@ -113,7 +114,8 @@ void BatchLoader::Implementation::work(const std::stop_token& stop) {
     make_one(next_position++, lock);
 }
 
-/// Makes one sample, unlocked meanwhile, and its batch if it was the last one missing.
+/// Makes one sample without holding the lock, and finishes its batch if it was the last one
+/// missing.
 void BatchLoader::Implementation::make_one(int64_t position, std::unique_lock<std::mutex>& lock) {
   lock.unlock();
   Sample sample;
@@ -121,22 +123,22 @@ void BatchLoader::Implementation::make_one(int64_t position, std::unique_lock<st
   try {
     sample = make_sample(position);
   } catch (...) {
-    error = std::current_exception();  // next() throws it
+    error = std::current_exception();  // rethrown by next()
   }
   lock.lock();
   const int64_t batch = batch_of(position);
-  Slot& mine = slot(batch);
-  mine.samples[static_cast<size_t>(position - first_of(batch))] = std::move(sample);
-  if (error && (!mine.error || position < mine.error_position)) {
-    mine.error = error;
-    mine.error_position = position;
+  Slot& target = slot(batch);
+  target.samples[static_cast<size_t>(position - first_of(batch))] = std::move(sample);
+  if (error && (!target.error || position < target.error_position)) {
+    target.error = error;
+    target.error_position = position;
   }
-  if (--mine.missing == 0) finish(mine, lock);
+  if (--target.missing == 0) finish(target, lock);
 }
 
 void BatchLoader::Implementation::finish(Slot& done, std::unique_lock<std::mutex>& lock) {
   if (!done.error) {
-    lock.unlock();  // nobody else touches the slot before it is ready
+    lock.unlock();  // no other thread accesses the slot until it is ready
     try {
       done.batch = stack(done.samples);
     } catch (...) {

@@ -1,4 +1,4 @@
-#include "dalle/data/code_cache.h"
+#include "data/code_cache.h"
 
 #include <algorithm>
 #include <array>
@@ -15,13 +15,12 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 
-#include "dalle/core/crc32c.h"
-#include "dalle/core/error.h"
-#include "dalle/core/files.h"
-#include "dalle/core/log.h"
-#include "dalle/data/batch_loader.h"
-
-#include "random_access_file.h"
+#include "core/crc32c.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "core/log.h"
+#include "data/batch_loader.h"
+#include "data/random_access_file.h"
 
 #include <nlohmann/json.hpp>
 
@@ -31,20 +30,20 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-static_assert(std::endian::native == std::endian::little, "the file is little-endian");
+static_assert(std::endian::native == std::endian::little, "the file format is little-endian");
 
 constexpr int64_t kPage = 4096;
-constexpr int64_t kRowsDoneOffset = kPage - 8;  // 8 aligned bytes: written whole or not at all
+constexpr int64_t kRowsDoneOffset = kPage - 8;  // 8 aligned bytes, written atomically
 constexpr std::string_view kFormat = "dalle code cache";
 constexpr int64_t kVersion = 2;
-constexpr uint16_t kBad = kMaxCachedVocabulary;
+constexpr uint16_t kInvalidCode = kMaxCachedVocabulary;
 
 int64_t row_bytes(const CodeCacheContent& content) {
   return content.codes_per_image * static_cast<int64_t>(sizeof(uint16_t)) +
          static_cast<int64_t>(sizeof(uint32_t));
 }
 
-/// A row as it is stored: its codes, then their checksum.
+/// Formats a row of the file: the codes, then their checksum.
 std::string row_of(std::span<const uint16_t> codes) {
   std::string row(reinterpret_cast<const char*>(codes.data()), codes.size_bytes());
   const uint32_t checksum = crc32c(row);
@@ -52,7 +51,7 @@ std::string row_of(std::span<const uint16_t> codes) {
   return row;
 }
 
-/// The version in the line of JSON that read_description() returns.
+/// The version in a description that read_description() returned.
 int64_t version_of(const std::string& description) {
   return json::parse(description).value("version", int64_t{0});
 }
@@ -73,7 +72,7 @@ std::string describe(const CodeCacheContent& content) {
   return line.dump();
 }
 
-/// The first page of a cache without any row.
+/// The first page of a cache without rows.
 std::string first_page(const CodeCacheContent& content) {
   std::string page = describe(content) + "\n";
   DALLE_CHECK(static_cast<int64_t>(page.size()) <= kRowsDoneOffset);
@@ -82,16 +81,17 @@ std::string first_page(const CodeCacheContent& content) {
   return page;
 }
 
-/// The line of JSON at the head of the file.
-/// @throws dalle::Error if the file is no code cache
+/// Returns the line of JSON at the beginning of the file.
+/// @throws dalle::Error if the file is not a code cache
 std::string read_description(const RandomAccessFile& file) {
   std::string page(static_cast<size_t>(std::min(kPage, file.size())), '\0');
   file.read(0, page.data(), static_cast<int64_t>(page.size()));
   const std::string line = page.substr(0, page.find('\n'));
   const json entry = json::parse(line, nullptr, /*allow_exceptions=*/false);
-  const bool ours = entry.is_object() && entry.contains("format") && entry["format"] == kFormat;
-  if (!ours || static_cast<int64_t>(page.size()) < kPage)
-    throw Error("{}: found another kind of file, expected a code cache", file.path().string());
+  const bool is_code_cache =
+      entry.is_object() && entry.contains("format") && entry["format"] == kFormat;
+  if (!is_code_cache || static_cast<int64_t>(page.size()) < kPage)
+    throw Error("{}: not a code cache", file.path().string());
   return line;
 }
 
@@ -122,7 +122,7 @@ CodeCache::CodeCache(fs::path path, const CodeCacheContent& expected)
   const std::string name = file.path().string();
   const std::string found = read_description(file);
   if (found != describe(expected))
-    throw Error("{}: found the codes {}, expected {}", name, found, describe(expected));
+    throw Error("{}: found codes of {}, expected {}", name, found, describe(expected));
   if (file.size() != file_bytes(expected))
     throw Error("{}: found {} bytes, expected {}", name, file.size(), file_bytes(expected));
   if (const int64_t done = read_rows_done(file); done != expected.rows())
@@ -147,7 +147,7 @@ at::Tensor CodeCache::lookup(int64_t index, int64_t crop) const {
         "{}: the codes of crop {} of sample {} do not match their checksum: the file is corrupt; "
         "delete it, and the next run will recompute it",
         implementation_->file.path().string(), crop, index);
-  if (std::ranges::all_of(row_codes, [](uint16_t code) { return code == kBad; })) return {};
+  if (std::ranges::all_of(row_codes, [](uint16_t code) { return code == kInvalidCode; })) return {};
   at::Tensor codes = at::empty({content.codes_per_image}, at::kLong);
   std::ranges::copy(row_codes, codes.mutable_data_ptr<int64_t>());
   return codes;
@@ -155,11 +155,11 @@ at::Tensor CodeCache::lookup(int64_t index, int64_t crop) const {
 
 namespace {
 
-/// Opens the file of an earlier computation, or begins a new one.
+/// Resumes the file of an interrupted computation or creates a new one.
 class CodeCacheWriter {
  public:
   CodeCacheWriter(const fs::path& path, const CodeCacheContent& content) : content_(content) {
-    if (!fs::exists(path) || !continues(path)) write_file_atomically(path, first_page(content));
+    if (!fs::exists(path) || !is_resumable(path)) write_file_atomically(path, first_page(content));
     file_.emplace(path, RandomAccessFile::Mode::kReadWrite);
     rows_done_ = rows_flushed_ = read_rows_done(*file_);
     if (rows_done_ < content.rows()) file_->allocate(file_bytes(content));
@@ -168,14 +168,14 @@ class CodeCacheWriter {
   int64_t rows_done() const { return rows_done_; }
   int64_t rows_unflushed() const { return rows_done_ - rows_flushed_; }
 
-  /// @param rows  as row_of() makes them, one after the other
+  /// @param rows  concatenated results of row_of()
   void append(std::string_view rows) {
     const auto bytes = static_cast<int64_t>(rows.size());
     file_->write(kPage + rows_done_ * row_bytes(content_), rows.data(), bytes);
     rows_done_ += bytes / row_bytes(content_);
   }
 
-  /// Rows first, their number second: no crash can leave a number that is too high.
+  /// Flushes the rows before their count, so that the count is never too high after a crash.
   void flush() {
     file_->flush();
     file_->write(kRowsDoneOffset, &rows_done_, sizeof(rows_done_));
@@ -184,8 +184,8 @@ class CodeCacheWriter {
   }
 
  private:
-  /// Whether the file at `path` is of the same content and whole as far as it goes.
-  bool continues(const fs::path& path) const {
+  /// Whether the file at `path` has the same content and is consistent.
+  bool is_resumable(const fs::path& path) const {
     if (fs::is_directory(path))
       throw Error("{}: found a directory, expected a code cache", path.string());
     const RandomAccessFile file(path, RandomAccessFile::Mode::kRead);
@@ -198,13 +198,13 @@ class CodeCacheWriter {
       return false;
     }
     const int64_t rows = read_rows_done(file);
-    const bool whole = 0 <= rows && rows <= content_.rows() &&
-                       file.size() <= file_bytes(content_) &&
-                       file.size() >= kPage + rows * row_bytes(content_);
-    if (!whole)
-      log_warning("{}: {} bytes cannot hold {} of {} rows of codes; recomputing it", path.string(),
-                  file.size(), rows, content_.rows());
-    return whole;
+    const bool is_consistent = 0 <= rows && rows <= content_.rows() &&
+                               file.size() <= file_bytes(content_) &&
+                               file.size() >= kPage + rows * row_bytes(content_);
+    if (!is_consistent)
+      log_warning("{}: corrupt: has {} bytes, but claims {} of {} rows of codes; recomputing it",
+                  path.string(), file.size(), rows, content_.rows());
+    return is_consistent;
   }
 
   CodeCacheContent content_;
@@ -213,10 +213,10 @@ class CodeCacheWriter {
   int64_t rows_flushed_ = 0;
 };
 
-/// Makes pictures on the loader's threads, black where an example is bad, and knows which are.
-class PictureRows {
+/// Makes images on the loader's threads. Invalid samples get a black image and are remembered.
+class ImageRows {
  public:
-  PictureRows(const CachedImage& image, const CodeCacheContent& content)
+  ImageRows(const CachedImage& image, const CodeCacheContent& content)
       : image_(image), crops_(content.crops), shape_{3, content.image_size, content.image_size} {}
 
   Sample make(int64_t row) {
@@ -224,16 +224,16 @@ class PictureRows {
     if (!image.defined()) {
       image = at::zeros(shape_, at::kByte);
       const std::lock_guard lock(mutex_);
-      bad_.insert(row);
+      invalid_.insert(row);
     }
     DALLE_CHECK(image.sizes() == at::IntArrayRef(shape_));
     return {.position = row, .image = std::move(image), .codes = {}, .caption = {}, .text = {}};
   }
 
-  /// Whether `row` has no picture; asked once.
-  bool take_bad(int64_t row) {
+  /// Whether the sample of `row` is invalid; to be called once per row.
+  bool take_invalid(int64_t row) {
     const std::lock_guard lock(mutex_);
-    return bad_.erase(row) > 0;
+    return invalid_.erase(row) > 0;
   }
 
  private:
@@ -241,26 +241,27 @@ class PictureRows {
   const int64_t crops_;
   const std::array<int64_t, 3> shape_;
   std::mutex mutex_;
-  std::set<int64_t> bad_;
+  std::set<int64_t> invalid_;
 };
 
-/// @return the codes of a batch as they are stored, row after row
-std::string encode_batch(const Batch& batch, const EncodeImages& encode, PictureRows& pictures,
+/// @return the rows of a batch as they are stored
+std::string encode_batch(const Batch& batch, const EncodeImages& encode, ImageRows& images,
                          const CodeCacheContent& content) {
   const int64_t length = content.codes_per_image;
   const at::Tensor codes = encode(batch.images).to(at::kCPU, at::kLong).contiguous();
   if (codes.dim() < 2 || codes.size(0) != batch.size() || codes.numel() != batch.size() * length)
-    throw Error("the encoder made {} codes of {} pictures, expected {} of each", codes.numel(),
+    throw Error("the encoder returned {} codes for {} images, expected {} per image", codes.numel(),
                 batch.size(), length);
   std::string stored;
   std::vector<uint16_t> row_codes(static_cast<size_t>(length));
   const int64_t* code = codes.const_data_ptr<int64_t>();
   for (const int64_t row : batch.positions) {
-    const bool bad = pictures.take_bad(row);
+    const bool is_invalid = images.take_invalid(row);
     for (uint16_t& row_code : row_codes) {
       if (*code < 0 || *code >= content.vocab_size)
-        throw Error("the encoder made code {}, expected one in [0, {})", *code, content.vocab_size);
-      row_code = bad ? kBad : static_cast<uint16_t>(*code);
+        throw Error("the encoder returned code {}, expected codes in [0, {})", *code,
+                    content.vocab_size);
+      row_code = is_invalid ? kInvalidCode : static_cast<uint16_t>(*code);
       ++code;
     }
     stored += row_of(row_codes);
@@ -274,20 +275,20 @@ bool compute_code_cache(const fs::path& path, const CodeCacheContent& content,
                         const CachedImage& image, const EncodeImages& encode,
                         const CodeCacheOptions& options) {
   check(content);
-  DALLE_CHECK(options.rows_a_flush > 0);
+  DALLE_CHECK(options.rows_per_flush > 0);
   CodeCacheWriter file(path, content);
-  PictureRows pictures(image, content);
-  BatchLoader loader([&pictures](int64_t row) { return pictures.make(row); },
+  ImageRows images(image, content);
+  BatchLoader loader([&images](int64_t row) { return images.make(row); },
                      {.batch_size = options.batch_size,
                       .first_position = file.rows_done(),
                       .workers = options.workers,
                       .prefetch = options.prefetch,
                       .end_position = content.rows()});
-  bool go_on = true;
-  while (go_on && file.rows_done() < content.rows()) {
-    file.append(encode_batch(loader.next(), encode, pictures, content));
-    go_on = !options.progress || options.progress(file.rows_done(), content.rows());
-    if (file.rows_unflushed() >= options.rows_a_flush) file.flush();
+  bool is_stopped = false;
+  while (!is_stopped && file.rows_done() < content.rows()) {
+    file.append(encode_batch(loader.next(), encode, images, content));
+    is_stopped = options.progress && !options.progress(file.rows_done(), content.rows());
+    if (file.rows_unflushed() >= options.rows_per_flush) file.flush();
   }
   if (file.rows_unflushed() > 0) file.flush();
   return file.rows_done() == content.rows();

@@ -1,4 +1,4 @@
-#include "dalle/data/datasets.h"
+#include "data/datasets.h"
 
 #include <cstdlib>
 #include <filesystem>
@@ -7,48 +7,48 @@
 #include <system_error>
 #include <utility>
 
-#include "dalle/core/error.h"
-#include "dalle/core/log.h"
-#include "dalle/data/folder_dataset.h"
-#include "dalle/data/picture_file.h"
-#include "dalle/data/shapes_dataset.h"
-#include "dalle/data/shard_dataset.h"
-#include "dalle/data/split_dataset.h"
+#include "core/error.h"
+#include "core/log.h"
+#include "data/folder_dataset.h"
+#include "data/image/image_file.h"
+#include "data/shapes_dataset.h"
+#include "data/shard_dataset.h"
+#include "data/split_dataset.h"
 
 namespace dalle {
 namespace {
 
 namespace fs = std::filesystem;
 
-/// Why there may be nothing at `path`; empty: nothing comes to mind.
-std::string reason_of_absence(const std::string& path, DatasetKind kind) {
+/// A likely reason why `path` does not exist; empty if unknown.
+std::string likely_reason(const std::string& path, DatasetKind kind) {
   if (path.find("://") != std::string::npos)
-    return "this is a URL; download the data and give its local path";
+    return "URLs are not supported; download the data and set the local path";
   if (path.starts_with('~')) {
     const char* home = std::getenv("HOME");
-    return fmt::format("~ is not expanded here; write out the path{}",
+    return fmt::format("~ is not expanded; write out the path{}",
                        path.starts_with("~/") && home != nullptr
                            ? fmt::format(", {}{}", home, path.substr(1))
                            : "");
   }
   if (path.find('$') != std::string::npos)
-    return "environment variables are not expanded here; write out the path";
+    return "environment variables are not expanded; write out the path";
   if (path.find_first_of("*?[") != std::string::npos)
     return kind == DatasetKind::kShards
-               ? "wildcards are not expanded; give the folder of the shards, or a range such as "
+               ? "wildcards are not supported; set the folder of the shards, or a range such as "
                  "data/{00000..00012}.tar"
-               : "wildcards are not expanded; give the folder of the images";
+               : "wildcards are not supported; set the folder of the images";
   if (kind == DatasetKind::kFolder && path.ends_with(".tar"))
     return "for shards set data.kind=shards";
   return "";
 }
 
-/// Throws if there is nothing at the path and its form says why, or if it is of the other kind of
-/// data. All else is said by who opens it.
+/// Throws if the path does not exist for a recognizable reason, or contains another kind of data.
+/// All other errors are left to the data set that opens it.
 void check_path(const std::string& path, DatasetKind kind) {
   std::error_code error;
   if (!fs::exists(path, error)) {
-    if (const std::string reason = reason_of_absence(path, kind); !reason.empty())
+    if (const std::string reason = likely_reason(path, kind); !reason.empty())
       throw Error("{}: no such file or folder: {}", path, reason);
   } else if (kind == DatasetKind::kFolder && path.ends_with(".tar")) {
     throw Error("{}: found a shard, expected a folder of images; for shards set data.kind=shards",
@@ -64,7 +64,7 @@ std::unique_ptr<Dataset> open_files(const DataConfig& config, const std::string&
     case DatasetKind::kShards:
       return std::make_unique<ShardDataset>(path, config.index_cache);
     case DatasetKind::kShapes:
-      break;  // made, not read
+      break;  // not read from files
   }
   throw Error("data.kind: {} has no files", to_string(config.kind));
 }
@@ -74,7 +74,7 @@ bool is_within(const fs::path& inner, const fs::path& outer) {
   return !relative.empty() && *relative.begin() != "..";
 }
 
-/// Both paths must exist. Folders are searched to the bottom, so one inside the other is shared.
+/// Both paths must exist. Folders are searched recursively, so nested ones would share images.
 void require_distinct_folders(const DataConfig& config) {
   if (is_within(config.validation_path, config.path) ||
       is_within(config.path, config.validation_path))
@@ -90,11 +90,11 @@ void require_distinct_shards(const DataConfig& config) {
     training.insert(fs::canonical(shard.path));
   for (const ShardFile& shard : list_shards(config.validation_path))
     if (training.contains(fs::canonical(shard.path)))
-      throw Error("data.validation_path: shard {} is one of data.path {} too", shard.path.string(),
-                  config.path);
+      throw Error("data.validation_path: shard {} is also part of data.path {}",
+                  shard.path.string(), config.path);
 }
 
-/// Training on all of `path`, validation on all of `validation_path`.
+/// Trains on all of `path` and validates on all of `validation_path`.
 DatasetPair open_both_paths(const DataConfig& config) {
   DatasetPair pair{.train = open_files(config, config.path),
                    .validation = open_files(config, config.validation_path)};
@@ -106,12 +106,13 @@ DatasetPair open_both_paths(const DataConfig& config) {
 }
 
 DatasetPair open_and_split(const DataConfig& config) {
-  const std::shared_ptr<const Dataset> whole = open_files(config, config.path);
-  if (whole->size() == 1)
-    log_warning("{}: a single sample, which is trained on and validated with", config.path);
-  SplitIndices sides = split_by_key(*whole, config.validation_fraction);
-  return {.train = std::make_unique<SplitDataset>(whole, std::move(sides.train)),
-          .validation = std::make_unique<SplitDataset>(whole, std::move(sides.validation))};
+  const std::shared_ptr<const Dataset> dataset = open_files(config, config.path);
+  if (dataset->size() == 1)
+    log_warning("{}: contains a single sample, which is used for training and validation",
+                config.path);
+  SplitIndices sides = split_by_key(*dataset, config.validation_fraction);
+  return {.train = std::make_unique<SplitDataset>(dataset, std::move(sides.train)),
+          .validation = std::make_unique<SplitDataset>(dataset, std::move(sides.validation))};
 }
 
 }  // namespace

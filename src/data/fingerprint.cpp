@@ -1,4 +1,4 @@
-#include "dalle/data/fingerprint.h"
+#include "data/fingerprint.h"
 
 #include <algorithm>
 #include <system_error>
@@ -6,32 +6,33 @@
 
 #include <fmt/format.h>
 
-#include "dalle/core/error.h"
-#include "dalle/core/files.h"
+#include "core/error.h"
+#include "core/files.h"
 
 namespace dalle {
 
 std::string fingerprint(const Dataset& dataset) {
-  constexpr size_t kPiece = 1 << 20;  // bytes: the names of a large data set do not fit in memory
+  // Hashed in pieces, because the names of a large data set may not fit in memory.
+  constexpr size_t kPieceBytes = 1 << 20;
   std::string piece;
   for (int64_t i = 0; i < dataset.size(); ++i) {
     piece += dataset.key(i) + '\n';
-    if (piece.size() >= kPiece) piece = sha256(piece);
+    if (piece.size() >= kPieceBytes) piece = sha256(piece);
   }
-  return fmt::format("{} pictures, names {}", dataset.size(), sha256(piece).substr(0, 16));
+  return fmt::format("{} images, names {}", dataset.size(), sha256(piece).substr(0, 16));
 }
 
 std::string content_fingerprint(const Dataset& dataset) {
-  constexpr int64_t kMostExamples = 16;
-  const int64_t count = std::min(kMostExamples, dataset.size());
+  constexpr int64_t kMaxSamples = 16;
+  const int64_t count = std::min(kMaxSamples, dataset.size());
   std::string digests;
   for (int64_t i = 0; i < count; ++i) {
     std::string content;
     try {
-      const Example example = dataset.get(i * dataset.size() / count);
-      if (const auto* bytes = std::get_if<std::string>(&example.image)) content = *bytes;
-      for (const std::string& caption : example.captions) content += '\n' + caption;
-    } catch (const Error&) {  // an invalid sample is one wherever it lies
+      const RawSample sample = dataset.get(i * dataset.size() / count);
+      if (const auto* bytes = std::get_if<std::string>(&sample.image)) content = *bytes;
+      for (const std::string& caption : sample.captions) content += '\n' + caption;
+    } catch (const Error&) {  // invalid samples hash as empty
     } catch (const std::system_error&) {
     }
     digests += sha256(content);

@@ -1,4 +1,4 @@
-#include "dalle/data/folder_dataset.h"
+#include "data/folder_dataset.h"
 
 #include <sys/stat.h>
 
@@ -11,36 +11,37 @@
 #include <system_error>
 #include <utility>
 
-#include "dalle/core/ascii.h"
-#include "dalle/core/error.h"
-#include "dalle/core/files.h"
-#include "dalle/core/log.h"
-#include "dalle/data/captions.h"
-#include "dalle/data/picture_file.h"
+#include "core/ascii.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "core/log.h"
+#include "data/image/image_file.h"
+#include "data/text/captions.h"
 
 namespace dalle {
 namespace {
 
 namespace fs = std::filesystem;
 
-/// Folders that hold no one's images: thumbnails, deleted files, snapshots and administration.
+/// Folders of file systems and tools, which contain thumbnails, deleted files, snapshots or
+/// metadata.
 constexpr std::string_view kSystemFolders[] = {
     "@eaDir",    "@Recycle",     "@Recently-Snapshot",        "@tmp",       "#recycle",
     "#snapshot", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__MACOSX",
     "CVS"};
 
-/// What a search has found and left out. Paths are relative to the folder.
+/// The result of a search. Paths are relative to the folder.
 struct FolderContent {
   std::vector<std::string> images;
   std::map<std::string, std::string> unusual_captions;
-  std::map<std::string, int64_t> other_kinds;  ///< number of files by extension, in lower case
+  std::map<std::string, int64_t> other_kinds;  ///< number of files by lowercase extension
   std::vector<std::string> system_folders;
   std::vector<std::string> run_folders;
   std::vector<std::string> forbidden_folders;
 };
 
-/// Walks a folder breadth first. Linked folders wait until all real ones are read, so a folder that
-/// is there under both its own path and a link always keeps its own.
+/// Searches a folder breadth first. Symbolic links are followed last, so a folder that is reachable
+/// both directly and by a link is always found under its own path.
 class ImageSearch {
  public:
   explicit ImageSearch(const fs::path& root) : root_(root) {}
@@ -74,17 +75,17 @@ class ImageSearch {
     if (is_run_folder(entries)) {
       content_.run_folders.push_back(relative.empty() ? root_.string() : relative.string());
       if (!relative.empty()) return;
-      // The images lie beside the run's own files.
+      // Images are in the same folder as the run's own files.
       std::erase_if(entries, [](const fs::directory_entry& entry) {
         const fs::path name = entry.path().filename();
         return name == "samples" || name == "checkpoints" || name == "tensorboard";
       });
     }
     std::ranges::sort(entries);
-    for (const fs::directory_entry& entry : entries) sort_in(entry, relative);
+    for (const fs::directory_entry& entry : entries) classify(entry, relative);
   }
 
-  /// True the first time, for folders are known by device and inode whatever their path.
+  /// True the first time a folder is seen; folders are identified by device and inode.
   bool is_new(const fs::path& folder, std::error_code& error) {
     struct stat status = {};
     if (::stat(folder.c_str(), &status) == 0)
@@ -93,7 +94,7 @@ class ImageSearch {
     return false;
   }
 
-  /// By what dalle-train puts into a run's folder before it opens the data; a copy may lack one.
+  /// Recognizes the files that dalle-train creates before it opens the data. A copy may lack one.
   static bool is_run_folder(const std::vector<fs::directory_entry>& entries) {
     return std::ranges::count_if(entries, [](const fs::directory_entry& entry) {
              const std::string& path = entry.path().native();
@@ -102,22 +103,22 @@ class ImageSearch {
            }) >= 2;
   }
 
-  void sort_in(const fs::directory_entry& entry, const fs::path& folder) {
+  void classify(const fs::directory_entry& entry, const fs::path& folder) {
     const fs::path name = entry.path().filename();
     if (name.native().starts_with('.')) return;
-    std::error_code unreachable;  // a broken link, which get() will report if it names an image
-    const bool is_link = entry.is_symlink(unreachable);
-    if (entry.is_directory(unreachable)) {
+    std::error_code ignored;  // of a broken link; get() reports it if it is an image
+    const bool is_link = entry.is_symlink(ignored);
+    if (entry.is_directory(ignored)) {
       if (std::ranges::find(kSystemFolders, name.native()) != std::end(kSystemFolders))
         content_.system_folders.push_back((folder / name).string());
       else
         (is_link ? linked_folders_ : folders_).push_back(folder / name);
       return;
     }
-    if (!is_link && !entry.is_regular_file(unreachable)) return;
+    if (!is_link && !entry.is_regular_file(ignored)) return;
     const std::string extension = name.extension().string();
     const fs::path path = folder / name;
-    if (!extension.empty() && is_picture_extension(extension.substr(1)))
+    if (!extension.empty() && is_image_extension(extension.substr(1)))
       content_.images.push_back(path.generic_string());
     else if (lower_case(extension) != ".txt")
       ++content_.other_kinds[lower_case(extension)];
@@ -133,7 +134,8 @@ class ImageSearch {
   FolderContent content_;
 };
 
-/// Such as "12 files of other types: 6 .avif, 3 .gif, 3 without an extension"; empty: none.
+/// Returns, for example, "12 files of other types: 6 .avif, 3 .gif, 3 without an extension"; empty
+/// if there are none.
 std::string list_of_others(const FolderContent& content) {
   constexpr size_t kListedKinds = 5;
   std::vector<std::pair<int64_t, std::string>> kinds;
@@ -143,7 +145,7 @@ std::string list_of_others(const FolderContent& content) {
     total += count;
   }
   if (total == 0) return "";
-  std::ranges::sort(kinds);  // the most frequent first
+  std::ranges::sort(kinds);  // by descending count
   std::string list;
   for (size_t i = 0; i < std::min(kinds.size(), kListedKinds); ++i)
     list += fmt::format("{} {} {}", i == 0 ? ":" : ",", -kinds[i].first, kinds[i].second);
@@ -164,19 +166,19 @@ void report_omissions(const fs::path& folder, const FolderContent& content) {
     log_info("data: {}: ignored the output of training runs: {}", folder.string(),
              examples(content.run_folders));
   if (!content.forbidden_folders.empty())
-    log_warning("data: {}: ignored subfolders that this user cannot read: {}", folder.string(),
+    log_warning("data: {}: ignored subfolders without read permission: {}", folder.string(),
                 examples(content.forbidden_folders));
 }
 
-std::string read_picture_file(const fs::path& path) {
+std::string read_image_file(const fs::path& path) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
   if (fs::exists(status) && !fs::is_regular_file(status))
-    throw Error("{}: expected a file", path.string());  // a pipe would never end
+    throw Error("{}: expected a file", path.string());  // reading a pipe would never end
   const uintmax_t bytes = fs::file_size(path, error);
-  if (!error && bytes > kMaxPictureFileBytes)
-    throw Error("{}: has {} bytes, more than the {} allowed for an image", path.string(), bytes,
-                kMaxPictureFileBytes);
+  if (!error && bytes > kMaxImageFileBytes)
+    throw Error("{}: has {} bytes, more than the limit of {} for an image", path.string(), bytes,
+                kMaxImageFileBytes);
   return read_file(path);
 }
 
@@ -200,9 +202,9 @@ FolderDataset::FolderDataset(fs::path folder) : folder_(std::move(folder)) {
   unusual_captions_ = std::move(content.unusual_captions);
 }
 
-Example FolderDataset::get(int64_t index) const {
+RawSample FolderDataset::get(int64_t index) const {
   return {.key = key(index),
-          .image = read_picture_file(folder_ / key(index)),
+          .image = read_image_file(folder_ / key(index)),
           .captions = captions(index)};
 }
 
@@ -213,7 +215,7 @@ std::string FolderDataset::key(int64_t index) const {
 
 std::vector<std::string> FolderDataset::captions(int64_t index) const {
   fs::path file = (folder_ / key(index)).replace_extension(".txt");
-  std::error_code error;  // other than "there is none": read_file() meets it too, and reports it
+  std::error_code error;  // any but "not found" also occurs in read_file(), which reports it
   if (fs::status(file, error).type() == fs::file_type::not_found) {
     const auto unusual =
         unusual_captions_.find(fs::path(key(index)).replace_extension().generic_string());

@@ -1,4 +1,4 @@
-#include "random_access_file.h"
+#include "data/random_access_file.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -8,18 +8,13 @@
 #include <cstring>
 #include <utility>
 
-#include "dalle/core/error.h"
+#include "core/error.h"
 
 namespace dalle {
 
 RandomAccessFile::RandomAccessFile(std::filesystem::path path, Mode mode)
-    : path_(std::move(path)),
-      descriptor_(::open(path_.c_str(), (mode == Mode::kRead ? O_RDONLY : O_RDWR) | O_CLOEXEC)) {
-  if (descriptor_ < 0) fail("open", errno);
-}
-
-RandomAccessFile::~RandomAccessFile() {
-  ::close(descriptor_);
+    : path_(std::move(path)), descriptor_(path_, mode == Mode::kRead ? O_RDONLY : O_RDWR) {
+  if (!descriptor_.is_open()) fail("open", errno);
 }
 
 void RandomAccessFile::fail(const char* action, int error) const {
@@ -28,18 +23,18 @@ void RandomAccessFile::fail(const char* action, int error) const {
 
 int64_t RandomAccessFile::size() const {
   struct stat status {};
-  if (::fstat(descriptor_, &status) != 0) fail("read", errno);
+  if (::fstat(descriptor_.get(), &status) != 0) fail("read", errno);
   return status.st_size;
 }
 
 void RandomAccessFile::read(int64_t offset, void* bytes, int64_t size) const {
   auto* to = static_cast<char*>(bytes);
   while (size > 0) {
-    const ssize_t count = ::pread(descriptor_, to, static_cast<size_t>(size), offset);
+    const ssize_t count = ::pread(descriptor_.get(), to, static_cast<size_t>(size), offset);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) fail("read", errno);
     if (count == 0)
-      throw Error("{}: ends at byte {}, expected {} more", path_.string(), offset, size);
+      throw Error("{}: ends at byte {}, expected {} more bytes", path_.string(), offset, size);
     to += count;
     offset += count;
     size -= count;
@@ -49,7 +44,7 @@ void RandomAccessFile::read(int64_t offset, void* bytes, int64_t size) const {
 void RandomAccessFile::write(int64_t offset, const void* bytes, int64_t size) {
   const auto* from = static_cast<const char*>(bytes);
   while (size > 0) {
-    const ssize_t count = ::pwrite(descriptor_, from, static_cast<size_t>(size), offset);
+    const ssize_t count = ::pwrite(descriptor_.get(), from, static_cast<size_t>(size), offset);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) fail("write", errno);
     from += count;
@@ -60,12 +55,13 @@ void RandomAccessFile::write(int64_t offset, const void* bytes, int64_t size) {
 
 void RandomAccessFile::allocate(int64_t size) {
   int error = EINTR;
-  while (error == EINTR) error = ::posix_fallocate(descriptor_, 0, size);  // does not set errno
+  while (error == EINTR)
+    error = ::posix_fallocate(descriptor_.get(), 0, size);  // does not set errno
   if (error != 0) fail("write", error);
 }
 
 void RandomAccessFile::flush() {
-  if (::fdatasync(descriptor_) != 0) fail("flush to the disk", errno);
+  if (::fdatasync(descriptor_.get()) != 0) fail("flush to disk", errno);
 }
 
 }  // namespace dalle

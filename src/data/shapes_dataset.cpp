@@ -1,9 +1,9 @@
-#include "dalle/data/shapes_dataset.h"
+#include "data/shapes_dataset.h"
 
-#include "dalle/core/error.h"
-#include "dalle/core/seeds.h"
-#include "dalle/data/shapes_caption.h"
-#include "dalle/data/shapes_renderer.h"
+#include "core/error.h"
+#include "core/seeds.h"
+#include "data/shapes/shapes_caption.h"
+#include "data/shapes/shapes_renderer.h"
 
 namespace dalle {
 
@@ -17,13 +17,13 @@ int64_t ShapesDataset::size() const {
 
 ShapesScene ShapesDataset::scene(int64_t index) const {
   DALLE_CHECK(index >= 0 && index < size());
-  // L0 asks for the training captions: its scenes are the training set's.
-  const ShapesSplit drawn = split_ == ShapesSplit::kL0 ? ShapesSplit::kTrain : split_;
-  return draw_scene(config_, seed_, drawn, index);
+  // L0 tests on the scenes of the training set.
+  const ShapesSplit split = split_ == ShapesSplit::kL0 ? ShapesSplit::kTrain : split_;
+  return sample_scene(config_, seed_, split, index);
 }
 
 std::vector<std::string> ShapesDataset::captions(int64_t index) const {
-  constexpr uint64_t kCaptionStream = 1;  // apart from the scene's
+  constexpr uint64_t kCaptionStream = 1;  // distinct from the stream of the scene
   SeedStream random(derive_seed(seed_, SeedPurpose::kShapesScene, static_cast<uint64_t>(split_),
                                 static_cast<uint64_t>(index), kCaptionStream));
   const auto phrasing =
@@ -31,7 +31,7 @@ std::vector<std::string> ShapesDataset::captions(int64_t index) const {
   return {shapes_caption(scene(index), config_, phrasing, random)};
 }
 
-Example ShapesDataset::get(int64_t index) const {
+RawSample ShapesDataset::get(int64_t index) const {
   return {.key = key(index),
           .image = render_scene(scene(index), image_size_),
           .captions = captions(index)};

@@ -1,32 +1,28 @@
-#include "dalle/data/shard_dataset.h"
-
-#include <fcntl.h>
-#include <unistd.h>
+#include "data/shard_dataset.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <optional>
 #include <string_view>
 #include <utility>
 
-#include "dalle/core/error.h"
-#include "dalle/core/log.h"
-#include "dalle/core/progress.h"
-#include "dalle/data/captions.h"
-#include "dalle/data/picture_file.h"
+#include "core/error.h"
+#include "core/log.h"
+#include "core/progress.h"
+#include "data/image/image_file.h"
+#include "data/random_access_file.h"
+#include "data/text/captions.h"
 
 namespace dalle {
 namespace {
 
-/// The range of the member with the extension; of no bytes where there is none.
+/// The range of the member with this extension; empty if there is none.
 ByteRange range_of(const ShardSample& sample, std::string_view extension) {
   for (const ShardMember& member : sample.members)
     if (member.extension == extension) return member.bytes;
   return {};
 }
 
-/// ".jpg, .cls and 3 more"
+/// Returns, for example, ".jpg, .cls, .npy and 2 more".
 std::string list_members(const ShardSample& sample) {
   constexpr size_t kShown = 3;
   std::string list;
@@ -37,12 +33,12 @@ std::string list_members(const ShardSample& sample) {
   return list;
 }
 
-/// Whether a name with several dots hides an image: IMG_2019.05.00.jpg is member .05.00.jpg of the
-/// sample IMG_2019 to every reader of WebDataset.
+/// Whether a member is an image with dots in its name: WebDataset defines IMG_2019.05.00.jpg as the
+/// member .05.00.jpg of sample IMG_2019.
 bool has_hidden_image(const ShardSample& sample) {
   return std::ranges::any_of(sample.members, [](const ShardMember& member) {
     const size_t dot = member.extension.rfind('.');
-    return dot != std::string::npos && is_picture_extension(member.extension.substr(dot + 1));
+    return dot != std::string::npos && is_image_extension(member.extension.substr(dot + 1));
   });
 }
 
@@ -51,45 +47,30 @@ std::string missing_image(const ShardSample& sample) {
       "no image among its members {}; expected .jpg, .jpeg, .png, .webp or .bmp{}",
       list_members(sample),
       has_hidden_image(sample)
-          ? " (in WebDataset shards the extension begins at the first dot of the file name)"
+          ? " (in WebDataset shards, the extension begins at the first dot of the file name)"
           : "");
 }
 
 }  // namespace
 
-/// Opened for every read: a descriptor a shard would run into the system's limit, and an open file
-/// would hide that the shard was replaced. The position is pread()'s own, so threads never meet.
+/// Opened for every sample: one descriptor per shard could exceed the system's limit, and an open
+/// file would hide that a shard was replaced.
 class ShardDataset::Reader {
  public:
   Reader(const ShardFile& shard, const ShardStamp& stamp)
-      : path_(shard.path), descriptor_(::open(path_.c_str(), O_RDONLY | O_CLOEXEC)) {
-    if (descriptor_ < 0) throw Error("{}: cannot read: {}", path_.string(), std::strerror(errno));
-    if (shard_stamp(path_) != stamp) {
-      ::close(descriptor_);
-      throw Error("{}: has changed since this run opened it", path_.string());
-    }
+      : file_(shard.path, RandomAccessFile::Mode::kRead) {
+    if (shard_stamp(shard.path) != stamp)
+      throw Error("{}: has changed since this run opened it", shard.path.string());
   }
-  ~Reader() { ::close(descriptor_); }
-  Reader(const Reader&) = delete;
-  Reader& operator=(const Reader&) = delete;
 
   std::string read(const ByteRange& range) const {
     std::string bytes(range.size, '\0');
-    for (size_t done = 0; done < bytes.size();) {
-      const ssize_t count = ::pread(descriptor_, bytes.data() + done, bytes.size() - done,
-                                    static_cast<off_t>(range.offset + done));
-      if (count < 0 && errno == EINTR) continue;
-      if (count <= 0)
-        throw Error("{}: cannot read {} bytes at {}: {}", path_.string(), range.size, range.offset,
-                    count < 0 ? std::strerror(errno) : "the file ends before");
-      done += static_cast<size_t>(count);
-    }
+    file_.read(static_cast<int64_t>(range.offset), bytes.data(), std::ssize(bytes));
     return bytes;
   }
 
  private:
-  const std::filesystem::path& path_;
-  int descriptor_;
+  RandomAccessFile file_;
 };
 
 ShardDataset::ShardDataset(const std::string& path, const std::filesystem::path& index_cache)
@@ -103,11 +84,11 @@ ShardDataset::ShardDataset(const std::string& path, const std::filesystem::path&
       std::ranges::count_if(indices, [](const auto& index) { return !index.has_value(); });
   if (missing > 0) log_info("data: indexing {} of {} shards in {}", missing, shards_.size(), path);
   Progress progress("data: indexing shards", missing);
-  int64_t made = 0;
+  int64_t indexed = 0;
   for (size_t i = 0; i < shards_.size(); ++i) {
     if (!indices[i]) {
       indices[i] = make_shard_index(shards_[i].path, index_cache);
-      progress.update(++made);
+      progress.update(++indexed);
     }
     add_shard(i, *std::exchange(indices[i], std::nullopt));
   }
@@ -118,7 +99,7 @@ void ShardDataset::add_shard(size_t shard, ShardIndex index) {
   const int64_t begin = size();
   for (ShardSample& sample : index.samples) {
     const auto image =
-        std::ranges::find_if(sample.members, is_picture_extension, &ShardMember::extension);
+        std::ranges::find_if(sample.members, is_image_extension, &ShardMember::extension);
     const bool has_image = image != sample.members.end();
     if (!sample.defect.empty())
       defects_[size()] = std::move(sample.defect);
@@ -126,49 +107,50 @@ void ShardDataset::add_shard(size_t shard, ShardIndex index) {
       defects_[size()] = missing_image(sample);
     samples_.push_back({.shard = shard,
                         .key = std::move(sample.key),
-                        .picture = has_image ? image->bytes : ByteRange(),
+                        .image = has_image ? image->bytes : ByteRange(),
                         .text = range_of(sample, "txt"),
                         .json = range_of(sample, "json")});
   }
   warn_of_defects(shard, begin);
-  const int64_t intact = size() - begin;
+  const int64_t readable = size() - begin;
   const std::string name = shards_[shard].path.string();
-  if (index.damage.empty()) {
-    if (intact == 0) log_warning("{}: contains no samples", name);
+  if (index.error.empty()) {
+    if (readable == 0) log_warning("{}: contains no samples", name);
     return;
   }
-  if (intact > 0)
-    log_warning("{}: using only the {} samples before the damage: {}", name, intact, index.damage);
+  if (readable > 0)
+    log_warning("{}: only its first {} samples can be read: {}", name, readable, index.error);
   else
-    log_warning("{}: skipped: {}", name, index.damage);
-  defects_[size()] = intact > 0
-                         ? fmt::format("everything after the shard's first {} samples is lost: {}",
-                                       intact, index.damage)
-                         : index.damage;
+    log_warning("{}: skipped: {}", name, index.error);
+  defects_[size()] = readable > 0
+                         ? fmt::format("only the first {} samples of the shard can be read: {}",
+                                       readable, index.error)
+                         : index.error;
+  // The key is part of the fingerprints of existing runs, so its wording must not change.
   samples_.push_back(
-      {.shard = shard, .key = "(what is lost)", .picture = {}, .text = {}, .json = {}});
+      {.shard = shard, .key = "(what is lost)", .image = {}, .text = {}, .json = {}});
 }
 
-/// One line for each shard, with the first of its samples from `begin` on that cannot be used.
+/// Logs one line per shard, with the first invalid sample from `begin` on.
 void ShardDataset::warn_of_defects(size_t shard, int64_t begin) const {
   const auto first = defects_.lower_bound(begin);
   if (first == defects_.end()) return;
-  log_warning("{}: {} of its {} samples cannot be used; the first is {}: {}",
+  log_warning("{}: {} of its {} samples are invalid; the first is {}: {}",
               shards_[shard].path.string(), std::distance(first, defects_.end()), size() - begin,
               samples_[first->first].key, first->second);
 }
 
 void ShardDataset::fail_without_samples(const std::string& path) const {
   if (samples_.empty())
-    throw Error("{}: found {} shards without samples, expected at least one sample", path,
+    throw Error("{}: its {} shards contain no samples, expected at least one", path,
                 shards_.size());
   const auto& [index, defect] = *defects_.begin();
-  throw Error("{}: none of the {} samples in {} shards can be used; the first is {}: {}", path,
-              size(), shards_.size(), key(index), defect);
+  throw Error("{}: all {} samples in {} shards are invalid; the first is {}: {}", path, size(),
+              shards_.size(), key(index), defect);
 }
 
-/// @throws dalle::Error if nothing is to be read of the sample
-void ShardDataset::require_whole(int64_t index) const {
+/// @throws dalle::Error if the sample is invalid
+void ShardDataset::require_valid(int64_t index) const {
   if (const auto defect = defects_.find(index); defect != defects_.end())
     throw Error("{}: {}", key(index), defect->second);
 }
@@ -198,11 +180,11 @@ std::vector<std::string> ShardDataset::read_captions(const Reader& reader, int64
 
 std::vector<std::string> ShardDataset::captions(int64_t index) const {
   const Sample& chosen = sample(index);
-  require_whole(index);
+  require_valid(index);
   return read_captions(Reader(shards_[chosen.shard], stamps_[chosen.shard]), index);
 }
 
-/// Reads the names in the shard once more, for a message.
+/// Lists the shard again, because names of other members are not kept in memory.
 std::string ShardDataset::missing_caption(int64_t index) const {
   const Sample& chosen = sample(index);
   if (chosen.json.size > 0) return "no .txt with text, and no \"caption\" in its .json";
@@ -212,15 +194,15 @@ std::string ShardDataset::missing_caption(int64_t index) const {
   return "no .txt or .json";
 }
 
-Example ShardDataset::get(int64_t index) const {
+RawSample ShardDataset::get(int64_t index) const {
   const Sample& chosen = sample(index);
-  require_whole(index);
-  if (chosen.picture.size > kMaxPictureFileBytes)
-    throw Error("{}: the image has {} bytes, more than the {} allowed", key(index),
-                chosen.picture.size, kMaxPictureFileBytes);
+  require_valid(index);
+  if (chosen.image.size > kMaxImageFileBytes)
+    throw Error("{}: the image has {} bytes, more than the limit of {}", key(index),
+                chosen.image.size, kMaxImageFileBytes);
   const Reader reader(shards_[chosen.shard], stamps_[chosen.shard]);
   return {.key = key(index),
-          .image = reader.read(chosen.picture),
+          .image = reader.read(chosen.image),
           .captions = read_captions(reader, index)};
 }
 

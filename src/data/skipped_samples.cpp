@@ -1,13 +1,13 @@
-#include "dalle/data/skipped_samples.h"
+#include "data/skipped_samples.h"
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <string_view>
 
-#include "dalle/core/error.h"
-#include "dalle/core/files.h"
-#include "dalle/core/log.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "core/log.h"
 
 #include <nlohmann/json.hpp>
 
@@ -16,16 +16,16 @@ namespace {
 
 using nlohmann::json;
 
-/// How many of the samples are logged as well; of a large data set there may be thousands.
+/// Only this many samples are also logged, because there may be thousands.
 constexpr int64_t kLoggedSamples = 10;
 
-/// The text with bytes that are not UTF-8 replaced, as the file holds it: a key must be the same
-/// one when it is read back.
+/// Replaces invalid UTF-8, as JSON requires. Keys are compared in this form, in which a resumed run
+/// reads them back.
 std::string as_utf8(const std::string& text) {
   return json::parse(json(text).dump(-1, ' ', false, json::error_handler_t::replace));
 }
 
-/// Calls `use` with the key of each of the lines, which are whole ones of the file `path`.
+/// Calls `use` with the key in each of the complete lines `lines` of the file `path`.
 template <class Use>
 void for_each_key(std::string_view lines, const std::filesystem::path& path, const Use& use) {
   int64_t number = 1;
@@ -44,10 +44,12 @@ void for_each_key(std::string_view lines, const std::filesystem::path& path, con
 }  // namespace
 
 SkippedSamples::SkippedSamples(std::filesystem::path path, int64_t dataset_size,
-                               double max_bad_fraction,
+                               double max_invalid_fraction,
                                std::vector<std::filesystem::path> other_ranks)
-    : path_(std::move(path)), dataset_size_(dataset_size), max_bad_fraction_(max_bad_fraction) {
-  DALLE_CHECK(dataset_size > 0 && max_bad_fraction >= 0);
+    : path_(std::move(path)),
+      dataset_size_(dataset_size),
+      max_invalid_fraction_(max_invalid_fraction) {
+  DALLE_CHECK(dataset_size > 0 && max_invalid_fraction >= 0);
   for (std::filesystem::path& other : other_ranks) other_lists_.push_back({std::move(other)});
   if (path_.empty()) return;
   if (std::filesystem::exists(path_)) read_known_keys();
@@ -57,7 +59,7 @@ SkippedSamples::SkippedSamples(std::filesystem::path path, int64_t dataset_size,
 
 void SkippedSamples::read_known_keys() {
   const std::string content = read_file(path_);
-  const size_t complete = content.rfind('\n') + 1;  // 0 where there is no whole line
+  const size_t complete = content.rfind('\n') + 1;  // 0 if there is no complete line
   if (complete < content.size()) {
     std::error_code error;
     std::filesystem::resize_file(path_, complete, error);
@@ -67,19 +69,19 @@ void SkippedSamples::read_known_keys() {
                [&](std::string key) { keys_.insert(std::move(key)); });
 }
 
-/// What the other ranks have added since the last time. A list that cannot be read now, as another
-/// machine may be writing it, is read later.
+/// Reads what other ranks have added since the last call. A list that cannot be read now, because
+/// another machine may be writing it, is read later.
 void SkippedSamples::read_other_lists() {
   for (OtherList& list : other_lists_) {
-    std::error_code unreachable;
-    const uintmax_t bytes = std::filesystem::file_size(list.path, unreachable);
-    if (unreachable || bytes <= list.read_bytes) continue;
+    std::error_code error;
+    const uintmax_t bytes = std::filesystem::file_size(list.path, error);
+    if (error || bytes <= list.read_bytes) continue;
     try {
       std::string added(bytes - list.read_bytes, '\0');
       std::ifstream file(list.path, std::ios::binary);
       file.seekg(static_cast<std::streamoff>(list.read_bytes));
       if (!file.read(added.data(), static_cast<std::streamsize>(added.size()))) continue;
-      added.resize(added.rfind('\n') + 1);  // 0 where there is no whole line
+      added.resize(added.rfind('\n') + 1);  // 0 if there is no complete line
       for_each_key(added, list.path, [&](std::string key) {
         if (!keys_.contains(key)) keys_of_others_.insert(std::move(key));
       });
@@ -98,14 +100,14 @@ void SkippedSamples::add(const std::string& key, const std::string& reason) {
     const std::string line = json{{"key", printable_key}, {"reason", printable_reason}}.dump();
     if (++added_ <= kLoggedSamples) log_warning("skipped {}", line);
     if (added_ == kLoggedSamples)
-      log_warning("further samples that are skipped are counted, and listed in the run folder");
+      log_warning("further skipped samples are only listed in the run folder");
     if (!path_.empty()) {
       file_ << line << '\n' << std::flush;
       if (!file_) throw Error("{}: cannot write: {}", path_.string(), std::strerror(errno));
     }
   }
-  // Together the ranks can only exceed the limit if one of them exceeds its share of it.
-  const double limit = max_bad_fraction_ * static_cast<double>(dataset_size_);
+  // The ranks together can only exceed the limit if one of them exceeds its share of the limit.
+  const double limit = max_invalid_fraction_ * static_cast<double>(dataset_size_);
   const auto ranks = static_cast<double>(other_lists_.size() + 1);
   if (static_cast<double>(keys_.size()) * ranks <= limit) return;
   if (is_new) {
@@ -115,15 +117,11 @@ void SkippedSamples::add(const std::string& key, const std::string& reason) {
   const size_t count = keys_.size() + keys_of_others_.size();
   if (static_cast<double>(count) > limit)
     throw Error(
-        "{} of {} samples cannot be used, more than the {}% that data.max_bad_fraction allows; the "
+        "{} of {} samples cannot be used, more than the {}% that data.max_invalid_fraction allows; "
+        "the "
         "last one is {}: {}{}",
-        count, dataset_size_, 100 * max_bad_fraction_, printable_key, printable_reason,
+        count, dataset_size_, 100 * max_invalid_fraction_, printable_key, printable_reason,
         path_.empty() ? "" : " (all are listed in " + path_.string() + ")");
-}
-
-int64_t SkippedSamples::count() const {
-  const std::lock_guard lock(mutex_);
-  return static_cast<int64_t>(keys_.size());
 }
 
 }  // namespace dalle

@@ -1,11 +1,11 @@
-#include "dalle/data/split_dataset.h"
+#include "data/split_dataset.h"
 
 #include <algorithm>
 #include <string_view>
 #include <utility>
 
-#include "dalle/core/error.h"
-#include "dalle/core/seeds.h"
+#include "core/error.h"
+#include "core/seeds.h"
 
 namespace dalle {
 namespace {
@@ -17,21 +17,21 @@ uint64_t hash_of(std::string_view text) {
   return hash;
 }
 
-/// A number in [0, 1) that is the key's own: validation takes the smallest. The experiment's seed
-/// stays out of it, so that runs with different seeds are validated on the same examples.
-double place_of(std::string_view key) {
+/// Maps a key to [0, 1); validation takes the smallest values. Does not depend on the experiment's
+/// seed, so that runs with different seeds are validated on the same samples.
+double split_value(std::string_view key) {
   constexpr uint64_t kNoSeed = 0;
   return to_unit(derive_seed(kNoSeed, SeedPurpose::kSplit, hash_of(key)));
 }
 
 }  // namespace
 
-SplitDataset::SplitDataset(std::shared_ptr<const Dataset> whole, std::vector<int64_t> indices)
-    : whole_(std::move(whole)), indices_(std::move(indices)) {
-  for (const int64_t index : indices_) DALLE_CHECK(index >= 0 && index < whole_->size());
+SplitDataset::SplitDataset(std::shared_ptr<const Dataset> dataset, std::vector<int64_t> indices)
+    : dataset_(std::move(dataset)), indices_(std::move(indices)) {
+  for (const int64_t index : indices_) DALLE_CHECK(index >= 0 && index < dataset_->size());
 }
 
-int64_t SplitDataset::index_in_whole(int64_t index) const {
+int64_t SplitDataset::index_in_dataset(int64_t index) const {
   DALLE_CHECK(index >= 0 && index < size());
   return indices_[index];
 }
@@ -43,10 +43,10 @@ SplitIndices split_by_key(const Dataset& dataset, double validation_fraction) {
   std::pair<double, int64_t> first = {2.0, 0};
   std::pair<double, int64_t> last = {-1.0, 0};
   for (int64_t index = 0; index < dataset.size(); ++index) {
-    const std::pair<double, int64_t> place = {place_of(dataset.key(index)), index};
-    (place.first < validation_fraction ? sides.validation : sides.train).push_back(index);
-    first = std::min(first, place);
-    last = std::max(last, place);
+    const std::pair<double, int64_t> value = {split_value(dataset.key(index)), index};
+    (value.first < validation_fraction ? sides.validation : sides.train).push_back(index);
+    first = std::min(first, value);
+    last = std::max(last, value);
   }
   if (sides.validation.empty()) {
     std::erase(sides.train, first.second);

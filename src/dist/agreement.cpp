@@ -1,14 +1,14 @@
-#include "dalle/dist/agreement.h"
+#include "dist/agreement.h"
 
 #include <sstream>
 #include <vector>
 
-#include "dalle/core/error.h"
+#include "core/error.h"
 
 namespace dalle {
 
 void check_agreement(ProcessGroup& group, const std::string& what, const std::string& text) {
-  const std::vector<std::string> texts = group.gather(text);
+  const std::vector<std::string> texts = group.all_gather_strings(text);
   for (size_t rank = 1; rank < texts.size(); ++rank) {
     if (texts[rank] == texts[0]) continue;
     std::istringstream first(texts[0]), other(texts[rank]);
@@ -18,8 +18,8 @@ void check_agreement(ProcessGroup& group, const std::string& what, const std::st
       if (!std::getline(other, found)) found = "nothing";
     } while (expected == found);
     const auto begin = [](const std::string& line) { return line.find_first_not_of(' '); };
-    throw Error("rank {} has another {} than rank 0: {:?} instead of {:?}", rank, what,
-                found.substr(begin(found)), expected.substr(begin(expected)));
+    throw Error("rank {} does not have the same {} as rank 0: found {:?}, expected {:?}", rank,
+                what, found.substr(begin(found)), expected.substr(begin(expected)));
   }
 }
 

@@ -1,4 +1,4 @@
-#include "dalle/dist/awake_clock.h"
+#include "dist/awake_clock.h"
 
 #include <utility>
 
@@ -7,7 +7,7 @@ namespace dalle {
 AwakeClock::Steady::time_point AwakeClock::now() {
   const std::lock_guard lock(mutex_);
   const auto time = Steady::now();
-  const auto gap = time - std::exchange(last_asked_, time);
+  const auto gap = time - std::exchange(last_call_, time);
   if (gap > longest_gap_) stopped_ += gap;
   return time - stopped_;
 }

@@ -1,4 +1,4 @@
-#include "dalle/dist/local_launcher.h"
+#include "dist/local_launcher.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -20,21 +20,21 @@
 #include <thread>
 #include <vector>
 
-#include "dalle/core/error.h"
-#include "dalle/dist/process_group.h"
-#include "dalle/dist/rank_info.h"
+#include "core/error.h"
+#include "dist/process_group.h"
+#include "dist/rank_info.h"
 
 namespace dalle {
 namespace {
 
-constexpr auto kGrace = std::chrono::seconds(30);  // for the others, once a rank has failed
+constexpr auto kGrace = std::chrono::seconds(30);  // for the others to exit after a rank has failed
 
-constexpr std::array kSignals{SIGINT, SIGTERM, SIGUSR1, SIGHUP};  // that ranks stop at
+constexpr std::array kSignals{SIGINT, SIGTERM, SIGUSR1, SIGHUP};  // relayed to the ranks
 
 std::atomic<int> g_signal = 0;
-static_assert(std::atomic<int>::is_always_lock_free);  // or a handler could not store into it
+static_assert(std::atomic<int>::is_always_lock_free);  // so that a signal handler may store to it
 
-/// A listening socket on the loopback, at a port that the system chose.
+/// A socket that listens on the loopback, at a port chosen by the system.
 class ListeningSocket {
  public:
   ListeningSocket() : number_(::socket(AF_INET, SOCK_STREAM, 0)) {
@@ -64,9 +64,9 @@ void set_variable(const char* name, const std::string& value) {
   ::setenv(name, value.c_str(), /*overwrite=*/1);
 }
 
-/// In the child: becomes rank `rank`. Returns only if it cannot.
+/// Turns the child process into rank `rank`. Returns only on failure.
 void become_rank(int64_t rank, int64_t ranks, const ListeningSocket& socket, char** arguments) {
-  ::setpgid(0, 0);  // the terminal's Ctrl-C comes through the launcher, once
+  ::setpgid(0, 0);  // so that Ctrl-C reaches it only once, through the launcher
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);
   set_variable("RANK", fmt::format("{}", rank));
   set_variable("LOCAL_RANK", fmt::format("{}", rank));
@@ -76,7 +76,7 @@ void become_rank(int64_t rank, int64_t ranks, const ListeningSocket& socket, cha
   set_variable("MASTER_PORT", fmt::format("{}", socket.port()));
   set_variable(kStoreSocketVariable, fmt::format("{}", socket.number()));
   if (rank != 0) ::close(socket.number());
-  // A torchrun of one process may have started this launcher: its store is not that of our ranks.
+  // If torchrun started this launcher as its only process, its store is not for these ranks.
   ::unsetenv("TORCHELASTIC_USE_AGENT_STORE");
   ::unsetenv("TORCHELASTIC_RESTART_COUNT");
   ::execv("/proc/self/exe", arguments);
@@ -90,11 +90,11 @@ void send(const std::vector<pid_t>& processes, int signal) {
   for (const pid_t process : processes) ::kill(process, signal);
 }
 
-/// Waits for all processes; passes signals on, and ends the others some time after one has failed.
-int wait_for(std::vector<pid_t> running) {
+/// Waits for all processes, relays signals, and kills the others some time after one has failed.
+int wait_for_all(std::vector<pid_t> running) {
   using Clock = std::chrono::steady_clock;
   int status = 0;
-  bool stopping = false;  // then each takes the time that its checkpoint takes
+  bool stopping = false;  // then each may take as long as its checkpoint takes
   Clock::time_point deadline = Clock::time_point::max();
   while (!running.empty()) {
     if (const int signal = g_signal.exchange(0); signal != 0) {
@@ -110,20 +110,21 @@ int wait_for(std::vector<pid_t> running) {
     }
     std::erase(running, ended);
     const int own_status = status_of(wait_status);
-    // A rank's own failure says more than that others have lost it.
+    // A rank's own failure is more informative than the others' loss of that rank.
     if (status == 0 || (status == kExitRankLost && own_status != 0)) status = own_status;
     if (own_status != 0 && !stopping) deadline = std::min(deadline, Clock::now() + kGrace);
   }
   return status;
 }
 
-void pass_signals_on() {
+void relay_signals() {
   struct sigaction action {};
   action.sa_handler = [](int signal) { g_signal = signal; };
   for (const int signal : kSignals) {
-    struct sigaction former {};
-    ::sigaction(signal, nullptr, &former);
-    if (signal == SIGHUP && former.sa_handler == SIG_IGN) continue;  // nohup's: ranks ignore it too
+    struct sigaction previous {};
+    ::sigaction(signal, nullptr, &previous);
+    if (signal == SIGHUP && previous.sa_handler == SIG_IGN)
+      continue;  // under nohup; the ranks ignore it too
     ::sigaction(signal, &action, nullptr);
   }
 }
@@ -131,7 +132,7 @@ void pass_signals_on() {
 }  // namespace
 
 int launch_local_ranks(int64_t ranks, char** arguments) {
-  pass_signals_on();
+  relay_signals();
   std::vector<pid_t> running;
   std::optional<ListeningSocket> socket(std::in_place);
   for (int64_t rank = 0; rank < ranks; ++rank) {
@@ -146,8 +147,8 @@ int launch_local_ranks(int64_t ranks, char** arguments) {
     }
     running.push_back(process);
   }
-  socket.reset();  // rank 0 has it: were it open here, nobody would notice that rank 0 is gone
-  return wait_for(running);
+  socket.reset();  // rank 0 has it; if open here too, it would hide that rank 0 is gone
+  return wait_for_all(running);
 }
 
 }  // namespace dalle

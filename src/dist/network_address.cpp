@@ -1,4 +1,4 @@
-#include "dalle/dist/network_address.h"
+#include "dist/network_address.h"
 
 #include <netdb.h>
 #include <sys/socket.h>
@@ -24,7 +24,7 @@ std::pair<Addresses, int> resolve(const std::string& host, int family) {
   return {Addresses(found, ::freeaddrinfo), status};
 }
 
-/// The local end of a datagram socket that is connected to the address; empty without a route.
+/// The local address of a datagram socket connected to `remote`; empty if there is no route.
 std::string local_end(const addrinfo& remote) {
   const int number = ::socket(remote.ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (number < 0) return "";

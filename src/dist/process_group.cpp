@@ -1,26 +1,21 @@
-#include "dalle/dist/process_group.h"
+#include "dist/process_group.h"
 
 #include <algorithm>
 #include <atomic>
-#include <condition_variable>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <functional>
-#include <mutex>
 #include <optional>
 #include <sstream>
-#include <stop_token>
-#include <thread>
 #include <utility>
 #include <vector>
 
-#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #if __has_include(<gloo/rendezvous/store.h>)  // LibTorch has Gloo inside, but not its headers
 #define USE_C10D_GLOO
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #endif
-#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#include <torch/csrc/distributed/c10d/Store.hpp>
 #ifdef DALLE_CUDA
 #define USE_C10D_NCCL
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
@@ -28,147 +23,27 @@
 #include <torch/cuda.h>
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
-#include "dalle/core/log.h"
-#include "dalle/core/seconds.h"
-#include "dalle/dist/network_address.h"
+#include "core/error.h"
+#include "core/log.h"
+#include "core/seconds.h"
+#include "dist/network_address.h"
+#include "dist/rendezvous.h"
+#include "tensor/error_text.h"
 
 namespace dalle {
 namespace {
 
-using Work = c10::intrusive_ptr<c10d::Work>;
-
-/// Of collectives: those who wait for a lost rank are told so by their heartbeats.
+/// The timeout of collectives: heartbeats find out that a rank is lost.
 constexpr std::chrono::hours kForever{24};
 
-/// Why ranks that have met may not get through to one another.
+/// Why ranks that have found each other through the store may still fail to connect.
 constexpr const char* kNoConnection =
     "the ranks found each other but could not connect; set GLOO_SOCKET_IFNAME, or "
     "NCCL_SOCKET_IFNAME on GPUs, to the network interface that reaches all machines";
 
-std::string message_of(const std::exception& error) {
-  const auto* of_torch = dynamic_cast<const c10::Error*>(&error);
-  return of_torch != nullptr ? of_torch->what_without_backtrace() : error.what();
-}
-
-/// Calls a function after some time, and again after as long as that returns, until destroyed.
-class Alarm {
- public:
-  using Time = std::chrono::milliseconds;
-
-  Alarm(Time time, std::function<std::optional<Time>()> on_expiry)
-      : thread_([this, time, expire = std::move(on_expiry)](const std::stop_token& stop) {
-          std::unique_lock lock(mutex_);
-          for (std::optional<Time> wait = time; wait; wait = expire())
-            if (changed_.wait_for(lock, stop, *wait, [&] { return stop.stop_requested(); })) return;
-        }) {}
-
- private:
-  std::mutex mutex_;
-  std::condition_variable_any changed_;
-  std::jthread thread_;
-};
-
-/// After how long a wait for other ranks is first logged; then after twice that, and so on.
-std::chrono::milliseconds first_notice(std::chrono::milliseconds timeout) {
-  return std::min<std::chrono::milliseconds>(std::chrono::seconds(10), timeout / 4);
-}
-
-c10::intrusive_ptr<c10d::Store> open_store(const RankInfo& info,
-                                           std::chrono::milliseconds timeout) {
-  const bool serves = info.rank == 0 && !info.store_is_served;
-  const auto began = std::chrono::steady_clock::now();
-  const Alarm notice(first_notice(timeout), [&, pause = first_notice(timeout)]() mutable {
-    if (info.local_rank == 0)  // it speaks for its machine
-      log_info("rank {} of {}: waiting for rank 0 at {}:{} ({:.0f} s of {:.0f})", info.rank,
-               info.world, info.host, info.port, seconds_since(began), in_seconds(timeout));
-    return std::optional(pause *= 2);
-  });
-  auto store = c10::make_intrusive<c10d::TCPStore>(
-      info.host, c10d::TCPStoreOptions{.port = info.port,
-                                       .isServer = serves,
-                                       .numWorkers = static_cast<size_t>(info.world),
-                                       .waitWorkers = false,
-                                       .timeout = timeout,
-                                       .masterListenFd = info.store_socket});
-  if (info.store_prefix.empty()) return store;
-  return c10::make_intrusive<c10d::PrefixStore>(info.store_prefix, std::move(store));
-}
-
-/// Waits until the name of rank 0's host resolves. On Kubernetes it does once its pod runs;
-/// elsewhere a name that has no address after some seconds has none.
-void await_host(const RankInfo& info, std::chrono::milliseconds timeout) {
-  using Clock = std::chrono::steady_clock;
-  const auto patience =
-      environment_variable("KUBERNETES_SERVICE_HOST")
-          ? timeout
-          : std::min<std::chrono::milliseconds>(timeout, std::chrono::seconds(15));
-  const auto give_up = Clock::now() + patience;
-  for (bool is_logged = false;; is_logged = true) {
-    const std::string problem = why_unresolved(info.host);
-    if (problem.empty()) return;
-    const std::string message = fmt::format(
-        "rank 0's host {:?} cannot be resolved: {}; check MASTER_ADDR", info.host, problem);
-    if (Clock::now() >= give_up) throw Error("{}", message);
-    if (!is_logged && info.local_rank == 0)
-      log_warning("{}; retrying for {:.0f} s", message, in_seconds(patience));
-    std::this_thread::sleep_for(first_notice(timeout) / 10);
-  }
-}
-
-std::string address_key(int64_t rank) {
-  return fmt::format("here/{}", rank);
-}
-
-/// Waits until every rank has come to the store. Each leaves its address there.
-void meet(const RankInfo& info, c10d::Store& store, std::chrono::milliseconds timeout,
-          const std::string& address) {
-  const auto is_here = [&](int64_t rank) { return store.check({address_key(rank)}); };
-  const auto missing = [&] {
-    std::vector<int64_t> ranks;
-    for (int64_t rank = 0; rank < info.world; ++rank)
-      if (!is_here(rank)) ranks.push_back(rank);
-    return name_ranks(ranks);
-  };
-  const auto first_is_here = [&] {
-    for (int64_t rank = 0; rank < info.rank; ++rank)
-      if (is_here(rank)) return false;
-    return true;
-  };
-  std::vector<std::string> keys;
-  for (int64_t rank = 0; rank < info.world; ++rank) keys.push_back(address_key(rank));
-  store.set(keys[static_cast<size_t>(info.rank)], address);
-  std::chrono::milliseconds waited{}, pause = first_notice(timeout);
-  for (;; pause = std::min(waited, timeout - waited)) {
-    try {
-      return store.wait(keys, pause);
-    } catch (const std::exception&) {
-      waited += pause;
-      if (waited >= timeout) throw Error("{} did not connect", missing());
-      if (first_is_here())  // it speaks for all
-        log_info("waiting for {} of {} at {}:{} ({:.0f} s of {:.0f})", missing(), info.world,
-                 info.host, info.port, in_seconds(waited), in_seconds(timeout));
-    }
-  }
-}
-
-/// The address of this rank at which the others reach it: the loopback if all are on one machine,
-/// otherwise that of the network on which it meets them. The machine's own name may stand for its
-/// loopback, as in Debian's /etc/hosts; so rank 0, which is at MASTER_ADDR itself, looks where the
-/// others are.
-std::string address_for_others(const RankInfo& info, c10d::Store& store,
-                               const std::string& address) {
-  if (info.local_world == info.world) return "127.0.0.1";
-  if (!is_loopback(address)) return address;
-  for (int64_t rank = 0; rank < info.world; ++rank)
-    if (const std::string other = store.get_to_str(address_key(rank)); !is_loopback(other))
-      return address_towards(other);
-  return address;  // all ranks are on this machine
-}
-
 #ifdef USE_C10D_GLOO
-/// The networks that the user names as PyTorch's users do, e.g. GLOO_SOCKET_IFNAME=ib0,ib1, or that
-/// of `address`.
+/// The network interfaces in GLOO_SOCKET_IFNAME, PyTorch's variable (e.g. ib0,ib1), or the one that
+/// has `address`.
 std::vector<std::shared_ptr<gloo::transport::Device>> gloo_devices(const std::string& address) {
   using c10d::ProcessGroupGloo;
   std::vector<std::shared_ptr<gloo::transport::Device>> devices;
@@ -186,32 +61,34 @@ c10::intrusive_ptr<c10d::Backend> open_backend(const RankInfo& info,
                                                [[maybe_unused]] CommunicationBackend wanted,
                                                const c10::intrusive_ptr<c10d::Store>& store,
                                                [[maybe_unused]] const std::string& address) {
-  const int rank = static_cast<int>(info.rank), world = static_cast<int>(info.world);
+  const int rank = static_cast<int>(info.rank), world_size = static_cast<int>(info.world_size);
 #ifdef DALLE_CUDA
   if (device.is_cuda() && wanted != CommunicationBackend::kGloo) {
-    // Once a rank is dead, c10d's watchdog would throw on a thread of its own, and so abort this
-    // process before the heartbeats can say which rank it was.
+    // When a rank dies, c10d's watchdog thread would throw and abort this process before the
+    // heartbeats can name that rank.
     ::setenv("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0", /*overwrite=*/0);
     auto options = c10d::ProcessGroupNCCL::Options::create();
     options->timeout = kForever;
-    return c10::make_intrusive<c10d::ProcessGroupNCCL>(store, rank, world, options);
+    return c10::make_intrusive<c10d::ProcessGroupNCCL>(store, rank, world_size, options);
   }
 #endif
 #ifdef USE_C10D_GLOO
   auto options = c10d::ProcessGroupGloo::Options::create(kForever);
   options->devices = gloo_devices(address_for_others(info, *store, address));
   try {
-    return c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, world, options);
+    return c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, world_size, options);
   } catch (const std::exception& error) {
     throw Error("{} (this rank is at {}): {}", kNoConnection, options->devices.front()->str(),
-                message_of(error));
+                error_text(error));
   }
 #else
-  throw Error("this program was built without Gloo's headers (libgloo-dev): CPUs train alone");
+  throw Error(
+      "this program was built without Gloo's headers (libgloo-dev) and cannot train on several CPU "
+      "ranks");
 #endif
 }
 
-/// While it lives, this rank waits for others.
+/// Marks this rank as waiting for others, for as long as the object lives.
 class Waiting {
  public:
   Waiting(Heartbeat* heartbeat, const char* collective) : heartbeat_(heartbeat) {
@@ -230,7 +107,7 @@ class Waiting {
 }  // namespace
 
 void ProcessGroupOptions::end_process(const LossReport& loss) {
-  // The console of a rank that is not the first shows errors alone.
+  // The consoles of ranks other than rank 0 show only errors.
   log_line(loss.is_repeated ? LogLevel::kWarning : LogLevel::kError, loss.text);
   std::_Exit(kExitRankLost);
 }
@@ -239,114 +116,114 @@ ProcessGroup::ProcessGroup() = default;
 
 ProcessGroup::ProcessGroup(const RankInfo& info, c10::Device device,
                            const ProcessGroupOptions& options)
-    : rank_(info.rank), world_(info.world), device_(device) {
+    : rank_(info.rank), world_size_(info.world_size), device_(device) {
   if (options.backend == CommunicationBackend::kNccl && !device.is_cuda())
-    throw Error("distributed.backend: found nccl, expected gloo or auto where no GPU computes");
+    throw Error("distributed.backend: found nccl, expected gloo or auto for CPUs");
   if (info.alone() && info.host.empty()) return;
-  const auto could_not_meet = [&](const std::string& cause) {
-    return Error("rank {} of {} ({}) could not meet the others at {}:{} within {:.0f} s: {}",
-                 info.rank, info.world, info.launcher, info.host, info.port,
-                 in_seconds(options.timeout), cause);
+  const auto connection_error = [&](const std::string& cause) {
+    return Error(
+        "rank {} of {} ({}) could not connect to the other ranks at {}:{} within {:.0f} s: {}",
+        info.rank, info.world_size, info.launcher, info.host, info.port,
+        in_seconds(options.timeout), cause);
   };
   std::atomic<const char*> obstacle =
       "rank 0, or the launcher that hosts the store, does not respond";
-  // A store whose keeper is stopped, not dead, takes connections and never answers.
+  // A store whose process is stopped rather than dead accepts connections and never responds.
   const Alarm deadline(2 * options.timeout + std::chrono::seconds(5), [&] {
-    options.on_lost({.text = could_not_meet(obstacle.load()).what()});
+    options.on_lost({.text = connection_error(obstacle.load()).what()});
     return std::nullopt;
   });
   await_host(info, options.timeout);
   try {
     store_ = open_store(info, options.timeout);
     const std::string address = address_towards(info.host);
-    meet(info, *store_, options.timeout, address);
+    await_ranks(info, *store_, options.timeout, address);
     obstacle = kNoConnection;
-    heartbeat_ = std::make_unique<Heartbeat>(store_->clone(), rank_, world_, options.timeout,
+    heartbeat_ = std::make_unique<Heartbeat>(store_->clone(), rank_, world_size_, options.timeout,
                                              options.on_lost);
     backend_ = open_backend(info, device, options.backend, store_, address);
     barrier();
   } catch (const std::exception& error) {
-    const Error failure = could_not_meet(message_of(error));
+    const Error failure = connection_error(error_text(error));
     if (heartbeat_ != nullptr) heartbeat_->announce_failure(failure.what());
     throw failure;
   }
 }
 
-/// The heartbeat goes first: the rank that keeps the store stays in it until the others have left.
+/// The heartbeat is destroyed first: the rank that hosts the store waits in it until the others
+/// have left.
 ProcessGroup::~ProcessGroup() = default;
 
-void ProcessGroup::enter(Phase phase, int64_t step) {
-  if (heartbeat_ != nullptr) heartbeat_->enter(phase, step);
+void ProcessGroup::set_phase(Phase phase, int64_t step) {
+  if (heartbeat_ != nullptr) heartbeat_->set_phase(phase, step);
 }
 
 void ProcessGroup::watch_for_stop(std::function<bool()> is_asked) {
   if (heartbeat_ != nullptr) heartbeat_->watch_for_stop(std::move(is_asked));
 }
 
-bool ProcessGroup::stop_is_wanted() const {
-  return heartbeat_ != nullptr && heartbeat_->stop_is_wanted();
+bool ProcessGroup::stop_requested() const {
+  return heartbeat_ != nullptr && heartbeat_->stop_requested();
 }
 
 void ProcessGroup::set_saving(bool saving) {
   if (heartbeat_ != nullptr) heartbeat_->set_saving(saving);
 }
 
-std::chrono::steady_clock::duration ProcessGroup::patience() const {
-  return heartbeat_ != nullptr ? heartbeat_->patience() : std::chrono::steady_clock::duration();
+std::chrono::steady_clock::duration ProcessGroup::save_grace() const {
+  return heartbeat_ != nullptr ? heartbeat_->save_grace() : std::chrono::steady_clock::duration();
 }
 
-std::unique_ptr<NoteBoard> ProcessGroup::note_board() const {
-  return store_ == nullptr ? nullptr : std::make_unique<NoteBoard>(store_->clone());
+std::unique_ptr<StoreMailbox> ProcessGroup::store_mailbox() const {
+  return store_ == nullptr ? nullptr : std::make_unique<StoreMailbox>(store_->clone());
 }
 
 bool ProcessGroup::announce_failure(const std::string& message) {
   return heartbeat_ == nullptr || heartbeat_->announce_failure(message);
 }
 
-/// The error of a collective: with the rank that is to blame, if it can be found.
+/// The error of a collective; names the rank to blame if it can be found.
 RankLost ProcessGroup::failure(const char* name, const std::string& cause) {
-  const std::string lost = heartbeat_ == nullptr ? "" : heartbeat_->find_lost();
-  return RankLost("rank {} of {}: {} failed, another rank is gone or stuck: {}", rank_, world_,
-                  name, lost.empty() ? cause : lost);
+  const std::string lost = heartbeat_ == nullptr ? "" : heartbeat_->find_lost_rank();
+  return RankLost("rank {} of {}: {} failed because another rank is gone or stuck: {}", rank_,
+                  world_size_, name, lost.empty() ? cause : lost);
 }
 
-PendingCollective::PendingCollective() = default;
-PendingCollective::~PendingCollective() = default;
-PendingCollective::PendingCollective(PendingCollective&&) noexcept = default;
-PendingCollective& PendingCollective::operator=(PendingCollective&&) noexcept = default;
+Work::Work() = default;
+Work::~Work() = default;
+Work::Work(Work&&) noexcept = default;
+Work& Work::operator=(Work&&) noexcept = default;
 
-void PendingCollective::wait(bool on_host) {
+void Work::wait(bool on_host) {
   if (work_ == nullptr) return;
   const auto began = Clock::now();
   const Waiting waiting(group_->heartbeat_.get(), name_);
   try {
     work_->wait();
-  } catch (const c10::AcceleratorError&) {  // of this rank's own GPU: no other one is to blame
+  } catch (const c10::AcceleratorError&) {  // this rank's own GPU failed; no other rank is to blame
     throw;
   } catch (const std::exception& error) {
-    throw group_->failure(name_, message_of(error));
+    throw group_->failure(name_, error_text(error));
   }
-  // Here all errors are the own GPU's.
+  // From here on, all errors come from this rank's own GPU.
   if (on_host && group_->device_.is_cuda()) torch::cuda::synchronize(group_->device_.index());
   group_->waited_s_ += seconds_since(began);
 }
 
-PendingCollective ProcessGroup::begin(const char* name, std::vector<at::Tensor> tensors,
-                                      const Begin& begin) {
-  PendingCollective pending;
+Work ProcessGroup::begin(const char* name, std::vector<at::Tensor> tensors, const Begin& begin) {
+  Work pending;
   pending.group_ = this;
   pending.name_ = name;
   pending.tensors_ = std::move(tensors);
-  pending.begin_ = PendingCollective::Clock::now();
-  pending.end_ =
-      std::make_shared<std::atomic<PendingCollective::Clock::time_point>>(pending.begin_);
+  pending.begin_ = Work::Clock::now();
+  pending.end_ = std::make_shared<std::atomic<Work::Clock::time_point>>(pending.begin_);
   if (backend_ == nullptr) return pending;
   try {
     pending.work_ = begin(*backend_);
-  } catch (const c10::AcceleratorError&) {  // of this rank's own GPU: no other one is to blame
+  } catch (const c10::AcceleratorError&) {  // this rank's own GPU failed; no other rank is to blame
     throw;
   } catch (const c10::Error& error) {
-    throw failure(name, message_of(error));
+    throw failure(name, error_text(error));
   }
   return pending;
 }
@@ -355,42 +232,41 @@ void ProcessGroup::run(const char* name, std::vector<at::Tensor> tensors, const 
   this->begin(name, std::move(tensors), begin).wait(/*on_host=*/true);
 }
 
-void ProcessGroup::sum(const at::Tensor& tensor) {
-  begin_sum(tensor).wait(/*on_host=*/true);
+void ProcessGroup::all_reduce(const at::Tensor& tensor) {
+  all_reduce_async(tensor).wait(/*on_host=*/true);
 }
 
-PendingCollective ProcessGroup::begin_sum(const at::Tensor& tensor) {
-  PendingCollective pending = begin("sum", {tensor}, [&](c10d::Backend& backend) {
+Work ProcessGroup::all_reduce_async(const at::Tensor& tensor) {
+  Work pending = begin("all-reduce", {tensor}, [&](c10d::Backend& backend) {
     std::vector<at::Tensor> tensors{tensor};
     return backend.allreduce(tensors);
   });
-  if (backend_ != nullptr && device_.is_cpu())  // of Gloo's collectives, this one can tell
+  if (backend_ != nullptr && device_.is_cpu())  // only Gloo's all-reduce reports when it ends
     pending.work_->getFuture()->addCallback(
-        [end = pending.end_](auto&) { *end = PendingCollective::Clock::now(); });
+        [end = pending.end_](auto&) { *end = Work::Clock::now(); });
   return pending;
 }
 
-PendingCollective ProcessGroup::begin_reduce_scatter(const at::Tensor& part,
-                                                     const at::Tensor& whole) {
-  DALLE_CHECK(whole.numel() == world_ * part.numel());
-  if (backend_ == nullptr) part.copy_(whole);
-  return begin("reduce-scatter", {part, whole}, [&](c10d::Backend& backend) {
-    at::Tensor output = part, input = whole;
+Work ProcessGroup::reduce_scatter_async(const at::Tensor& part, const at::Tensor& full) {
+  DALLE_CHECK(full.numel() == world_size_ * part.numel());
+  if (backend_ == nullptr) part.copy_(full);
+  return begin("reduce-scatter", {part, full}, [&](c10d::Backend& backend) {
+    at::Tensor output = part, input = full;
     return backend._reduce_scatter_base(output, input);
   });
 }
 
-void ProcessGroup::all_gather(const at::Tensor& whole, const at::Tensor& part) {
-  DALLE_CHECK(whole.numel() == world_ * part.numel());
-  if (backend_ == nullptr) return void(whole.copy_(part));
-  run("all-gather", {whole, part}, [&](c10d::Backend& backend) {
-    at::Tensor output = whole, input = part;
+void ProcessGroup::all_gather(const at::Tensor& full, const at::Tensor& part) {
+  DALLE_CHECK(full.numel() == world_size_ * part.numel());
+  if (backend_ == nullptr) return void(full.copy_(part));
+  run("all-gather", {full, part}, [&](c10d::Backend& backend) {
+    at::Tensor output = full, input = part;
     return backend._allgather_base(output, input);
   });
 }
 
 void ProcessGroup::all_to_all(const at::Tensor& received, const at::Tensor& sent) {
-  DALLE_CHECK(received.numel() == sent.numel() && sent.numel() % world_ == 0);
+  DALLE_CHECK(received.numel() == sent.numel() && sent.numel() % world_size_ == 0);
   if (backend_ == nullptr) return void(received.copy_(sent));
   run("all-to-all", {received, sent}, [&](c10d::Backend& backend) {
     at::Tensor output = received, input = sent;
@@ -412,36 +288,44 @@ std::string ProcessGroup::broadcast(const std::string& text) {
   broadcast(size);
   if (size.item<int64_t>() == 0) return "";
   auto bytes = torch::empty({size.item<int64_t>()}, torch::kUInt8);
-  if (is_first()) std::memcpy(bytes.mutable_data_ptr(), text.data(), text.size());
+  if (is_rank_zero()) std::memcpy(bytes.mutable_data_ptr(), text.data(), text.size());
   bytes = bytes.to(device_);
   broadcast(bytes);
   bytes = bytes.cpu();
   return {static_cast<const char*>(bytes.const_data_ptr()), static_cast<size_t>(bytes.numel())};
 }
 
-std::vector<std::string> ProcessGroup::gather(const std::string& text) {
+std::vector<std::string> ProcessGroup::all_gather_strings(const std::string& text) {
   if (backend_ == nullptr) return {text};
-  const auto options = torch::TensorOptions(device_);
-  auto sizes = torch::zeros({world_}, options.dtype(torch::kLong));
-  sizes[rank_] = static_cast<int64_t>(text.size());
-  sum(sizes);
-  sizes = sizes.cpu();
-  const int64_t longest = sizes.max().item<int64_t>();
-  auto own = torch::zeros({longest}, torch::kUInt8);
-  std::memcpy(own.mutable_data_ptr(), text.data(), text.size());
-  auto all = torch::empty({world_ * longest}, options.dtype(torch::kUInt8));
-  if (longest > 0) all_gather(all, own.to(device_));
-  all = all.cpu();
+  auto ends = torch::zeros({world_size_}, torch::TensorOptions(device_).dtype(torch::kLong));
+  ends.slice(0, rank_).add_(static_cast<int64_t>(text.size()));
+  all_reduce(ends);
+  ends = ends.cpu();
+  const auto end_of = [&](int64_t rank) {
+    return rank < 0 ? size_t{0} : static_cast<size_t>(ends[rank].item<int64_t>());
+  };
+  // The sum of all texts, each at its own place among zeros; in pieces, so that long texts never
+  // run out of the device's memory.
+  constexpr int64_t kPiece = 1 << 20;
+  std::string all(end_of(world_size_ - 1), '\0');
+  all.replace(end_of(rank_ - 1), text.size(), text);
+  const auto total = static_cast<int64_t>(all.size());
+  for (int64_t begin = 0; begin < total; begin += kPiece) {
+    const auto host =
+        torch::from_blob(all.data() + begin, {std::min(kPiece, total - begin)}, torch::kUInt8);
+    const auto piece = host.to(device_);
+    all_reduce(piece);
+    if (!device_.is_cpu()) host.copy_(piece);
+  }
   std::vector<std::string> texts;
-  for (int64_t rank = 0; rank < world_; ++rank)
-    texts.emplace_back(static_cast<const char*>(all.const_data_ptr()) + rank * longest,
-                       static_cast<size_t>(sizes[rank].item<int64_t>()));
+  for (int64_t rank = 0; rank < world_size_; ++rank)
+    texts.push_back(all.substr(end_of(rank - 1), end_of(rank) - end_of(rank - 1)));
   return texts;
 }
 
 void ProcessGroup::barrier() {
   const auto one = torch::ones({1}, torch::TensorOptions(device_));
-  sum(one);
+  all_reduce(one);
 }
 
 }  // namespace dalle

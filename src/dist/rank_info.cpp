@@ -1,4 +1,4 @@
-#include "dalle/dist/rank_info.h"
+#include "dist/rank_info.h"
 
 #include <algorithm>
 #include <charconv>
@@ -7,8 +7,8 @@
 
 #include <fmt/ranges.h>
 
-#include "dalle/core/error.h"
-#include "dalle/dist/network_address.h"
+#include "core/error.h"
+#include "dist/network_address.h"
 
 namespace dalle {
 namespace {
@@ -25,7 +25,7 @@ int64_t number(const std::string& name, const std::string& text) {
   int64_t value = -1;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc{} || end != text.data() + text.size() || value < 0)
-    throw Error("{}: found {:?}, expected a whole number of at least 0", name, text);
+    throw Error("{}: found {:?}, expected an integer of at least 0", name, text);
   return value;
 }
 
@@ -34,14 +34,14 @@ int64_t required_number(const Environment& variable, const std::string& name,
   return number(name, required(variable, name, because));
 }
 
-int64_t number_or(const Environment& variable, const std::string& name, int64_t otherwise) {
+int64_t number_or(const Environment& variable, const std::string& name, int64_t fallback) {
   const auto text = variable(name);
-  return text ? number(name, *text) : otherwise;
+  return text ? number(name, *text) : fallback;
 }
 
-uint16_t port_of(const Environment& variable, const std::string& name, uint16_t otherwise) {
+uint16_t port_of(const Environment& variable, const std::string& name, uint16_t fallback) {
   const auto text = variable(name);
-  if (!text) return otherwise;
+  if (!text) return fallback;
   const int64_t port = number(name, *text);
   if (port < 1 || port > 65535)
     throw Error("{}: found {}, expected a port in [1, 65535]", name, port);
@@ -50,26 +50,28 @@ uint16_t port_of(const Environment& variable, const std::string& name, uint16_t 
 
 void check(const RankInfo& info, const std::string& rank, const std::string& world,
            const std::string& local_rank) {
-  if (info.world < 1) throw Error("{}: found {}, expected at least 1", world, info.world);
-  if (info.rank >= info.world)
-    throw Error("{} is {}, but {} is {}: ranks count from 0", rank, info.rank, world, info.world);
-  if (info.local_rank >= info.local_world || info.local_world > info.world)
-    throw Error("{} is {} of {} ranks on this machine and {} in all: they contradict one another",
-                local_rank, info.local_rank, info.local_world, info.world);
+  if (info.world_size < 1) throw Error("{}: found {}, expected at least 1", world, info.world_size);
+  if (info.rank >= info.world_size)
+    throw Error("{} is {}, but {} is {}; ranks count from 0", rank, info.rank, world,
+                info.world_size);
+  if (info.local_rank >= info.local_world_size || info.local_world_size > info.world_size)
+    throw Error("{} is {} of {} ranks on this machine and {} in total, which is contradictory",
+                local_rank, info.local_rank, info.local_world_size, info.world_size);
 }
 
 RankInfo of_torchrun(const Environment& variable) {
   RankInfo info;
   info.launcher = "torchrun";
   info.rank = required_number(variable, "RANK", "WORLD_SIZE");
-  info.world = required_number(variable, "WORLD_SIZE", "RANK");
-  // Kubernetes' operator starts one process a pod and sets no local variables; its first versions
-  // gave the first pod, which the others find by name, localhost as its address.
-  const bool one_each = !variable("LOCAL_RANK") && !variable("LOCAL_WORLD_SIZE") &&
-                        (variable("KUBERNETES_SERVICE_HOST") ||
-                         !is_loopback(variable("MASTER_ADDR").value_or("localhost")));
-  info.local_rank = number_or(variable, "LOCAL_RANK", one_each ? 0 : info.rank);
-  info.local_world = number_or(variable, "LOCAL_WORLD_SIZE", one_each ? 1 : info.world);
+  info.world_size = required_number(variable, "WORLD_SIZE", "RANK");
+  // The Kubernetes operator starts one process per pod and sets no local variables. Its first
+  // versions gave the first pod, which the others find by name, localhost as its address.
+  const bool is_one_per_machine = !variable("LOCAL_RANK") && !variable("LOCAL_WORLD_SIZE") &&
+                                  (variable("KUBERNETES_SERVICE_HOST") ||
+                                   !is_loopback(variable("MASTER_ADDR").value_or("localhost")));
+  info.local_rank = number_or(variable, "LOCAL_RANK", is_one_per_machine ? 0 : info.rank);
+  info.local_world_size =
+      number_or(variable, "LOCAL_WORLD_SIZE", is_one_per_machine ? 1 : info.world_size);
   check(info, "RANK", "WORLD_SIZE", "LOCAL_RANK");
   if (info.alone()) return info;
   info.host = required(variable, "MASTER_ADDR", "WORLD_SIZE");
@@ -84,35 +86,36 @@ RankInfo of_torchrun(const Environment& variable) {
   return info;
 }
 
-/// The first name of Slurm's list of nodes: "gpu[03-05,9],login" is gpu03.
+/// The first name in Slurm's list of nodes: gpu03 in "gpu[03-05,9],login".
 std::string first_host(const std::string& nodes) {
   const size_t bracket = nodes.find_first_of("[,");
   if (bracket == std::string::npos || nodes[bracket] == ',') return nodes.substr(0, bracket);
   const size_t end = nodes.find_first_of("-,]", bracket);
   if (end == std::string::npos)
-    throw Error("SLURM_JOB_NODELIST: found {:?}, expected names like node[01-04]", nodes);
+    throw Error("SLURM_JOB_NODELIST: found {:?}, expected names such as node[01-04]", nodes);
   return nodes.substr(0, bracket) + nodes.substr(bracket + 1, end - bracket - 1);
 }
 
-/// Of Slurm's list of numbers of tasks, that of one node: "4,1(x2)" stands for 4, 1 and 1.
+/// One node's entry in Slurm's list of task counts; "4,1(x2)" stands for 4, 1 and 1.
 int64_t tasks_on_node(const std::string& name, const std::string& list, int64_t node) {
   std::istringstream parts(list);
   int64_t nodes = 0;
   for (std::string part; std::getline(parts, part, ',');) {
     const size_t times = part.find("(x");
     if (times != std::string::npos && !part.ends_with(')'))
-      throw Error("{}: found {:?}, expected numbers like 4,1(x2)", name, list);
+      throw Error("{}: found {:?}, expected numbers such as 4,1(x2)", name, list);
     const int64_t tasks = number(name, part.substr(0, times));
     nodes += times == std::string::npos
                  ? 1
                  : number(name, part.substr(times + 2, part.size() - times - 3));
     if (node < nodes) return tasks;
   }
-  throw Error("SLURM_NODEID is {}, but {} is {:?}: nodes count from 0", node, name, list);
+  throw Error("SLURM_NODEID is {}, but {} is {:?}; nodes count from 0", node, name, list);
 }
 
-/// The tasks of this node: by Slurm's list of them, by the number asked for, or in equal shares.
-int64_t slurm_local_world(const Environment& variable, int64_t world) {
+/// The number of tasks on this node: from Slurm's list, from the number requested, or an equal
+/// share.
+int64_t slurm_local_world_size(const Environment& variable, int64_t world_size) {
   if (const auto node = variable("SLURM_NODEID"))
     for (const char* name : {"SLURM_STEP_TASKS_PER_NODE", "SLURM_TASKS_PER_NODE"})
       if (const auto list = variable(name))
@@ -120,16 +123,16 @@ int64_t slurm_local_world(const Environment& variable, int64_t world) {
   if (const auto tasks = variable("SLURM_NTASKS_PER_NODE"))
     return number("SLURM_NTASKS_PER_NODE", *tasks);
   const int64_t nodes = std::max<int64_t>(1, number_or(variable, "SLURM_NNODES", 1));
-  return (world + nodes - 1) / nodes;
+  return (world_size + nodes - 1) / nodes;
 }
 
 RankInfo of_slurm(const Environment& variable) {
   RankInfo info;
   info.launcher = "Slurm";
   info.rank = required_number(variable, "SLURM_PROCID", "SLURM_NTASKS");
-  info.world = required_number(variable, "SLURM_NTASKS", "SLURM_PROCID");
+  info.world_size = required_number(variable, "SLURM_NTASKS", "SLURM_PROCID");
   info.local_rank = required_number(variable, "SLURM_LOCALID", "SLURM_PROCID");
-  info.local_world = slurm_local_world(variable, info.world);
+  info.local_world_size = slurm_local_world_size(variable, info.world_size);
   check(info, "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID");
   if (info.alone()) return info;
   const auto host = variable("MASTER_ADDR");
@@ -146,18 +149,19 @@ RankInfo of_open_mpi(const Environment& variable) {
   RankInfo info;
   info.launcher = "Open MPI";
   info.rank = required_number(variable, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE");
-  info.world = required_number(variable, "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK");
+  info.world_size = required_number(variable, "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK");
   info.local_rank = required_number(variable, "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_RANK");
-  info.local_world =
+  info.local_world_size =
       required_number(variable, "OMPI_COMM_WORLD_LOCAL_SIZE", "OMPI_COMM_WORLD_RANK");
   check(info, "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK");
   if (info.alone()) return info;
   if (const auto host = variable("MASTER_ADDR"))
     info.host = *host;
-  else if (info.local_world == info.world)
+  else if (info.local_world_size == info.world_size)
     info.host = "127.0.0.1";
   else
-    throw Error("MASTER_ADDR is not set: mpirun on several machines needs the name of rank 0's");
+    throw Error(
+        "MASTER_ADDR is not set; with mpirun on several machines, set it to rank 0's machine");
   info.port = port_of(variable, "MASTER_PORT", kDefaultPort);
   return info;
 }
@@ -171,11 +175,12 @@ std::optional<std::string> environment_variable(const std::string& name) {
 
 RankInfo rank_info(const Environment& variable) {
   if (variable("RANK") || variable("WORLD_SIZE")) return of_torchrun(variable);
-  // Before Slurm: mpirun starts its daemons on other nodes with srun, whose variables their ranks
-  // inherit.
+  // This comes before Slurm: mpirun starts its daemons on other nodes with srun, and their ranks
+  // inherit srun's variables.
   if (variable("OMPI_COMM_WORLD_RANK") || variable("OMPI_COMM_WORLD_SIZE"))
     return of_open_mpi(variable);
-  // A batch script has a SLURM_PROCID too; what it starts without srun is in no step, and alone.
+  // A batch script has a SLURM_PROCID too, but what it starts without srun belongs to no step and
+  // runs alone.
   if (variable("SLURM_PROCID") && variable("SLURM_STEP_ID")) return of_slurm(variable);
   return {};
 }

@@ -1,65 +1,67 @@
-#include "dalle/eval/reconstruction.h"
+#include "eval/reconstruction.h"
 
 #include <cmath>
 
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
-#include "dalle/nn/describe_tensor.h"
+#include "core/error.h"
+#include "tensor/describe_tensor.h"
 
 namespace dalle {
 namespace {
 
 constexpr int64_t kWindow = 11;
-constexpr double kWindowDeviation = 1.5;
+constexpr double kWindowStd = 1.5;
 constexpr double kLuminanceConstant = 0.01 * 0.01;  // (K1 * range)^2
 constexpr double kContrastConstant = 0.03 * 0.03;   // (K2 * range)^2
 
-void check_pair(const char* what, const at::Tensor& pictures, const at::Tensor& reconstructions) {
-  if (pictures.dim() != 4 || pictures.sizes() != reconstructions.sizes() ||
-      !pictures.is_floating_point() || !reconstructions.is_floating_point() ||
-      pictures.numel() == 0)
-    throw Error("{}: pictures are {} and reconstructions {}, expected two Float [B, C, H, W]", what,
-                describe_tensor(pictures), describe_tensor(reconstructions));
+void check_pair(const char* what, const at::Tensor& images, const at::Tensor& reconstructions) {
+  if (images.dim() != 4 || images.sizes() != reconstructions.sizes() ||
+      !images.is_floating_point() || !reconstructions.is_floating_point() || images.numel() == 0)
+    throw Error("{}: images are {} and reconstructions are {}, expected equal Float [B, C, H, W]",
+                what, describe_tensor(images), describe_tensor(reconstructions));
 }
 
 at::Tensor gaussian_window(const at::TensorOptions& options) {
   const auto offsets = torch::arange(kWindow, options) - (kWindow - 1) / 2;
-  const auto weights = (-offsets.square() / (2 * kWindowDeviation * kWindowDeviation)).exp();
+  const auto weights = (-offsets.square() / (2 * kWindowStd * kWindowStd)).exp();
   return weights / weights.sum();
 }
 
 }  // namespace
 
-CodebookHealth codebook_health(const at::Tensor& codes, int64_t vocab_size) {
+at::Tensor code_counts(const at::Tensor& codes, int64_t vocab_size) {
   if (codes.scalar_type() != at::kLong || codes.numel() == 0)
-    throw Error("codebook_health: found {}, expected at least one code in Long [..., h, w]",
+    throw Error("code_counts: found {}, expected at least one code in Long [..., h, w]",
                 describe_tensor(codes));
   const auto [smallest, largest] = codes.aminmax();
   if (smallest.item<int64_t>() < 0 || largest.item<int64_t>() >= vocab_size)
-    throw Error("codebook_health: found codes from {} to {}, expected them in [0, {})",
+    throw Error("code_counts: found codes from {} to {}, expected them in [0, {})",
                 smallest.item<int64_t>(), largest.item<int64_t>(), vocab_size);
-  const auto counts = codes.flatten().bincount(/*weights=*/{}, vocab_size);
+  return codes.flatten().bincount(/*weights=*/{}, vocab_size);
+}
+
+CodebookHealth codebook_health(const at::Tensor& counts) {
   const auto used = counts.masked_select(counts > 0).to(at::kDouble);
   const auto shares = used / used.sum();
-  return {.used_share = static_cast<double>(used.numel()) / static_cast<double>(vocab_size),
+  return {.used_share = static_cast<double>(used.numel()) / static_cast<double>(counts.numel()),
           .perplexity = std::exp(-(shares * shares.log()).sum().item<double>())};
 }
 
-at::Tensor psnr(const at::Tensor& pictures, const at::Tensor& reconstructions) {
-  check_pair("psnr", pictures, reconstructions);
-  const auto error = pictures.to(at::kDouble) - reconstructions.to(at::kDouble);
+at::Tensor psnr(const at::Tensor& images, const at::Tensor& reconstructions) {
+  check_pair("psnr", images, reconstructions);
+  const auto error = images.to(at::kDouble) - reconstructions.to(at::kDouble);
   return error.square().mean({1, 2, 3}).log10().mul(-10.0);
 }
 
-at::Tensor structural_similarity(const at::Tensor& pictures, const at::Tensor& reconstructions) {
-  check_pair("structural_similarity", pictures, reconstructions);
-  if (pictures.size(2) < kWindow || pictures.size(3) < kWindow)
-    throw Error("structural_similarity: pictures are {}, expected sides of at least {}",
-                describe_tensor(pictures), kWindow);
-  // Channels become pictures of one channel; a Gaussian window is a column times a row.
-  const int64_t batch = pictures.size(0);
-  const auto x = pictures.to(at::kDouble).flatten(0, 1).unsqueeze(1);         // [B C, 1, H, W]
+at::Tensor structural_similarity(const at::Tensor& images, const at::Tensor& reconstructions) {
+  check_pair("structural_similarity", images, reconstructions);
+  if (images.size(2) < kWindow || images.size(3) < kWindow)
+    throw Error("structural_similarity: images are {}, expected sides of at least {}",
+                describe_tensor(images), kWindow);
+  // Channels become separate images; the Gaussian window is separable into a column and a row.
+  const int64_t batch = images.size(0);
+  const auto x = images.to(at::kDouble).flatten(0, 1).unsqueeze(1);           // [B C, 1, H, W]
   const auto y = reconstructions.to(at::kDouble).flatten(0, 1).unsqueeze(1);  // [B C, 1, H, W]
   const auto window = gaussian_window(x.options());
   const auto local_mean = [&](const at::Tensor& t) {

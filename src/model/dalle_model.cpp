@@ -1,4 +1,4 @@
-#include "dalle/model/dalle_model.h"
+#include "model/dalle_model.h"
 
 #include <cmath>
 #include <map>
@@ -6,24 +6,25 @@
 
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
-#include "dalle/core/seeds.h"
-#include "dalle/nn/attention_pattern.h"
-#include "dalle/nn/chunked_cross_entropy.h"
-#include "dalle/nn/describe_tensor.h"
-#include "dalle/nn/recompute.h"
+#include "core/error.h"
+#include "core/seeds.h"
+#include "nn/attention_mask.h"
+#include "nn/attention_pattern.h"
+#include "nn/chunked_cross_entropy.h"
+#include "nn/recompute.h"
+#include "tensor/describe_tensor.h"
 
 namespace dalle {
 namespace {
 
-constexpr Precision kLogitPrecision =
-    Precision::kFloat32;  // under every policy: losses and draws read them
+/// Losses and sampling need float32 logits, whatever the precision of the rest.
+constexpr Precision kLogitPrecision = Precision::kFloat32;
 
 const TransformerConfig& checked(const TransformerConfig& config) {
   if (config.depth < 1)
     throw Error("dalle.model.depth: found {}, expected at least 1", config.depth);
   if (config.attention.empty())
-    throw Error("dalle.model.attention: found no mask, expected at least one");
+    throw Error("dalle.model.attention: found an empty list, expected at least one kind");
   return config;
 }
 
@@ -80,8 +81,8 @@ void DalleModelImpl::initialize(at::Generator generator) {
   const torch::NoGradGuard no_grad;
   const auto width = static_cast<double>(config_.width);
   const bool sparse = config_.init == TransformerInit::kSparseTransformer;
-  // Child et al. 2019, section 5.4: a position's deviation is divided by the square root of how
-  // many are added to a state, which is one for text and two (row and column) for images.
+  // Child et al. 2019, section 5.4: the standard deviation of position embeddings is divided by the
+  // square root of their number per state: one for text, two (row and column) for images.
   const double token = sparse ? 0.125 / std::sqrt(width) : 0.02;
   const double text_position = token;
   const double image_position = sparse ? token / std::sqrt(2.0) : 0.02;
@@ -91,16 +92,18 @@ void DalleModelImpl::initialize(at::Generator generator) {
   text_position_.normal_(0.0, text_position, generator);
   row_position_.normal_(0.0, image_position, generator);
   column_position_.normal_(0.0, image_position, generator);
-  const WeightInit init{.scale = sparse ? 0.125 : 0.02,
-                        .by_fan_in = sparse,
-                        .branch_scale = 1.0 / std::sqrt(2.0 * static_cast<double>(config_.depth))};
+  const WeightInit init{
+      .scale = sparse ? 0.125 : 0.02,
+      .by_fan_in = sparse,
+      .residual_scale = 1.0 / std::sqrt(2.0 * static_cast<double>(config_.depth))};
   for (TransformerBlock& block : blocks_) block->initialize(generator, init);
   norm_->initialize();
   text_head_->initialize(generator, sparse ? 0.0 : 0.02);
   image_head_->initialize(generator, sparse ? 0.0 : 0.02);
 }
 
-/// Start-of-text, then the caption; pads are a vector of their position without position embedding.
+/// Start-of-text, then the caption. Padding is the vector of its position, without position
+/// embedding.
 at::Tensor DalleModelImpl::embed_text(const at::Tensor& captions) const {
   const auto pads = captions.eq(kPadToken);  // [B, T - 1]
   const auto tokens = at::embedding(text_embedding_, captions.masked_fill(pads, 0)) +
@@ -112,8 +115,8 @@ at::Tensor DalleModelImpl::embed_text(const at::Tensor& captions) const {
   return at::cat({start, caption}, 1);  // [B, T, D]
 }
 
-/// Start-of-image, then all codes but the last, each with the position of the code that its state
-/// predicts.
+/// Start-of-image, then all codes but the last, each with the position embedding of the code that
+/// its state predicts.
 at::Tensor DalleModelImpl::embed_image(const at::Tensor& codes) const {
   const auto positions = (row_position_.unsqueeze(1) + column_position_).flatten(0, 1);  // [N, D]
   const auto start = start_of_image_.expand({codes.size(0), 1, config_.width});
@@ -121,8 +124,8 @@ at::Tensor DalleModelImpl::embed_image(const at::Tensor& codes) const {
   return at::cat({start, tokens}, 1) + positions;                              // [B, N, D]
 }
 
-at::Tensor DalleModelImpl::states(const at::Tensor& captions, const at::Tensor& codes,
-                                  uint64_t dropout_seed) {
+at::Tensor DalleModelImpl::hidden_states(const at::Tensor& captions, const at::Tensor& codes,
+                                         uint64_t dropout_seed) {
   check_shape("captions", captions, layout_.max_caption_tokens());
   check_shape("codes", codes, layout_.image_length());
   auto x = at::cat({embed_text(captions), embed_image(codes)}, 1);  // [B, length, D]
@@ -136,25 +139,27 @@ at::Tensor DalleModelImpl::states(const at::Tensor& captions, const at::Tensor& 
   return norm_(x);
 }
 
-/// The token that each text state predicts, -1 for none: state p predicts caption token p, and the
-/// last state nothing. With padding as targets, the pad of position p is class vocabulary + p.
+/// The token that each text state predicts, or -1: state p predicts caption token p, and the last
+/// state predicts nothing. If padding is predicted too, the padding at position p is class
+/// text_vocab_size + p.
 at::Tensor DalleModelImpl::text_targets(const at::Tensor& captions) const {
-  const auto nothing = at::full({captions.size(0), 1}, -1, captions.options());
+  const auto none = at::full({captions.size(0), 1}, -1, captions.options());
   if (!config_.text_loss_includes_padding)
-    return at::cat({captions, nothing}, 1);  // kPadToken is -1 too
+    return at::cat({captions, none}, 1);  // kPadToken is -1 too
   const auto pad_classes =
       text_vocab_size_ + at::arange(1, layout_.text_length, captions.options());
-  return at::cat({at::where(captions.eq(kPadToken), pad_classes, captions), nothing}, 1);  // [B, T]
+  return at::cat({at::where(captions.eq(kPadToken), pad_classes, captions), none}, 1);  // [B, T]
 }
 
 LossCounts DalleModelImpl::count_targets(const at::Tensor& captions) const {
-  return {.text_tokens = text_targets(captions).ge(0).sum().item<int64_t>(),
+  return {.samples = captions.size(0),
+          .text_tokens = text_targets(captions).ge(0).sum().item<int64_t>(),
           .image_tokens = captions.size(0) * layout_.image_length()};
 }
 
 DalleLoss DalleModelImpl::loss(const at::Tensor& captions, const at::Tensor& codes,
                                const LossCounts& counts, uint64_t dropout_seed) {
-  const auto x = states(captions, codes, dropout_seed);  // [B, length, D]
+  const auto x = hidden_states(captions, codes, dropout_seed);  // [B, length, D]
   const auto parts = x.split_with_sizes({layout_.text_length, layout_.image_length()}, 1);
   const auto text_states = parts[0].flatten(0, 1);   // [B text_length, D]
   const auto image_states = parts[1].flatten(0, 1);  // [B image_length, D]
@@ -173,9 +178,9 @@ DalleLoss DalleModelImpl::loss(const at::Tensor& captions, const at::Tensor& cod
           .image = image.detach()};
 }
 
-DecodingState DalleModelImpl::read_captions(const at::Tensor& captions) {
+DecodeState DalleModelImpl::prefill(const at::Tensor& captions) {
   check_shape("captions", captions, layout_.max_caption_tokens());
-  DecodingState state{.layers = std::vector<KeyValueCache>(blocks_.size())};
+  DecodeState state{.layers = std::vector<KvCache>(blocks_.size())};
   auto x = embed_text(captions);
   for (size_t layer = 0; layer < blocks_.size(); ++layer)
     x = blocks_[layer]->forward_cached(x, 0, state.layers[layer]);
@@ -183,18 +188,44 @@ DecodingState DalleModelImpl::read_captions(const at::Tensor& captions) {
   return state;
 }
 
-at::Tensor DalleModelImpl::next_image_logits(DecodingState& state, const at::Tensor& previous) {
+at::Tensor DalleModelImpl::decode_step(DecodeState& state, const at::Tensor& previous) {
   const int64_t position = state.next_position++;
   DALLE_CHECK(layout_.is_image(position) && position < layout_.length());
-  const auto place =
+  const auto position_embedding =
       row_position_[layout_.row(position)] + column_position_[layout_.column(position)];  // [D]
   const auto token = position == layout_.text_length
                          ? start_of_image_.expand({previous.size(0), config_.width})
                          : at::embedding(image_embedding_, previous);  // [B, D]
-  auto x = (token + place).unsqueeze(1);                               // [B, 1, D]
+  auto x = (token + position_embedding).unsqueeze(1);                  // [B, 1, D]
   for (size_t layer = 0; layer < blocks_.size(); ++layer)
     x = blocks_[layer]->forward_cached(x, position, state.layers[layer]);
   return image_head_(norm_(x)).squeeze(1).to(at::kFloat);  // [B, V]
+}
+
+DalleModelCost dalle_model_cost(const TransformerConfig& config, const SequenceLayout& layout,
+                                int64_t text_vocab_size, int64_t image_vocab_size) {
+  const int64_t width = config.width, text = layout.text_length, image = layout.image_length();
+  const int64_t text_classes = text_vocab_size + (config.text_loss_includes_padding ? text : 0);
+  DalleModelCost cost{.embeddings = width * (text_vocab_size + image_vocab_size + 2 * text + 2 +
+                                             layout.grid_height + layout.grid_width),
+                      // Two normalizations (4d), queries, keys and values (3d^2 + 3d), projection
+                      // (d^2 + d), and the MLP (8d^2 + 5d).
+                      .block = 12 * width * width + 13 * width,
+                      .norm = 2 * width,
+                      .text_head = width * text_classes,
+                      .image_head = width * image_vocab_size};
+  for (int64_t layer = 0; layer < config.depth; ++layer) {
+    cost.attention_pairs += text * (text + 1) / 2 + image * text;
+    for (const int64_t distance :
+         attended_distances(config.attention_of_layer(layer), layout, config.conv_kernel))
+      cost.attention_pairs += image - distance;
+  }
+  const auto d = static_cast<double>(width);
+  cost.forward_flops =
+      24 * static_cast<double>(config.depth) * d * d * static_cast<double>(layout.length()) +
+      4 * d * static_cast<double>(cost.attention_pairs) +
+      2 * d * static_cast<double>(text * text_classes + image * image_vocab_size);
+  return cost;
 }
 
 }  // namespace dalle

@@ -1,11 +1,13 @@
-#include "dalle/model/discrete_vae.h"
+#include "model/discrete_vae.h"
+
+#include <array>
 
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
-#include "dalle/nn/describe_tensor.h"
-#include "dalle/nn/gumbel.h"
-#include "dalle/nn/logit_laplace.h"
+#include "core/error.h"
+#include "nn/gumbel.h"
+#include "nn/logit_laplace.h"
+#include "tensor/describe_tensor.h"
 
 namespace dalle {
 namespace {
@@ -22,13 +24,24 @@ const DiscreteVaeConfig& checked(const DiscreteVaeConfig& config) {
   return config;
 }
 
-// Over the codes, dimension 1 but last in memory: the view spares argmax a copy.
+// The argmax over the codes, which are dimension 1 but last in memory; the view avoids a copy.
 at::Tensor likeliest_code(const at::Tensor& logits) {
   return logits.permute({0, 2, 3, 1}).argmax(-1);  // [B, h, w]
 }
 
-at::Tensor picture_of(const PixelDistribution& predicted) {
+at::Tensor image_of(const PixelDistribution& predicted) {
   return unmap_pixels(predicted.mean.sigmoid()).contiguous();
+}
+
+/// @param kernels  of the residual path
+void append_block(std::vector<ConvolutionShape>& list, int64_t in, int64_t out, int64_t side,
+                  const std::array<int64_t, 4>& kernels) {
+  const int64_t hidden = out / 4;
+  if (in != out) list.push_back({in, out, 1, side});
+  list.push_back({in, hidden, kernels[0], side});
+  list.push_back({hidden, hidden, kernels[1], side});
+  list.push_back({hidden, hidden, kernels[2], side});
+  list.push_back({hidden, out, kernels[3], side});
 }
 
 }  // namespace
@@ -57,7 +70,7 @@ at::Tensor DiscreteVaeImpl::sample_codes(const at::Tensor& images,
   const torch::NoGradGuard no_grad;
   const auto plain = logits(images);
   if (static_cast<int64_t>(seeds.size()) != plain.size(0))
-    throw Error("sample_codes: found {} seeds for {} images, expected one each", seeds.size(),
+    throw Error("sample_codes: found {} seeds for {} images, expected one per image", seeds.size(),
                 plain.size(0));
   return likeliest_code(plain + noise(seeds, images.size(2), images.size(3)));
 }
@@ -69,18 +82,18 @@ at::Tensor DiscreteVaeImpl::decode(const at::Tensor& codes) {
   if (codes.numel() > 0) {
     const auto [smallest, largest] = codes.aminmax();
     if (smallest.item<int64_t>() < 0 || largest.item<int64_t>() >= config_.vocab_size)
-      throw Error("codes: found values from {} to {}, expected them in [0, {})",
+      throw Error("codes: found values from {} to {}, expected values in [0, {})",
                   smallest.item<int64_t>(), largest.item<int64_t>(), config_.vocab_size);
   }
-  return picture_of(decoder_->decode_codes(codes));
+  return image_of(decoder_->decode_codes(codes));
 }
 
 at::Tensor DiscreteVaeImpl::decode_soft(const at::Tensor& weights) {
   const torch::NoGradGuard no_grad;
   if (weights.dim() != 4 || weights.size(1) != config_.vocab_size || !weights.is_floating_point())
-    throw Error("weights of codes: found {}, expected Float [B, {}, h, w]",
-                describe_tensor(weights), config_.vocab_size);
-  return picture_of(decoder_->forward(weights));
+    throw Error("code weights: found {}, expected Float [B, {}, h, w]", describe_tensor(weights),
+                config_.vocab_size);
+  return image_of(decoder_->forward(weights));
 }
 
 at::Tensor DiscreteVaeImpl::noise(std::span<const uint64_t> seeds, int64_t height,
@@ -108,16 +121,22 @@ DvaeLoss DiscreteVaeImpl::straight_through_loss(const at::Tensor& images, double
   return loss_of(decoder_->forward(weights), pixels, plain, kl_weight);
 }
 
-DvaeLoss DiscreteVaeImpl::hard_loss(const at::Tensor& images, double kl_weight) {
+DvaeEvaluation DiscreteVaeImpl::evaluate(const at::Tensor& images, const at::Tensor& noise,
+                                         double temperature, double kl_weight) {
   const torch::NoGradGuard no_grad;
   const auto pixels = mapped_pixels(images);
-  const auto plain = encoder_(pixels);  // [B, K, h, w]
-  return loss_of(decoder_->decode_codes(likeliest_code(plain)), pixels, plain, kl_weight);
+  const auto plain = encoder_(pixels);       // [B, K, h, w]
+  const auto codes = likeliest_code(plain);  // [B, h, w]
+  const PixelDistribution predicted = decoder_->decode_codes(codes);
+  return {.codes = codes,
+          .loss = loss_of(predicted, pixels, plain, kl_weight),
+          .hard_images = image_of(predicted),
+          .soft_images = decode_soft(gumbel_softmax(plain, noise, temperature))};
 }
 
 // The paper sums the likelihood over all dimensions and beta * KL over all positions, and divides
-// both by the number of dimensions: the mean KL of a position counts (h w) / (3 H W), 1/192 at 256
-// pixels and four groups.
+// both by the number of dimensions. So the mean KL per position has the factor (h w) / (3 H W),
+// which is 1/192 for 256 pixels and four groups.
 DvaeLoss DiscreteVaeImpl::loss_of(const PixelDistribution& predicted, const at::Tensor& pixels,
                                   const at::Tensor& logits, double kl_weight) const {
   const auto positions = static_cast<double>(logits.size(2) * logits.size(3));
@@ -136,6 +155,33 @@ at::Tensor DiscreteVaeImpl::mapped_pixels(const at::Tensor& images) const {
     throw Error("images: found {}, expected Float [B, 3, H, W] with H and W multiples of {}",
                 describe_tensor(images), factor);
   return map_pixels(images.to(decoder_->codebook().scalar_type()));
+}
+
+DvaeConvolutions dvae_convolutions(const DiscreteVaeConfig& config, int64_t image_size) {
+  DvaeConvolutions convolutions;
+  auto& [encoder, decoder] = convolutions;
+  const int64_t grid = config.grid_size(image_size);
+  const auto side_of_group = [&](int64_t group) { return image_size >> (group - 1); };
+  int64_t channels = config.hidden;
+  encoder.push_back({3, channels, 7, image_size});
+  for (int64_t group = 1; group <= config.groups; ++group)
+    for (int64_t block = 0; block < config.blocks_per_group; ++block) {
+      append_block(encoder, channels, config.width_of_group(group), side_of_group(group),
+                   {3, 3, 3, 1});
+      channels = config.width_of_group(group);
+    }
+  encoder.push_back({channels, config.vocab_size, 1, grid});
+
+  channels = config.codebook_width;
+  decoder.push_back({config.vocab_size, channels, 1, grid});
+  for (int64_t group = config.groups; group >= 1; --group)
+    for (int64_t block = 0; block < config.blocks_per_group; ++block) {
+      append_block(decoder, channels, config.width_of_group(group), side_of_group(group),
+                   {1, 3, 3, 3});
+      channels = config.width_of_group(group);
+    }
+  decoder.push_back({channels, 6, 1, image_size});
+  return convolutions;
 }
 
 }  // namespace dalle

@@ -1,4 +1,4 @@
-#include "dalle/model/image_decoder.h"
+#include "model/image_decoder.h"
 
 #include <memory>
 
@@ -47,13 +47,13 @@ PixelDistribution ImageDecoderImpl::decode_codes(const at::Tensor& codes) {
 PixelDistribution ImageDecoderImpl::decode_embeddings(at::Tensor x) {
   for (size_t g = 0; g < groups_.size(); ++g)
     for (size_t b = 0; b < groups_[g].size(); ++b) {
-      // The published upsampling at the end of a group is done inside the next group's first block.
+      // The paper upsamples at the end of a group; here the next group's first block does it.
       const bool starts_larger_grid = g > 0 && b == 0;
       x = starts_larger_grid ? groups_[g][b]->forward_upsampled(x) : groups_[g][b](x);
     }
   const auto maps = output_(x.relu_()).to(output_->weight().scalar_type());  // [B, 6, H, W]
   at::Tensor log_scale = maps.slice(1, 3, 6);
-  // A hard floor: below it ln b itself gets no gradient, while the mean keeps its full one.
+  // A hard floor: below it ln b gets no gradient, while the mean keeps its full gradient.
   if (log_scale_floor_) log_scale = log_scale.clamp_min(*log_scale_floor_);
   return {.mean = maps.slice(1, 0, 3), .log_scale = log_scale};
 }

@@ -1,4 +1,4 @@
-#include "dalle/model/image_encoder.h"
+#include "model/image_encoder.h"
 
 #include <memory>
 

@@ -1,9 +1,9 @@
-#include "dalle/nn/activation.h"
+#include "nn/activation.h"
 
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
+#include "core/error.h"
 
 namespace dalle {
 namespace {
@@ -11,8 +11,8 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-/// x sigmoid(a x) = silu(a x) / a: one tensor kept and one pass backward, where the formula as
-/// written keeps three and makes four.
+/// x sigmoid(a x) = silu(a x) / a. This form saves one tensor and needs one backward pass over it;
+/// the formula as written would save three and need four.
 class QuickGelu : public torch::autograd::Function<QuickGelu> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x) {

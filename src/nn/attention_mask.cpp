@@ -1,26 +1,26 @@
-#include "dalle/nn/attention_mask.h"
+#include "nn/attention_mask.h"
 
 #include <set>
 
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
+#include "core/error.h"
 
 namespace dalle {
 
 std::vector<int64_t> attended_distances(AttentionKind kind, const SequenceLayout& layout,
-                                        int64_t conv_size) {
-  if (conv_size < 1 || conv_size % 2 == 0)
-    throw Error("attention mask: conv_size is {}, expected an odd number", conv_size);
+                                        int64_t conv_kernel) {
+  if (conv_kernel < 1 || conv_kernel % 2 == 0)
+    throw Error("attention mask: conv_kernel is {}, expected an odd number", conv_kernel);
   const int64_t width = layout.grid_width;
   const int64_t length = layout.image_length();
-  const int64_t reach = conv_size / 2;
+  const int64_t reach = conv_kernel / 2;
   std::set<int64_t> distances;
   switch (kind) {
     case AttentionKind::kDense:
       for (int64_t d = 0; d < length; ++d) distances.insert(d);
       break;
-    case AttentionKind::kRow:  // back to the token right above, across the row start
+    case AttentionKind::kRow:  // back to the token directly above, across the start of the row
       for (int64_t d = 0; d <= width; ++d) distances.insert(d);
       break;
     case AttentionKind::kColumn:
@@ -36,12 +36,12 @@ std::vector<int64_t> attended_distances(AttentionKind kind, const SequenceLayout
   return {distances.begin(), distances.end()};
 }
 
-at::Tensor attention_mask(AttentionKind kind, const SequenceLayout& layout, int64_t conv_size) {
+at::Tensor attention_mask(AttentionKind kind, const SequenceLayout& layout, int64_t conv_kernel) {
   const int64_t length = layout.length();
   const int64_t text = layout.text_length;
   auto mask = torch::zeros({length, length}, torch::kBool);
-  mask.slice(1, 0, text).fill_(true);  // text, made causal below
-  for (const int64_t distance : attended_distances(kind, layout, conv_size))
+  mask.slice(1, 0, text).fill_(true);  // all text; made causal by tril_() below
+  for (const int64_t distance : attended_distances(kind, layout, conv_kernel))
     mask.slice(0, text).slice(1, text).diagonal(-distance).fill_(true);
   return mask.tril_();
 }

@@ -1,11 +1,11 @@
-#include "dalle/nn/attention_pattern.h"
+#include "nn/attention_pattern.h"
 
 #include <limits>
 
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
-#include "dalle/nn/attention_mask.h"
+#include "core/error.h"
+#include "nn/attention_mask.h"
 
 namespace dalle {
 
@@ -19,26 +19,26 @@ AttentionPattern::AttentionPattern(AttentionKind kind, const SequenceLayout& lay
 const at::Tensor& AttentionPattern::additive_mask(const at::Tensor& like) {
   if (!additive_mask_.defined() || additive_mask_.scalar_type() != like.scalar_type() ||
       additive_mask_.device() != like.device()) {
-    const auto seen = attention_mask(kind_, layout_, conv_kernel_).to(like.device());
+    const auto mask = attention_mask(kind_, layout_, conv_kernel_).to(like.device());
     additive_mask_ =
-        torch::zeros(seen.sizes(), like.options().requires_grad(false))
-            .masked_fill_(seen.logical_not(), -std::numeric_limits<double>::infinity());
+        torch::zeros(mask.sizes(), like.options().requires_grad(false))
+            .masked_fill_(mask.logical_not(), -std::numeric_limits<double>::infinity());
   }
   return additive_mask_;
 }
 
-const at::Tensor& AttentionPattern::seen_positions(int64_t position, at::Device device) {
+const at::Tensor& AttentionPattern::attended_positions(int64_t position, at::Device device) {
   const int64_t text = layout_.text_length;
   DALLE_CHECK(layout_.is_image(position) && position < layout_.length());
-  if (seen_from_ != position || seen_positions_.device() != device) {
-    std::vector<int64_t> seen;
-    for (int64_t key = 0; key < text; ++key) seen.push_back(key);
+  if (attending_position_ != position || attended_positions_.device() != device) {
+    std::vector<int64_t> attended;
+    for (int64_t key = 0; key < text; ++key) attended.push_back(key);
     for (const int64_t distance : distances_)
-      if (position - distance >= text) seen.push_back(position - distance);
-    seen_positions_ = torch::tensor(seen, torch::kInt64).to(device);
-    seen_from_ = position;
+      if (position - distance >= text) attended.push_back(position - distance);
+    attended_positions_ = torch::tensor(attended, torch::kInt64).to(device);
+    attending_position_ = position;
   }
-  return seen_positions_;
+  return attended_positions_;
 }
 
 }  // namespace dalle

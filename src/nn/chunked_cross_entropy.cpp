@@ -1,9 +1,9 @@
-#include "dalle/nn/chunked_cross_entropy.h"
+#include "nn/chunked_cross_entropy.h"
 
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
+#include "core/error.h"
 
 namespace dalle {
 namespace {
@@ -13,8 +13,8 @@ using torch::autograd::variable_list;
 
 struct SumAndGradients {
   at::Tensor sum;              // []
-  at::Tensor states_gradient;  // [N, width], undefined unless asked for
-  at::Tensor weight_gradient;  // [classes, width], the same
+  at::Tensor states_gradient;  // [N, width], undefined unless requested
+  at::Tensor weight_gradient;  // [classes, width], likewise
 };
 
 SumAndGradients compute(const at::Tensor& states, const at::Tensor& weight,
@@ -26,8 +26,8 @@ SumAndGradients compute(const at::Tensor& states, const at::Tensor& weight,
       .sum = torch::zeros({}, weight.options()),
       .states_gradient = with_gradients ? torch::zeros_like(states) : at::Tensor(),
       .weight_gradient = with_gradients ? torch::zeros_like(weight) : at::Tensor()};
-  const auto counting = targets.ge(0).nonzero().squeeze(1);  // [M]
-  for (const at::Tensor& rows : counting.split(chunk)) {
+  const auto with_target = targets.ge(0).nonzero().squeeze(1);  // [M]
+  for (const at::Tensor& rows : with_target.split(chunk)) {
     const auto x = states.index_select(0, rows);                     // [R, width]
     const auto target = targets.index_select(0, rows).unsqueeze(1);  // [R, 1]
     auto log_probabilities = x.matmul(weight.t()).log_softmax(1);    // [R, classes]

@@ -1,10 +1,10 @@
-#include "dalle/nn/conv2d.h"
+#include "nn/conv2d.h"
 
 #include <cmath>
 
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
+#include "core/error.h"
 
 namespace dalle {
 
@@ -21,9 +21,9 @@ void Conv2dImpl::initialize(at::Generator generator) {
   initialize(std::move(generator), 1.0 / std::sqrt(fan_in));
 }
 
-void Conv2dImpl::initialize(at::Generator generator, double standard_deviation) {
+void Conv2dImpl::initialize(at::Generator generator, double stddev) {
   const torch::NoGradGuard no_grad;
-  w_.normal_(0.0, standard_deviation, std::move(generator));
+  w_.normal_(0.0, stddev, std::move(generator));
   b_.zero_();
 }
 

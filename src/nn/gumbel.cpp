@@ -1,18 +1,18 @@
-#include "dalle/nn/gumbel.h"
+#include "nn/gumbel.h"
 
 #include <cmath>
 
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
-#include "dalle/nn/describe_tensor.h"
-#include "dalle/nn/seeded_uniform.h"
+#include "core/error.h"
+#include "tensor/describe_tensor.h"
+#include "tensor/seeded_uniform.h"
 
 namespace dalle {
 namespace {
 
-// A softmax wants its dimension last in memory, where channels-last tensors have their channels:
-// these views cost nothing, and softmax over dimension 1 would copy.
+// Softmax is fastest over the last dimension in memory, which holds the channels of channels-last
+// tensors. These views cost nothing, whereas softmax over dimension 1 would copy.
 at::Tensor channels_to_end(const at::Tensor& x) {
   return x.permute({0, 2, 3, 1});
 }
@@ -29,7 +29,8 @@ at::Tensor gumbel_noise(std::span<const uint64_t> seeds, at::IntArrayRef sizes, 
   const int64_t height = sizes[1];
   const int64_t width = sizes[2];
   auto noise = seeded_uniform(seeds, height * width * vocab_size, device);
-  // -ln(1 - u) is an exponential number, exact where it is small; minus its logarithm is Gumbel.
+  // -ln(1 - u) is exponentially distributed, and exact where it is small; minus its logarithm is
+  // Gumbel-distributed.
   noise.neg_().log1p_().neg_().log_().neg_();
   return channels_to_front(noise.view({batch, height, width, vocab_size}));
 }

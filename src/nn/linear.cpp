@@ -1,8 +1,8 @@
-#include "dalle/nn/linear.h"
+#include "nn/linear.h"
 
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
+#include "core/error.h"
 
 namespace dalle {
 
@@ -13,9 +13,9 @@ LinearImpl::LinearImpl(int64_t in, int64_t out, bool with_bias, Precision precis
   if (with_bias) bias_ = register_parameter("bias", torch::zeros({out}));
 }
 
-void LinearImpl::initialize(at::Generator generator, double standard_deviation) {
+void LinearImpl::initialize(at::Generator generator, double stddev) {
   const torch::NoGradGuard no_grad;
-  weight_.normal_(0.0, standard_deviation, std::move(generator));
+  weight_.normal_(0.0, stddev, std::move(generator));
   if (bias_.defined()) bias_.zero_();
 }
 

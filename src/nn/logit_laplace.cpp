@@ -1,12 +1,12 @@
-#include "dalle/nn/logit_laplace.h"
+#include "nn/logit_laplace.h"
 
 #include <cmath>
 #include <numbers>
 
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
-#include "dalle/nn/describe_tensor.h"
+#include "core/error.h"
+#include "tensor/describe_tensor.h"
 
 namespace dalle {
 

@@ -1,4 +1,4 @@
-#include "dalle/nn/recompute.h"
+#include "nn/recompute.h"
 
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/custom_function.h>

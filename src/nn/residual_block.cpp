@@ -1,11 +1,11 @@
-#include "dalle/nn/residual_block.h"
+#include "nn/residual_block.h"
 
 #include <memory>
 
 #include <fmt/format.h>
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
+#include "core/error.h"
 
 namespace dalle {
 namespace {
@@ -36,8 +36,8 @@ ResidualBlockImpl::ResidualBlockImpl(const ResidualBlockOptions& options)
   }
 }
 
-// ReLU works in place wherever its input is the fresh output of a convolution: the backward pass
-// needs what goes into a convolution, never what comes out.
+// ReLU is in place where its input is the output of a convolution: the backward pass of a
+// convolution needs its input but not its output.
 at::Tensor ResidualBlockImpl::forward(const at::Tensor& x) {
   at::Tensor y = res_path_[0](at::relu(x));  // [B, out / 4, H, W]
   y = res_path_[1](y.relu_());

@@ -1,9 +1,9 @@
-#include "dalle/nn/self_attention.h"
+#include "nn/self_attention.h"
 
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
+#include "core/error.h"
 
 namespace dalle {
 namespace {
@@ -24,23 +24,23 @@ at::Tensor attend(const at::Tensor& query, const at::Tensor& key, const at::Tens
 
 SelfAttentionImpl::SelfAttentionImpl(const SelfAttentionOptions& options)
     : options_(checked(options)),
-      query_key_value_(register_module(
-          "query_key_value", Linear(options.width, 3 * options.width, true, options.precision))),
+      qkv_(register_module("query_key_value",
+                           Linear(options.width, 3 * options.width, true, options.precision))),
       output_(register_module("output",
                               Linear(options.width, options.width, true, options.precision))) {}
 
-void SelfAttentionImpl::initialize(at::Generator generator, double input_deviation,
-                                   double output_deviation) {
-  query_key_value_->initialize(generator, input_deviation);
-  output_->initialize(generator, output_deviation);
+void SelfAttentionImpl::initialize(at::Generator generator, double input_stddev,
+                                   double output_stddev) {
+  qkv_->initialize(generator, input_stddev);
+  output_->initialize(generator, output_stddev);
 }
 
 SelfAttentionImpl::Heads SelfAttentionImpl::heads_of(const at::Tensor& x) {
   const auto parts =
-      query_key_value_(x)
+      qkv_(x)
           .view({x.size(0), x.size(1), 3, options_.heads, options_.width / options_.heads})
           .permute({2, 0, 3, 1, 4})  // [3, B, heads, n, head width]
-          .unbind();                 // unlike three selects, its backward pass writes one gradient
+          .unbind();  // its backward pass, unlike that of three selects, writes one gradient
   return {parts[0], parts[1], parts[2]};
 }
 
@@ -58,8 +58,7 @@ at::Tensor SelfAttentionImpl::forward(const at::Tensor& x) {
       at::scaled_dot_product_attention(query, key, value, options_.pattern->additive_mask(query)));
 }
 
-at::Tensor SelfAttentionImpl::forward_cached(const at::Tensor& x, int64_t first,
-                                             KeyValueCache& cache) {
+at::Tensor SelfAttentionImpl::forward_cached(const at::Tensor& x, int64_t first, KvCache& cache) {
   const auto [query, key, value] = heads_of(x);
   if (!cache.keys.defined()) {
     const std::vector<int64_t> sizes{x.size(0), options_.heads, options_.pattern->layout().length(),
@@ -80,8 +79,9 @@ at::Tensor SelfAttentionImpl::forward_cached(const at::Tensor& x, int64_t first,
   if (options_.pattern->kind() == AttentionKind::kDense)
     return merge(
         attend(query, cache.keys.narrow(2, 0, first + 1), cache.values.narrow(2, 0, first + 1)));
-  const auto& seen = options_.pattern->seen_positions(first, x.device());
-  return merge(attend(query, cache.keys.index_select(2, seen), cache.values.index_select(2, seen)));
+  const auto& attended = options_.pattern->attended_positions(first, x.device());
+  return merge(
+      attend(query, cache.keys.index_select(2, attended), cache.values.index_select(2, attended)));
 }
 
 }  // namespace dalle

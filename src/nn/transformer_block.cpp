@@ -1,11 +1,11 @@
-#include "dalle/nn/transformer_block.h"
+#include "nn/transformer_block.h"
 
 #include <array>
 
 #include <torch/types.h>
 
-#include "dalle/core/seeds.h"
-#include "dalle/nn/seeded_uniform.h"
+#include "core/seeds.h"
+#include "tensor/seeded_uniform.h"
 
 namespace dalle {
 
@@ -30,18 +30,17 @@ TransformerBlockImpl::TransformerBlockImpl(const TransformerBlockOptions& option
   attention_norm_ = register_module("attention_norm", LayerNorm(width));
   attention_ = register_module("attention", SelfAttention(options.attention));
   mlp_norm_ = register_module("mlp_norm", LayerNorm(width));
-  expand_ = register_module("expand", Linear(width, 4 * width, true, precision));
-  contract_ = register_module("contract", Linear(4 * width, width, true, precision));
+  fc_in_ = register_module("expand", Linear(width, 4 * width, true, precision));
+  fc_out_ = register_module("contract", Linear(4 * width, width, true, precision));
 }
 
 void TransformerBlockImpl::initialize(at::Generator generator, const WeightInit& init) {
   const int64_t width = options_.attention.width;
   attention_norm_->initialize();
-  attention_->initialize(generator, init.deviation(width),
-                         init.branch_scale * init.deviation(width));
+  attention_->initialize(generator, init.stddev(width), init.residual_scale * init.stddev(width));
   mlp_norm_->initialize();
-  expand_->initialize(generator, init.deviation(width));
-  contract_->initialize(generator, init.branch_scale * init.deviation(4 * width));
+  fc_in_->initialize(generator, init.stddev(width));
+  fc_out_->initialize(generator, init.residual_scale * init.stddev(4 * width));
 }
 
 at::Tensor TransformerBlockImpl::forward(const at::Tensor& x, uint64_t dropout_seed) {
@@ -51,14 +50,14 @@ at::Tensor TransformerBlockImpl::forward(const at::Tensor& x, uint64_t dropout_s
 }
 
 at::Tensor TransformerBlockImpl::forward_cached(const at::Tensor& x, int64_t first,
-                                                KeyValueCache& cache) {
+                                                KvCache& cache) {
   const auto h =
       x + attention_->forward_cached(attention_norm_(x), first, cache).to(x.scalar_type());
   return h + mlp(mlp_norm_(h)).to(x.scalar_type());
 }
 
 at::Tensor TransformerBlockImpl::mlp(const at::Tensor& x) {
-  return contract_(activate(options_.activation, expand_(x)));
+  return fc_out_(activate(options_.activation, fc_in_(x)));
 }
 
 at::Tensor TransformerBlockImpl::drop(const at::Tensor& branch, uint64_t seed) const {

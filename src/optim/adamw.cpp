@@ -1,16 +1,13 @@
-#include "dalle/optim/adamw.h"
+#include "optim/adamw.h"
 
 #include <utility>
 
 #include <ATen/ops/_fused_adamw.h>
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
+#include "core/error.h"
 
 namespace dalle {
-
-AdamW::AdamW(at::Tensor values, const AdamWOptions& options)
-    : AdamW(values, options, all_of(values)) {}
 
 AdamW::AdamW(at::Tensor values, const AdamWOptions& options, const std::vector<FlatRange>& ranges)
     : options_(options),

@@ -1,11 +1,11 @@
-#include "dalle/optim/flat_parameters.h"
+#include "optim/flat_parameters.h"
 
 #include <torch/nn/module.h>
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
-#include "dalle/core/round_up.h"
-#include "dalle/optim/gradient_norm.h"
+#include "core/error.h"
+#include "core/round_up.h"
+#include "optim/gradient_norm.h"
 
 namespace dalle {
 namespace {
@@ -24,7 +24,7 @@ FlatParameters::FlatParameters(torch::nn::Module& module, int64_t parts) {
     const at::Tensor& parameter = item.value();
     if (!parameters_.empty() && (parameter.dtype() != parameters_.front().dtype() ||
                                  parameter.device() != parameters_.front().device()))
-      throw Error("{}: its type or device differs from that of {}", item.key(),
+      throw Error("the type or device of {} differs from that of {}", item.key(),
                   slices_.front().name);
     slices_.push_back({item.key(), offset, parameter.sizes().vec(), parameter.numel()});
     parameters_.push_back(parameter);
@@ -42,7 +42,7 @@ FlatParameters::FlatParameters(torch::nn::Module& module, int64_t parts) {
     value.copy_(parameters_[i]);
     parameters_[i].set_data(value);
   }
-  // Only now is the module's own memory free: there are never more than two buffers' worth.
+  // The module's own memory is free only now, so gradients must not be allocated earlier.
   gradients_ = torch::zeros({size}, options);
   for (size_t i = 0; i < parameters_.size(); ++i)
     parameters_[i].mutable_grad() = slices_[i].view_of(gradients_);
@@ -67,8 +67,8 @@ std::string FlatParameters::first_non_finite(const at::Tensor& flat) const {
 }
 
 void FlatParameters::bind(const at::Tensor& values) {
-  // set_data, not assignment: every handle of the parameter, the module's members included,
-  // follows.
+  // set_data, unlike assignment, changes every handle of the parameter, including the module's
+  // members.
   for (size_t i = 0; i < parameters_.size(); ++i)
     parameters_[i].set_data(slices_[i].view_of(values));
 }

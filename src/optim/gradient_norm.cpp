@@ -1,8 +1,8 @@
-#include "dalle/optim/gradient_norm.h"
+#include "optim/gradient_norm.h"
 
 #include <ATen/ops/linalg_vector_norm.h>
 
-#include "dalle/core/error.h"
+#include "core/error.h"
 
 namespace dalle {
 
@@ -10,7 +10,7 @@ at::Tensor block_square_sums(const at::Tensor& flat) {
   DALLE_CHECK(flat.numel() % kNormBlock == 0);
   const auto blocks = flat.view({-1, kNormBlock});
   const auto sums = at::empty({blocks.size(0)}, flat.options().dtype(at::kDouble));
-  // Piece by piece, since the reduction in float64 makes a copy in float64.
+  // In pieces, because a float64 reduction first copies its input to float64.
   const auto pieces = blocks.split(kNormBlocksAtOnce), sums_of = sums.split(kNormBlocksAtOnce);
   for (size_t i = 0; i < pieces.size(); ++i)
     sums_of[i].copy_(

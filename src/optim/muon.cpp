@@ -1,20 +1,19 @@
-#include "dalle/optim/muon.h"
+#include "optim/muon.h"
 
 #include <algorithm>
 #include <cmath>
 
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
+#include "core/error.h"
 
 namespace dalle {
-
 namespace {
 
 constexpr int kSteps = 5;
-constexpr double kA = 3.4445, kB = -4.7750, kC = 2.0315;  // of a X + b (XX^T) X + c (XX^T)^2 X
+constexpr double kA = 3.4445, kB = -4.7750, kC = 2.0315;  // a X + b (XX^T) X + c (XX^T)^2 X
 
-/// The steps on X itself: two of three products of a step are as wide as X.
+/// Iterates on X itself: two of the three products of a step are as wide as X.
 at::Tensor iterate(at::Tensor x) {
   for (int step = 0; step < kSteps; ++step) {
     const auto gram = at::mm(x, x.t());
@@ -24,8 +23,9 @@ at::Tensor iterate(at::Tensor x) {
   return x;
 }
 
-/// The same steps on the square matrix Q of X_k = Q_k X and on X_k X_k^T: only two products are as
-/// wide as X. Polynomials of one matrix commute, so that X_k+1 X_k+1^T is P (X_k X_k^T) P.
+/// Takes the same steps on the square matrix Q_k in X_k = Q_k X and on X_k X_k^T: only two products
+/// in total are as wide as X. Polynomials of the same matrix commute, so X_k+1 X_k+1^T is
+/// P (X_k X_k^T) P.
 at::Tensor iterate_on_gram(const at::Tensor& x) {
   auto gram = at::mm(x, x.t());
   at::Tensor product;
@@ -38,8 +38,8 @@ at::Tensor iterate_on_gram(const at::Tensor& x) {
   return at::mm(product, x);
 }
 
-/// Whether the wide products outweigh the greater number of small ones.
-bool gram_pays(const at::Tensor& x) {
+/// Whether saving wide products outweighs the larger number of small ones.
+bool prefers_gram(const at::Tensor& x) {
   return x.size(0) >= 128 && x.size(1) >= 2 * x.size(0);
 }
 
@@ -49,9 +49,9 @@ at::Tensor orthogonalize(const at::Tensor& matrix) {
   DALLE_CHECK(matrix.dim() == 2);
   constexpr double kEpsilon = 1e-7;
   const bool tall = matrix.size(0) > matrix.size(1);
-  auto x = tall ? matrix.t() : matrix;  // the products are of the shorter side
-  x = x / (x.norm() + kEpsilon);        // no singular value above 1
-  x = gram_pays(x) ? iterate_on_gram(x) : iterate(x);
+  auto x = tall ? matrix.t() : matrix;  // so that products have the shorter side
+  x = x / (x.norm() + kEpsilon);        // no singular value exceeds 1
+  x = prefers_gram(x) ? iterate_on_gram(x) : iterate(x);
   return tall ? x.t() : x;
 }
 

@@ -1,9 +1,9 @@
-#include "dalle/optim/optimizer.h"
+#include "optim/optimizer.h"
 
 #include <algorithm>
 
-#include "dalle/core/error.h"
-#include "dalle/optim/muon.h"
+#include "core/error.h"
+#include "optim/muon.h"
 
 namespace dalle {
 namespace {
@@ -11,12 +11,12 @@ namespace {
 using Ranges = std::vector<FlatRange>;
 using Slices = std::vector<FlatParameters::Slice>;
 
-Slices choose(const FlatParameters& parameters, OptimizerKind kind,
-              const Optimizer::IsHiddenMatrix& is_hidden_matrix) {
+Slices muon_matrices(const FlatParameters& parameters, OptimizerKind kind,
+                     const Optimizer::UsesMuon& uses_muon) {
   Slices chosen;
   if (kind == OptimizerKind::kAdamW) return chosen;
   for (const FlatParameters::Slice& slice : parameters.slices())
-    if (slice.shape.size() >= 2 && is_hidden_matrix(slice.name)) chosen.push_back(slice);
+    if (slice.shape.size() >= 2 && uses_muon(slice.name)) chosen.push_back(slice);
   return chosen;
 }
 
@@ -26,7 +26,7 @@ Ranges ranges_of(const Slices& slices) {
   return ranges;
 }
 
-/// What of `ranges` lies outside `slices`, which are in the buffer's order.
+/// The parts of `ranges` outside `slices`, which are in the order of the buffer.
 Ranges without(const Ranges& ranges, const Slices& slices) {
   Ranges rest;
   for (const FlatRange& range : ranges) {
@@ -44,15 +44,11 @@ Ranges without(const Ranges& ranges, const Slices& slices) {
 }  // namespace
 
 Optimizer::Optimizer(const FlatParameters& parameters, OptimizerKind kind,
-                     const AdamWOptions& options, const IsHiddenMatrix& is_hidden_matrix)
-    : Optimizer(parameters, kind, options, is_hidden_matrix, all_of(parameters.values())) {}
-
-Optimizer::Optimizer(const FlatParameters& parameters, OptimizerKind kind,
-                     const AdamWOptions& options, const IsHiddenMatrix& is_hidden_matrix,
+                     const AdamWOptions& options, const UsesMuon& uses_muon,
                      const std::vector<FlatRange>& owned)
     : parameters_(parameters),
       options_(options),
-      matrices_(choose(parameters, kind, is_hidden_matrix)),
+      matrices_(muon_matrices(parameters, kind, uses_muon)),
       momentum_(parameters.values(), ranges_of(matrices_)),
       adamw_(parameters.values(), options, without(owned, matrices_)) {
   DALLE_CHECK(kind == OptimizerKind::kAdamW || owned == all_of(parameters.values()));

@@ -1,8 +1,8 @@
-#include "dalle/sample/image_grid.h"
+#include "sample/image_grid.h"
 
 #include <algorithm>
 
-#include "dalle/core/error.h"
+#include "core/error.h"
 
 namespace dalle {
 namespace {
@@ -27,7 +27,7 @@ ImageGrid::ImageGrid(int64_t count, int64_t columns, int64_t image_width, int64_
   grid_.pixels.assign(static_cast<size_t>(grid_.width * grid_.height * 3), 255);
 }
 
-void ImageGrid::place(int64_t number, const Picture& image) {
+void ImageGrid::place(int64_t number, const RgbImage& image) {
   DALLE_CHECK(number >= 0 && number < count_);
   if (image.width != image_width_ || image.height != image_height_)
     throw Error("image grid: image {} is {} x {}, expected {} x {}", number, image.width,
@@ -39,12 +39,12 @@ void ImageGrid::place(int64_t number, const Picture& image) {
                 grid_.pixels.begin() + ((top + row) * grid_.width + left) * 3);
 }
 
-Picture image_grid(std::span<const Picture> pictures, int64_t columns) {
-  if (pictures.empty()) throw Error("image grid: no images to lay out");
-  ImageGrid grid(static_cast<int64_t>(pictures.size()), columns, pictures.front().width,
-                 pictures.front().height);
-  for (size_t i = 0; i < pictures.size(); ++i) grid.place(static_cast<int64_t>(i), pictures[i]);
-  return grid.picture();
+RgbImage image_grid(std::span<const RgbImage> images, int64_t columns) {
+  if (images.empty()) throw Error("image grid: no images to lay out");
+  ImageGrid grid(static_cast<int64_t>(images.size()), columns, images.front().width,
+                 images.front().height);
+  for (size_t i = 0; i < images.size(); ++i) grid.place(static_cast<int64_t>(i), images[i]);
+  return grid.image();
 }
 
 }  // namespace dalle

@@ -1,4 +1,4 @@
-#include "dalle/train/learning_rate.h"
+#include "train/learning_rate.h"
 
 #include <cmath>
 
@@ -11,22 +11,23 @@ double scheduled_learning_rate(const TrainConfig& config, int64_t step) {
   return config.learning_rate * config.decay.at(step - config.warmup_steps);
 }
 
-bool PlateauCuts::observe(double loss) {
+bool ReduceOnPlateau::observe(double loss) {
   if (config_.patience == 0) return false;
   const double needed = state_.best_loss - config_.threshold * std::abs(state_.best_loss);
   if (!std::isfinite(state_.best_loss) || loss < needed) {
     state_.best_loss = loss;
-    state_.stale = 0;
+    state_.bad_evals = 0;
     return false;
   }
-  if (++state_.stale < config_.patience || state_.cuts == config_.max_cuts) return false;
-  ++state_.cuts;
-  state_.stale = 0;
+  if (++state_.bad_evals < config_.patience || state_.reductions == config_.max_reductions)
+    return false;
+  ++state_.reductions;
+  state_.bad_evals = 0;
   return true;
 }
 
-double PlateauCuts::factor() const {
-  return std::pow(config_.factor, static_cast<double>(state_.cuts));
+double ReduceOnPlateau::factor() const {
+  return std::pow(config_.factor, static_cast<double>(state_.reductions));
 }
 
 }  // namespace dalle

@@ -1,4 +1,4 @@
-#include "dalle/train/out_of_memory.h"
+#include "train/out_of_memory.h"
 
 #include <cstring>
 #include <new>

@@ -1,4 +1,4 @@
-#include "dalle/train/run_folder.h"
+#include "train/run_folder.h"
 
 #include <unistd.h>
 
@@ -7,14 +7,14 @@
 #include <string>
 #include <system_error>
 
-#include "dalle/core/error.h"
+#include "core/error.h"
 
 namespace dalle {
 namespace {
 
 namespace fs = std::filesystem;
 
-/// Without a slash at the end, so that a suffix can be put behind.
+/// Without a slash at the end, so that a suffix can be appended.
 fs::path plain(const fs::path& path) {
   const fs::path normal = path.lexically_normal();
   return normal.has_filename() ? normal : normal.parent_path();
@@ -40,7 +40,7 @@ void check_is_writable(const fs::path& path) {
         path.string(), std::strerror(errno));
 }
 
-/// The lock of a folder that is there and can be written afterwards.
+/// The lock of the folder, which is created if needed and can be written.
 fs::path prepared_lock(const RunPaths& run) {
   check_is_folder(run.root);
   make_directories(run.root);
@@ -58,7 +58,7 @@ RunFolder::RunFolder(const fs::path& path) : RunPaths(plain(path)), lock_(prepar
 std::optional<fs::path> move_run_aside(const fs::path& path) {
   check_is_folder(plain(path));
   if (!fs::exists(path)) return std::nullopt;
-  // What a symbolic link names is moved, on its own disk, and the link goes on naming the run.
+  // What a symbolic link names is renamed, on its own disk, and the link keeps naming the run.
   const bool is_link = fs::is_symlink(plain(path));
   const RunPaths run{is_link ? fs::canonical(path) : plain(path)};
   if (!fs::exists(run.lock()) && !fs::exists(run.config()) && !fs::is_empty(run.root))

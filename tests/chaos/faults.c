@@ -1,14 +1,14 @@
-// Makes the disk fail at a chosen moment: preloaded into dalle-train by chaos.py and tools_test.py.
+// Makes the disk fail at a chosen moment. chaos.py and tools_test.py preload it into the tools.
 //
-//   FAULT_KIND    full      from the n-th call on, nothing can be written: no space left
+//   FAULT_KIND    full      from the n-th call on, nothing can be written (no space left)
 //                 readonly  from the n-th call on, nothing can be created, renamed or opened for writing
-//                 eio       the n-th call, and no other, is an input/output error
-//                 torn      the n-th write writes half of its bytes, and the process is killed
+//                 eio       only the n-th call fails with an input/output error
+//                 torn      the n-th write writes half of its bytes, then the process is killed
 //                 kill      the process is killed before the n-th call
 //                 slow      from the n-th call on, every flush to the disk takes a minute
-//   FAULT_CALL    n, counted from 1 over the calls that change files below FAULT_FOLDER
-//   FAULT_FOLDER  what the path of a file begins with: a folder, or a name in it
-//   FAULT_RANK    the rank that it happens in
+//   FAULT_CALL    n, counted from 1 over the calls that change files under FAULT_FOLDER
+//   FAULT_FOLDER  prefix of the files' paths: a folder, or a file name in it
+//   FAULT_RANK    the rank in which it happens
 //   FAULT_REPORT  a file that is created when it happens
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -68,13 +68,13 @@ static void die(void) {
   for (;;) pause();
 }
 
-// Signals do not cut it short.
+// Not interrupted by signals.
 static void sleep_a_minute(void) {
   struct timespec left = {.tv_sec = 60};
   while (nanosleep(&left, &left) != 0 && errno == EINTR) continue;
 }
 
-// The error that a call fails with; 0: none. Counts it.
+// Counts a call and returns the error with which it fails, or 0.
 static int fault(enum call call) {
   const long number = atomic_fetch_add(&calls, 1) + 1;
   if (number < moment) return 0;
@@ -91,7 +91,7 @@ static int fault(enum call call) {
   return error;
 }
 
-// Whether this write is to be torn: half of it, and the end.
+// Whether this write is to be torn.
 static int is_torn(void) {
   return kind && !strcmp(kind, "torn") && atomic_load(&calls) >= moment;
 }

@@ -1,4 +1,4 @@
-#include "dalle/core/build_info.h"
+#include "core/build_info.h"
 
 #include <string>
 
@@ -10,7 +10,7 @@ namespace {
 
 using testing::MatchesRegex;
 
-TEST(BuildInfo, SaysWhatTheProgramWasBuiltFromAndWith) {
+TEST(BuildInfo, NamesVersionsAndRevision) {
   const BuildInfo info = build_info();
   EXPECT_THAT(std::string(info.version), MatchesRegex("[0-9]+\\.[0-9]+\\.[0-9]+"));
   EXPECT_THAT(std::string(info.git_revision), MatchesRegex("[0-9a-f]{40}(-dirty)?|unknown"));

@@ -1,4 +1,4 @@
-#include "dalle/core/config_io.h"
+#include "core/config_io.h"
 
 #include <array>
 #include <fstream>
@@ -243,8 +243,7 @@ TEST(ConfigIo, ReportsEveryProblemAtOnceInTheOrderOfTheFile) {
                           "1000000",
                           "x.yaml:5:19: train.rates: found an unknown key, expected a known one; "
                           "the nearest is train.rate",
-                          "x.yaml:6:1: flag: found the key again, expected it once; it stands in "
-                          "line 1 too",
+                          "x.yaml:6:1: flag: duplicate key; first defined on line 1",
                           "x.yaml:7:12: sizes[1]: found -1, expected a whole number of at least 0",
                           "x.yaml:7:16: sizes[2]: found x, expected a whole number of at least 0",
                           "--set layer.width=0: layer.width: found 0, expected a whole number of "
@@ -556,6 +555,37 @@ TEST(ConfigIo, DescribesEveryKey) {
   EXPECT_THAT(text, HasSubstr("layer.name     text                       default plain\n"));
 }
 
+/// A struct with a key that was renamed and that a resumed run may change.
+struct Renamed {
+  int64_t steps = 1;
+  Layer layer;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& visit) {
+    visit("steps", self.steps,
+          {.help = "number of steps", .formerly = "updates", .may_change = true});
+    visit("layer", self.layer, {.help = "a layer", .formerly = "block"});
+  }
+};
+
+TEST(ConfigIo, ReadsKeysUnderTheirFormerNames) {
+  const std::vector<std::string> overrides = {"block.name=last"};
+  const auto config =
+      load_config_text<Renamed>("updates: 3\nblock: {width: 5}\n", "x.yaml", overrides);
+  EXPECT_EQ(config.steps, 3);
+  EXPECT_EQ(config.layer, (Layer{.width = 5, .name = "last"}));
+  EXPECT_EQ(dump_config(config), "steps: 3\nlayer:\n  width: 5\n  name: last\n");
+  const auto problem_of = [](const char* yaml) {
+    return read_config_text(config_schema<Renamed>(), yaml, "x.yaml").problems.at(0).text();
+  };
+  EXPECT_EQ(problem_of("steps: 3\nupdates: 3\n"),
+            "x.yaml:2:1: updates: duplicate key; first defined on line 1 as steps");
+  EXPECT_EQ(problem_of("updates: 3\nsteps: 3\n"),
+            "x.yaml:2:1: steps: duplicate key; first defined on line 1 as updates");
+  EXPECT_THAT(describe_config<Renamed>(), HasSubstr("    formerly: updates\n"));
+  EXPECT_THAT(keys_that_may_change(config_schema<Renamed>()), ElementsAre("steps"));
+}
+
 TEST(ConfigIo, HasAJsonSchemaOfEveryKey) {
   const auto schema = nlohmann::json::parse(config_json_schema<Everything>("a test"));
   EXPECT_EQ(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
@@ -581,6 +611,18 @@ TEST(ConfigIo, HasAJsonSchemaOfEveryKey) {
   EXPECT_EQ(keys["layers"]["items"]["properties"]["width"]["default"], 8);
   EXPECT_EQ(keys["flag"]["type"], "boolean");
   EXPECT_EQ(keys["text"]["type"], "string");
+}
+
+TEST(ConfigIo, AllowsFormerKeysInTheJsonSchema) {
+  const auto schema = nlohmann::json::parse(config_json_schema<Renamed>("a test"));
+  const auto& keys = schema["properties"];
+  EXPECT_EQ(keys.size(), 4u);
+  for (const auto& [present, former] : {std::pair{"steps", "updates"}, {"layer", "block"}}) {
+    auto expected = keys[present];
+    EXPECT_FALSE(expected.contains("deprecated"));
+    expected["deprecated"] = true;
+    EXPECT_EQ(keys[former], expected);
+  }
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "dalle/core/crc32c.h"
+#include "core/crc32c.h"
 
 #include <string>
 
@@ -16,7 +16,7 @@ TEST(Crc32c, MatchesThePublishedVectors) {  // RFC 3720, appendix B.4
   EXPECT_EQ(crc32c(std::string(ascending.rbegin(), ascending.rend())), 0x113fdb5c);
 }
 
-TEST(Crc32c, MatchesTheCatalogueOfChecks) {
+TEST(Crc32c, MatchesTheCatalogOfChecks) {
   EXPECT_EQ(crc32c(""), 0);
   EXPECT_EQ(crc32c("123456789"), 0xe3069283);
 }

@@ -1,4 +1,4 @@
-#include "dalle/core/files.h"
+#include "core/files.h"
 
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -24,7 +24,7 @@ namespace {
 
 using testing::HasSubstr;
 
-TEST(Files, WriteReplacesTheWholeFileAndLeavesNothingBeside) {
+TEST(Files, WriteReplacesTheFileAndLeavesNoTemporaryFile) {
   const TemporaryDirectory folder;
   write_file_atomically(folder / "a", "a long first content");
   write_file_atomically(folder / "a", "second");
@@ -34,18 +34,18 @@ TEST(Files, WriteReplacesTheWholeFileAndLeavesNothingBeside) {
 
 TEST(Files, AFailedWriteKeepsTheOldContent) {
   const TemporaryDirectory folder;
-  std::filesystem::create_directory(folder / "a");  // a rename onto a directory fails
+  std::filesystem::create_directory(folder / "a");  // renaming a file to a directory fails
   EXPECT_THAT(error_of([&] { write_file_atomically(folder / "a", "x"); }),
               HasSubstr("/a: cannot write"));
   EXPECT_TRUE(std::filesystem::is_directory(folder / "a"));
   EXPECT_FALSE(std::filesystem::exists(folder / "a.part"));
 }
 
-TEST(Files, AWriteThatRunsOutOfRoomKeepsTheOldContentAndLeavesNoPart) {
+TEST(Files, AFullDiskKeepsTheOldContentAndLeavesNoTemporaryFile) {
   const TemporaryDirectory folder;
   write_file_atomically(folder / "a", "old");
   const int status = exit_status_in_child([&] {
-    std::signal(SIGXFSZ, SIG_IGN);  // a limit on the file's size stands in for a full disk
+    std::signal(SIGXFSZ, SIG_IGN);  // a file size limit simulates a full disk
     const rlimit limit{1000, 1000};
     ::setrlimit(RLIMIT_FSIZE, &limit);
     const std::string message =
@@ -57,7 +57,7 @@ TEST(Files, AWriteThatRunsOutOfRoomKeepsTheOldContentAndLeavesNoPart) {
   EXPECT_FALSE(std::filesystem::exists(folder / "a.part"));
 }
 
-TEST(Files, ReadNamesThePathAndTheReason) {
+TEST(Files, ReadErrorsNameThePathAndTheReason) {
   const TemporaryDirectory folder;
   EXPECT_THAT(error_of([&] { read_file(folder / "none"); }),
               HasSubstr("none: cannot read: No such file"));
@@ -69,7 +69,7 @@ TEST(Files, ReadReportsAnErrorInTheMiddleOfAFile) {
   EXPECT_THAT(error_of([] { read_file("/proc/self/mem"); }), HasSubstr("mem: cannot read: "));
 }
 
-TEST(Files, ReadTakesAFileWhoseSizeIsUnknown) {
+TEST(Files, ReadHandlesFilesOfUnknownSize) {
   EXPECT_THAT(read_file("/proc/self/status"), HasSubstr("Threads:"));
 }
 
@@ -78,14 +78,14 @@ TEST(Files, Sha256MatchesThePublishedVectors) {
   EXPECT_EQ(sha256("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
 
-TEST(Files, Sha256OfAFileIsThatOfItsBytes) {
+TEST(Files, Sha256OfAFileMatchesThatOfItsBytes) {
   const TemporaryDirectory folder;
-  const std::string bytes(3'000'001, 'x');  // more than one buffer
+  const std::string bytes(3'000'001, 'x');  // larger than the read buffer
   write_file_atomically(folder / "a", bytes);
   EXPECT_EQ(sha256_of_file(folder / "a"), sha256(bytes));
 }
 
-TEST(Files, ADigestNamesThePathAndTheReason) {
+TEST(Files, DigestErrorsNameThePathAndTheReason) {
   const TemporaryDirectory folder;
   EXPECT_THAT(error_of([&] { digest_of_file(folder / "none"); }),
               HasSubstr("none: cannot read: No such file"));
@@ -93,7 +93,7 @@ TEST(Files, ADigestNamesThePathAndTheReason) {
               HasSubstr("expected a file, found a directory"));
 }
 
-TEST(FileWriter, PiecesMakeTheWholeAndItsDigest) {
+TEST(FileWriter, WritesPiecesAndReturnsTheirDigest) {
   const TemporaryDirectory folder;
   write_file_atomically(folder / "a", "content that was there before and is longer");
   FileWriter writer(folder / "a");
@@ -105,7 +105,7 @@ TEST(FileWriter, PiecesMakeTheWholeAndItsDigest) {
   EXPECT_EQ(digest_of_file(folder / "a"), (FileDigest{.size = 7, .sha256 = sha256("one two")}));
 }
 
-TEST(FileWriter, NamesThePathAndTheReason) {
+TEST(FileWriter, ErrorsNameThePathAndTheReason) {
   const TemporaryDirectory folder;
   EXPECT_THAT(error_of([&] { FileWriter writer(folder / "none" / "a"); }),
               HasSubstr("none/a: cannot write: No such file"));
@@ -121,7 +121,7 @@ TEST(FileWriter, NamesThePathAndTheReason) {
   EXPECT_EQ(status, 0);
 }
 
-TEST(Files, WhetherAFileCanBeWrittenIsKnownWithoutWritingIt) {
+TEST(Files, CheckCanWriteDoesNotWrite) {
   const TemporaryDirectory folder;
   write_file_atomically(folder / "a", "content");
   check_can_write(folder / "a");
@@ -142,7 +142,7 @@ TEST(FileLock, IsExclusiveAndNamesItsHolder) {
   EXPECT_NO_THROW(FileLock(folder / "lock"));
 }
 
-/// From now on flock() fails in this process, as it does on a file system without locks.
+/// Makes flock() fail in this process, as on a file system without locks.
 void fail_locks(uint32_t with_errno) {
   std::array<sock_filter, 4> steps = {{
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
@@ -156,7 +156,7 @@ void fail_locks(uint32_t with_errno) {
     ::_exit(97);
 }
 
-TEST(FileLock, OfAFileSystemWithoutLocksIsNotSaidToBeInUse) {
+TEST(FileLock, ReportsAFileSystemWithoutLocks) {
   const TemporaryDirectory folder;
   const auto message_is = [&](uint32_t number, const std::string& expected) {
     return exit_status_in_child([&] {
@@ -170,10 +170,10 @@ TEST(FileLock, OfAFileSystemWithoutLocksIsNotSaidToBeInUse) {
   EXPECT_TRUE(message_is(EIO, "Input/output error"));
 }
 
-TEST(FileLock, IsFreeAfterItsHolderDied) {
+TEST(FileLock, IsReleasedWhenItsHolderDies) {
   const TemporaryDirectory folder;
   const int status = exit_status_in_child([&] {
-    new FileLock(folder / "lock");  // never released by us
+    new FileLock(folder / "lock");  // never destroyed
     ::_exit(0);
   });
   EXPECT_EQ(status, 0);

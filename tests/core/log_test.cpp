@@ -1,4 +1,4 @@
-#include "dalle/core/log.h"
+#include "core/log.h"
 
 #include <unistd.h>
 
@@ -10,9 +10,8 @@
 
 #include <gtest/gtest.h>
 
-#include "dalle/core/files.h"
-
 #include "child_process.h"
+#include "core/files.h"
 #include "temporary_directory.h"
 
 namespace dalle {
@@ -22,7 +21,7 @@ int64_t lines_in(const std::filesystem::path& path) {
   return std::ranges::count(read_file(path), '\n');
 }
 
-/// For a child, whose log no other test shares: standard error is a pipe that nobody reads.
+/// To be run in a child process: standard error becomes a pipe without a reader.
 void lose_the_reader_of_standard_error() {
   std::signal(SIGPIPE, SIG_IGN);
   int ends[2];
@@ -31,7 +30,7 @@ void lose_the_reader_of_standard_error() {
   ::close(ends[1]);
 }
 
-TEST(Log, GoesOnInTheFileWhenNobodyReadsStandardError) {
+TEST(Log, ContinuesInTheFileWhenStandardErrorIsClosed) {
   const TemporaryDirectory folder;
   const int status = exit_status_in_child([&] {
     lose_the_reader_of_standard_error();
@@ -53,7 +52,7 @@ TEST(Log, OpensFilesWhileOtherThreadsLog) {
       });
     for (int i = 0; i < 10; ++i) {
       open_log_file(folder / ("log-" + std::to_string(i)));
-      speak_as_rank(i);
+      set_console_rank(i);
     }
     threads.clear();
     log_info("the last line");

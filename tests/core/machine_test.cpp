@@ -1,4 +1,4 @@
-#include "dalle/core/machine.h"
+#include "core/machine.h"
 
 #include <sched.h>
 
@@ -8,38 +8,37 @@
 
 #include <gtest/gtest.h>
 
-#include "dalle/core/files.h"
-
+#include "core/files.h"
 #include "temporary_directory.h"
 
 namespace dalle {
 namespace {
 
-TEST(Processor, IsReadFromTheSystemsText) {
+TEST(Processor, IsParsedFromCpuinfo) {
   const Processor processor = parse_processor(
       "processor\t: 0\nmodel name\t: Some CPU @ 2.0GHz\nflags\t\t: fpu avx2 avx512_bf16 fma\n"
       "processor\t: 1\nmodel name\t: Another\nflags\t\t: fpu\n");
   EXPECT_EQ(processor.model, "Some CPU @ 2.0GHz");
-  EXPECT_TRUE(processor.multiplies_bfloat16);
+  EXPECT_TRUE(processor.has_bf16_matmul);
 }
 
-TEST(Processor, WithoutTheInstructionsDoesNotMultiplyBfloat16) {
-  EXPECT_FALSE(parse_processor("flags\t\t: avx2 avx512f amx_tile\n").multiplies_bfloat16);
-  EXPECT_TRUE(parse_processor("flags\t\t: amx_bf16 amx_tile\n").multiplies_bfloat16);
-  EXPECT_FALSE(parse_processor("flags\t\t: not_avx512_bf16x\n").multiplies_bfloat16);
+TEST(Processor, HasNoBf16MatmulWithoutTheInstructions) {
+  EXPECT_FALSE(parse_processor("flags\t\t: avx2 avx512f amx_tile\n").has_bf16_matmul);
+  EXPECT_TRUE(parse_processor("flags\t\t: amx_bf16 amx_tile\n").has_bf16_matmul);
+  EXPECT_FALSE(parse_processor("flags\t\t: not_avx512_bf16x\n").has_bf16_matmul);
 }
 
-TEST(Processor, IsUnknownWhereTheSystemDoesNotSay) {
+TEST(Processor, IsUnknownIfCpuinfoLacksIt) {
   EXPECT_EQ(parse_processor("").model, "unknown");
   EXPECT_EQ(parse_processor("no colon here").model, "unknown");
 }
 
-TEST(Processor, OfThisMachineHasANameOfOneLine) {
+TEST(Processor, ThisMachineHasAOneLineName) {
   EXPECT_FALSE(this_processor().model.empty());
   EXPECT_EQ(this_processor().model.find('\n'), std::string::npos);
 }
 
-TEST(CpuQuota, IsTheSmallestOfTheGroupsAboveTheProcess) {
+TEST(CpuQuota, IsTheSmallestOfAllGroupsAboveTheProcess) {
   const TemporaryDirectory mount;
   make_directories(mount.path() / "a/b");
   write_file_atomically(mount.path() / "a/cpu.max", "150000 100000\n");
@@ -49,13 +48,13 @@ TEST(CpuQuota, IsTheSmallestOfTheGroupsAboveTheProcess) {
   EXPECT_DOUBLE_EQ(cpu_quota("0::/a/b\n", mount.path()), 0.5);
 }
 
-TEST(CpuQuota, OfAContainerIsThatOfTheMount) {
+TEST(CpuQuota, InAContainerIsThatOfTheMount) {
   const TemporaryDirectory mount;
   write_file_atomically(mount.path() / "cpu.max", "300000 100000\n");
   EXPECT_DOUBLE_EQ(cpu_quota("0::/the/path/on/the/host\n", mount.path()), 3);
 }
 
-TEST(CpuQuota, OfVersionOneIsReadFromTheCpuController) {
+TEST(CpuQuota, OfVersionOneComesFromTheCpuController) {
   const TemporaryDirectory mount;
   const auto group = mount.path() / "cpu,cpuacct/job";
   make_directories(group);
@@ -66,14 +65,14 @@ TEST(CpuQuota, OfVersionOneIsReadFromTheCpuController) {
   EXPECT_TRUE(std::isinf(cpu_quota("4:cpu,cpuacct:/job\n", mount.path())));
 }
 
-TEST(CpuQuota, IsInfiniteWhereNothingLimitsTheProcess) {
+TEST(CpuQuota, IsInfiniteWithoutALimit) {
   const TemporaryDirectory mount;
   EXPECT_TRUE(std::isinf(cpu_quota("", mount.path())));
   EXPECT_TRUE(std::isinf(cpu_quota("0::/a\n", mount.path())));
   EXPECT_TRUE(std::isinf(cpu_quota("not a line of that file", mount.path())));
 }
 
-TEST(UsableCpus, AreNoMoreThanTheAffinityMaskHolds) {
+TEST(UsableCpus, AreAtMostThoseOfTheAffinityMask) {
   cpu_set_t before, one;
   ASSERT_EQ(sched_getaffinity(0, sizeof before, &before), 0);
   EXPECT_GE(usable_cpus(), 1);

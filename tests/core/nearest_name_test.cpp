@@ -1,4 +1,4 @@
-#include "dalle/core/nearest_name.h"
+#include "core/nearest_name.h"
 
 #include <array>
 
@@ -23,14 +23,14 @@ TEST(EditDistance, IsSymmetric) {
     EXPECT_EQ(edit_distance(a, b), edit_distance(b, a)) << a;
 }
 
-TEST(NearestName, FindsWhatATypoMeant) {
+TEST(NearestName, FindsTheIntendedName) {
   const std::array<std::string, 3> known = {"steps", "batch_size", "micro_batch_size"};
   EXPECT_EQ(nearest_name("step", known), "steps");
   EXPECT_EQ(nearest_name("batchsize", known), "batch_size");
   EXPECT_EQ(nearest_name("microbatch_size", known), "micro_batch_size");
 }
 
-TEST(NearestName, IsEmptyWhenNothingIsNear) {
+TEST(NearestName, IsEmptyIfNothingIsClose) {
   const std::array<std::string, 2> known = {"ab", "learning_rate"};
   EXPECT_EQ(nearest_name("zebra", known), "");
   EXPECT_EQ(nearest_name("xy", known), "");  // every letter differs

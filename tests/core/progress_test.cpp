@@ -1,4 +1,4 @@
-#include "dalle/core/progress.h"
+#include "core/progress.h"
 
 #include <poll.h>
 #include <pty.h>
@@ -10,8 +10,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "dalle/core/log.h"
-#include "dalle/core/status_line.h"
+#include "core/log.h"
+#include "core/status_line.h"
 
 namespace dalle {
 namespace {
@@ -20,7 +20,7 @@ using namespace std::chrono_literals;
 using testing::EndsWith;
 using testing::HasSubstr;
 
-TEST(ProgressText, SaysHowFarTheWorkIsAndHowLongItWillTake) {
+TEST(ProgressText, ShowsProgressAndTimeLeft) {
   EXPECT_EQ(progress_text("captions read", 50, 1000, 0, 2s),
             "captions read: 50 of 1000 (5%), 38 s left");
   EXPECT_EQ(progress_text("captions read", 50, 1000, 0, 30s),
@@ -29,12 +29,12 @@ TEST(ProgressText, SaysHowFarTheWorkIsAndHowLongItWillTake) {
             "captions read: 50 of 1000 (5%), 6 h 20 min left");
 }
 
-TEST(ProgressText, CountsTimeForWhatThisRunDidAlone) {
+TEST(ProgressText, EstimatesTimeFromTheWorkOfThisRun) {
   EXPECT_EQ(progress_text("codes", 600, 1000, 500, 10s), "codes: 600 of 1000 (60%), 40 s left");
   EXPECT_EQ(progress_text("codes", 500, 1000, 500, 10s), "codes: 500 of 1000 (50%)");
 }
 
-TEST(ProgressText, OfWorkWithoutAKnownEndSaysHowLongItHasTaken) {
+TEST(ProgressText, ShowsTheElapsedTimeIfTheTotalIsUnknown) {
   EXPECT_EQ(progress_text("files found", 12000, 0, 0, 7s), "files found: 12000 in 7 s");
 }
 
@@ -47,7 +47,7 @@ TEST(Progress, IsSilentAboutShortWork) {
   EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
 }
 
-TEST(Progress, WritesPlainLinesWhereThereIsNoTerminal) {
+TEST(Progress, WritesLogLinesWithoutATerminal) {
   testing::internal::CaptureStderr();
   {
     Progress progress("work", 10, 0, {.first_log_after = 0ms});
@@ -56,7 +56,7 @@ TEST(Progress, WritesPlainLinesWhereThereIsNoTerminal) {
   EXPECT_EQ(testing::internal::GetCapturedStderr(), "work: 10 of 10 (100%), 0 s left\n");
 }
 
-/// Standard error is a terminal of 40 columns until the end of the test.
+/// Makes standard error a terminal of 40 columns for the duration of a test.
 class TerminalTest : public testing::Test {
  protected:
   void SetUp() override {
@@ -93,7 +93,7 @@ class TerminalTest : public testing::Test {
 
 TEST_F(TerminalTest, ProgressRewritesOneLineAndRemovesIt) {
   {
-    Progress progress("work", 10, 0, {.silent_for = 0ms, .redraw_every = 0ms});
+    Progress progress("work", 10, 0, {.show_after = 0ms, .refresh_every = 0ms});
     progress.update(5);
     EXPECT_EQ(written(), "\r\x1b[Kwork: 5 of 10 (50%), 0 s left");
     progress.update(10);
@@ -103,7 +103,7 @@ TEST_F(TerminalTest, ProgressRewritesOneLineAndRemovesIt) {
 }
 
 TEST_F(TerminalTest, LogLinesAppearAboveTheProgress) {
-  Progress progress("work", 10, 0, {.silent_for = 0ms});
+  Progress progress("work", 10, 0, {.show_after = 0ms});
   progress.update(5);
   written();
   log_info("something else");

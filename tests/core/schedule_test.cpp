@@ -1,4 +1,4 @@
-#include "dalle/core/schedule.h"
+#include "core/schedule.h"
 
 #include <cmath>
 #include <numbers>
@@ -22,7 +22,7 @@ TEST_P(ScheduleTest, StartsAtItsFirstValueUnlessConstant) {
   EXPECT_DOUBLE_EQ(schedule_.at(0), GetParam() == ScheduleShape::kConstant ? 0.0625 : 1.0);
 }
 
-TEST_P(ScheduleTest, NeverTurnsBack) {
+TEST_P(ScheduleTest, IsMonotonic) {
   for (int64_t step = 0; step < 1000; ++step)
     EXPECT_GE(schedule_.at(step), schedule_.at(step + 1)) << step;
 }

@@ -1,4 +1,4 @@
-#include "dalle/core/seeds.h"
+#include "core/seeds.h"
 
 #include <set>
 #include <vector>
@@ -18,7 +18,7 @@ TEST(Seeds, DependOnEveryArgument) {
   EXPECT_EQ(seen.size(), 4u * 2 * 8 * 8 * 8);
 }
 
-TEST(Seeds, NeverChange) {  // a run's numbers must be the same under the next version
+TEST(Seeds, NeverChange) {  // a run must not change with the version of the program
   EXPECT_EQ(mix_bits(0x9e3779b97f4a7c15ULL),
             0xe220a8397b1dcdafULL);  // first output of SplitMix64(0)
   EXPECT_EQ(derive_seed(1, SeedPurpose::kImageToken, 2, 3),
@@ -39,7 +39,7 @@ TEST(Seeds, UnitNumbersFillTheIntervalEvenly) {
   EXPECT_LT(chi_square, 43.8);  // 19 degrees of freedom, p = 0.001
 }
 
-TEST(SeedStream, BelowStaysBelowAndReachesAll) {
+TEST(SeedStream, BelowReachesEveryValueUnderItsBound) {
   SeedStream random(3);
   std::set<uint64_t> seen;
   for (int i = 0; i < 1000; ++i) seen.insert(random.below(7));

@@ -1,4 +1,4 @@
-#include "dalle/core/strict_number.h"
+#include "core/strict_number.h"
 
 #include <limits>
 #include <string>

@@ -1,4 +1,4 @@
-#include "dalle/core/utf8.h"
+#include "core/utf8.h"
 
 #include <cstdint>
 #include <string>
@@ -8,7 +8,7 @@
 namespace dalle {
 namespace {
 
-/// The encoding by its definition: the bits of the number spread over 1 to 4 bytes.
+/// The encoding by definition: the bits of the code point spread over 1 to 4 bytes.
 std::string encode(uint32_t number, int length) {
   if (length == 1) return {static_cast<char>(number)};
   constexpr uint32_t kLead[] = {0, 0, 0xc0, 0xe0, 0xf0};
@@ -22,7 +22,7 @@ int shortest_length(uint32_t number) {
   return number < 0x80 ? 1 : number < 0x800 ? 2 : number < 0x10000 ? 3 : 4;
 }
 
-TEST(Utf8, TakesExactlyTheShortestFormsOfUnicodesNumbers) {
+TEST(Utf8, AcceptsExactlyTheShortestEncodings) {
   for (uint32_t number = 0; number < 0x120000; ++number) {
     const bool is_unicode = number < 0x110000 && (number < 0xd800 || number > 0xdfff);
     const int shortest = shortest_length(number);
@@ -34,16 +34,16 @@ TEST(Utf8, TakesExactlyTheShortestFormsOfUnicodesNumbers) {
   }
 }
 
-TEST(Utf8, NamesTheFirstBadByte) {
+TEST(Utf8, FindsTheFirstInvalidByte) {
   EXPECT_EQ(first_invalid_utf8(""), 0);
   EXPECT_EQ(first_invalid_utf8("\xe2\x96\x81\x80"), 3);         // a continuation byte alone
-  EXPECT_EQ(first_invalid_utf8("a\xe2\x96"), 1);                // cut short
+  EXPECT_EQ(first_invalid_utf8("a\xe2\x96"), 1);                // truncated
   EXPECT_EQ(first_invalid_utf8("a\xe2\x96z"), 1);               // interrupted
   EXPECT_EQ(first_invalid_utf8(std::string("a\0\xff", 3)), 2);  // NUL is a character
   EXPECT_EQ(first_invalid_utf8("\xf8\x88\x80\x80\x80"), 0);     // a five-byte form
 }
 
-TEST(Utf8, APrefixCutsNoCharacter) {
+TEST(Utf8, APrefixDoesNotSplitCharacters) {
   const std::string text = "a\xc3\xa9\xe2\x96\x81\xf0\x9f\x98\x80z";
   const size_t expected[] = {0, 1, 1, 3, 3, 3, 6, 6, 6, 6, 10, 11, 11};
   for (size_t size = 0; size < std::size(expected); ++size)

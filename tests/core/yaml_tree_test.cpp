@@ -1,4 +1,4 @@
-#include "dalle/core/yaml_tree.h"
+#include "core/yaml_tree.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -66,7 +66,7 @@ TEST(YamlTree, NamesTheReasonAndPlaceOfAnError) {
   EXPECT_EQ(error_of("a: 1\n---\nb: 2\n"), "2:1: found a second YAML document, expected one");
   EXPECT_EQ(error_of("a: !colour red"), "1:4: found the YAML tag !colour, expected none");
   EXPECT_EQ(error_of("a: !set {b}"), "1:4: found the YAML tag !set, expected none");
-  EXPECT_EQ(error_of("a: &x [*x]"), "1:8: found an alias inside of what it names");
+  EXPECT_EQ(error_of("a: &x [*x]"), "1:8: found a recursive alias");
 }
 
 TEST(YamlTree, RefusesAliasesThatMultiply) {

@@ -1,4 +1,4 @@
-#include "dalle/data/batch_loader.h"
+#include "data/batch_loader.h"
 
 #include <atomic>
 #include <chrono>
@@ -14,8 +14,8 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
-#include "dalle/core/seeds.h"
+#include "core/error.h"
+#include "core/seeds.h"
 
 namespace dalle {
 namespace {
@@ -30,7 +30,7 @@ Sample sample_of(int64_t position) {
           .text = std::to_string(position)};
 }
 
-/// Takes up to 2 ms, each position another time: samples finish out of order.
+/// Takes up to 2 ms depending on the position, so that samples finish out of order.
 Sample delayed_sample(int64_t position) {
   SeedStream random(static_cast<uint64_t>(position));
   std::this_thread::sleep_for(std::chrono::microseconds(random.below(2000)));
@@ -48,7 +48,7 @@ void expect_samples(const Batch& batch, int64_t first, int64_t size) {
   }
 }
 
-TEST(BatchLoaderTest, KeepsTheOrderWhateverTheWorkersAndThePrefetch) {
+TEST(BatchLoaderTest, KeepsTheOrderForAnyWorkersAndPrefetch) {
   for (const int64_t workers : {1, 2, 3, 8})
     for (const int64_t prefetch : {1, 2, 7})
       for (const int64_t batch_size : {1, 5}) {
@@ -78,7 +78,7 @@ TEST(BatchLoaderTest, EndsWithASmallerBatchAndThenNone) {
   EXPECT_EQ(loader.next().size(), 0);
 }
 
-TEST(BatchLoaderTest, MakesNoSampleTwiceAndNoneBeyondThePrefetch) {
+TEST(BatchLoaderTest, MakesEachSampleOnceAndNoneBeyondThePrefetch) {
   std::mutex mutex;
   std::multiset<int64_t> made;
   const auto made_so_far = [&] {
@@ -92,15 +92,15 @@ TEST(BatchLoaderTest, MakesNoSampleTwiceAndNoneBeyondThePrefetch) {
         return sample_of(position);
       },
       {.batch_size = 3, .workers = 4, .prefetch = 2});
-  loader.next();  // frees the room of one batch: three batches in all
+  loader.next();  // frees one slot, so three batches in total
   while (made_so_far().size() < 9) std::this_thread::sleep_for(1ms);
   std::this_thread::sleep_for(20ms);
   EXPECT_THAT(made_so_far(), testing::ElementsAre(0, 1, 2, 3, 4, 5, 6, 7, 8));
 }
 
-TEST(BatchLoaderTest, SharesOneBatchAmongWorkers) {
+TEST(BatchLoaderTest, DividesABatchAmongWorkers) {
   std::atomic<int> meeting = 0;
-  // Each sample waits until four are being made at once: one batch of four needs four workers.
+  // Each sample waits until four are in progress, so a batch of four needs four workers.
   const auto meet = [&](int64_t position) {
     ++meeting;
     const auto deadline = std::chrono::steady_clock::now() + 10s;
@@ -113,10 +113,10 @@ TEST(BatchLoaderTest, SharesOneBatchAmongWorkers) {
   expect_samples(loader.next(), 0, 4);
 }
 
-TEST(BatchLoaderTest, ThrowsAnErrorWhereItsSampleWouldHaveBeen) {
+TEST(BatchLoaderTest, RethrowsAnErrorInPlaceOfItsSample) {
   for (const int64_t workers : {1, 3}) {
     const auto fail_at_ten = [](int64_t position) {
-      if (position == 11) throw std::runtime_error("eleven");  // may well come first
+      if (position == 11) throw std::runtime_error("eleven");  // may occur first
       if (position == 10) {
         std::this_thread::sleep_for(3ms);
         throw Error("sample {} is bad", position);
@@ -138,7 +138,7 @@ TEST(BatchLoaderTest, ThrowsAnErrorWhereItsSampleWouldHaveBeen) {
   }
 }
 
-TEST(BatchLoaderTest, ReportsSamplesThatDoNotStack) {
+TEST(BatchLoaderTest, ReportsSamplesThatCannotBeStacked) {
   const auto growing = [](int64_t position) {
     Sample sample = sample_of(position);
     sample.image = torch::zeros({3, position + 1, 2}, torch::kByte);
@@ -148,7 +148,7 @@ TEST(BatchLoaderTest, ReportsSamplesThatDoNotStack) {
   EXPECT_THROW(loader.next(), Error);
 }
 
-TEST(BatchLoaderTest, IsDestroyedWhileWorkersAreBusy) {
+TEST(BatchLoaderTest, CanBeDestroyedWhileWorkersAreBusy) {
   std::atomic<int> running = 0;
   std::atomic<int> started = 0;
   const auto slow = [&](int64_t position) {
@@ -166,10 +166,10 @@ TEST(BatchLoaderTest, IsDestroyedWhileWorkersAreBusy) {
   EXPECT_LT(started, 100) << "workers went on after the sample each was at";
 }
 
-TEST(BatchLoaderTest, IsDestroyedWhileWorkersWait) {
+TEST(BatchLoaderTest, CanBeDestroyedWhileWorkersWait) {
   BatchLoader loader(sample_of, {.batch_size = 1, .workers = 8, .prefetch = 1});
   loader.next();
-  std::this_thread::sleep_for(5ms);  // by now the room is used up; a hang here would end the test
+  std::this_thread::sleep_for(5ms);  // until all slots are full; a deadlock would time the test out
 }
 
 TEST(BatchLoaderTest, MeasuresTheTimeItWaited) {
@@ -177,7 +177,7 @@ TEST(BatchLoaderTest, MeasuresTheTimeItWaited) {
   std::binary_semaphore past_the_first(0);
   const auto held = [&](int64_t position) {
     if (position == 1) go.acquire();
-    if (position == 2) past_the_first.release();  // made by the worker that finished batch 0
+    if (position == 2) past_the_first.release();  // by the worker that finished batch 0
     return sample_of(position);
   };
   BatchLoader loader(held, {.batch_size = 1, .workers = 2, .prefetch = 3, .end_position = 3});
@@ -192,7 +192,7 @@ TEST(BatchLoaderTest, MeasuresTheTimeItWaited) {
   EXPECT_GE(loader.wait_s(), 0.05);
 }
 
-TEST(BatchLoaderTest, KeepsAtenOnOneThreadInWorkersOnly) {
+TEST(BatchLoaderTest, LimitsAtenToOneThreadInWorkersOnly) {
   const int before = at::get_num_threads();
   at::set_num_threads(3);
   std::atomic<int> most = 0;
@@ -216,7 +216,7 @@ TEST(BatchLoaderTest, KeepsAtenOnOneThreadInWorkersOnly) {
   at::set_num_threads(before);
 }
 
-TEST(BatchLoaderTest, RefusesOptionsThatMakeNoSense) {
+TEST(BatchLoaderTest, RejectsInvalidOptions) {
   for (const BatchLoaderOptions& options :
        {BatchLoaderOptions{.batch_size = 0}, BatchLoaderOptions{.first_position = -1},
         BatchLoaderOptions{.first_position = 5, .end_position = 4},

@@ -1,4 +1,4 @@
-#include "dalle/data/batch.h"
+#include "data/batch.h"
 
 #include <stdexcept>
 #include <vector>
@@ -7,7 +7,7 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
+#include "core/error.h"
 
 namespace dalle {
 namespace {
@@ -35,7 +35,7 @@ TEST(BatchTest, StacksSamplesInOrder) {
   }
 }
 
-TEST(BatchTest, LeavesUndefinedWhatNoSampleHas) {
+TEST(BatchTest, LeavesMissingTensorsUndefined) {
   std::vector<Sample> samples = {sample_at(1), sample_at(2)};
   for (Sample& sample : samples) sample.codes = at::Tensor();
   const Batch batch = stack(samples);
@@ -59,7 +59,7 @@ TEST(BatchTest, SliceHoldsItsSamplesAndSharesMemory) {
   EXPECT_THROW(batch.slice(1, 5), std::logic_error);
 }
 
-TEST(BatchTest, NamesSamplesThatDoNotFitTogether) {
+TEST(BatchTest, NamesSamplesThatCannotBeStacked) {
   const auto message_of = [](const Sample& odd) -> std::string {
     try {
       stack(std::vector{sample_at(1), odd});
@@ -71,16 +71,17 @@ TEST(BatchTest, NamesSamplesThatDoNotFitTogether) {
   Sample larger = sample_at(2);
   larger.image = torch::zeros({3, 8, 4}, torch::kByte);
   EXPECT_EQ(message_of(larger),
-            "samples 1 and 2 cannot share a batch: image Byte [3, 4, 4] and Byte [3, 8, 4]");
+            "samples 1 and 2 cannot be stacked: image is Byte [3, 4, 4] and Byte [3, 8, 4]");
   Sample typed = sample_at(2);
   typed.codes = typed.codes.to(torch::kInt);
-  EXPECT_EQ(message_of(typed), "samples 1 and 2 cannot share a batch: codes Long [5] and Int [5]");
+  EXPECT_EQ(message_of(typed), "samples 1 and 2 cannot be stacked: codes is Long [5] and Int [5]");
   Sample partial = sample_at(2);
   partial.caption = at::Tensor();
-  EXPECT_EQ(message_of(partial), "samples 1 and 2 cannot share a batch: caption Long [6] and none");
+  EXPECT_EQ(message_of(partial),
+            "samples 1 and 2 cannot be stacked: caption is Long [6] and no tensor");
 }
 
-TEST(PadCaption, FillsUpOrCutsToTheLength) {
+TEST(PadCaption, PadsOrTruncatesToTheLength) {
   const auto padded = pad_caption({5, 6}, 4);
   EXPECT_TRUE(padded.equal(torch::tensor({int64_t{5}, int64_t{6}, kPadToken, kPadToken})));
   EXPECT_TRUE(pad_caption({5, 6, 7}, 2).equal(torch::tensor({int64_t{5}, int64_t{6}})));

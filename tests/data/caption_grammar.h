@@ -5,11 +5,11 @@
 #include <string>
 #include <string_view>
 
-#include "dalle/core/seeds.h"
+#include "core/seeds.h"
 
 namespace dalle {
 
-/// Appends the UTF-8 of a Unicode number.
+/// Appends a Unicode code point as UTF-8.
 inline void append_utf8(std::string& text, uint32_t number) {
   const auto put = [&text](uint32_t byte) { text += static_cast<char>(byte); };
   const auto put_tail = [&](int bytes) {
@@ -29,8 +29,8 @@ inline void append_utf8(std::string& text, uint32_t number) {
   }
 }
 
-/// Captions as people write them: capitals, plurals, numbers, punctuation, slips of the hand, a few
-/// accents, and now and then another script or an emoji.
+/// Realistic captions with capitals, plurals, numbers, punctuation, typos and accents, and
+/// sometimes another script or an emoji.
 inline std::string random_caption(SeedStream& random) {
   using Words = std::array<std::string_view, 12>;
   static constexpr Words kAdjectives = {"red",    "Blue",        "tiny",    "enormous",
@@ -55,21 +55,21 @@ inline std::string random_caption(SeedStream& random) {
     if (random.below(4) == 0) text += "s";
   }
   text += pick(kEndings);
-  if (random.below(10) == 0) {  // a slip: one ASCII letter becomes another
+  if (random.below(10) == 0) {  // a typo
     char& letter = text[random.below(text.size())];
     if (letter > 0 && letter != ' ') letter = static_cast<char>('a' + random.below(26));
   }
   return text;
 }
 
-/// Characters from everywhere in Unicode, blanks and control characters included.
+/// Characters from all of Unicode, including whitespace and control characters.
 inline std::string random_unicode(SeedStream& random) {
   constexpr std::array<uint32_t, 6> kBounds = {0x80, 0x250, 0x3000, 0xd800, 0x20000, 0x110000};
   std::string text;
   const uint64_t length = random.below(40);
   for (uint64_t i = 0; i < length; ++i) {
     auto number = static_cast<uint32_t>(random.below(kBounds[random.below(kBounds.size())]));
-    if (number >= 0xd800 && number < 0xe000) number -= 0x800;  // surrogates are no characters
+    if (number >= 0xd800 && number < 0xe000) number -= 0x800;  // surrogates are not characters
     append_utf8(text, number);
     if (random.below(6) == 0) text += random.below(2) == 0 ? " " : "\xe2\x96\x81";
   }

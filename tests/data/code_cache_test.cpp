@@ -1,4 +1,4 @@
-#include "dalle/data/code_cache.h"
+#include "data/code_cache.h"
 
 #include <atomic>
 #include <fstream>
@@ -10,9 +10,8 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
-#include "dalle/core/files.h"
-
+#include "core/error.h"
+#include "core/files.h"
 #include "temporary_directory.h"
 
 namespace dalle {
@@ -34,19 +33,19 @@ bool is_bad(int64_t index) {
   return index == 0 || index == 4;
 }
 
-/// A picture that tells its example and crop; none for the bad examples.
+/// An image that encodes its sample and crop; undefined for invalid samples.
 at::Tensor image(int64_t index, int64_t crop) {
   if (is_bad(index)) return {};
-  at::Tensor picture = torch::zeros({3, 2, 2}, torch::kByte);
-  picture[0].fill_(index);
-  picture[1].fill_(crop);
-  return picture;
+  at::Tensor image = torch::zeros({3, 2, 2}, torch::kByte);
+  image[0].fill_(index);
+  image[1].fill_(crop);
+  return image;
 }
 
-/// Codes that tell what they were computed from: 1000 index + 100 crop + cell; [B, 2, 2].
+/// Codes that identify what they were computed from, 1000 index + 100 crop + cell: [B, 2, 2].
 at::Tensor encode(const at::Tensor& images) {
-  const at::Tensor pictures = images.to(torch::kInt);
-  return 1000 * pictures.select(1, 0) + 100 * pictures.select(1, 1) +
+  const at::Tensor values = images.to(torch::kInt);
+  return 1000 * values.select(1, 0) + 100 * values.select(1, 1) +
          torch::arange(4, torch::kInt).view({2, 2});
 }
 
@@ -70,7 +69,7 @@ bool compute(const std::filesystem::path& path, int64_t stop_after = 1000,
                             {.batch_size = 2,
                              .workers = 2,
                              .prefetch = 2,
-                             .rows_a_flush = 4,
+                             .rows_per_flush = 4,
                              .progress = [&](int64_t done, int64_t total) {
                                EXPECT_EQ(total, 21);
                                return done < stop_after;
@@ -98,14 +97,14 @@ void change_byte(const std::filesystem::path& path, int64_t offset, char byte) {
   file.put(byte);
 }
 
-TEST(CodeCacheTest, HoldsTheCodesOfEveryCropOfEveryExample) {
+TEST(CodeCacheTest, HoldsTheCodesOfEveryCropOfEverySample) {
   const TemporaryDirectory folder;
   EXPECT_TRUE(compute(folder / "codes"));
   expect_complete(folder / "codes");
   EXPECT_EQ(std::filesystem::file_size(folder / "codes"), 4096u + 7 * 3 * (4 * 2 + 4));
 }
 
-TEST(CodeCacheTest, KeepsTheHighestCodeApartFromTheMarkOfABadExample) {
+TEST(CodeCacheTest, DistinguishesTheHighestCodeFromInvalidSamples) {
   const TemporaryDirectory folder;
   CodeCacheContent one = content();
   one.size = one.crops = 1;
@@ -124,13 +123,13 @@ TEST(CodeCacheTest, IsNotComputedTwice) {
   const TemporaryDirectory folder;
   compute(folder / "codes");
   EXPECT_TRUE(compute(folder / "codes", 1000, [](int64_t, int64_t) -> at::Tensor {
-    ADD_FAILURE() << "asked for a picture";
+    ADD_FAILURE() << "asked for an image";
     return {};
   }));
   expect_complete(folder / "codes");
 }
 
-TEST(CodeCacheTest, GoesOnWhereItWasStopped) {
+TEST(CodeCacheTest, ResumesWhereItWasStopped) {
   for (int64_t stop_after = 1; stop_after < 21; stop_after += 3) {
     const TemporaryDirectory folder;
     EXPECT_FALSE(compute(folder / "codes", stop_after));
@@ -147,22 +146,22 @@ TEST(CodeCacheTest, GoesOnWhereItWasStopped) {
   }
 }
 
-// A process that dies keeps the rows of its last flush; what it wrote behind them does not count.
-TEST(CodeCacheTest, GoesOnFromTheLastFlushAfterACrash) {
+// A killed process keeps the rows of its last flush; rows written after it are ignored.
+TEST(CodeCacheTest, ResumesFromTheLastFlushAfterACrash) {
   const TemporaryDirectory folder;
   const auto crash_at_ten = [](int64_t index, int64_t crop) {
     if (index * 3 + crop == 10) throw std::runtime_error("power cut");
     return image(index, crop);
   };
   EXPECT_THROW(compute(folder / "codes", 1000, crash_at_ten), std::runtime_error);
-  change_byte(folder / "codes", 4096 + 8 * 12, 'x');  // garbage in the first row that is not done
+  change_byte(folder / "codes", 4096 + 8 * 12, 'x');  // garbage in the first incomplete row
   EXPECT_THAT(message_of_opening(folder / "codes"),
               HasSubstr("found 8 rows of codes, expected 21"));
   EXPECT_TRUE(compute(folder / "codes"));
   expect_complete(folder / "codes");
 }
 
-TEST(CodeCacheTest, IsComputedAnewForOtherContent) {
+TEST(CodeCacheTest, IsRecomputedForOtherContent) {
   const TemporaryDirectory folder;
   CodeCacheContent other = content();
   other.source = "another dVAE";
@@ -178,7 +177,7 @@ TEST(CodeCacheTest, IsComputedAnewForOtherContent) {
   expect_complete(folder / "codes");
 }
 
-TEST(CodeCacheTest, EveryPartOfTheContentCounts) {
+TEST(CodeCacheTest, EveryPartOfTheContentMatters) {
   const TemporaryDirectory folder;
   compute(folder / "codes");
   std::vector<CodeCacheContent> others(6, content());
@@ -189,22 +188,22 @@ TEST(CodeCacheTest, EveryPartOfTheContentCounts) {
   others[4].vocab_size = 512;
   others[5].source = "";
   for (const CodeCacheContent& other : others)
-    EXPECT_THAT(message_of_opening(folder / "codes", other), HasSubstr("found the codes {"));
+    EXPECT_THAT(message_of_opening(folder / "codes", other), HasSubstr("found codes of {"));
 }
 
-TEST(CodeCacheTest, NoticesAFileThatIsCutShort) {
+TEST(CodeCacheTest, RejectsATruncatedFile) {
   const TemporaryDirectory folder;
   for (const int64_t bytes : {4096 + 251, 4096 + 12, 4096}) {
     compute(folder / "codes");
     std::filesystem::resize_file(folder / "codes", static_cast<uintmax_t>(bytes));
     EXPECT_THAT(message_of_opening(folder / "codes"),
                 HasSubstr(fmt::format("found {} bytes, expected 4348", bytes)));
-    EXPECT_TRUE(compute(folder / "codes")) << "computes them anew";
+    EXPECT_TRUE(compute(folder / "codes")) << "recomputes them";
     expect_complete(folder / "codes");
   }
 }
 
-TEST(CodeCacheTest, NoticesACountOfRowsThatCannotBe) {
+TEST(CodeCacheTest, RejectsAnImpossibleRowCount) {
   const TemporaryDirectory folder;
   compute(folder / "codes");
   change_byte(folder / "codes", 4095, '\x80');  // negative
@@ -213,7 +212,7 @@ TEST(CodeCacheTest, NoticesACountOfRowsThatCannotBe) {
   expect_complete(folder / "codes");
 }
 
-TEST(CodeCacheTest, NoticesAnyFlippedBitOfARow) {
+TEST(CodeCacheTest, DetectsAnyFlippedBitInARow) {
   const TemporaryDirectory folder;
   compute(folder / "codes");
   const std::string intact = read_file(folder / "codes");
@@ -230,7 +229,7 @@ TEST(CodeCacheTest, NoticesAnyFlippedBitOfARow) {
     }
 }
 
-TEST(CodeCacheTest, OfAnEarlierVersionIsComputedAgainAndSaidSo) {
+TEST(CodeCacheTest, RecomputesAFileOfAnEarlierVersionAndLogsIt) {
   const TemporaryDirectory folder;
   compute(folder / "codes");
   std::string former = read_file(folder / "codes");
@@ -249,7 +248,7 @@ TEST(CodeCacheTest, LeavesOtherFilesAlone) {
   for (const std::string& content_of_file :
        {std::string(), std::string("short"), text, std::string("{\"format\": 1}\n") + text}) {
     write_file_atomically(folder / "file", content_of_file);
-    const auto expected = HasSubstr("found another kind of file, expected a code cache");
+    const auto expected = HasSubstr("not a code cache");
     EXPECT_THAT(message_of_opening(folder / "file"), expected);
     EXPECT_THAT(message_of([&] { compute(folder / "file"); }), expected);
     EXPECT_EQ(read_file(folder / "file"), content_of_file);
@@ -260,7 +259,7 @@ TEST(CodeCacheTest, LeavesOtherFilesAlone) {
   EXPECT_THAT(message_of([&] { compute(folder / "no" / "folder"); }), HasSubstr("cannot write"));
 }
 
-TEST(CodeCacheTest, RefusesCodesThatItCannotHold) {
+TEST(CodeCacheTest, RejectsCodesThatItCannotStore) {
   const TemporaryDirectory folder;
   const auto message_for = [&](const at::Tensor& codes) {
     return message_of([&] {
@@ -269,10 +268,10 @@ TEST(CodeCacheTest, RefusesCodesThatItCannotHold) {
     });
   };
   EXPECT_THAT(message_for(torch::full({2, 4}, 65'535)),
-              HasSubstr("the encoder made code 65535, expected one in [0, 65535)"));
-  EXPECT_THAT(message_for(torch::full({2, 4}, -1)), HasSubstr("the encoder made code -1"));
+              HasSubstr("the encoder returned code 65535, expected codes in [0, 65535)"));
+  EXPECT_THAT(message_for(torch::full({2, 4}, -1)), HasSubstr("the encoder returned code -1"));
   EXPECT_THAT(message_for(torch::zeros({2, 5}, torch::kLong)),
-              HasSubstr("the encoder made 10 codes of 2 pictures, expected 4 of each"));
+              HasSubstr("the encoder returned 10 codes for 2 images, expected 4 per image"));
 }
 
 }  // namespace

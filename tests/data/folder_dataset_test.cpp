@@ -1,4 +1,4 @@
-#include "dalle/data/folder_dataset.h"
+#include "data/folder_dataset.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -6,8 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "dalle/core/files.h"
-
+#include "core/files.h"
 #include "error_of.h"
 #include "temporary_directory.h"
 
@@ -19,7 +18,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-void put(const fs::path& path, const std::string& content = "picture") {
+void put(const fs::path& path, const std::string& content = "image") {
   fs::create_directories(path.parent_path());
   write_file_atomically(path, content);
 }
@@ -30,7 +29,7 @@ std::vector<std::string> keys_of(const Dataset& dataset) {
   return keys;
 }
 
-TEST(FolderDataset, FindsPicturesAtAnyDepthInByteOrder) {
+TEST(FolderDataset, FindsImagesAtAnyDepthInByteOrder) {
   const TemporaryDirectory folder;
   for (const char* name :
        {"b.png", "a/x.JPEG", "c.jfif", "a/deep/er/y.WebP", "B.jpg", "a.bmp", "é.jpg"})
@@ -43,21 +42,21 @@ TEST(FolderDataset, FindsPicturesAtAnyDepthInByteOrder) {
       ElementsAre("B.jpg", "a.bmp", "a/deep/er/y.WebP", "a/x.JPEG", "b.png", "c.jfif", "é.jpg"));
 }
 
-TEST(FolderDataset, ReadsAPictureWithTheCaptionsOfItsStem) {
+TEST(FolderDataset, ReadsTheCaptionsNextToAnImage) {
   const TemporaryDirectory folder;
   put(folder / "cats/tom.v2.jpg", std::string("bytes\0of tom", 12));
   put(folder / "cats/tom.v2.txt",
       "\xef\xbb\xbf"
       "a cat\r\n\r\nTom\r\n");
   const FolderDataset dataset(folder.path());
-  const Example example = dataset.get(0);
+  const RawSample example = dataset.get(0);
   EXPECT_EQ(example.key, "cats/tom.v2.jpg");
   EXPECT_EQ(std::get<std::string>(example.image), std::string("bytes\0of tom", 12));
   EXPECT_THAT(example.captions, ElementsAre("a cat", "Tom"));
   EXPECT_THAT(dataset.captions(0), ElementsAre("a cat", "Tom"));
 }
 
-TEST(FolderDataset, FindsCaptionsWhateverTheCaseOfEitherExtension) {
+TEST(FolderDataset, IgnoresTheCaseOfExtensions) {
   const TemporaryDirectory folder;
   put(folder / "a/IMG_1.JPG");
   put(folder / "a/IMG_1.TXT", "one");
@@ -73,7 +72,7 @@ TEST(FolderDataset, FindsCaptionsWhateverTheCaseOfEitherExtension) {
   EXPECT_THAT(dataset.get(1).captions, ElementsAre("two"));
 }
 
-TEST(FolderDataset, NamesTheSystemFoldersThatItLeavesOut) {
+TEST(FolderDataset, NamesIgnoredSystemFolders) {
   const TemporaryDirectory folder;
   for (const char* name : {"a.jpg", "@eaDir/b.jpg", "c/#recycle/d.jpg"}) put(folder / name);
   testing::internal::CaptureStderr();
@@ -82,7 +81,7 @@ TEST(FolderDataset, NamesTheSystemFoldersThatItLeavesOut) {
             "data: " + folder.path().string() + ": ignored system folders: @eaDir and 1 more\n");
 }
 
-TEST(FolderDataset, CountsTheFilesOfOtherKinds) {
+TEST(FolderDataset, CountsFilesOfOtherTypes) {
   const TemporaryDirectory folder;
   for (const char* name : {"a.jpg", "a.txt", "1.avif", "2.AVIF", "deep/3.avif", "x.gif", "README"})
     put(folder / name);
@@ -94,7 +93,7 @@ TEST(FolderDataset, CountsTheFilesOfOtherKinds) {
   EXPECT_THAT(keys_of(dataset), ElementsAre("a.jpg"));
 }
 
-TEST(FolderDataset, LeavesOutSubfoldersWithoutPermissionAndNamesThem) {
+TEST(FolderDataset, NamesIgnoredSubfoldersWithoutPermission) {
   if (::geteuid() == 0) GTEST_SKIP() << "root may read every folder";
   const TemporaryDirectory folder;
   put(folder / "a.jpg");
@@ -102,19 +101,20 @@ TEST(FolderDataset, LeavesOutSubfoldersWithoutPermissionAndNamesThem) {
   fs::permissions(folder / "private", fs::perms::none);
   testing::internal::CaptureStderr();
   EXPECT_THAT(keys_of(FolderDataset(folder.path())), ElementsAre("a.jpg"));
-  EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("cannot read: private"));
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              HasSubstr("without read permission: private"));
   fs::permissions(folder / "private", fs::perms::owner_all);
 }
 
-TEST(FolderDataset, TakesACaptionThatCannotBeLookedAtForAnError) {
+TEST(FolderDataset, ReportsInaccessibleCaptions) {
   const TemporaryDirectory folder;
   put(folder / "a.jpg");
-  fs::create_symlink("a.txt", folder / "a.txt");  // a loop: neither there nor absent
+  fs::create_symlink("a.txt", folder / "a.txt");  // a loop: it neither exists nor is missing
   const FolderDataset dataset(folder.path());
   EXPECT_THAT(error_of([&] { dataset.captions(0); }), HasSubstr("a.txt: cannot read: Too many"));
 }
 
-TEST(FolderDataset, KeepsEqualStemsOfTwoFoldersApart) {
+TEST(FolderDataset, DistinguishesEqualNamesInDifferentFolders) {
   const TemporaryDirectory folder;
   put(folder / "cats/1.jpg", "cat");
   put(folder / "cats/1.txt", "a cat");
@@ -136,7 +136,7 @@ TEST(FolderDataset, FollowsLinksOnceAndEndsInLoops) {
   fs::rename(folder / "z", folder / "data/z");
   fs::create_directory_symlink(folder / "elsewhere", folder / "data/linked");
   fs::create_directory_symlink(folder / "data", folder / "data/z/loop");
-  fs::create_directory_symlink("z", folder / "data/a");  // read under its own name
+  fs::create_directory_symlink("z", folder / "data/a");  // found under its own path
   fs::create_symlink("../../elsewhere/2.jpg", folder / "data/z/3.jpg");
   EXPECT_THAT(keys_of(FolderDataset(folder / "data")),
               ElementsAre("linked/2.jpg", "z/1.jpg", "z/3.jpg"));
@@ -149,7 +149,7 @@ TEST(FolderDataset, ListsABrokenLinkAndReportsItWhenRead) {
   EXPECT_THAT(error_of([&] { dataset.get(0); }), HasSubstr("a.jpg: cannot read"));
 }
 
-TEST(FolderDataset, ReportsWhatVanishedOrTurnedIntoSomethingElse) {
+TEST(FolderDataset, ReportsFilesThatWereRemovedOrReplaced) {
   const TemporaryDirectory folder;
   put(folder / "a.jpg");
   const FolderDataset dataset(folder.path());
@@ -159,16 +159,16 @@ TEST(FolderDataset, ReportsWhatVanishedOrTurnedIntoSomethingElse) {
   EXPECT_THAT(error_of([&] { dataset.get(0); }), HasSubstr("a.jpg: expected a file"));
 }
 
-TEST(FolderDataset, RefusesPicturesOfGigabytesUnread) {
+TEST(FolderDataset, RejectsHugeFilesWithoutReadingThem) {
   const TemporaryDirectory folder;
   put(folder / "a.jpg");
-  fs::resize_file(folder / "a.jpg", uintmax_t{1} << 40);  // a hole: takes no room
+  fs::resize_file(folder / "a.jpg", uintmax_t{1} << 40);  // sparse: takes no space
   const FolderDataset dataset(folder.path());
   EXPECT_THAT(error_of([&] { dataset.get(0); }),
               HasSubstr("a.jpg: has 1099511627776 bytes, more than"));
 }
 
-TEST(FolderDataset, NamesTheCaptionsThatAreNotUtf8) {
+TEST(FolderDataset, NamesCaptionsThatAreNotUtf8) {
   const TemporaryDirectory folder;
   put(folder / "a.jpg");
   put(folder / "a.txt", "caf\xe9");
@@ -178,9 +178,9 @@ TEST(FolderDataset, NamesTheCaptionsThatAreNotUtf8) {
   EXPECT_THAT(error_of([&] { dataset.captions(0); }), HasSubstr("/a.txt: captions: byte 3"));
 }
 
-TEST(FolderDataset, SaysWhatIsWrongWithTheFolder) {
+TEST(FolderDataset, ExplainsWhatIsWrongWithTheFolder) {
   const TemporaryDirectory folder;
-  put(folder / "a.txt", "a caption without a picture");
+  put(folder / "a.txt", "a caption without an image");
   EXPECT_EQ(error_of([&] { FolderDataset{folder.path()}; }),
             folder.path().string() +
                 ": no images in the folder, expected .jpg, .png, .webp or .bmp files");

@@ -1,11 +1,11 @@
-#include "dalle/data/shapes_dataset.h"
+#include "data/shapes_dataset.h"
 
 #include <set>
 #include <sstream>
 
 #include <gtest/gtest.h>
 
-#include "dalle/data/shapes_caption.h"
+#include "data/shapes/shapes_caption.h"
 
 namespace dalle {
 namespace {
@@ -28,8 +28,7 @@ std::vector<std::string> words_of(const std::string& caption) {
   return words;
 }
 
-/// The shapes that a caption names, in order, each once: a parser that knows nothing of the
-/// grammar.
+/// The distinct shapes that a caption names, in order, found without using the grammar.
 template <NamedEnum E>
 std::vector<std::string> values_named(const std::string& caption) {
   std::vector<std::string> found;
@@ -42,7 +41,7 @@ std::vector<std::string> values_named(const std::string& caption) {
 TEST(ShapesDataset, IsAFunctionOfItsArguments) {
   const ShapesDataset a(config_of(2), 64, 1, ShapesSplit::kTrain),
       b(config_of(2), 64, 1, ShapesSplit::kTrain);
-  EXPECT_EQ(std::get<Picture>(a.get(7).image), std::get<Picture>(b.get(7).image));
+  EXPECT_EQ(std::get<RgbImage>(a.get(7).image), std::get<RgbImage>(b.get(7).image));
   EXPECT_EQ(a.get(7).captions, b.captions(7));
   EXPECT_EQ(a.get(7).key, "shapes/train/7");
   EXPECT_EQ(a.key(7), "shapes/train/7");
@@ -52,11 +51,11 @@ TEST(ShapesDataset, HasTheSizesOfItsConfig) {
   EXPECT_EQ(ShapesDataset(config_of(1), 64, 1, ShapesSplit::kTrain).size(), 500);
   EXPECT_EQ(ShapesDataset(config_of(1), 64, 1, ShapesSplit::kL1).size(), 50);
   EXPECT_EQ(
-      std::get<Picture>(ShapesDataset(config_of(1), 48, 1, ShapesSplit::kL1).get(0).image).width,
+      std::get<RgbImage>(ShapesDataset(config_of(1), 48, 1, ShapesSplit::kL1).get(0).image).width,
       48);
 }
 
-TEST(ShapesDataset, CaptionsSayTheShapesAndColorsOfTheScene) {
+TEST(ShapesDataset, CaptionsNameTheShapesAndColorsOfTheScene) {
   for (const int64_t objects : {1, 2}) {
     const ShapesDataset data(config_of(objects), 32, 1, ShapesSplit::kTrain);
     for (int64_t i = 0; i < data.size(); ++i) {
@@ -80,7 +79,7 @@ TEST(ShapesDataset, CaptionsSayTheShapesAndColorsOfTheScene) {
   }
 }
 
-TEST(ShapesDataset, ThePlainCaptionIsAmongTheTrainingForms) {
+TEST(ShapesDataset, IncludesThePlainCaption) {
   ShapesConfig config = config_of(1);
   config.textures = {ShapeTexture::kSolid};
   config.unstated_attributes = 0.5;
@@ -89,7 +88,7 @@ TEST(ShapesDataset, ThePlainCaptionIsAmongTheTrainingForms) {
   for (int64_t i = 0; i < data.size(); ++i) {
     const auto words = words_of(data.captions(i).front());
     EXPECT_EQ(values_named<ShapeTexture>(data.captions(i).front()).size(),
-              0u);  // one texture: nothing to say
+              0u);  // a single texture is not mentioned
     plain += words.size() == 3;
     with_size += words.size() == 4;
     with_background += words.size() == 7;
@@ -97,7 +96,7 @@ TEST(ShapesDataset, ThePlainCaptionIsAmongTheTrainingForms) {
   for (const int count : {plain, with_size, with_background}) EXPECT_NEAR(count, 125, 45);
 }
 
-TEST(ShapesDataset, UsesTheRightArticle) {
+TEST(ShapesDataset, UsesTheCorrectArticle) {
   const ShapesDataset data(config_of(1), 32, 1, ShapesSplit::kTrain);
   for (int64_t i = 0; i < data.size(); ++i) {
     const auto words = words_of(data.captions(i).front());
@@ -106,7 +105,7 @@ TEST(ShapesDataset, UsesTheRightArticle) {
   }
 }
 
-TEST(ShapesDataset, HeldOutPhrasesNeverOccurInTraining) {
+TEST(ShapesDataset, HeldOutPhrasesDoNotOccurInTraining) {
   const ShapesDataset train(config_of(2), 32, 1, ShapesSplit::kTrain),
       held_out(config_of(2), 32, 1, ShapesSplit::kL7);
   const auto is_held_out = [](const std::string& caption) {
@@ -123,11 +122,11 @@ TEST(ShapesDataset, HeldOutPhrasesNeverOccurInTraining) {
 TEST(ShapesDataset, SplitsShareNoScene) {
   const ShapesDataset train(config_of(2), 32, 1, ShapesSplit::kTrain),
       validation(config_of(2), 32, 1, ShapesSplit::kL1);
-  std::set<std::vector<uint8_t>> pictures;
+  std::set<std::vector<uint8_t>> images;
   for (int64_t i = 0; i < train.size(); ++i)
-    pictures.insert(std::get<Picture>(train.get(i).image).pixels);
+    images.insert(std::get<RgbImage>(train.get(i).image).pixels);
   for (int64_t i = 0; i < validation.size(); ++i)
-    EXPECT_FALSE(pictures.contains(std::get<Picture>(validation.get(i).image).pixels));
+    EXPECT_FALSE(images.contains(std::get<RgbImage>(validation.get(i).image).pixels));
 }
 
 }  // namespace

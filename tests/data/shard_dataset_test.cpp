@@ -1,4 +1,4 @@
-#include "dalle/data/shard_dataset.h"
+#include "data/shard_dataset.h"
 
 #include <atomic>
 #include <thread>
@@ -6,9 +6,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "data/test_tars.h"
 #include "error_of.h"
 #include "temporary_directory.h"
-#include "test_tars.h"
 
 namespace dalle {
 namespace {
@@ -27,20 +27,20 @@ class ShardDatasetTest : public testing::Test {
   TemporaryDirectory folder_;
 };
 
-TEST_F(ShardDatasetTest, ReadsPicturesAndCaptionsOfAllShards) {
+TEST_F(ShardDatasetTest, ReadsImagesAndCaptionsOfAllShards) {
   write_tar(folder_ / "00001.tar", {{"000010000.png", "third"}, {"000010000.txt", "c"}});
   write_tar(folder_ / "00000.tar", {{"000000000.jpg", std::string("fi\0rst", 6)},
                                     {"000000000.txt", "a\nb\n"},
                                     {"000000000.json", R"({"caption": "not used"})"},
                                     {"d/1.JPEG", "second"},
                                     {"d/1.json", R"({"caption": "from JSON"})"}});
-  for (int time = 0; time < 2; ++time) {  // the second time from the stored indices
+  for (int time = 0; time < 2; ++time) {  // the second time with stored indices
     const ShardDataset dataset = open();
     ASSERT_EQ(dataset.size(), 3);
     EXPECT_EQ(dataset.key(0), "00000.tar/000000000");
     EXPECT_EQ(dataset.key(1), "00000.tar/d/1");
     EXPECT_EQ(dataset.key(2), "00001.tar/000010000");
-    const Example first = dataset.get(0);
+    const RawSample first = dataset.get(0);
     EXPECT_EQ(first.key, dataset.key(0));
     EXPECT_EQ(std::get<std::string>(first.image), std::string("fi\0rst", 6));
     EXPECT_THAT(first.captions, ElementsAre("a", "b"));
@@ -52,7 +52,7 @@ TEST_F(ShardDatasetTest, ReadsPicturesAndCaptionsOfAllShards) {
 }
 
 TEST_F(ShardDatasetTest, IndexesOnce) {
-  write_tar(folder_ / "0.tar", {{"a.jpg", "picture"}});
+  write_tar(folder_ / "0.tar", {{"a.jpg", "image"}});
   testing::internal::CaptureStderr();
   open();
   EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("indexing 1 of 1 shards"));
@@ -61,7 +61,7 @@ TEST_F(ShardDatasetTest, IndexesOnce) {
   EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
 }
 
-TEST_F(ShardDatasetTest, FallsBackToJsonWhereTheTextIsBlank) {
+TEST_F(ShardDatasetTest, FallsBackToJsonIfTheTextIsBlank) {
   write_tar(folder_ / "0.tar", {{"a.jpg", "p"},
                                 {"a.txt", " \n"},
                                 {"a.json", R"({"caption": "said"})"},
@@ -74,17 +74,17 @@ TEST_F(ShardDatasetTest, FallsBackToJsonWhereTheTextIsBlank) {
   EXPECT_THAT(dataset.captions(2), IsEmpty());
 }
 
-TEST_F(ShardDatasetTest, TakesTheFirstOfSeveralPicturesAndNoOtherExtension) {
+TEST_F(ShardDatasetTest, UsesTheFirstOfSeveralImages) {
   write_tar(folder_ / "0.tar", {{"a.seg.png", "mask"}, {"a.webp", "first"}, {"a.jpg", "second"}});
   EXPECT_EQ(std::get<std::string>(open().get(0).image), "first");
 }
 
-TEST_F(ShardDatasetTest, TakesSamplesWithoutPictureForBadOnes) {
+TEST_F(ShardDatasetTest, TreatsSamplesWithoutAnImageAsInvalid) {
   write_tar(folder_ / "0.tar", {{"a.txt", "x"}, {"b.jpg", "p"}, {"c.json", "{}"}});
   testing::internal::CaptureStderr();
   const ShardDataset dataset = open();
   EXPECT_THAT(testing::internal::GetCapturedStderr(),
-              HasSubstr("0.tar: 2 of its 3 samples cannot be used; the first is a: no image among "
+              HasSubstr("0.tar: 2 of its 3 samples are invalid; the first is a: no image among "
                         "its members .txt; expected .jpg"));
   EXPECT_EQ(dataset.size(), 3);
   EXPECT_EQ(error_of([&] { dataset.get(0); }),
@@ -93,25 +93,25 @@ TEST_F(ShardDatasetTest, TakesSamplesWithoutPictureForBadOnes) {
   EXPECT_THAT(error_of([&] { dataset.captions(2); }), HasSubstr("0.tar/c: no image"));
 }
 
-TEST_F(ShardDatasetTest, KeepsTheGoodSamplesOfACutShardAndSaysSoOnce) {
+TEST_F(ShardDatasetTest, KeepsTheReadableSamplesOfATruncatedShardAndLogsItOnce) {
   write_tar(folder_ / "0.tar",
             {{"a.jpg", std::string(600, 'a')}, {"b.jpg", std::string(600, 'b')}});
-  const std::string whole = read_file(folder_ / "0.tar");
-  write_file_atomically(folder_ / "0.tar", whole.substr(0, 512 + 1024 + 512 + 300));
+  const std::string intact = read_file(folder_ / "0.tar");
+  write_file_atomically(folder_ / "0.tar", intact.substr(0, 512 + 1024 + 512 + 300));
   testing::internal::CaptureStderr();
   const ShardDataset dataset = open();
   EXPECT_EQ(std::get<std::string>(dataset.get(0).image), std::string(600, 'a'));
   EXPECT_EQ(dataset.size(), 2);
   EXPECT_EQ(error_of([&] { dataset.get(1); }),
-            "0.tar/(what is lost): everything after the shard's first 1 samples is lost: "
+            "0.tar/(what is lost): only the first 1 samples of the shard can be read: "
             "truncated in member 'b.jpg'");
   const std::string log = testing::internal::GetCapturedStderr();
-  EXPECT_THAT(log, HasSubstr("0.tar: using only the 1 samples before the damage: truncated "
-                             "in member 'b.jpg'"));
+  EXPECT_THAT(
+      log, HasSubstr("0.tar: only its first 1 samples can be read: truncated in member 'b.jpg'"));
   EXPECT_EQ(log.find("truncated"), log.rfind("truncated"));
 }
 
-TEST_F(ShardDatasetTest, NamesTheSampleWhoseCaptionsAreBad) {
+TEST_F(ShardDatasetTest, NamesTheSampleWithInvalidCaptions) {
   write_tar(folder_ / "0.tar",
             {{"a.jpg", "p"}, {"a.txt", "caf\xe9"}, {"b.jpg", "p"}, {"b.json", "{"}});
   const ShardDataset dataset = open();
@@ -120,27 +120,27 @@ TEST_F(ShardDatasetTest, NamesTheSampleWhoseCaptionsAreBad) {
             "0.tar/b.json: captions: not a JSON file, expected a JSON object");
 }
 
-TEST_F(ShardDatasetTest, RefusesAShardThatChangedUnderTheRun) {
-  write_tar(folder_ / "0.tar", {{"a.jpg", "picture"}});
+TEST_F(ShardDatasetTest, RejectsAShardThatChangedDuringTheRun) {
+  write_tar(folder_ / "0.tar", {{"a.jpg", "image"}});
   const ShardDataset dataset = open();
-  write_tar(folder_ / "0.tar", {{"a.jpg", "another"}, {"b.jpg", "picture"}});
+  write_tar(folder_ / "0.tar", {{"a.jpg", "another"}, {"b.jpg", "image"}});
   EXPECT_THAT(error_of([&] { dataset.get(0); }), HasSubstr("0.tar: has changed since"));
   fs::remove(folder_ / "0.tar");
-  EXPECT_THAT(error_of([&] { dataset.get(0); }), HasSubstr("0.tar: cannot read: No such file"));
+  EXPECT_THAT(error_of([&] { dataset.get(0); }), HasSubstr("0.tar: cannot open: No such file"));
 }
 
-TEST_F(ShardDatasetTest, CountsAShardThatIsNoTarArchiveAsOneLostSample) {
-  write_tar(folder_ / "0.tar", {{"a.jpg", "picture"}});
+TEST_F(ShardDatasetTest, CountsAShardThatIsNotATarArchiveAsOneLostSample) {
+  write_tar(folder_ / "0.tar", {{"a.jpg", "image"}});
   write_file_atomically(folder_ / "1.tar", "");
   write_file_atomically(folder_ / "2.tar", "<html>404</html>");
-  for (int time = 0; time < 2; ++time) {  // the second time from the stored indices
+  for (int time = 0; time < 2; ++time) {  // the second time with stored indices
     testing::internal::CaptureStderr();
     const ShardDataset dataset = open();
     const std::string log = testing::internal::GetCapturedStderr();
     EXPECT_THAT(log, HasSubstr("1.tar: skipped: empty, expected a tar archive"));
     EXPECT_THAT(log, testing::Not(HasSubstr("no samples")));
     ASSERT_EQ(dataset.size(), 3);
-    EXPECT_EQ(std::get<std::string>(dataset.get(0).image), "picture");
+    EXPECT_EQ(std::get<std::string>(dataset.get(0).image), "image");
     EXPECT_EQ(error_of([&] { dataset.get(1); }),
               "1.tar/(what is lost): empty, expected a tar archive");
     EXPECT_EQ(error_of([&] { dataset.captions(2); }),
@@ -148,38 +148,39 @@ TEST_F(ShardDatasetTest, CountsAShardThatIsNoTarArchiveAsOneLostSample) {
   }
 }
 
-// What cannot be read today may be readable tomorrow: it is no reason to train on fewer samples.
-TEST_F(ShardDatasetTest, RefusesAShardThatTheFileSystemDoesNotLetItRead) {
-  write_tar(folder_ / "0.tar", {{"a.jpg", "picture"}});
-  fs::create_directory(folder_ / "1.tar");  // stands for one without permission, for root too
-  EXPECT_THAT(error_of([&] { open(); }), HasSubstr("1.tar: expected a tar archive, found no"));
+// I/O errors may be temporary, so they must not silently reduce the data set.
+TEST_F(ShardDatasetTest, RejectsAnUnreadableShard) {
+  write_tar(folder_ / "0.tar", {{"a.jpg", "image"}});
+  fs::create_directory(folder_ / "1.tar");  // simulates missing permissions, even for root
+  EXPECT_THAT(error_of([&] { open(); }), HasSubstr("1.tar: not a regular file"));
 }
 
-TEST_F(ShardDatasetTest, CountsASampleThatComesTwiceAsABadOne) {
+TEST_F(ShardDatasetTest, TreatsDuplicateSamplesAsInvalid) {
   write_tar(folder_ / "0.tar", {{"a.jpg", "x"}, {"a.txt", "1"}, {"a.jpg", "y"}, {"a.txt", "2"}});
   const ShardDataset dataset = open();
   ASSERT_EQ(dataset.size(), 2);
   EXPECT_EQ(std::get<std::string>(dataset.get(0).image), "x");
   EXPECT_THAT(dataset.captions(0), ElementsAre("1"));
-  EXPECT_EQ(error_of([&] { dataset.get(1); }),
-            "0.tar/a (occurrence 2): the shard has a second member '.jpg' of sample 'a'; the first "
-            "one is used");
+  EXPECT_EQ(
+      error_of([&] { dataset.get(1); }),
+      "0.tar/a (occurrence 2): duplicate member '.jpg' of sample 'a' in this shard; the first "
+      "one is used");
 }
 
-TEST_F(ShardDatasetTest, RefusesShardsInWhichNothingCanBeUsedAndSaysWhatTheyHold) {
+TEST_F(ShardDatasetTest, RejectsShardsWithoutValidSamples) {
   write_file_atomically(folder_ / "0.tar", "no archive");
   EXPECT_THAT(error_of([&] { open(); }),
-              testing::AllOf(HasSubstr("none of the 1 samples in 1 shards can be used"),
+              testing::AllOf(HasSubstr("all 1 samples in 1 shards are invalid"),
                              HasSubstr("expected a tar archive")));
   write_file_atomically(folder_ / "0.tar", "\x1f\x8b\x08");
   EXPECT_THAT(error_of([&] { open("0.tar"); }), HasSubstr("gzip-compressed (gunzip it first)"));
   write_tar(folder_ / "0.tar", {{"a.txt", "x"}});
   EXPECT_THAT(error_of([&] { open(); }), HasSubstr("0.tar/a: no image among its members .txt"));
   write_tar(folder_ / "0.tar", {});
-  EXPECT_THAT(error_of([&] { open(); }), HasSubstr("found 1 shards without samples"));
+  EXPECT_THAT(error_of([&] { open(); }), HasSubstr("its 1 shards contain no samples"));
 }
 
-TEST_F(ShardDatasetTest, ShowsTheMembersOfNamesWithSeveralDots) {
+TEST_F(ShardDatasetTest, ExplainsNamesWithSeveralDots) {
   NamedContents members;
   for (const char* number : {"00", "01", "02"})
     for (const char* extension : {"jpg", "txt"})
@@ -189,10 +190,10 @@ TEST_F(ShardDatasetTest, ShowsTheMembersOfNamesWithSeveralDots) {
       error_of([&] { open(); }),
       HasSubstr("0.tar/IMG_2019: no image among its members .05.00.jpg, .05.00.txt, "
                 ".05.01.jpg and 3 more; expected .jpg, .jpeg, .png, .webp or .bmp (in "
-                "WebDataset shards the extension begins at the first dot of the file name)"));
+                "WebDataset shards, the extension begins at the first dot of the file name)"));
 }
 
-TEST_F(ShardDatasetTest, SaysWhereACaptionWasLookedFor) {
+TEST_F(ShardDatasetTest, ExplainsMissingCaptions) {
   write_tar(folder_ / "0.tar",
             {{"a.jpg", "p"}, {"a.cls", "3"}, {"b.jpg", "p"}, {"b.json", R"({"text": "t"})"}});
   const ShardDataset dataset = open();

@@ -1,4 +1,4 @@
-#include "dalle/data/split_dataset.h"
+#include "data/split_dataset.h"
 
 #include <algorithm>
 #include <cmath>
@@ -12,12 +12,12 @@ namespace {
 
 using testing::ElementsAre;
 
-/// Examples that have nothing but their keys.
+/// Samples that only have keys.
 class KeyDataset final : public Dataset {
  public:
   explicit KeyDataset(std::vector<std::string> keys) : keys_(std::move(keys)) {}
   int64_t size() const override { return std::ssize(keys_); }
-  Example get(int64_t index) const override {
+  RawSample get(int64_t index) const override {
     return {.key = keys_[index], .image = "bytes of " + keys_[index], .captions = {keys_[index]}};
   }
   std::string key(int64_t index) const override { return keys_[index]; }
@@ -40,7 +40,7 @@ std::set<std::string> validation_keys(const std::vector<std::string>& keys, doub
   return chosen;
 }
 
-TEST(SplitByKey, PartsTheExamplesByTheFraction) {
+TEST(SplitByKey, SplitsSamplesByTheFraction) {
   constexpr int kCount = 20'000;
   const KeyDataset dataset(numbered_keys(kCount));
   for (const double fraction : {0.01, 0.1, 0.5}) {
@@ -50,13 +50,13 @@ TEST(SplitByKey, PartsTheExamplesByTheFraction) {
     std::set<int64_t> all(sides.train.begin(), sides.train.end());
     all.insert(sides.validation.begin(), sides.validation.end());
     EXPECT_EQ(sides.train.size() + sides.validation.size(), size_t{kCount});
-    EXPECT_EQ(all.size(), size_t{kCount});  // so no example is on both sides
-    const double deviation = std::sqrt(kCount * fraction * (1 - fraction));
-    EXPECT_NEAR(static_cast<double>(sides.validation.size()), kCount * fraction, 4 * deviation);
+    EXPECT_EQ(all.size(), size_t{kCount});  // so no sample is on both sides
+    const double stddev = std::sqrt(kCount * fraction * (1 - fraction));
+    EXPECT_NEAR(static_cast<double>(sides.validation.size()), kCount * fraction, 4 * stddev);
   }
 }
 
-TEST(SplitByKey, DependsOnNothingButTheKey) {
+TEST(SplitByKey, DependsOnTheKeyAlone) {
   std::vector<std::string> keys = numbered_keys(1000);
   const std::set<std::string> chosen = validation_keys(keys, 0.1);
   std::ranges::reverse(keys);
@@ -67,8 +67,8 @@ TEST(SplitByKey, DependsOnNothingButTheKey) {
   EXPECT_TRUE(std::ranges::includes(more, chosen));
 }
 
-TEST(SplitByKey, StaysTheSameFromVersionToVersion) {
-  // A run resumed by a later build must not train on what it was validated on. Computed apart:
+TEST(SplitByKey, NeverChanges) {
+  // A run resumed by a later version must not train on its validation samples. Computed separately:
   // a 0.282, b 0.884, c 0.0527, d 0.153, e 0.0517, f 0.571.
   EXPECT_THAT(validation_keys({"a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg", "f.jpg"}, 0.4),
               ElementsAre("a.jpg", "c.jpg", "d.jpg", "e.jpg"));
@@ -76,7 +76,7 @@ TEST(SplitByKey, StaysTheSameFromVersionToVersion) {
               ElementsAre("e.jpg"));
 }
 
-TEST(SplitByKey, LeavesAnExampleOnEachSide) {
+TEST(SplitByKey, PutsASampleOnEachSide) {
   for (int count = 2; count < 40; ++count)
     for (const double fraction : {0.0, 0.01, 0.5}) {
       const SplitIndices sides = split_by_key(KeyDataset(numbered_keys(count)), fraction);
@@ -86,15 +86,15 @@ TEST(SplitByKey, LeavesAnExampleOnEachSide) {
     }
 }
 
-TEST(SplitByKey, UsesASingleExampleForBoth) {
+TEST(SplitByKey, UsesASingleSampleForBoth) {
   const SplitIndices sides = split_by_key(KeyDataset({"only"}), 0.01);
   EXPECT_THAT(sides.train, ElementsAre(0));
   EXPECT_THAT(sides.validation, ElementsAre(0));
 }
 
-TEST(SplitDataset, ShowsTheChosenExamplesOfTheWhole) {
-  const auto whole = std::make_shared<const KeyDataset>(numbered_keys(5));
-  const SplitDataset part(whole, {3, 1});
+TEST(SplitDataset, ViewsTheSelectedSamples) {
+  const auto dataset = std::make_shared<const KeyDataset>(numbered_keys(5));
+  const SplitDataset part(dataset, {3, 1});
   ASSERT_EQ(part.size(), 2);
   EXPECT_EQ(part.key(0), "00000.tar/3");
   EXPECT_EQ(part.get(1).key, "00000.tar/1");

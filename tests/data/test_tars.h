@@ -7,7 +7,7 @@
 
 #include <fmt/format.h>
 
-#include "dalle/core/files.h"
+#include "core/files.h"
 
 namespace dalle {
 

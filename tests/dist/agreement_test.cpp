@@ -1,4 +1,4 @@
-#include "dalle/dist/agreement.h"
+#include "dist/agreement.h"
 
 #include <gtest/gtest.h>
 
@@ -17,16 +17,16 @@ std::string disagreement(const std::vector<std::string>& texts) {
   return errors[0];
 }
 
-TEST(Agreement, OfAllRanksIsSilent) {
+TEST(Agreement, AcceptsEqualTexts) {
   EXPECT_EQ(disagreement({"a: 1\n", "a: 1\n", "a: 1\n"}), "no error");
   EXPECT_EQ(disagreement({"", ""}), "no error");
 }
 
 TEST(Agreement, NamesTheRankAndTheLineThatDiffer) {
   EXPECT_EQ(disagreement({"a: 1\n  b: 2\n", "a: 1\n  b: 2\n", "a: 1\n  b: 3\n"}),
-            "rank 2 has another config than rank 0: \"b: 3\" instead of \"b: 2\"");
+            "rank 2 does not have the same config as rank 0: found \"b: 3\", expected \"b: 2\"");
   EXPECT_EQ(disagreement({"a: 1\n", "a: 1\nb: 3\n"}),
-            "rank 1 has another config than rank 0: \"b: 3\" instead of \"nothing\"");
+            "rank 1 does not have the same config as rank 0: found \"b: 3\", expected \"nothing\"");
 }
 
 }  // namespace

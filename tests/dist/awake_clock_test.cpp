@@ -1,4 +1,4 @@
-#include "dalle/dist/awake_clock.h"
+#include "dist/awake_clock.h"
 
 #include <chrono>
 #include <thread>
@@ -10,14 +10,14 @@ namespace {
 
 using namespace std::chrono_literals;
 
-TEST(AwakeClock, GoesOnWhileItIsAsked) {
+TEST(AwakeClock, RunsWhileItIsRead) {
   AwakeClock clock(1h);
   const auto begin = clock.now();
   std::this_thread::sleep_for(20ms);
   EXPECT_GE(clock.now() - begin, 20ms);
 }
 
-TEST(AwakeClock, LeavesOutTheTimeInWhichNobodyAsked) {
+TEST(AwakeClock, SkipsTimeInWhichItWasNotRead) {
   AwakeClock clock(10ms);
   const auto begin = clock.now();
   for (int stop = 0; stop < 3; ++stop) {

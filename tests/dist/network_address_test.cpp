@@ -1,4 +1,4 @@
-#include "dalle/dist/network_address.h"
+#include "dist/network_address.h"
 
 #include <string>
 
@@ -10,7 +10,7 @@ namespace {
 
 using ::testing::StartsWith;
 
-TEST(NetworkAddress, KnowsTheLoopback) {
+TEST(NetworkAddress, RecognizesTheLoopback) {
   for (const char* host : {"localhost", "127.0.0.1", "127.0.1.1", "::1"})
     EXPECT_TRUE(is_loopback(host)) << host;
   for (const char* host : {"", "10.9.0.1", "node-127", "fe80::1"})
@@ -22,11 +22,11 @@ TEST(NetworkAddress, OfThisMachineTowardsItselfIsItsLoopback) {
   EXPECT_TRUE(is_loopback(address_towards("localhost")));
 }
 
-TEST(NetworkAddress, TowardsANameWithoutAddressIsEmpty) {
+TEST(NetworkAddress, TowardsAnUnknownNameIsEmpty) {
   EXPECT_EQ(address_towards("no-such-host.invalid"), "");
 }
 
-TEST(NetworkAddress, SaysWhyANameHasNoAddress) {
+TEST(NetworkAddress, ExplainsWhyANameDoesNotResolve) {
   EXPECT_EQ(why_unresolved("127.0.0.1"), "");
   EXPECT_EQ(why_unresolved("localhost"), "");
   EXPECT_NE(why_unresolved("no-such-host.invalid"), "");

@@ -1,4 +1,4 @@
-#include "dalle/dist/rank_info.h"
+#include "dist/rank_info.h"
 
 #include <cstdlib>
 #include <map>
@@ -56,7 +56,7 @@ const Variables kOpenMpi = {
     {"OMPI_COMM_WORLD_LOCAL_SIZE", "4"},
 };
 
-TEST(RankInfo, WithoutVariablesIsAlone) {
+TEST(RankInfo, WithoutVariablesIsASingleRank) {
   const RankInfo info = rank_info_of({});
   EXPECT_TRUE(info.alone());
   EXPECT_EQ(info.rank, 0);
@@ -67,9 +67,9 @@ TEST(RankInfo, ReadsTorchrun) {
   const RankInfo info = rank_info_of(kTorchrun);
   EXPECT_EQ(info.launcher, "torchrun");
   EXPECT_EQ(info.rank, 5);
-  EXPECT_EQ(info.world, 8);
+  EXPECT_EQ(info.world_size, 8);
   EXPECT_EQ(info.local_rank, 1);
-  EXPECT_EQ(info.local_world, 4);
+  EXPECT_EQ(info.local_world_size, 4);
   EXPECT_EQ(info.host, "gpu7");
   EXPECT_EQ(info.port, 29511);
   EXPECT_FALSE(info.store_is_served);
@@ -85,31 +85,31 @@ TEST(RankInfo, UsesTheStoreOfTorchrunsAgent) {
   EXPECT_EQ(info.store_prefix, "/worker/attempt_2");
 }
 
-TEST(RankInfo, ReadsKubernetesNamesWithoutLocalOnes) {
+TEST(RankInfo, ReadsKubernetesVariablesWithoutLocalOnes) {
   const RankInfo info =
       rank_info_of({{"RANK", "1"}, {"WORLD_SIZE", "2"}, {"MASTER_ADDR", "job-master-0"}});
   EXPECT_EQ(info.rank, 1);
-  EXPECT_EQ(info.world, 2);
+  EXPECT_EQ(info.world_size, 2);
   EXPECT_EQ(info.local_rank, 0);
-  EXPECT_EQ(info.local_world, 1);
+  EXPECT_EQ(info.local_world_size, 1);
   EXPECT_EQ(info.host, "job-master-0");
   EXPECT_EQ(info.port, 29400);
 }
 
-TEST(RankInfo, TakesAPodForAMachineThoughItsAddressIsTheLoopback) {
+TEST(RankInfo, TreatsAPodAsAMachineEvenIfItsAddressIsTheLoopback) {
   const RankInfo info = rank_info_of({{"RANK", "0"},
                                       {"WORLD_SIZE", "2"},
                                       {"MASTER_ADDR", "localhost"},
                                       {"KUBERNETES_SERVICE_HOST", "10.0.0.1"}});
   EXPECT_EQ(info.local_rank, 0);
-  EXPECT_EQ(info.local_world, 1);
+  EXPECT_EQ(info.local_world_size, 1);
 }
 
-TEST(RankInfo, WithoutLocalNamesAllRanksThatMeetOnTheLoopbackShareAMachine) {
+TEST(RankInfo, WithoutLocalVariablesRanksThatMeetOnTheLoopbackShareAMachine) {
   for (const char* host : {"localhost", "127.0.0.1", "127.0.1.1", "::1"}) {
     const RankInfo info = rank_info_of({{"RANK", "1"}, {"WORLD_SIZE", "2"}, {"MASTER_ADDR", host}});
     EXPECT_EQ(info.local_rank, 1) << host;
-    EXPECT_EQ(info.local_world, 2) << host;
+    EXPECT_EQ(info.local_world_size, 2) << host;
   }
 }
 
@@ -117,14 +117,14 @@ TEST(RankInfo, ReadsSlurm) {
   const RankInfo info = rank_info_of(kSlurm);
   EXPECT_EQ(info.launcher, "Slurm");
   EXPECT_EQ(info.rank, 3);
-  EXPECT_EQ(info.world, 8);
+  EXPECT_EQ(info.world_size, 8);
   EXPECT_EQ(info.local_rank, 1);
-  EXPECT_EQ(info.local_world, 2);
+  EXPECT_EQ(info.local_world_size, 2);
   EXPECT_EQ(info.host, "gpu03");
   EXPECT_EQ(info.port, 20000 + 4567);
 }
 
-TEST(RankInfo, CountsTheTasksOfItsOwnNodeInASlurmStepOfUnevenOnes) {
+TEST(RankInfo, CountsTheTasksOfItsOwnNodeInAnUnevenSlurmStep) {
   Variables variables = kSlurm;
   variables["SLURM_NTASKS"] = "6";
   variables["SLURM_NNODES"] = "3";
@@ -134,23 +134,23 @@ TEST(RankInfo, CountsTheTasksOfItsOwnNodeInASlurmStepOfUnevenOnes) {
   for (int node = 0; node < 3; ++node) {
     variables["SLURM_NODEID"] = std::to_string(node);
     variables["SLURM_LOCALID"] = std::to_string(tasks[node] - 1);
-    EXPECT_EQ(rank_info_of(variables).local_world, tasks[node]) << node;
+    EXPECT_EQ(rank_info_of(variables).local_world_size, tasks[node]) << node;
   }
   variables.erase("SLURM_STEP_TASKS_PER_NODE");
-  EXPECT_EQ(rank_info_of(variables).local_world, 2);
+  EXPECT_EQ(rank_info_of(variables).local_world_size, 2);
 }
 
-TEST(RankInfo, NamesAListOfSlurmTasksThatItCannotRead) {
+TEST(RankInfo, RejectsAnInvalidListOfSlurmTasks) {
   const auto error_of_list = [](const std::string& list) {
     return error_with(kSlurm, {{"SLURM_STEP_TASKS_PER_NODE", list}, {"SLURM_NODEID", "3"}});
   };
   for (const char* list : {"4,x", "4(2)", "4(x2", "4(x)", "(x4)", "4,,1,1"})
     EXPECT_THAT(error_of_list(list), HasSubstr("SLURM_STEP_TASKS_PER_NODE: found")) << list;
   EXPECT_EQ(error_of_list("4,1(x2)"),
-            "SLURM_NODEID is 3, but SLURM_STEP_TASKS_PER_NODE is \"4,1(x2)\": nodes count from 0");
+            "SLURM_NODEID is 3, but SLURM_STEP_TASKS_PER_NODE is \"4,1(x2)\"; nodes count from 0");
 }
 
-TEST(RankInfo, WhatABatchScriptStartsWithoutSrunIsAlone) {
+TEST(RankInfo, TreatsABatchScriptWithoutSrunAsASingleRank) {
   Variables variables = kSlurm;
   variables.erase("SLURM_STEP_ID");
   variables["SLURM_PROCID"] = "0";
@@ -173,24 +173,24 @@ TEST(RankInfo, ReadsOpenMpi) {
   const RankInfo info = rank_info_of(kOpenMpi);
   EXPECT_EQ(info.launcher, "Open MPI");
   EXPECT_EQ(info.rank, 2);
-  EXPECT_EQ(info.world, 4);
+  EXPECT_EQ(info.world_size, 4);
   EXPECT_EQ(info.host, "127.0.0.1");
 }
 
-TEST(RankInfo, TorchrunGoesBeforeTheCluster) {
+TEST(RankInfo, PrefersTorchrunToTheCluster) {
   Variables variables = kSlurm;
   variables.insert(kTorchrun.begin(), kTorchrun.end());
   EXPECT_EQ(rank_info_of(variables).launcher, "torchrun");
 }
 
-TEST(RankInfo, OpenMpiGoesBeforeTheSlurmThatStartedIt) {
+TEST(RankInfo, PrefersOpenMpiToTheSlurmThatStartedIt) {
   Variables variables = kSlurm;
   variables.insert(kOpenMpi.begin(), kOpenMpi.end());
   EXPECT_EQ(rank_info_of(variables).launcher, "Open MPI");
   EXPECT_EQ(rank_info_of(variables).rank, 2);
 }
 
-TEST(RankInfo, KnowsTheRanksOfItsOwnLauncher) {
+TEST(RankInfo, RecognizesTheRanksOfItsOwnLauncher) {
   Variables variables = kTorchrun;
   variables[kStoreSocketVariable] = "7";
   EXPECT_EQ(rank_info_of(variables).launcher, kLocalLauncher);
@@ -199,13 +199,13 @@ TEST(RankInfo, KnowsTheRanksOfItsOwnLauncher) {
   EXPECT_EQ(rank_info_of(variables).store_socket, 7);
 }
 
-TEST(RankInfo, TakesAnEmptyVariableForOneThatIsNotSet) {
+TEST(RankInfo, TreatsAnEmptyVariableAsNotSet) {
   ::setenv("DALLE_TEST_EMPTY", "", 1);
   EXPECT_EQ(environment_variable("DALLE_TEST_EMPTY"), std::nullopt);
   ::unsetenv("DALLE_TEST_EMPTY");
 }
 
-TEST(RankInfo, NamesRanksShortly) {
+TEST(RankInfo, AbbreviatesListsOfRanks) {
   EXPECT_EQ(name_ranks({3}), "rank 3");
   EXPECT_EQ(name_ranks({1, 2}), "ranks 1, 2");
   EXPECT_EQ(name_ranks({0, 2, 8, 9, 10, 11}), "ranks 0, 2, 8-11");
@@ -213,7 +213,7 @@ TEST(RankInfo, NamesRanksShortly) {
             "ranks 0, 2, 4, 6, 8, 10, 12, 14 and 3 more");
 }
 
-TEST(RankInfo, NamesWhatIsMissing) {
+TEST(RankInfo, NamesMissingVariables) {
   EXPECT_EQ(error_with(kTorchrun, {{"WORLD_SIZE", ""}}), "WORLD_SIZE is not set, but RANK is");
   EXPECT_EQ(error_with(kTorchrun, {{"RANK", ""}}), "RANK is not set, but WORLD_SIZE is");
   EXPECT_EQ(error_with(kTorchrun, {{"MASTER_ADDR", ""}}),
@@ -228,7 +228,7 @@ TEST(RankInfo, NamesWhatIsMissing) {
               HasSubstr("MASTER_ADDR is not set"));
 }
 
-TEST(RankInfo, NamesWhatIsNoNumber) {
+TEST(RankInfo, NamesVariablesThatAreNotNumbers) {
   EXPECT_THAT(error_with(kTorchrun, {{"RANK", "-1"}}),
               AllOf(HasSubstr("RANK"), HasSubstr("\"-1\"")));
   EXPECT_THAT(error_with(kTorchrun, {{"WORLD_SIZE", "8x"}}), HasSubstr("WORLD_SIZE: found \"8x\""));
@@ -240,11 +240,11 @@ TEST(RankInfo, NamesWhatIsNoNumber) {
 
 TEST(RankInfo, NamesContradictions) {
   EXPECT_EQ(error_with(kTorchrun, {{"RANK", "8"}}),
-            "RANK is 8, but WORLD_SIZE is 8: ranks count from 0");
+            "RANK is 8, but WORLD_SIZE is 8; ranks count from 0");
   EXPECT_EQ(error_with(kTorchrun, {{"WORLD_SIZE", "0"}}),
             "WORLD_SIZE: found 0, expected at least 1");
   EXPECT_EQ(error_with(kTorchrun, {{"LOCAL_RANK", "4"}}),
-            "LOCAL_RANK is 4 of 4 ranks on this machine and 8 in all: they contradict one another");
+            "LOCAL_RANK is 4 of 4 ranks on this machine and 8 in total, which is contradictory");
   EXPECT_THAT(error_with(kOpenMpi, {{"OMPI_COMM_WORLD_LOCAL_SIZE", "5"}}),
               HasSubstr("OMPI_COMM_WORLD_LOCAL_RANK is 2 of 5"));
 }

@@ -1,4 +1,4 @@
-#include "dalle/eval/reconstruction.h"
+#include "eval/reconstruction.h"
 
 #include <cmath>
 #include <limits>
@@ -7,7 +7,7 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
+#include "core/error.h"
 
 namespace dalle {
 namespace {
@@ -16,86 +16,86 @@ using testing::HasSubstr;
 using testing::ThrowsMessage;
 
 TEST(CodebookHealthTest, CountsUsedCodesAndTheirPerplexity) {
-  const auto uniform = codebook_health(torch::arange(8).view({2, 2, 2}), 8);
+  const auto uniform = codebook_health(code_counts(torch::arange(8).view({2, 2, 2}), 8));
   EXPECT_DOUBLE_EQ(uniform.used_share, 1.0);
   EXPECT_NEAR(uniform.perplexity, 8.0, 1e-12);
 
-  const auto collapsed = codebook_health(torch::full({4, 2, 2}, 5, at::kLong), 8);
+  const auto collapsed = codebook_health(code_counts(torch::full({4, 2, 2}, 5, at::kLong), 8));
   EXPECT_DOUBLE_EQ(collapsed.used_share, 1.0 / 8);
   EXPECT_NEAR(collapsed.perplexity, 1.0, 1e-12);
 
-  const auto skewed = codebook_health(torch::tensor({0, 0, 0, 1}).view({1, 2, 2}), 4);
+  const auto skewed = codebook_health(code_counts(torch::tensor({0, 0, 0, 1}).view({1, 2, 2}), 4));
   EXPECT_DOUBLE_EQ(skewed.used_share, 0.5);
   EXPECT_NEAR(skewed.perplexity, 4 / std::pow(3.0, 0.75), 1e-12);
 }
 
-TEST(CodebookHealthTest, RejectsWhatAreNotCodes) {
+TEST(CodeCountsTest, RejectsWhatAreNotCodes) {
   EXPECT_THAT(
       [] {
-        codebook_health(torch::zeros({1, 2, 2}), 4);
+        code_counts(torch::zeros({1, 2, 2}), 4);
       },
       ThrowsMessage<Error>(HasSubstr("found Float [1, 2, 2]")));
   EXPECT_THAT(
       [] {
-        codebook_health(torch::zeros({0, 2, 2}, at::kLong), 4);
+        code_counts(torch::zeros({0, 2, 2}, at::kLong), 4);
       },
       ThrowsMessage<Error>(HasSubstr("expected at least one code")));
   EXPECT_THAT(
       [] {
-        codebook_health(torch::tensor({0, 4}), 4);
+        code_counts(torch::tensor({0, 4}), 4);
       },
       ThrowsMessage<Error>(HasSubstr("from 0 to 4, expected them in [0, 4)")));
   EXPECT_THAT(
       [] {
-        codebook_health(torch::tensor({-1, 2}), 4);
+        code_counts(torch::tensor({-1, 2}), 4);
       },
       ThrowsMessage<Error>(HasSubstr("from -1 to 2")));
 }
 
-// Pictures of 24 x 17 pixels that any program can make, and what scikit-image 0.26.0 says of them
-// (structural_similarity with gaussian_weights, sigma 1.5, use_sample_covariance=False).
+// Images of 24 x 17 pixels that are easy to reproduce, and their scores according to scikit-image
+// 0.26.0 (structural_similarity with gaussian_weights, sigma 1.5, use_sample_covariance=False).
 class ReconstructionTest : public testing::Test {
  protected:
   const at::Tensor row = torch::arange(24, at::kDouble).view({1, 24, 1});
   const at::Tensor column = torch::arange(17, at::kDouble).view({1, 1, 17});
   const at::Tensor channel = torch::arange(3, at::kDouble).view({3, 1, 1});
   const at::Tensor phase = 0.3 * row + 0.5 * column + channel;
-  const at::Tensor picture = 0.5 + 0.5 * phase.sin();
+  const at::Tensor image = 0.5 + 0.5 * phase.sin();
   const at::Tensor unlike = 0.5 + 0.4 * (phase + 0.2).sin() * (0.1 * row * column).cos();
-  const at::Tensor flatter = 0.9 * picture + 0.05;
-  const at::Tensor pictures = torch::stack({picture, picture});
+  const at::Tensor flatter = 0.9 * image + 0.05;
+  const at::Tensor images = torch::stack({image, image});
   const at::Tensor reconstructions = torch::stack({unlike, flatter});
 };
 
 TEST_F(ReconstructionTest, PsnrAgreesWithScikitImage) {
-  const auto decibels = psnr(pictures, reconstructions);
+  const auto decibels = psnr(images, reconstructions);
   ASSERT_EQ(decibels.sizes(), (std::vector<int64_t>{2}));
   EXPECT_NEAR(decibels[0].item<double>(), 8.232151093963523, 1e-9);
   EXPECT_NEAR(decibels[1].item<double>(), 29.02991578827752, 1e-9);
 }
 
 TEST_F(ReconstructionTest, StructuralSimilarityAgreesWithScikitImage) {
-  const auto similarity = structural_similarity(pictures, reconstructions);
+  const auto similarity = structural_similarity(images, reconstructions);
   ASSERT_EQ(similarity.sizes(), (std::vector<int64_t>{2}));
   EXPECT_NEAR(similarity[0].item<double>(), 0.004334097612799921, 1e-9);
   EXPECT_NEAR(similarity[1].item<double>(), 0.9917605845260967, 1e-9);
 }
 
-TEST_F(ReconstructionTest, EqualPicturesArePerfect) {
-  EXPECT_EQ(psnr(pictures, pictures)[0].item<double>(), std::numeric_limits<double>::infinity());
-  EXPECT_NEAR(structural_similarity(pictures, pictures)[0].item<double>(), 1.0, 1e-12);
+TEST_F(ReconstructionTest, EqualImagesHavePerfectScores) {
+  EXPECT_EQ(psnr(images, images)[0].item<double>(), std::numeric_limits<double>::infinity());
+  EXPECT_NEAR(structural_similarity(images, images)[0].item<double>(), 1.0, 1e-12);
 }
 
-TEST_F(ReconstructionTest, ReadsFloat32PicturesToo) {
-  EXPECT_NEAR(psnr(pictures.to(at::kFloat), reconstructions.to(at::kFloat))[0].item<double>(),
+TEST_F(ReconstructionTest, AcceptsFloat32Images) {
+  EXPECT_NEAR(psnr(images.to(at::kFloat), reconstructions.to(at::kFloat))[0].item<double>(),
               8.232151, 1e-5);
 }
 
-TEST_F(ReconstructionTest, RejectsWhatAreNotPairsOfPictures) {
-  EXPECT_THAT([&] { psnr(pictures, picture); },
-              ThrowsMessage<Error>(HasSubstr("psnr: pictures are Double [2, 3, 24, 17] and "
-                                             "reconstructions Double [3, 24, 17]")));
-  EXPECT_THAT([&] { psnr(pictures.to(at::kByte), pictures.to(at::kByte)); },
+TEST_F(ReconstructionTest, RejectsInvalidPairsOfImages) {
+  EXPECT_THAT([&] { psnr(images, image); },
+              ThrowsMessage<Error>(HasSubstr("psnr: images are Double [2, 3, 24, 17] and "
+                                             "reconstructions are Double [3, 24, 17]")));
+  EXPECT_THAT([&] { psnr(images.to(at::kByte), images.to(at::kByte)); },
               ThrowsMessage<Error>(HasSubstr("Byte [2, 3, 24, 17]")));
   const auto tiny = torch::zeros({1, 3, 10, 24});
   EXPECT_THAT([&] { structural_similarity(tiny, tiny); },

@@ -1,4 +1,4 @@
-#include "dalle/model/dalle_model.h"
+#include "model/dalle_model.h"
 
 #include <cmath>
 #include <string>
@@ -8,10 +8,9 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
-#include "dalle/core/fields.h"
-
-#include "plain_dalle.h"
+#include "core/error.h"
+#include "core/fields.h"
+#include "model/plain_dalle.h"
 
 namespace dalle {
 namespace {
@@ -34,7 +33,7 @@ TransformerConfig small_config() {
 DalleModel small_model(const TransformerConfig& config = small_config(), double scale = 20) {
   DalleModel model(config, kLayout, kTextVocab, kImageVocab);
   model->initialize(at::make_generator<at::CPUGeneratorImpl>(3));
-  const torch::NoGradGuard no_grad;  // far from the linear regime, so that nothing hides
+  const torch::NoGradGuard no_grad;  // far from the linear regime, so that no error stays small
   for (auto& parameter : model->parameters())
     if (parameter.dim() == 2) parameter *= scale;
   model->to(torch::kDouble);
@@ -55,7 +54,7 @@ struct Input {
   at::Tensor codes = torch::randint(0, kImageVocab, {2, 16}, torch::kLong);
 };
 
-/// Runs the blocks on given embeddings: what is left of the model once they are checked by hand.
+/// Runs the blocks on given embeddings: the rest of the model after the embeddings.
 at::Tensor states_from(DalleModel& model, at::Tensor x) {
   const auto modules = model->named_modules();
   for (int layer = 1; layer <= 3; ++layer)
@@ -63,7 +62,7 @@ at::Tensor states_from(DalleModel& model, at::Tensor x) {
   return modules["norm"]->as<LayerNormImpl>()->forward(x);
 }
 
-TEST(DalleModel, LaysItsSequenceOutAsFigure10Does) {
+TEST(DalleModel, LaysOutItsSequenceAsInFigure10) {
   auto model = small_model();
   const Input input;
   const auto p = model->named_parameters();
@@ -84,20 +83,20 @@ TEST(DalleModel, LaysItsSequenceOutAsFigure10Does) {
     }
     sequences.push_back(torch::stack(states));
   }
-  EXPECT_TRUE(torch::allclose(model->states(input.captions, input.codes),
+  EXPECT_TRUE(torch::allclose(model->hidden_states(input.captions, input.codes),
                               states_from(model, torch::stack(sequences)), 1e-10, 1e-12));
 }
 
-TEST(DalleModel, LossIsTheWeightedSumOfItsTwoMeans) {
+TEST(DalleModel, LossIsTheWeightedSumOfTwoMeans) {
   auto model = small_model();
   const Input input;
-  const auto states = model->states(input.captions, input.codes);
+  const auto states = model->hidden_states(input.captions, input.codes);
   const auto p = model->named_parameters();
   double text = 0, image = 0;
   int64_t text_tokens = 0;
   for (int64_t b = 0; b < 2; ++b) {
-    for (int64_t slot = 0; slot < 5;
-         ++slot) {  // slot p predicts caption token p; the last slot nothing
+    // Position p predicts caption token p; the last text position predicts nothing.
+    for (int64_t slot = 0; slot < 5; ++slot) {
       const auto target = input.captions[b][slot].item<int64_t>();
       if (target == kPadToken) continue;
       text -= p["text_head.weight"].mv(states[b][slot]).log_softmax(0)[target].item<double>();
@@ -150,7 +149,7 @@ TEST(DalleModel, EqualsAPlainImplementationInLossAndAllGradients) {
   }
 }
 
-TEST(DalleModel, DrawsItsWeightsAsTheSparseTransformerDoes) {
+TEST(DalleModel, InitializesItsWeightsLikeTheSparseTransformer) {
   TransformerConfig config = small_config();
   config.init = TransformerInit::kSparseTransformer;
   config.width = 64;
@@ -160,7 +159,7 @@ TEST(DalleModel, DrawsItsWeightsAsTheSparseTransformerDoes) {
   model->initialize(at::make_generator<at::CPUGeneratorImpl>(3));
   const auto parameters = model->named_parameters();
   const double one = 0.125 / std::sqrt(64.0), branch = 1 / std::sqrt(2.0 * 2);
-  const std::vector<std::pair<std::string, double>> deviations = {
+  const std::vector<std::pair<std::string, double>> stddevs = {
       {"text_embedding", one},
       {"image_embedding", one},
       {"pad_embedding", one},
@@ -171,9 +170,9 @@ TEST(DalleModel, DrawsItsWeightsAsTheSparseTransformerDoes) {
       {"block_1.attention.output.weight", one * branch},
       {"block_2.expand.weight", one},
       {"block_2.contract.weight", one / 2 * branch}};
-  for (const auto& [name, deviation] : deviations) {
-    EXPECT_NEAR(parameters[name].std().item<double>() / deviation, 1.0, 0.06) << name;
-    EXPECT_NEAR(parameters[name].mean().item<double>() / deviation, 0.0, 0.1) << name;
+  for (const auto& [name, stddev] : stddevs) {
+    EXPECT_NEAR(parameters[name].std().item<double>() / stddev, 1.0, 0.06) << name;
+    EXPECT_NEAR(parameters[name].mean().item<double>() / stddev, 0.0, 0.1) << name;
   }
   for (const auto& item : parameters) {
     if (item.key().ends_with("gain")) {
@@ -185,13 +184,13 @@ TEST(DalleModel, DrawsItsWeightsAsTheSparseTransformerDoes) {
   }
 }
 
-TEST(DalleModel, IsZeroUntilItIsInitialised) {
+TEST(DalleModel, IsZeroUntilInitialized) {
   const DalleModel model(small_config(), kLayout, kTextVocab, kImageVocab);
   for (const auto& item : model->named_parameters())
     EXPECT_TRUE(item.value().eq(0).all().item<bool>()) << item.key();
 }
 
-TEST(DalleModel, StartsAtUniformLogitsWithThePublishedLoss) {
+TEST(DalleModel, StartsWithUniformLogitsAndTheirLoss) {
   TransformerConfig config = small_config();
   config.init = TransformerInit::kSparseTransformer;
   DalleModel model(config, kLayout, 16384, 8192);
@@ -208,35 +207,35 @@ TEST(DalleModel, MicroBatchesAddUpToTheGlobalBatch) {
   auto model = small_model();
   const Input input;
   const LossCounts counts = model->count_targets(input.captions);
-  const double whole = model->loss(input.captions, input.codes, counts).total.item<double>();
+  const double full = model->loss(input.captions, input.codes, counts).total.item<double>();
   double sum = 0;
   for (int64_t b = 0; b < 2; ++b)
     sum += model->loss(input.captions.slice(0, b, b + 1), input.codes.slice(0, b, b + 1), counts)
                .total.item<double>();
-  EXPECT_NEAR(sum, whole, 1e-10);
+  EXPECT_NEAR(sum, full, 1e-10);
 }
 
-TEST(DalleModel, NoStateSeesALaterToken) {
+TEST(DalleModel, IsCausal) {
   auto model = small_model();
   const Input input;
-  const auto before = model->states(input.captions, input.codes);
+  const auto before = model->hidden_states(input.captions, input.codes);
   for (int64_t changed = 0; changed < 15; ++changed) {
     auto codes = input.codes.clone();
     codes.select(1, changed).add_(1).remainder_(kImageVocab);
-    const auto moved = (model->states(input.captions, codes) - before).abs().amax({0, 2});
+    const auto moved = (model->hidden_states(input.captions, codes) - before).abs().amax({0, 2});
     EXPECT_EQ(moved.slice(0, 0, 6 + changed + 1).max().item<double>(), 0.0)
-        << changed;  // code s enters at slot s + 1
+        << changed;  // code s is the input of image position s + 1
     EXPECT_GT(moved[6 + changed + 1].item<double>(), 0.0) << changed;
   }
   auto captions = input.captions.clone();
-  captions[1][2] = 0;  // enters at text slot 3
-  const auto moved = (model->states(captions, input.codes) - before).abs().amax(2)[1];
+  captions[1][2] = 0;  // the input of text position 3
+  const auto moved = (model->hidden_states(captions, input.codes) - before).abs().amax(2)[1];
   EXPECT_EQ(moved.slice(0, 0, 3).max().item<double>(), 0.0);
   EXPECT_GT(moved.slice(0, 3).min().item<double>(),
-            0.0);  // all later text and every image state see it
+            0.0);  // all later text states and all image states attend to it
 }
 
-TEST(DalleModel, DecodingWithACacheGivesTheLogitsOfTheWholeSequence) {
+TEST(DalleModel, CachedDecodingGivesTheLogitsOfTheFullForwardPass) {
   for (const auto& [kind, name] : enum_names(AttentionKind{})) {
     TransformerConfig config = small_config();
     config.attention = {kind};
@@ -244,19 +243,20 @@ TEST(DalleModel, DecodingWithACacheGivesTheLogitsOfTheWholeSequence) {
     const torch::NoGradGuard no_grad;
     const Input input;
     const auto head = model->named_parameters()["image_head.weight"];
-    const auto whole = model->states(input.captions, input.codes).slice(1, 6).matmul(head.t());
-    DecodingState state = model->read_captions(input.captions);
+    const auto full =
+        model->hidden_states(input.captions, input.codes).slice(1, 6).matmul(head.t());
+    DecodeState state = model->prefill(input.captions);
     for (int64_t slot = 0; slot < 16; ++slot) {
       const auto previous =
           slot == 0 ? torch::zeros({2}, torch::kLong) : input.codes.select(1, slot - 1);
-      EXPECT_TRUE(torch::allclose(model->next_image_logits(state, previous).to(torch::kDouble),
-                                  whole.select(1, slot), 1e-5, 1e-5))
+      EXPECT_TRUE(torch::allclose(model->decode_step(state, previous).to(torch::kDouble),
+                                  full.select(1, slot), 1e-5, 1e-5))
           << name << " " << slot;
     }
   }
 }
 
-TEST(DalleModel, HasTheGradientOfFiniteDifferences) {
+TEST(DalleModel, GradientMatchesFiniteDifferences) {
   auto model = small_model(small_config(), 8);
   const Input input;
   const LossCounts counts = model->count_targets(input.captions);
@@ -277,7 +277,7 @@ TEST(DalleModel, HasTheGradientOfFiniteDifferences) {
   }
 }
 
-TEST(DalleModel, RecomputationChangesNoBit) {
+TEST(DalleModel, RecomputationChangesNoBits) {
   const Input input;
   std::vector<at::Tensor> gradients[2];
   for (const bool recompute : {false, true}) {
@@ -294,7 +294,7 @@ TEST(DalleModel, RecomputationChangesNoBit) {
     EXPECT_TRUE(torch::equal(gradients[0][i], gradients[1][i])) << i;
 }
 
-TEST(DalleModel, CanPredictPadsToo) {
+TEST(DalleModel, CanPredictPadding) {
   TransformerConfig config = small_config();
   config.text_loss_includes_padding = true;
   auto model = small_model(config);
@@ -306,7 +306,7 @@ TEST(DalleModel, CanPredictPadsToo) {
                         .total.item<double>()));
 }
 
-TEST(DalleModel, TakesAnEmptyCaption) {
+TEST(DalleModel, AcceptsAnEmptyCaption) {
   auto model = small_model();
   const auto captions = captions_of({{}});
   const LossCounts counts = model->count_targets(captions);
@@ -328,7 +328,7 @@ TEST(DalleModel, InBfloat16IsCloseToFloat32) {
               0.01 * loss);
 }
 
-TEST(DalleModel, DecodesWithACacheInBfloat16Too) {
+TEST(DalleModel, DecodesWithACacheInBfloat16) {
   DalleModel model(small_config(), kLayout, kTextVocab, kImageVocab, Precision::kBfloat16);
   model->initialize(at::make_generator<at::CPUGeneratorImpl>(3));
   const torch::NoGradGuard no_grad;
@@ -336,32 +336,32 @@ TEST(DalleModel, DecodesWithACacheInBfloat16Too) {
     if (parameter.dim() == 2) parameter *= 20;
   const Input input;
   const auto head = model->named_parameters()["image_head.weight"];
-  const auto whole = model->states(input.captions, input.codes).slice(1, 6).matmul(head.t());
-  const double spread = whole.std().item<double>();
-  DecodingState state = model->read_captions(input.captions);
+  const auto full = model->hidden_states(input.captions, input.codes).slice(1, 6).matmul(head.t());
+  const double spread = full.std().item<double>();
+  DecodeState state = model->prefill(input.captions);
   for (int64_t slot = 0; slot < 16; ++slot) {
     const auto previous =
         slot == 0 ? torch::zeros({2}, torch::kLong) : input.codes.select(1, slot - 1);
-    const auto logits = model->next_image_logits(state, previous);
-    EXPECT_LT((logits - whole.select(1, slot)).abs().max().item<double>(), 0.05 * spread) << slot;
+    const auto logits = model->decode_step(state, previous);
+    EXPECT_LT((logits - full.select(1, slot)).abs().max().item<double>(), 0.05 * spread) << slot;
   }
 }
 
-TEST(DalleModel, GivesLogitsOfFullPrecisionUnderBfloat16) {
+TEST(DalleModel, ComputesFloat32LogitsUnderBfloat16) {
   DalleModel model(small_config(), kLayout, kTextVocab, kImageVocab, Precision::kBfloat16);
   model->initialize(at::make_generator<at::CPUGeneratorImpl>(3));
   const torch::NoGradGuard no_grad;
-  DecodingState state = model->read_captions(Input().captions);
-  const auto logits = model->next_image_logits(state, torch::zeros({2}, torch::kLong));
+  DecodeState state = model->prefill(Input().captions);
+  const auto logits = model->decode_step(state, torch::zeros({2}, torch::kLong));
   EXPECT_EQ(logits.scalar_type(), at::kFloat);
   EXPECT_FALSE(torch::equal(logits, logits.to(at::kBFloat16).to(at::kFloat)));
 }
 
-TEST(DalleModel, RefusesInputOfAnotherShape) {
+TEST(DalleModel, RejectsInputsOfTheWrongShape) {
   auto model = small_model();
   const Input input;
-  EXPECT_THROW(model->states(input.captions.slice(1, 1), input.codes), Error);
-  EXPECT_THROW(model->states(input.captions, input.codes.slice(1, 1)), Error);
+  EXPECT_THROW(model->hidden_states(input.captions.slice(1, 1), input.codes), Error);
+  EXPECT_THROW(model->hidden_states(input.captions, input.codes.slice(1, 1)), Error);
   TransformerConfig config = small_config();
   config.attention.clear();
   EXPECT_THROW(DalleModel(config, kLayout, kTextVocab, kImageVocab), Error);

@@ -8,8 +8,8 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
-#include "dalle/model/discrete_vae.h"
+#include "core/error.h"
+#include "model/discrete_vae.h"
 
 namespace dalle {
 namespace {
@@ -63,7 +63,7 @@ Shapes published_shapes() {
   return shapes;
 }
 
-TEST(DiscreteVaeParametersTest, DefaultsAreThePublishedTensorsByNameAndShape) {
+TEST(DiscreteVaeParametersTest, DefaultsHaveThePublishedNamesAndShapes) {
   const DiscreteVae vae(DiscreteVaeConfig{});
   Shapes shapes;
   for (const auto& parameter : vae->named_parameters())
@@ -76,7 +76,7 @@ TEST(DiscreteVaeParametersTest, DefaultsAreThePublishedTensorsByNameAndShape) {
   EXPECT_TRUE(vae->buffers().empty());
 }
 
-TEST(DiscreteVaeParametersTest, SmallerSizesHaveTheirKnownCounts) {
+TEST(DiscreteVaeParametersTest, SmallerSizesHaveTheExpectedParameterCounts) {
   struct Row {
     int64_t hidden, vocab_size, blocks_per_group, codebook_width, encoder, decoder;
   };
@@ -98,7 +98,7 @@ TEST(DiscreteVaeParametersTest, ResidualGainIsTheInverseSquareOfTheBlocksUnlessG
   EXPECT_DOUBLE_EQ(DiscreteVaeConfig{.post_gain = 0.25}.residual_gain(), 0.25);
 }
 
-TEST(DiscreteVaeParametersTest, InitialisationDrawsEveryWeightFromTheGenerator) {
+TEST(DiscreteVaeParametersTest, InitializationTakesEveryWeightFromTheGenerator) {
   const DiscreteVaeConfig config{.groups = 2, .hidden = 64, .vocab_size = 64, .codebook_width = 64};
   const auto initialised = [](const DiscreteVaeConfig& c, uint64_t seed) {
     DiscreteVae vae(c);
@@ -121,7 +121,7 @@ TEST(DiscreteVaeParametersTest, InitialisationDrawsEveryWeightFromTheGenerator) 
   }
 }
 
-TEST(DiscreteVaeParametersTest, CodebookInitStdConcernsTheCodebookAlone) {
+TEST(DiscreteVaeParametersTest, CodebookInitStdAffectsOnlyTheCodebook) {
   DiscreteVaeConfig config{.groups = 1, .hidden = 8, .vocab_size = 64, .codebook_width = 32};
   DiscreteVae published(config);
   config.codebook_init_std = 1.0;
@@ -137,7 +137,7 @@ TEST(DiscreteVaeParametersTest, CodebookInitStdConcernsTheCodebookAlone) {
   EXPECT_NEAR(wide->named_parameters()["decoder.blocks.input.w"].std().item<double>(), 1.0, 0.1);
 }
 
-TEST(DiscreteVaeParametersTest, RejectsConfigsThatHaveNoModel) {
+TEST(DiscreteVaeParametersTest, RejectsInvalidConfigs) {
   EXPECT_THAT([] { DiscreteVae(DiscreteVaeConfig{.hidden = 30}); },
               ThrowsMessage<Error>(
                   HasSubstr("dvae.model.hidden: found 30, expected a positive multiple of 4")));

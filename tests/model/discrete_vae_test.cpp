@@ -1,4 +1,4 @@
-#include "dalle/model/discrete_vae.h"
+#include "model/discrete_vae.h"
 
 #include <cmath>
 #include <numeric>
@@ -10,9 +10,9 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
-
-#include "plain_discrete_vae.h"
+#include "core/error.h"
+#include "model/plain_discrete_vae.h"
+#include "nn/gumbel.h"
 
 namespace dalle {
 namespace {
@@ -28,8 +28,8 @@ at::Generator seeded(uint64_t seed) {
   return at::make_generator<at::CPUGeneratorImpl>(seed);
 }
 
-// A model whose biases are random too, so that none of them can be forgotten unnoticed;
-// mostly positive, so that no ReLU is dead.
+// A model with random biases, so that omitting one would be noticed. They are mostly positive, so
+// that no ReLU is dead.
 DiscreteVae random_model(const DiscreteVaeConfig& config,
                          Precision precision = Precision::kFloat32) {
   DiscreteVae vae(config, precision);
@@ -81,7 +81,7 @@ void PrintTo(const Shape& shape, std::ostream* out) {
 
 class DiscreteVaeShapesTest : public testing::TestWithParam<Shape> {};
 
-TEST_P(DiscreteVaeShapesTest, AgreesWithThePlainImplementationForwardAndBackward) {
+TEST_P(DiscreteVaeShapesTest, EqualsThePlainImplementationForwardAndBackward) {
   const auto& [name, config, height, width] = GetParam();
   auto vae = random_model(config);
   vae->to(at::kDouble);
@@ -105,7 +105,7 @@ TEST_P(DiscreteVaeShapesTest, AgreesWithThePlainImplementationForwardAndBackward
   }
 }
 
-TEST_P(DiscreteVaeShapesTest, DecodesCodesAsTheirOneHotVectors) {
+TEST_P(DiscreteVaeShapesTest, DecodesCodesLikeTheirOneHotVectors) {
   const auto& [name, config, height, width] = GetParam();
   auto vae = random_model(config);
   const auto codes = vae->encode(random_images(3, height, width));
@@ -117,7 +117,7 @@ TEST_P(DiscreteVaeShapesTest, DecodesCodesAsTheirOneHotVectors) {
   EXPECT_EQ(images.scalar_type(), at::kFloat);
   const auto hot = one_hot_maps(codes, config.vocab_size);
   EXPECT_TRUE(torch::allclose(images, vae->decode_soft(hot), 1e-5, 1e-6));
-  EXPECT_TRUE(torch::allclose(images, plain_copy(vae).picture(hot), 1e-5, 1e-5));
+  EXPECT_TRUE(torch::allclose(images, plain_copy(vae).image(hot), 1e-5, 1e-5));
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, DiscreteVaeShapesTest,
@@ -159,7 +159,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, DiscreteVaeShapesTest,
 constexpr DiscreteVaeConfig kSmall{
     .groups = 2, .blocks_per_group = 1, .hidden = 8, .vocab_size = 16, .codebook_width = 8};
 
-TEST(DiscreteVaeTest, HasTheGradientOfFiniteDifferences) {
+TEST(DiscreteVaeTest, GradientMatchesFiniteDifferences) {
   auto vae = random_model(kSmall);
   vae->to(at::kDouble);
   const auto images = random_images(1, 6, 6, at::kDouble);
@@ -183,17 +183,18 @@ TEST(DiscreteVaeTest, HasTheGradientOfFiniteDifferences) {
   }
 }
 
-TEST(DiscreteVaeTest, WeighsTheKlAsThePaperPerDimension) {
-  // At 256 pixels and four groups a position counts 1/192: a fully deterministic posterior over
-  // 8192 codes adds 6.6 * 9.0109 / 192 = 0.3098 to the loss.
+TEST(DiscreteVaeTest, WeightsTheKlPerDimensionLikeThePaper) {
+  // With 256 pixels and four groups, the KL per position has the factor 1/192: a deterministic
+  // posterior over 8192 codes adds 6.6 * 9.0109 / 192 = 0.3098 to the loss.
   const DiscreteVaeConfig config{.blocks_per_group = 1, .hidden = 4, .codebook_width = 4};
   DiscreteVae vae(config);
   const torch::NoGradGuard no_grad;
   vae->named_parameters()["encoder.blocks.output.conv.b"][3] = 1000.0;
-  const auto loss = vae->hard_loss(random_images(1, 256, 256), kKlWeight);
+  const auto loss =
+      vae->evaluate(random_images(1, 256, 256), torch::zeros({1, 8192, 32, 32}), 1, kKlWeight).loss;
   EXPECT_NEAR(loss.kl.item<double>(), 9.0109, 1e-4);
   EXPECT_NEAR((loss.total - loss.reconstruction).item<double>(), 0.3098, 1e-4);
-  // Weights of zero predict mean 0 and ln b 0, whose likelihood of uniform pixels is known.
+  // Zero weights predict a mean of 0 and ln b = 0, whose likelihood for uniform pixels is known.
   EXPECT_NEAR(loss.reconstruction.item<double>(), -0.048107, 0.01);
 }
 
@@ -209,43 +210,52 @@ TEST(DiscreteVaeTest, MicroBatchesAverageToTheBatch) {
   EXPECT_NEAR(loss_of(0, 4), (loss_of(0, 1) + 3 * loss_of(1, 4)) / 4, 1e-5);
 }
 
-TEST(DiscreteVaeTest, HardLossIsTheLimitOfTheRelaxation) {
+TEST(DiscreteVaeTest, EvaluatesHardCodesWhichAreTheLimitOfTheRelaxation) {
   auto vae = random_model(kSmall);
   vae->to(at::kDouble);
   const auto images = random_images(2, 8, 8, at::kDouble);
-  const auto hard = vae->hard_loss(images, kKlWeight);
   const auto no_noise = torch::zeros({2, 16, 4, 4}, at::kDouble);
+  const auto evaluation = vae->evaluate(images, no_noise, 1, kKlWeight);
+  const DvaeLoss& hard = evaluation.loss;
   const auto relaxed = vae->loss(images, no_noise, 1e-9, kKlWeight);
   EXPECT_NEAR(hard.total.item<double>(), relaxed.total.item<double>(), 1e-6);
   EXPECT_NEAR(hard.kl.item<double>(), relaxed.kl.item<double>(), 1e-12);
   EXPECT_FALSE(hard.total.requires_grad());
+  EXPECT_TRUE(torch::equal(evaluation.codes, vae->encode(images)));
+  EXPECT_TRUE(torch::equal(evaluation.hard_images, vae->decode(evaluation.codes)));
+  EXPECT_TRUE(torch::equal(evaluation.soft_images,
+                           vae->decode_soft(gumbel_softmax(vae->logits(images), no_noise, 1))));
 }
 
-TEST(DiscreteVaeTest, StraightThroughLossIsTheHardLossAndTrainsTheEncoderToo) {
+TEST(DiscreteVaeTest, StraightThroughLossEqualsTheHardLossAndTrainsTheEncoder) {
   auto vae = random_model(kSmall);
   vae->to(at::kDouble);
   const auto images = random_images(2, 8, 8, at::kDouble);
   const auto loss = vae->straight_through_loss(images, /*kl_weight=*/0);
-  EXPECT_NEAR(loss.total.item<double>(), vae->hard_loss(images, 0).total.item<double>(), 1e-12);
+  const auto hard_loss = [&] {
+    const auto no_noise = torch::zeros({2, 16, 4, 4}, at::kDouble);
+    return vae->evaluate(images, no_noise, 1, /*kl_weight=*/0).loss.total.item<double>();
+  };
+  EXPECT_NEAR(loss.total.item<double>(), hard_loss(), 1e-12);
   loss.total.backward();
   for (const auto& parameter : vae->named_parameters())
     EXPECT_GT(parameter.value().grad().abs().sum().item<double>(), 0) << parameter.key();
 
-  // The decoder's gradient is that of the hard loss itself.
+  // The decoder's gradient equals that of the hard loss.
   at::Tensor bias = vae->named_parameters()["decoder.blocks.output.conv.b"];
   const double slope = bias.grad()[0].item<double>();
   constexpr double kStep = 1e-6;
   const auto moved_loss = [&](double step) {
     const torch::NoGradGuard no_grad;
     bias[0] += step;
-    const double moved = vae->hard_loss(images, 0).total.item<double>();
+    const double moved = hard_loss();
     bias[0] -= step;
     return moved;
   };
   EXPECT_NEAR((moved_loss(kStep) - moved_loss(-kStep)) / (2 * kStep), slope, 1e-6);
 }
 
-TEST(DiscreteVaeTest, LogScaleFloorHoldsTheScaleAndFreesTheMean) {
+TEST(DiscreteVaeTest, LogScaleFloorLimitsTheScaleButNotTheMean) {
   auto config = kSmall;
   config.log_scale_floor = -1.0;
   DiscreteVae vae(config);
@@ -271,7 +281,7 @@ TEST(DiscreteVaeTest, LogScaleFloorHoldsTheScaleAndFreesTheMean) {
   EXPECT_EQ(gradient[5].item<double>(), 0.0);
 }
 
-TEST(DiscreteVaeTest, EncodesTheLikeliestCodeWithoutGradient) {
+TEST(DiscreteVaeTest, EncodesTheMostLikelyCodeWithoutGradient) {
   auto vae = random_model(kSmall);
   const auto images = random_images(3, 8, 8);
   const auto logits = vae->logits(images);
@@ -281,7 +291,7 @@ TEST(DiscreteVaeTest, EncodesTheLikeliestCodeWithoutGradient) {
   EXPECT_FALSE(vae->decode(vae->encode(images)).requires_grad());
 }
 
-TEST(DiscreteVaeTest, SampledCodesFollowThePosteriorAndBelongToTheImage) {
+TEST(DiscreteVaeTest, SampledCodesFollowThePosteriorAndDependOnTheImageOnly) {
   DiscreteVae vae(DiscreteVaeConfig{
       .groups = 1, .blocks_per_group = 1, .hidden = 4, .vocab_size = 3, .codebook_width = 4});
   const auto probabilities = torch::tensor({0.2, 0.3, 0.5});
@@ -298,7 +308,7 @@ TEST(DiscreteVaeTest, SampledCodesFollowThePosteriorAndBelongToTheImage) {
   EXPECT_TRUE(torch::equal(codes.slice(0, 2, 3), alone));
 }
 
-TEST(DiscreteVaeTest, IsTheSameWhateverTheMemoryLayoutOfTheImages) {
+TEST(DiscreteVaeTest, DoesNotDependOnTheMemoryLayoutOfTheImages) {
   auto vae = random_model(kSmall);
   const auto images = random_images(2, 8, 8);
   const auto channels_last = images.contiguous(at::MemoryFormat::ChannelsLast);
@@ -337,13 +347,13 @@ TEST(DiscreteVaeTest, KeepsTheConvolutionsNextToTheRelaxationInFloat32) {
   }
   EXPECT_EQ(vae->logits(random_images(1, 4, 4)).min().item<float>(), unrounded);
 
-  // Were the decoder's first convolution rounded, w + b would differ from the gathered float32 sum.
+  // If the decoder's first convolution were rounded, w + b would differ from the float32 sum.
   auto decoder = random_model(kSmall, Precision::kBfloat16);
   const auto codes = decoder->encode(random_images(3, 8, 8));
   EXPECT_TRUE(torch::equal(decoder->decode(codes), decoder->decode_soft(one_hot_maps(codes, 16))));
 }
 
-TEST(DiscreteVaeTest, RejectsImagesOfAnotherTypeOrShape) {
+TEST(DiscreteVaeTest, RejectsImagesOfTheWrongTypeOrShape) {
   DiscreteVae vae(DiscreteVaeConfig{
       .groups = 3, .blocks_per_group = 1, .hidden = 4, .vocab_size = 5, .codebook_width = 4});
   for (const auto& images : {torch::zeros({3, 8, 8}), torch::zeros({1, 4, 8, 8}),
@@ -359,7 +369,7 @@ TEST(DiscreteVaeTest, RejectsImagesOfAnotherTypeOrShape) {
       ThrowsMessage<Error>(HasSubstr("images: found Float [1, 3, 8, 10]")));
 }
 
-TEST(DiscreteVaeTest, RejectsCodesThatAreNone) {
+TEST(DiscreteVaeTest, RejectsInvalidCodes) {
   DiscreteVae vae(kSmall);
   const auto codes = torch::zeros({1, 2, 2}, at::kLong);
   EXPECT_THAT(
@@ -367,7 +377,7 @@ TEST(DiscreteVaeTest, RejectsCodesThatAreNone) {
       ThrowsMessage<Error>(HasSubstr("codes: found Int [1, 2, 2], expected Long [B, h, w]")));
   EXPECT_THAT([&] { vae->decode(codes[0]); }, ThrowsMessage<Error>(HasSubstr("found Long [2, 2]")));
   EXPECT_THAT([&] { vae->decode(codes + 16); },
-              ThrowsMessage<Error>(HasSubstr("from 16 to 16, expected them in [0, 16)")));
+              ThrowsMessage<Error>(HasSubstr("from 16 to 16, expected values in [0, 16)")));
   EXPECT_THAT([&] { vae->decode(codes - 1); }, ThrowsMessage<Error>(HasSubstr("from -1 to -1")));
   EXPECT_THAT(
       [&] {
@@ -377,7 +387,7 @@ TEST(DiscreteVaeTest, RejectsCodesThatAreNone) {
   EXPECT_EQ(vae->decode(torch::zeros({0, 2, 2}, at::kLong)).size(0), 0);
 }
 
-TEST(DiscreteVaeTest, RejectsNoiseTemperaturesAndSeedsThatDoNotFit) {
+TEST(DiscreteVaeTest, RejectsInvalidNoiseTemperaturesAndSeeds) {
   DiscreteVae vae(kSmall);
   const auto images = torch::zeros({2, 3, 8, 8});
   EXPECT_THAT(

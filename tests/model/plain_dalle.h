@@ -7,15 +7,15 @@
 
 #include <torch/types.h>
 
-#include "dalle/core/fields.h"
-#include "dalle/core/sequence_layout.h"
-#include "dalle/model/transformer_config.h"
-#include "dalle/nn/attention_mask.h"
+#include "core/fields.h"
+#include "core/sequence_layout.h"
+#include "model/transformer_config.h"
+#include "nn/attention_mask.h"
 
 namespace dalle {
 
-/// The transformer and its loss written out from the paper's text, with nothing of ours but the
-/// attention mask and the parameters: the reference for the model's forward and backward passes.
+/// The transformer and its loss, written from the paper's text and sharing only the attention mask
+/// and the parameters with the model: the reference for its forward and backward passes.
 struct PlainDalle {
   TransformerConfig config;
   SequenceLayout layout;
@@ -25,8 +25,8 @@ struct PlainDalle {
 
   at::Tensor normalised(const at::Tensor& x, const std::string& name) const {
     const auto centred = x - x.mean(-1, true);
-    const auto deviation = (centred.square().mean(-1, true) + 1e-5).sqrt();
-    return centred / deviation * p(name + ".gain") + p(name + ".bias");
+    const auto stddev = (centred.square().mean(-1, true) + 1e-5).sqrt();
+    return centred / stddev * p(name + ".gain") + p(name + ".bias");
   }
 
   at::Tensor linear(const at::Tensor& x, const std::string& name) const {
@@ -44,7 +44,8 @@ struct PlainDalle {
       };
       const auto scores =
           part(0).matmul(part(1).transpose(-1, -2)) / std::sqrt(static_cast<double>(head_width));
-      const auto weights = scores.exp() * mask;  // no maximum taken off: the scores are small
+      const auto weights =
+          scores.exp() * mask;  // the scores are small, so there is no need to subtract the maximum
       heads.push_back((weights / weights.sum(-1, true)).matmul(part(2)));
     }
     return linear(torch::cat(heads, -1), name + ".output");
@@ -55,7 +56,7 @@ struct PlainDalle {
     return 0.5 * x * (1 + (x / std::sqrt(2.0)).erf());
   }
 
-  /// One caption's tokens without its pads, one picture's codes. @return [length, width]
+  /// The states of one caption's tokens, without padding, and one image's codes: [length, width].
   at::Tensor states(const std::vector<int64_t>& tokens, const std::vector<int64_t>& codes) const {
     std::vector<at::Tensor> slots{p("start_of_text") + p("text_position")[0]};
     for (int64_t slot = 1; slot < layout.text_length; ++slot) {
@@ -79,7 +80,7 @@ struct PlainDalle {
     return normalised(x, "norm");
   }
 
-  /// Loss of a batch, each of the two cross-entropies a mean over all of its tokens.
+  /// The loss of a batch; each of the two cross-entropies is a mean over all tokens.
   at::Tensor loss(const std::vector<std::vector<int64_t>>& captions,
                   const std::vector<std::vector<int64_t>>& codes) const {
     std::vector<at::Tensor> text, image;

@@ -10,9 +10,10 @@
 
 namespace dalle {
 
-/// The dVAE written once more from the published tables, as functions of named tensors: no modules,
+/// The dVAE, written again from the published tables as functions of named tensors: no modules,
 /// convolutions as matrix products over unfolded windows, one-hot codes, upsampling where the
-/// tables have it, sums where the paper has sums. Slow on purpose; the oracle of the module.
+/// tables have it, sums where the paper has sums. It is slow and serves as a reference for the
+/// module.
 struct PlainDiscreteVae {
   std::map<std::string, at::Tensor> weights;
   int64_t groups = 0;
@@ -46,7 +47,7 @@ struct PlainDiscreteVae {
     return convolution("encoder.blocks.output.conv", x.clamp_min(0));
   }
 
-  /// The six maps: the mean of red, green and blue, then ln b of each.
+  /// The six output maps: the means of red, green and blue, then ln b of each.
   at::Tensor decode(const at::Tensor& code_weights) const {
     auto x = convolution("decoder.blocks.input", code_weights);
     for (int64_t g = 1; g <= groups; ++g) {
@@ -57,7 +58,7 @@ struct PlainDiscreteVae {
     return convolution("decoder.blocks.output.conv", x.clamp_min(0));
   }
 
-  at::Tensor picture(const at::Tensor& code_weights) const {
+  at::Tensor image(const at::Tensor& code_weights) const {
     const auto mapped = 1 / (1 + decode(code_weights).slice(1, 0, 3).neg().exp());
     return ((mapped - 0.1) / 0.8).clamp(0, 1);
   }

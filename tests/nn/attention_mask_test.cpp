@@ -1,15 +1,15 @@
-#include "dalle/nn/attention_mask.h"
+#include "nn/attention_mask.h"
 
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
-#include "dalle/core/fields.h"
+#include "core/error.h"
+#include "core/fields.h"
 
 namespace dalle {
 namespace {
 
-// The paper's figure 11: six text tokens, then a 4x4 grid of image tokens.
+// Figure 11 of the paper: six text tokens, then a 4x4 grid of image tokens.
 constexpr SequenceLayout kFigure11{.text_length = 6, .grid_height = 4, .grid_width = 4};
 constexpr SequenceLayout kFullSize{};
 
@@ -23,11 +23,11 @@ std::vector<int64_t> image_keys(AttentionKind kind, int64_t image_query) {
 
 class AttentionMaskTest : public testing::TestWithParam<AttentionKind> {};
 
-TEST_P(AttentionMaskTest, NeverLooksAhead) {
+TEST_P(AttentionMaskTest, IsCausal) {
   EXPECT_FALSE(attention_mask(GetParam(), kFigure11, 3).triu(1).any().item<bool>());
 }
 
-TEST_P(AttentionMaskTest, SeesItselfAndAllText) {
+TEST_P(AttentionMaskTest, AttendsToItselfAndAllText) {
   const auto mask = attention_mask(GetParam(), kFigure11, 3);
   EXPECT_TRUE(mask.diagonal().all().item<bool>());
   EXPECT_TRUE(
@@ -39,7 +39,7 @@ INSTANTIATE_TEST_SUITE_P(Kinds, AttentionMaskTest,
                                          AttentionKind::kColumn, AttentionKind::kConv),
                          [](const auto& kind) { return std::string(to_string(kind.param)); });
 
-TEST(AttentionMask, MatchesTheFigureOfThePaper) {
+TEST(AttentionMask, MatchesFigure11OfThePaper) {
   using Keys = std::vector<int64_t>;
   EXPECT_EQ(image_keys(AttentionKind::kRow, 15), (Keys{11, 12, 13, 14, 15}));
   EXPECT_EQ(image_keys(AttentionKind::kColumn, 13), (Keys{1, 5, 9, 13}));
@@ -49,7 +49,7 @@ TEST(AttentionMask, MatchesTheFigureOfThePaper) {
   EXPECT_EQ(image_keys(AttentionKind::kConv, 15), (Keys{8, 10, 11, 12, 14, 15}));
 }
 
-TEST(AttentionMask, HasThePaperSizesPairCounts) {
+TEST(AttentionMask, HasTheExpectedNumbersOfPairsAtThePapersSize) {
   const auto image_pairs = [](AttentionKind kind) {
     const int64_t text = kFullSize.text_length;
     return attention_mask(kind, kFullSize).slice(0, text).slice(1, text).sum().item<int64_t>();
@@ -61,7 +61,8 @@ TEST(AttentionMask, HasThePaperSizesPairCounts) {
 }
 
 TEST(AttentionMask, HasTheOffsetsOfAnElevenByElevenWindowAtThePapersSize) {
-  std::vector<int64_t> expected;  // rows 0 to 5 above, columns 5 to either side, around row ends
+  std::vector<int64_t>
+      expected;  // up to 5 rows above, up to 5 columns to either side, wrapping around row ends
   for (int64_t row = 0; row <= 5; ++row)
     for (const int64_t column : {0, 1, 2, 3, 4, 5, 27, 28, 29, 30, 31})
       expected.push_back(32 * row + column);
@@ -72,7 +73,7 @@ TEST(AttentionMask, HasTheOffsetsOfAnElevenByElevenWindowAtThePapersSize) {
   EXPECT_EQ(attended_distances(AttentionKind::kColumn, kFullSize).size(), 32u);
 }
 
-TEST(AttentionMask, RejectsEvenConvSize) {
+TEST(AttentionMask, RejectsAnEvenConvKernel) {
   EXPECT_THROW(attention_mask(AttentionKind::kConv, kFigure11, 4), Error);
 }
 

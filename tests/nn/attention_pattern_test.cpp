@@ -1,4 +1,4 @@
-#include "dalle/nn/attention_pattern.h"
+#include "nn/attention_pattern.h"
 
 #include <algorithm>
 #include <limits>
@@ -8,9 +8,9 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
-#include "dalle/core/fields.h"
-#include "dalle/nn/attention_mask.h"
+#include "core/error.h"
+#include "core/fields.h"
+#include "nn/attention_mask.h"
 
 namespace dalle {
 namespace {
@@ -23,7 +23,7 @@ class AttentionPatternTest : public testing::TestWithParam<AttentionKind> {
   at::Tensor mask_ = attention_mask(GetParam(), kLayout, 3);
 };
 
-TEST_P(AttentionPatternTest, AddsNothingToSeenScoresAndMinusInfinityToTheOthers) {
+TEST_P(AttentionPatternTest, AddsZeroToAttendedScoresAndMinusInfinityToOthers) {
   for (const auto type : {at::kFloat, at::kDouble, at::kBFloat16}) {
     const auto& additive = pattern_.additive_mask(torch::ones({1}, type));
     EXPECT_EQ(additive.scalar_type(), type);
@@ -33,22 +33,23 @@ TEST_P(AttentionPatternTest, AddsNothingToSeenScoresAndMinusInfinityToTheOthers)
   }
 }
 
-TEST_P(AttentionPatternTest, MakesItsMaskOnceForItsLayers) {
+TEST_P(AttentionPatternTest, ComputesItsMaskOnlyOnce) {
   const auto like = torch::ones({1}).requires_grad_();
   const void* first = pattern_.additive_mask(like).const_data_ptr();
   EXPECT_EQ(pattern_.additive_mask(like).const_data_ptr(), first);
   EXPECT_FALSE(pattern_.additive_mask(like).requires_grad());
 }
 
-TEST_P(AttentionPatternTest, NamesThePositionsOfTheMasksRowForEachImageState) {
+TEST_P(AttentionPatternTest, AttendedPositionsAreThoseInTheRowOfTheMask) {
   for (int64_t position = kLayout.text_length; position < kLayout.length(); ++position) {
-    auto seen = std::get<0>(pattern_.seen_positions(position, at::kCPU).sort());
-    EXPECT_TRUE(torch::equal(seen, mask_[position].nonzero().squeeze(1))) << position;
-    EXPECT_TRUE(  // asked again by the next layer
-        torch::equal(std::get<0>(pattern_.seen_positions(position, at::kCPU).sort()), seen));
+    const auto attended = std::get<0>(pattern_.attended_positions(position, at::kCPU).sort());
+    EXPECT_TRUE(torch::equal(attended, mask_[position].nonzero().squeeze(1))) << position;
+    EXPECT_TRUE(  // as in the next layer
+        torch::equal(std::get<0>(pattern_.attended_positions(position, at::kCPU).sort()),
+                     attended));
   }
-  const auto first = std::get<0>(pattern_.seen_positions(kLayout.text_length, at::kCPU).sort());
-  EXPECT_TRUE(torch::equal(first, torch::arange(7)));  // and back, for the next sequence
+  const auto first = std::get<0>(pattern_.attended_positions(kLayout.text_length, at::kCPU).sort());
+  EXPECT_TRUE(torch::equal(first, torch::arange(7)));  // back to the first, as in the next sequence
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, AttentionPatternTest,
@@ -56,7 +57,7 @@ INSTANTIATE_TEST_SUITE_P(Kinds, AttentionPatternTest,
                                          AttentionKind::kColumn, AttentionKind::kConv),
                          [](const auto& kind) { return std::string(to_string(kind.param)); });
 
-TEST(AttentionPattern, RefusesAnEvenWindow) {
+TEST(AttentionPattern, RejectsAnEvenConvKernel) {
   EXPECT_THROW(AttentionPattern(AttentionKind::kConv, kLayout, 2), Error);
 }
 

@@ -1,4 +1,4 @@
-#include "dalle/nn/chunked_cross_entropy.h"
+#include "nn/chunked_cross_entropy.h"
 
 #include <cmath>
 
@@ -12,10 +12,10 @@ namespace {
 struct Problem {
   at::Tensor states = torch::randn({13, 6}, torch::kDouble).requires_grad_();
   at::Tensor weight = torch::randn({9, 6}, torch::kDouble).requires_grad_();
-  at::Tensor targets = torch::randint(-1, 9, {13}, torch::kLong);  // -1 here and there
+  at::Tensor targets = torch::randint(-1, 9, {13}, torch::kLong);  // some of them -1
 };
 
-TEST(ChunkedCrossEntropy, EqualsThePlainOneInValueAndGradientForAnyChunk) {
+TEST(ChunkedCrossEntropy, EqualsPlainCrossEntropyForAnyChunkSize) {
   torch::manual_seed(1);
   for (const int64_t chunk : {1, 4, 13, 100}) {
     Problem problem;
@@ -37,7 +37,7 @@ TEST(ChunkedCrossEntropy, EqualsThePlainOneInValueAndGradientForAnyChunk) {
   }
 }
 
-TEST(ChunkedCrossEntropy, HasTheGradientOfFiniteDifferences) {
+TEST(ChunkedCrossEntropy, GradientMatchesFiniteDifferences) {
   torch::manual_seed(2);
   Problem problem;
   const auto loss = [&] {
@@ -60,7 +60,7 @@ TEST(ChunkedCrossEntropy, HasTheGradientOfFiniteDifferences) {
   }
 }
 
-TEST(ChunkedCrossEntropy, IsTheSameWithoutGradients) {
+TEST(ChunkedCrossEntropy, HasTheSameValueWithoutGradients) {
   torch::manual_seed(4);
   const Problem problem;
   const auto loss = [&] {
@@ -73,7 +73,7 @@ TEST(ChunkedCrossEntropy, IsTheSameWithoutGradients) {
   EXPECT_FALSE(loss().requires_grad());
 }
 
-TEST(ChunkedCrossEntropy, OfRowsWithoutTargetsIsZero) {
+TEST(ChunkedCrossEntropy, IgnoresRowsWithoutTargets) {
   Problem problem;
   const auto loss = chunked_cross_entropy(problem.states, problem.weight,
                                           torch::full({13}, -1, torch::kLong), Precision::kFloat32);
@@ -83,7 +83,7 @@ TEST(ChunkedCrossEntropy, OfRowsWithoutTargetsIsZero) {
   EXPECT_TRUE(problem.weight.grad().eq(0).all().item<bool>());
 }
 
-TEST(ChunkedCrossEntropy, OfUniformLogitsIsTheLogarithmOfTheClasses) {
+TEST(ChunkedCrossEntropy, OfUniformLogitsIsTheLogOfTheNumberOfClasses) {
   const auto loss = chunked_cross_entropy(torch::randn({10, 4}), torch::zeros({8192, 4}),
                                           torch::arange(10, torch::kLong), Precision::kFloat32, 4);
   EXPECT_NEAR(loss.item<float>() / 10, std::log(8192.0), 1e-4);
@@ -103,7 +103,7 @@ TEST(ChunkedCrossEntropy, InBfloat16HasTheValueOfFloat32AndGradientsCloseToIt) {
   for (size_t i = 0; i < 2; ++i) {
     const double error = ((rounded[i] - exact[i]).norm() / exact[i].norm()).item<double>();
     EXPECT_LT(error, 0.01);
-    EXPECT_GT(error, 0.0);  // the policy reaches the gradients' products
+    EXPECT_GT(error, 0.0);  // the gradients' products use bfloat16
   }
 }
 

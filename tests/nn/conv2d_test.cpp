@@ -1,4 +1,4 @@
-#include "dalle/nn/conv2d.h"
+#include "nn/conv2d.h"
 
 #include <cmath>
 #include <string>
@@ -14,7 +14,7 @@ at::Generator seeded(uint64_t seed) {
   return at::make_generator<at::CPUGeneratorImpl>(seed);
 }
 
-// One output pixel at a time, from the definition of a padded convolution.
+// Computes one output pixel at a time from the definition of a padded convolution.
 double pixel_by_hand(const Conv2d& convolution, const at::Tensor& x, int64_t out, int64_t row,
                      int64_t column) {
   const auto& w = convolution->weight();
@@ -48,7 +48,7 @@ TEST(Conv2dTest, KeepsTheSizeAndPadsWithZeros) {
   }
 }
 
-TEST(Conv2dTest, NamesItsParametersAsTheReleasedCodeAndStartsAtZero) {
+TEST(Conv2dTest, ParametersHaveTheReleasedCodesNamesAndStartAtZero) {
   const Conv2d convolution(4, 6, 3, Precision::kFloat32);
   const auto parameters = convolution->named_parameters();
   ASSERT_EQ(parameters.keys(), (std::vector<std::string>{"w", "b"}));
@@ -57,7 +57,7 @@ TEST(Conv2dTest, NamesItsParametersAsTheReleasedCodeAndStartsAtZero) {
   EXPECT_EQ(parameters["w"].count_nonzero().item<int64_t>(), 0);
 }
 
-TEST(Conv2dTest, DrawsWeightsWithTheDeviationOfTheFanIn) {
+TEST(Conv2dTest, InitializesWeightsByFanIn) {
   Conv2d convolution(32, 64, 3, Precision::kFloat32);
   convolution->initialize(seeded(1));
   EXPECT_NEAR(convolution->weight().std().item<double>() * std::sqrt(32.0 * 9.0), 1.0, 0.03);
@@ -99,7 +99,7 @@ TEST(Conv2dTest, ScalesItsOutputAndItsGradients) {
   EXPECT_TRUE(torch::allclose(inside[1], outside[1]));
 }
 
-TEST(Conv2dTest, RunsInFloat64AfterBeingMovedThere) {
+TEST(Conv2dTest, RunsInFloat64WhenMovedToFloat64) {
   Conv2d convolution(2, 2, 3, Precision::kFloat32);
   convolution->to(at::kDouble);
   EXPECT_EQ(convolution(torch::rand({1, 2, 4, 4})).scalar_type(), at::kDouble);

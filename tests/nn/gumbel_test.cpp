@@ -1,4 +1,4 @@
-#include "dalle/nn/gumbel.h"
+#include "nn/gumbel.h"
 
 #include <array>
 #include <cmath>
@@ -9,8 +9,7 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
-
+#include "core/error.h"
 #include "finite_differences.h"
 
 namespace dalle {
@@ -35,17 +34,17 @@ TEST(GumbelNoiseTest, HasTheGumbelDistribution) {
   EXPECT_TRUE(noise.isfinite().all().item<bool>());
 }
 
-TEST(GumbelNoiseTest, BelongsToTheSampleAndNotToTheBatch) {
-  const auto whole = gumbel_noise(kSeeds, {6, 3, 2});
-  ASSERT_EQ(whole.sizes(), (std::vector<int64_t>{4, 6, 3, 2}));
+TEST(GumbelNoiseTest, DependsOnTheSampleAndNotOnTheBatch) {
+  const auto full = gumbel_noise(kSeeds, {6, 3, 2});
+  ASSERT_EQ(full.sizes(), (std::vector<int64_t>{4, 6, 3, 2}));
   const std::span<const uint64_t> seeds(kSeeds);
-  EXPECT_TRUE(torch::equal(whole, torch::cat({gumbel_noise(seeds.first(1), {6, 3, 2}),
-                                              gumbel_noise(seeds.subspan(1, 2), {6, 3, 2}),
-                                              gumbel_noise(seeds.last(1), {6, 3, 2})})));
-  EXPECT_FALSE(torch::equal(whole[0], whole[1]));
+  EXPECT_TRUE(torch::equal(full, torch::cat({gumbel_noise(seeds.first(1), {6, 3, 2}),
+                                             gumbel_noise(seeds.subspan(1, 2), {6, 3, 2}),
+                                             gumbel_noise(seeds.last(1), {6, 3, 2})})));
+  EXPECT_FALSE(torch::equal(full[0], full[1]));
 }
 
-TEST(GumbelNoiseTest, ShiftsAnArgmaxIntoAnExactDraw) {
+TEST(GumbelNoiseTest, TurnsArgmaxIntoExactSampling) {
   const auto probabilities = torch::tensor({0.05, 0.15, 0.3, 0.5}, at::kDouble);
   const auto logits = probabilities.log().view({1, 4, 1, 1});
   const auto codes = (logits + gumbel_noise(kSeeds, {4, 200, 200})).argmax(1);
@@ -79,7 +78,7 @@ TEST(GumbelSoftmaxTest, ApproachesTheOneHotArgmaxOfTheNoisyLogits) {
   EXPECT_LT(distance(1e-4), 1e-6);
 }
 
-TEST(GumbelSoftmaxTest, HasTheGradientOfFiniteDifferences) {
+TEST(GumbelSoftmaxTest, GradientMatchesFiniteDifferences) {
   const auto noise = gumbel_noise(kSeeds, {5, 2, 3}).to(at::kDouble);
   const auto direction = some_logits().cos();
   for (const double temperature : {1.0, 1.0 / 16})
@@ -91,7 +90,7 @@ TEST(GumbelSoftmaxTest, HasTheGradientOfFiniteDifferences) {
               1e-6);
 }
 
-TEST(GumbelSoftmaxTest, RejectsShapesThatDifferAndTemperaturesNotAboveZero) {
+TEST(GumbelSoftmaxTest, RejectsDifferentShapesAndNonPositiveTemperatures) {
   const auto logits = torch::zeros({1, 5, 2, 3});
   EXPECT_THAT(
       [&] {
@@ -111,7 +110,7 @@ TEST(KlToUniformTest, IsZeroForUniformAndLnKForDeterministicPosteriors) {
   EXPECT_NEAR(kl_to_uniform(sharp).item<double>(), 9.0109, 1e-4);
 }
 
-TEST(KlToUniformTest, IsTheMeanOverPositionsOfItsDefinition) {
+TEST(KlToUniformTest, AveragesItsDefinitionOverPositions) {
   const auto logits = some_logits();
   const auto q = logits.softmax(1);
   const auto expected = (q * (q / (1.0 / 5)).log()).sum(1).mean();
@@ -119,7 +118,7 @@ TEST(KlToUniformTest, IsTheMeanOverPositionsOfItsDefinition) {
   EXPECT_LT(gradient_error([](const at::Tensor& x) { return kl_to_uniform(x); }, logits), 1e-9);
 }
 
-TEST(KlToUniformTest, RejectsOtherShapes) {
+TEST(KlToUniformTest, RejectsInvalidShapes) {
   EXPECT_THAT(
       [] {
         kl_to_uniform(torch::zeros({3, 5}));

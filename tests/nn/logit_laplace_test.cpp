@@ -1,4 +1,4 @@
-#include "dalle/nn/logit_laplace.h"
+#include "nn/logit_laplace.h"
 
 #include <cmath>
 
@@ -6,8 +6,7 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
-
+#include "core/error.h"
 #include "finite_differences.h"
 
 namespace dalle {
@@ -24,7 +23,7 @@ double nll_at(double mean, double log_scale, double pixel) {
   return logit_laplace_nll(constant(mean), constant(log_scale), constant(pixel)).item<double>();
 }
 
-// Middles of `count` equal intervals of (0, 1).
+// The midpoints of `count` equal intervals of (0, 1).
 at::Tensor grid(int64_t count) {
   return ((torch::arange(count, at::kDouble) + 0.5) / count).view({1, 1, 1, count});
 }
@@ -57,13 +56,13 @@ TEST(LogitLaplaceTest, FollowsItsDefinition) {
   EXPECT_NEAR(nll_at(0.4, -0.7, x), -std::log(density), 1e-12);
 }
 
-TEST(LogitLaplaceTest, AveragesToTheKnownValueOverUniformImages) {
+TEST(LogitLaplaceTest, HasTheKnownMeanForUniformImages) {
   const auto pixels = map_pixels(grid(100'000));
   const auto zero = torch::zeros_like(pixels);
   EXPECT_NEAR(logit_laplace_nll(zero, zero, pixels).item<double>(), -0.048107, 1e-6);
 }
 
-TEST(LogitLaplaceTest, HasTheGradientOfFiniteDifferences) {
+TEST(LogitLaplaceTest, GradientMatchesFiniteDifferences) {
   const auto generator = at::make_generator<at::CPUGeneratorImpl>(5);
   const auto options = at::TensorOptions(at::kDouble);
   const auto pixels = map_pixels(torch::rand({2, 3, 2, 2}, generator, options));
@@ -77,7 +76,7 @@ TEST(LogitLaplaceTest, HasTheGradientOfFiniteDifferences) {
             1e-8);
 }
 
-TEST(LogitLaplaceTest, RejectsShapesThatDiffer) {
+TEST(LogitLaplaceTest, RejectsDifferentShapes) {
   EXPECT_THAT(
       [] {
         logit_laplace_nll(torch::zeros({1, 3, 4, 4}), torch::zeros({1, 3, 4, 4}),

@@ -9,7 +9,7 @@
 namespace dalle {
 namespace {
 
-/// The file name of the library that a reference to `symbol` is bound to.
+/// The file name of the library to which `symbol` is bound.
 std::string library_of(const char* symbol) {
   void* address = dlsym(RTLD_DEFAULT, symbol);
   Dl_info info{};
@@ -18,8 +18,8 @@ std::string library_of(const char* symbol) {
   return path.substr(path.rfind('/') + 1);
 }
 
-TEST(OpenMpRuntime, OfLibTorchIsLlvms) {
-  EXPECT_GE(at::get_num_threads(), 1);  // LibTorch is loaded
+TEST(OpenMpRuntime, IsLlvms) {
+  EXPECT_GE(at::get_num_threads(), 1);  // makes sure that LibTorch is loaded
   for (const char* symbol : {"GOMP_parallel", "GOMP_barrier", "omp_get_max_threads"})
     EXPECT_THAT(library_of(symbol), testing::MatchesRegex("lib(omp|iomp5).*")) << symbol;
 }

@@ -1,4 +1,4 @@
-#include "dalle/nn/residual_block.h"
+#include "nn/residual_block.h"
 
 #include <map>
 #include <string>
@@ -46,7 +46,7 @@ TEST(ResidualBlockTest, EncoderBlockEndsInTheOneByOneConvolution) {
                                       {"res_path.conv_4.b", {1024}}}));
 }
 
-TEST(ResidualBlockTest, DecoderBlockIsItsMirror) {
+TEST(ResidualBlockTest, DecoderBlockMirrorsTheEncoderBlock) {
   const ResidualBlock block(ResidualBlockOptions{
       .kind = ResidualBlockKind::kDecoder, .in_channels = 128, .out_channels = 2048});
   EXPECT_EQ(shapes_of(block), (Shapes{{"id_path.w", {2048, 128, 1, 1}},
@@ -61,7 +61,7 @@ TEST(ResidualBlockTest, DecoderBlockIsItsMirror) {
                                       {"res_path.conv_4.b", {2048}}}));
 }
 
-TEST(ResidualBlockTest, KeepsTheInputWhereChannelsDoNotChange) {
+TEST(ResidualBlockTest, IdPathIsTheIdentityIfChannelsDoNotChange) {
   ResidualBlock block(ResidualBlockOptions{.in_channels = 8, .out_channels = 8, .post_gain = 0.0});
   block->initialize(at::make_generator<at::CPUGeneratorImpl>(1));
   EXPECT_FALSE(block->named_parameters().contains("id_path.w"));
@@ -71,7 +71,7 @@ TEST(ResidualBlockTest, KeepsTheInputWhereChannelsDoNotChange) {
   EXPECT_TRUE(torch::equal(x, before)) << "the input must not be overwritten";
 }
 
-TEST(ResidualBlockTest, ScalesItsResidualPathByThePostGain) {
+TEST(ResidualBlockTest, ScalesTheResidualPathByThePostGain) {
   for (const int64_t in : {8, 12}) {
     const auto output = [&](double post_gain) {
       return random_block({.in_channels = in, .out_channels = 8, .post_gain = post_gain})(

@@ -1,4 +1,4 @@
-#include "dalle/nn/self_attention.h"
+#include "nn/self_attention.h"
 
 #include <memory>
 #include <string>
@@ -9,9 +9,9 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
-#include "dalle/core/fields.h"
-#include "dalle/nn/attention_mask.h"
+#include "core/error.h"
+#include "core/fields.h"
+#include "nn/attention_mask.h"
 
 namespace dalle {
 namespace {
@@ -26,8 +26,8 @@ SelfAttention small_attention(AttentionKind kind) {
   return attention;
 }
 
-/// The same from its definition: one softmax over the keys that the mask allows, written out query
-/// by query.
+/// The definition of self-attention: one softmax over the keys that the mask allows, query by
+/// query.
 at::Tensor plain_attention(const SelfAttention& attention, AttentionKind kind,
                            const at::Tensor& x) {
   const auto parameters = attention->named_parameters();
@@ -70,7 +70,7 @@ TEST_P(SelfAttentionTest, EqualsItsDefinition) {
       torch::allclose(attention(x), plain_attention(attention, GetParam(), x), 1e-10, 1e-12));
 }
 
-TEST_P(SelfAttentionTest, HasTheGradientsOfItsDefinition) {
+TEST_P(SelfAttentionTest, GradientsMatchItsDefinition) {
   auto attention = small_attention(GetParam());
   const auto x = torch::randn({2, kLayout.length(), 12}, torch::kDouble).requires_grad_();
   const auto direction = torch::randn_like(x);
@@ -83,7 +83,7 @@ TEST_P(SelfAttentionTest, HasTheGradientsOfItsDefinition) {
     EXPECT_TRUE(torch::allclose(gradients[i], expected[i], 1e-9, 1e-11)) << i;
 }
 
-TEST_P(SelfAttentionTest, NoStateSeesALaterOneOrOneOutsideOfItsPattern) {
+TEST_P(SelfAttentionTest, StatesDependOnlyOnTheirPattern) {
   auto attention = small_attention(GetParam());
   const auto mask = attention_mask(GetParam(), kLayout, 3);
   const auto x = torch::randn({1, kLayout.length(), 12}, torch::kDouble);
@@ -104,14 +104,14 @@ TEST_P(SelfAttentionTest, CachedEqualsUncached) {
   const torch::NoGradGuard no_grad;
   for (const int64_t batch : {1, 3}) {
     const auto x = torch::randn({batch, kLayout.length(), 12}, torch::kDouble);
-    const auto whole = attention(x);
-    KeyValueCache cache;
+    const auto full = attention(x);
+    KvCache cache;
     const auto text = attention->forward_cached(x.slice(1, 0, kLayout.text_length), 0, cache);
-    EXPECT_TRUE(torch::allclose(text, whole.slice(1, 0, kLayout.text_length), 1e-10, 1e-12));
+    EXPECT_TRUE(torch::allclose(text, full.slice(1, 0, kLayout.text_length), 1e-10, 1e-12));
     for (int64_t position = kLayout.text_length; position < kLayout.length(); ++position) {
       const auto state =
           attention->forward_cached(x.slice(1, position, position + 1), position, cache);
-      EXPECT_TRUE(torch::allclose(state, whole.slice(1, position, position + 1), 1e-10, 1e-12))
+      EXPECT_TRUE(torch::allclose(state, full.slice(1, position, position + 1), 1e-10, 1e-12))
           << position;
     }
   }
@@ -122,7 +122,7 @@ INSTANTIATE_TEST_SUITE_P(Kinds, SelfAttentionTest,
                                          AttentionKind::kColumn, AttentionKind::kConv),
                          [](const auto& kind) { return std::string(to_string(kind.param)); });
 
-TEST(SelfAttention, RefusesHeadsThatDoNotDivideTheWidth) {
+TEST(SelfAttention, RejectsHeadsThatDoNotDivideTheWidth) {
   const auto pattern = std::make_shared<AttentionPattern>(AttentionKind::kRow, kLayout);
   EXPECT_THROW(SelfAttention(SelfAttentionOptions{.width = 10, .heads = 3, .pattern = pattern}),
                Error);

@@ -1,4 +1,4 @@
-#include "dalle/nn/transformer_block.h"
+#include "nn/transformer_block.h"
 
 #include <cmath>
 #include <memory>
@@ -8,8 +8,8 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
-#include "dalle/core/fields.h"
-#include "dalle/nn/recompute.h"
+#include "core/fields.h"
+#include "nn/recompute.h"
 
 namespace dalle {
 namespace {
@@ -28,10 +28,10 @@ TransformerBlock small_block(double dropout, Activation activation = Activation:
   return block;
 }
 
-TEST(TransformerBlock, IsTheIdentityWhenItsBranchesEndInZeros) {
+TEST(TransformerBlock, IsTheIdentityIfItsBranchesEndInZeros) {
   auto block = small_block(0);
   block->initialize(at::make_generator<at::CPUGeneratorImpl>(7),
-                    {.scale = 1.0, .branch_scale = 0.0});
+                    {.scale = 1.0, .residual_scale = 0.0});
   const auto x = torch::randn({2, kBlockLayout.length(), 8});
   EXPECT_TRUE(torch::equal(block->forward(x, 0), x));
 }
@@ -59,7 +59,7 @@ TEST(TransformerBlock, FollowsItsEquations) {
   }
 }
 
-TEST(TransformerBlock, DropoutIsAFunctionOfItsSeedAndOffInEvaluation) {
+TEST(TransformerBlock, DropoutDependsOnItsSeedAndIsOffInEvaluation) {
   auto block = small_block(0.5);
   const auto x = torch::randn({4, kBlockLayout.length(), 8});
   EXPECT_TRUE(torch::equal(block->forward(x, 1), block->forward(x, 1)));
@@ -68,7 +68,7 @@ TEST(TransformerBlock, DropoutIsAFunctionOfItsSeedAndOffInEvaluation) {
   EXPECT_TRUE(torch::equal(block->forward(x, 1), block->forward(x, 2)));
 }
 
-TEST(Recompute, GivesTheSameBitsAsAPlainCallDropoutIncluded) {
+TEST(Recompute, GivesTheSameBitsAsAPlainCallEvenWithDropout) {
   for (const double dropout : {0.0, 0.3}) {
     auto block = small_block(dropout);
     const auto layer = [&](const at::Tensor& h) { return block->forward(h, 9); };
@@ -89,7 +89,7 @@ TEST(Recompute, GivesTheSameBitsAsAPlainCallDropoutIncluded) {
   }
 }
 
-TEST(Recompute, GivesParametersTheirGradientsWhereTheInputNeedsNone) {
+TEST(Recompute, GivesParameterGradientsIfTheInputNeedsNone) {
   auto block = small_block(0);
   const auto x = torch::randn({2, kBlockLayout.length(), 8});
   recompute([&](const at::Tensor& h) { return block->forward(h, 0); }, x).square().sum().backward();
@@ -97,7 +97,7 @@ TEST(Recompute, GivesParametersTheirGradientsWhereTheInputNeedsNone) {
     EXPECT_TRUE(item.value().grad().defined()) << item.key();
 }
 
-TEST(Recompute, CallsTheLayerOnceWhereNoGradientIsWanted) {
+TEST(Recompute, CallsTheLayerOnceIfNoGradientIsRequired) {
   int calls = 0;
   const auto x = torch::randn({2}).requires_grad_();
   const torch::NoGradGuard no_grad;

@@ -1,4 +1,4 @@
-#include "dalle/optim/flat_parameters.h"
+#include "optim/flat_parameters.h"
 
 #include <cmath>
 #include <limits>
@@ -7,12 +7,12 @@
 #include <torch/nn/module.h>
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
+#include "core/error.h"
 
 namespace dalle {
 namespace {
 
-/// y = w2 (w1 x + b), with sizes that are no multiples of the alignment.
+/// y = w2 (w1 x + b), with sizes that are not multiples of the alignment.
 struct TwoLayers : torch::nn::Module {
   TwoLayers() {
     w1 = register_parameter("w1", torch::randn({5, 3}));
@@ -23,7 +23,7 @@ struct TwoLayers : torch::nn::Module {
   at::Tensor w1, b, w2;
 };
 
-TEST(FlatParameters, KeepTheModulesValues) {
+TEST(FlatParameters, KeepTheValuesOfTheModule) {
   torch::manual_seed(1);
   TwoLayers module;
   const auto x = torch::randn({3});
@@ -32,18 +32,18 @@ TEST(FlatParameters, KeepTheModulesValues) {
   EXPECT_TRUE(torch::equal(module.forward(x), before));
 }
 
-TEST(FlatParameters, AreWhatTheModuleComputesWith) {
+TEST(FlatParameters, AreUsedByTheModule) {
   TwoLayers module;
   const FlatParameters flat(module);
   {
     const torch::NoGradGuard no_grad;
     flat.values().fill_(1.0);
   }
-  EXPECT_TRUE(torch::equal(module.w1, torch::ones({5, 3})));  // the module's own handle follows
+  EXPECT_TRUE(torch::equal(module.w1, torch::ones({5, 3})));  // the module's own handle changes too
   EXPECT_TRUE(torch::equal(module.forward(torch::ones({3})), torch::full({7}, 20.0)));
 }
 
-TEST(FlatParameters, StartAtCacheLines) {
+TEST(FlatParameters, AreAlignedToCacheLines) {
   TwoLayers module;
   const FlatParameters flat(module);
   for (const auto& [name, view] : flat.named_views(flat.values()))
@@ -51,7 +51,7 @@ TEST(FlatParameters, StartAtCacheLines) {
   EXPECT_EQ(flat.values().numel() % 16, 0);
 }
 
-TEST(FlatParameters, GatherGradientsOverSeveralBackwardPasses) {
+TEST(FlatParameters, AccumulateGradientsOverSeveralBackwardPasses) {
   torch::manual_seed(2);
   TwoLayers module, reference;
   for (size_t i = 0; i < module.parameters().size(); ++i)
@@ -66,7 +66,7 @@ TEST(FlatParameters, GatherGradientsOverSeveralBackwardPasses) {
     EXPECT_TRUE(torch::equal(view, reference.named_parameters()[name].grad())) << name;
   flat.zero_gradients();
   EXPECT_EQ(module.w1.grad().abs().sum().item<float>(), 0.0F);
-  module.forward(torch::ones({3})).sum().backward();  // the views survive
+  module.forward(torch::ones({3})).sum().backward();  // the views still exist
   EXPECT_GT(flat.gradients().abs().sum().item<float>(), 0.0F);
 }
 
@@ -83,7 +83,7 @@ TEST(FlatParameters, BoundValuesLastAsLongAsTheGuard) {
   EXPECT_GT(flat.gradients().abs().sum().item<float>(), 0.0F);
 }
 
-TEST(FlatParameters, NameTheFirstTensorThatIsNotFinite) {
+TEST(FlatParameters, NameTheFirstNonFiniteTensor) {
   TwoLayers module;
   FlatParameters flat(module);
   EXPECT_EQ(flat.first_non_finite(flat.gradients()), "");
@@ -93,7 +93,7 @@ TEST(FlatParameters, NameTheFirstTensorThatIsNotFinite) {
   EXPECT_EQ(flat.first_non_finite(flat.gradients()), "b");
 }
 
-TEST(FlatParameters, RefuseModulesTheyCannotHold) {
+TEST(FlatParameters, RejectModulesTheyCannotHold) {
   struct Empty : torch::nn::Module {
   } empty;
   EXPECT_THROW(FlatParameters{empty}, Error);

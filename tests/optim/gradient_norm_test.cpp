@@ -1,4 +1,4 @@
-#include "dalle/optim/gradient_norm.h"
+#include "optim/gradient_norm.h"
 
 #include <cmath>
 
@@ -14,7 +14,7 @@ double norm_of(const at::Tensor& flat) {
 
 at::Tensor with_values(std::initializer_list<float> values) {
   const auto flat = torch::zeros({2 * kNormBlock});
-  int64_t at = kNormBlock - 1;  // across the border of the blocks
+  int64_t at = kNormBlock - 1;  // crosses the boundary between blocks
   for (const float value : values) flat[at++] = value;
   return flat;
 }
@@ -26,16 +26,16 @@ TEST(GradientNorm, IsTheEuclideanNorm) {
   EXPECT_NEAR(norm_of(flat), flat.to(torch::kDouble).norm().item<double>(), 1e-9);
 }
 
-TEST(GradientNorm, DoesNotOverflowWhereTheSumOfSquaresWouldInFloat32) {
+TEST(GradientNorm, DoesNotOverflowFloat32) {
   EXPECT_NEAR(norm_of(with_values({1e25F, 1e25F, 1e25F, 1e25F})), 2e25, 1e19);
 }
 
-TEST(GradientNorm, IsNotFiniteWhereAGradientIsNot) {
+TEST(GradientNorm, IsNotFiniteIfAGradientIsNot) {
   EXPECT_FALSE(std::isfinite(norm_of(with_values({1, std::nanf("")}))));
   EXPECT_FALSE(std::isfinite(norm_of(with_values({1, INFINITY}))));
 }
 
-TEST(GradientNorm, OfBlocksDoesNotDependOnTheOthers) {
+TEST(GradientNorm, OfABlockDoesNotDependOnOtherBlocks) {
   torch::manual_seed(2);
   const auto flat = torch::randn({8 * kNormBlock});
   const auto sums = block_square_sums(flat);

@@ -1,4 +1,4 @@
-#include "dalle/optim/muon.h"
+#include "optim/muon.h"
 
 #include <gtest/gtest.h>
 #include <torch/types.h>
@@ -8,7 +8,7 @@ namespace {
 
 class MuonOnShape : public testing::TestWithParam<std::vector<int64_t>> {};
 
-TEST_P(MuonOnShape, OrthogonalizesWhileItKeepsTheSingularVectors) {
+TEST_P(MuonOnShape, OrthogonalizesAndKeepsTheSingularVectors) {
   torch::manual_seed(5);
   const auto matrix = torch::randn(GetParam());
   const auto [u, s, vh] = at::linalg_svd(matrix.to(torch::kFloat64), /*full_matrices=*/false);
@@ -27,11 +27,11 @@ INSTANTIATE_TEST_SUITE_P(Shapes, MuonOnShape,
                                          std::vector<int64_t>{128, 512},
                                          std::vector<int64_t>{400, 130}));
 
-TEST(Muon, LeavesZerosAtZero) {
+TEST(Muon, KeepsZerosAtZero) {
   EXPECT_TRUE(torch::equal(orthogonalize(torch::zeros({3, 4})), torch::zeros({3, 4})));
 }
 
-/// The algorithm as it was published, in float64 and without care for speed.
+/// The published algorithm, in float64 and without optimizations.
 struct PlainMuon {
   at::Tensor weights, momentum;
 
@@ -66,7 +66,7 @@ TEST(Muon, FollowsThePublishedAlgorithm) {
   }
 }
 
-TEST(Muon, StepsAsFarAsAdamWDoes) {  // root mean square 0.2 of the learning rate, or near it
+TEST(Muon, StepsHaveTheSizeOfAdamWs) {  // a root mean square of about 0.2 times the learning rate
   torch::manual_seed(7);
   const auto weights = torch::zeros({64, 256}), momentum = torch::zeros({64, 256});
   muon_step(weights, torch::randn({64, 256}), momentum, 1e-2, {});

@@ -1,4 +1,4 @@
-#include "dalle/optim/optimizer.h"
+#include "optim/optimizer.h"
 
 #include <vector>
 
@@ -6,7 +6,7 @@
 #include <torch/nn/module.h>
 #include <torch/types.h>
 
-#include "dalle/optim/muon.h"
+#include "optim/muon.h"
 
 namespace dalle {
 namespace {
@@ -14,7 +14,7 @@ namespace {
 constexpr AdamWOptions kDecayed{
     .beta1 = 0.9, .beta2 = 0.96, .epsilon = 1e-8, .weight_decay = 4.5e-2};
 
-/// Two hidden matrices between parameters that are none.
+/// Two hidden matrices between other parameters.
 struct SmallModule : torch::nn::Module {
   SmallModule() {
     torch::manual_seed(8);
@@ -38,7 +38,7 @@ at::Tensor gradients_of(int seed, const FlatParameters& flat) {
   return gradients;
 }
 
-/// [P] the states, and zeros elsewhere.
+/// [P] the states, with zeros elsewhere.
 at::Tensor joined(const std::vector<FlatState*>& states, const FlatParameters& flat) {
   const auto moment = torch::zeros_like(flat.values());
   for (const FlatState* state : states) state->copy_to(moment);
@@ -49,8 +49,8 @@ TEST(Optimizer, WithoutMuonIsAdamW) {
   SmallModule module;
   const FlatParameters flat(module);
   const auto weights = flat.values().clone();
-  AdamW adamw(weights, kDecayed);
-  Optimizer optimizer(flat, OptimizerKind::kAdamW, kDecayed, is_hidden);
+  AdamW adamw(weights, kDecayed, all_of(weights));
+  Optimizer optimizer(flat, OptimizerKind::kAdamW, kDecayed, is_hidden, all_of(flat.values()));
   for (int step = 0; step < 3; ++step) {
     adamw.step(gradients_of(step, flat), 1e-2);
     optimizer.step(gradients_of(step, flat), 1e-2);
@@ -65,8 +65,8 @@ TEST(Optimizer, UpdatesHiddenMatricesWithMuonAndTheRestWithAdamW) {
   const FlatParameters flat(module);
   const auto by_adamw = flat.values().clone(), by_muon = flat.values().clone();
   const auto momentum = torch::zeros_like(by_muon);
-  AdamW adamw(by_adamw, kDecayed);
-  Optimizer optimizer(flat, OptimizerKind::kMuon, kDecayed, is_hidden);
+  AdamW adamw(by_adamw, kDecayed, all_of(by_adamw));
+  Optimizer optimizer(flat, OptimizerKind::kMuon, kDecayed, is_hidden, all_of(flat.values()));
   for (int step = 0; step < 3; ++step) {
     const auto gradients = gradients_of(step, flat);
     adamw.step(gradients, 1e-2);
@@ -77,34 +77,35 @@ TEST(Optimizer, UpdatesHiddenMatricesWithMuonAndTheRestWithAdamW) {
                   {.weight_decay = kDecayed.weight_decay});
   }
   for (const FlatParameters::Slice& slice : flat.slices()) {
-    const bool muons = is_hidden(slice.name) && slice.shape.size() == 2;
+    const bool uses_muon = is_hidden(slice.name) && slice.shape.size() == 2;
     EXPECT_TRUE(
-        torch::equal(slice.view_of(flat.values()), slice.view_of(muons ? by_muon : by_adamw)))
+        torch::equal(slice.view_of(flat.values()), slice.view_of(uses_muon ? by_muon : by_adamw)))
         << slice.name;
     EXPECT_EQ(
         slice.view_of(joined(optimizer.second_moment(), flat)).count_nonzero().item<int64_t>(),
-        muons ? 0 : slice.size)
+        uses_muon ? 0 : slice.size)
         << slice.name;
   }
 }
 
-TEST(Optimizer, GoesOnBitForBitFromItsSavedState) {
+TEST(Optimizer, ResumesBitForBitFromItsSavedState) {
   for (const OptimizerKind kind : {OptimizerKind::kAdamW, OptimizerKind::kMuon}) {
-    SmallModule whole_module, module;
-    const FlatParameters whole_flat(whole_module), flat(module);
-    Optimizer whole(whole_flat, kind, kDecayed, is_hidden);
-    for (int step = 0; step < 6; ++step) whole.step(gradients_of(step, flat), 1e-2);
+    SmallModule uninterrupted_module, module;
+    const FlatParameters uninterrupted_flat(uninterrupted_module), flat(module);
+    Optimizer uninterrupted(uninterrupted_flat, kind, kDecayed, is_hidden,
+                            all_of(uninterrupted_flat.values()));
+    for (int step = 0; step < 6; ++step) uninterrupted.step(gradients_of(step, flat), 1e-2);
 
-    Optimizer before(flat, kind, kDecayed, is_hidden);
+    Optimizer before(flat, kind, kDecayed, is_hidden, all_of(flat.values()));
     for (int step = 0; step < 3; ++step) before.step(gradients_of(step, flat), 1e-2);
-    Optimizer after(flat, kind, kDecayed, is_hidden);
+    Optimizer after(flat, kind, kDecayed, is_hidden, all_of(flat.values()));
     const auto first = joined(before.first_moment(), flat);
     for (FlatState* state : after.first_moment()) state->assign(first);
     const auto second = joined(before.second_moment(), flat);
     for (FlatState* state : after.second_moment()) state->assign(second);
     after.set_updates(before.updates());
     for (int step = 3; step < 6; ++step) after.step(gradients_of(step, flat), 1e-2);
-    EXPECT_TRUE(torch::equal(flat.values(), whole_flat.values()));
+    EXPECT_TRUE(torch::equal(flat.values(), uninterrupted_flat.values()));
   }
 }
 

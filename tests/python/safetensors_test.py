@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Exchanges files with the PyPI package `safetensors`, both ways.
 
-Usage: safetensors_test.py PATH_OF_safetensors_exchange. Exits with 77 (skipped) without the packages.
+Usage: safetensors_test.py PATH_OF_safetensors_exchange. Exits with 77 (skipped) if the packages are missing.
 """
 import pathlib
 import struct
@@ -22,7 +22,7 @@ NUMPY_TYPES = {"U8": "uint8", "I8": "int8", "U16": "uint16", "I16": "int16", "F1
 
 
 def expected() -> dict[str, numpy.ndarray]:
-    """What numpy has a type for; bfloat16 is compared as bytes."""
+    """All types that numpy has; bfloat16 is compared as bytes."""
     arrays = {name: numpy.arange(6, dtype=dtype).reshape(2, 3) for name, dtype in NUMPY_TYPES.items()}
     arrays["BOOL"] = numpy.array([True, False, True])
     arrays["scalar"] = numpy.array(1.5, dtype="float32")

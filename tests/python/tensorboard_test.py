@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Reads the event files of tensorboard_example with the PyPI package `tensorboard`.
 
-Usage: tensorboard_test.py PATH_OF_tensorboard_example. Exits with 77 (skipped) without the package.
+Usage: tensorboard_test.py PATH_OF_tensorboard_example. Exits with 77 (skipped) if the package is missing.
 """
 import pathlib
 import struct
@@ -17,7 +17,7 @@ except ImportError as missing:
     print(f"skipped: {missing}")
     sys.exit(77)
 
-# The run was killed at step 5 and resumed from step 3: its first steps, then those of the second file.
+# The run was killed at step 5 and resumed from step 3: the first steps, then those of the second file.
 LOSSES = [(step, 10.0 / step) for step in (1, 2, 3)] + [(step, 100.0 + step) for step in (4, 5, 6)]
 
 
@@ -33,27 +33,27 @@ def check_png(data: bytes) -> None:
 
 
 def check_classic_reader(folder: str) -> None:
-    """What `tensorboard.backend` offers to scripts: scalars and pictures as they were written."""
+    """Checks the reader for scripts in `tensorboard.backend`: scalars and images as they were written."""
     events = event_accumulator.EventAccumulator(folder).Reload()
     found = [(event.step, event.value) for event in events.Scalars("loss")]
     assert close(found), found
-    pictures = events.Images("samples")
-    assert [picture.step for picture in pictures] == [2], pictures  # that of step 5 was purged
-    assert (pictures[0].width, pictures[0].height) == (3, 2)
-    check_png(pictures[0].encoded_image_string)
-    assert "loss/text" not in events.Tags()["scalars"]  # the record that the kill cut short
+    images = events.Images("samples")
+    assert [image.step for image in images] == [2], images  # the one of step 5 was purged
+    assert (images[0].width, images[0].height) == (3, 2)
+    check_png(images[0].encoded_image_string)
+    assert "loss/text" not in events.Tags()["scalars"]  # the record that was truncated by the kill
 
 
 def check_dashboard_reader(folder: str) -> None:
-    """What TensorBoard's pages read: everything turned into tensors of the plugins."""
+    """Checks the reader of TensorBoard's pages, which converts everything to tensors of plugins."""
     events = plugin_event_accumulator.EventAccumulator(folder).Reload()
     found = [(event.step, float(tensor_util.make_ndarray(event.tensor_proto)))
              for event in events.Tensors("loss")]
     assert close(found), found
     assert set(events.ActivePlugins()) == {"scalars", "images"}, events.ActivePlugins()
-    width, height, picture = events.Tensors("samples")[0].tensor_proto.string_val
+    width, height, image = events.Tensors("samples")[0].tensor_proto.string_val
     assert (width, height) == (b"3", b"2")
-    check_png(picture)
+    check_png(image)
 
 
 def main() -> None:

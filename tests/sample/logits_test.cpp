@@ -1,4 +1,4 @@
-#include "dalle/sample/logits.h"
+#include "sample/logits.h"
 
 #include <cmath>
 #include <vector>
@@ -6,8 +6,8 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
-#include "dalle/core/error.h"
-#include "dalle/core/seeds.h"
+#include "core/error.h"
+#include "core/seeds.h"
 
 namespace dalle {
 namespace {
@@ -32,7 +32,7 @@ TEST(TokenProbabilities, AreTheSoftmaxOfTheLogitsOverTheTemperature) {
   EXPECT_NEAR(p[2].item<double>(), std::exp(2.0) / sum, 1e-12);
 }
 
-TEST(TokenProbabilities, AtTemperatureZeroTakeTheLikeliest) {
+TEST(TokenProbabilities, AtTemperatureZeroSelectTheMostLikelyToken) {
   EXPECT_EQ(kept(probabilities_of({1, 7, 3, 2}, {.temperature = 0})), Tokens{1});
 }
 
@@ -43,13 +43,13 @@ TEST(TokenProbabilities, KeepTheTopK) {
   EXPECT_EQ(kept(probabilities_of({3, 1, 2, 5}, {.top_k = 99})).size(), 4u);
 }
 
-TEST(TokenProbabilities, KeepNoMoreThanKOfEquals) {
+TEST(TokenProbabilities, KeepOnlyKOfEqualTokens) {
   EXPECT_EQ(kept(probabilities_of({2, 5, 5, 5, 1}, {.top_k = 2})), (Tokens{1, 2}));
   EXPECT_EQ(kept(probabilities_of({2, 2, 5, 2, 1}, {.top_k = 3})), (Tokens{0, 1, 2}));
   EXPECT_EQ(kept(probabilities_of({4, 4, 4, 4}, {.top_k = 1})), Tokens{0});
 }
 
-TEST(TokenProbabilities, AtTheSmallestTemperatureAreThoseOfTemperatureZero) {
+TEST(TokenProbabilities, AtTheSmallestTemperatureEqualThoseAtZero) {
   for (const double temperature : {1e-12, 1e-310, 5e-324})
     EXPECT_EQ(kept(probabilities_of({1, -7, 3, 2}, {.temperature = temperature})), Tokens{2});
 }
@@ -64,35 +64,37 @@ TEST(TokenProbabilities, KeepTheFewestThatReachTopP) {
   EXPECT_NEAR(probabilities_of(logits, {.top_p = 0.7}).sum().item<double>(), 1.0, 1e-12);
 }
 
-TEST(TokenProbabilities, RefuseLogitsThatAreNotFinite) {
+TEST(TokenProbabilities, RejectNonFiniteLogits) {
   EXPECT_THROW(probabilities_of({1, std::nanf("")}, {}), Error);
   EXPECT_THROW(probabilities_of({1, INFINITY}, {}), Error);
 }
 
-TEST(DrawTokens, InvertTheCumulativeDistribution) {
+TEST(SampleTokens, InvertsTheCumulativeDistribution) {
   const auto p = torch::tensor({0.25, 0.0, 0.5, 0.25}, torch::kDouble).unsqueeze(0);
-  const auto drawn = [&](double u) { return draw_tokens(p, std::vector{u})[0].item<int64_t>(); };
-  EXPECT_EQ(drawn(0.0), 0);
-  EXPECT_EQ(drawn(0.2499), 0);
-  EXPECT_EQ(drawn(0.25), 2);  // a token without probability is never drawn
-  EXPECT_EQ(drawn(0.7499), 2);
-  EXPECT_EQ(drawn(0.75), 3);
-  EXPECT_EQ(drawn(std::nextafter(1.0, 0.0)), 3);
+  const auto sampled = [&](double u) {
+    return sample_tokens(p, std::vector{u})[0].item<int64_t>();
+  };
+  EXPECT_EQ(sampled(0.0), 0);
+  EXPECT_EQ(sampled(0.2499), 0);
+  EXPECT_EQ(sampled(0.25), 2);  // a token of probability 0 is never sampled
+  EXPECT_EQ(sampled(0.7499), 2);
+  EXPECT_EQ(sampled(0.75), 3);
+  EXPECT_EQ(sampled(std::nextafter(1.0, 0.0)), 3);
 }
 
-TEST(DrawTokens, DrawAGapOfRoundingAtTheEndAsTheLastPossibleToken) {
+TEST(SampleTokens, AssignsARoundingGapAtTheEndToTheLastPossibleToken) {
   const auto p = torch::tensor({0.3, 0.699, 0.0}, torch::kDouble).unsqueeze(0);
-  EXPECT_EQ(draw_tokens(p, std::vector{0.9999})[0].item<int64_t>(), 1);
+  EXPECT_EQ(sample_tokens(p, std::vector{0.9999})[0].item<int64_t>(), 1);
 }
 
-TEST(DrawTokens, HaveTheFrequenciesOfTheProbabilities) {
+TEST(SampleTokens, FollowsTheProbabilities) {
   const auto p = torch::tensor({0.1, 0.2, 0.3, 0.4}, torch::kDouble).unsqueeze(0);
   constexpr int kDraws = 20'000;
   std::vector<double> uniforms;
   for (int i = 0; i < kDraws; ++i)
     uniforms.push_back(to_unit(derive_seed(1, SeedPurpose::kImageToken, static_cast<uint64_t>(i))));
   const auto counts =
-      draw_tokens(p.expand({kDraws, 4}), uniforms).bincount({}, 4).to(torch::kDouble);
+      sample_tokens(p.expand({kDraws, 4}), uniforms).bincount({}, 4).to(torch::kDouble);
   const auto expected = p[0] * kDraws;
   EXPECT_LT(((counts - expected).square() / expected).sum().item<double>(),
             16.3);  // 3 degrees of freedom, p = 0.001

@@ -1,4 +1,4 @@
-"""PNG files by hand: what the tools read and write is checked by an independent program."""
+"""An independent PNG reader and writer, to check what the tools read and write."""
 import struct
 import zlib
 
@@ -10,34 +10,34 @@ def chunk(kind, content):
 
 
 def png(width, height, pixels):
-    """A picture of 8-bit RGB pixels, row after row."""
+    """A PNG image from 8-bit RGB pixels, row by row."""
     rows = b"".join(b"\0" + pixels[3 * width * y:3 * width * (y + 1)] for y in range(height))
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def chunks(content):
-    """Kind and content of each chunk, in order; their checksums are verified."""
+    """The type and content of each chunk, in order, after verifying their checksums."""
     assert content.startswith(SIGNATURE)
-    found, place = [], len(SIGNATURE)
-    while place < len(content):
-        size, = struct.unpack_from(">I", content, place)
-        kind, body = content[place + 4:place + 8], content[place + 8:place + 8 + size]
-        checksum, = struct.unpack_from(">I", content, place + 8 + size)
+    found, position = [], len(SIGNATURE)
+    while position < len(content):
+        size, = struct.unpack_from(">I", content, position)
+        kind, body = content[position + 4:position + 8], content[position + 8:position + 8 + size]
+        checksum, = struct.unpack_from(">I", content, position + 8 + size)
         assert checksum == zlib.crc32(kind + body), kind
         found.append((kind, body))
-        place += 12 + size
+        position += 12 + size
     assert found[-1] == (b"IEND", b"")
     return found
 
 
 def pixels(content):
-    """The rows as they were compressed: all of a picture, but not the texts beside it."""
+    """The uncompressed rows of the image, without its texts."""
     return zlib.decompress(b"".join(body for kind, body in chunks(content) if kind == b"IDAT"))
 
 
 def texts(content):
-    """The texts beside the picture, by keyword."""
+    """The texts of the image, by keyword."""
     found = {}
     for kind, body in chunks(content):
         if kind == b"iTXt":

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Drives the real binaries: training that is killed and resumed, sampling, and every kind of bad input.
+"""Tests the real binaries: training that is killed and resumed, sampling, and all kinds of invalid input.
 
 Usage: tools_test.py FOLDER_OF_THE_BINARIES [-v] [-k PART_OF_A_NAME]... [ToolsTest.test_...]...
 """
@@ -29,11 +29,11 @@ BIN = pathlib.Path(sys.argv[1]).resolve()
 TINY = pathlib.Path(__file__).with_name("tiny.yaml").resolve()
 REPOSITORY = TINY.parents[2]
 STAGES = ("dvae", "dalle")
-STATE = ("weights", "average", "first_moment", "second_moment")
+STATE = ("weights", "ema", "first_moment", "second_moment")
 
 
 def run(tool, *arguments, cwd=None, **environment):
-    """The finished process of a tool, with its output as text."""
+    """Runs a tool to completion and returns the process with its output as text."""
     return subprocess.run([BIN / tool, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=300,
                           env={**os.environ, "OMP_NUM_THREADS": "1", **environment})
 
@@ -49,16 +49,16 @@ def start_training(folder, *arguments, **environment):
 
 @contextlib.contextmanager
 def hang_ups(action):
-    """What SIGHUP does in the processes that are started meanwhile, whatever the tests themselves run under."""
-    former = signal.signal(signal.SIGHUP, action)
+    """Sets what SIGHUP does in processes started meanwhile, independently of how the tests were started."""
+    previous = signal.signal(signal.SIGHUP, action)
     try:
         yield
     finally:
-        signal.signal(signal.SIGHUP, former)
+        signal.signal(signal.SIGHUP, previous)
 
 
 def start_rank(rank, ranks, port, folder, *arguments):
-    """A rank as torchrun starts it."""
+    """Starts a rank like torchrun does."""
     variables = {"RANK": rank, "WORLD_SIZE": ranks, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": ranks,
                  "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
     return subprocess.Popen([BIN / "dalle-train", "--config", TINY, "--run-dir", folder, "--device", "cpu", *arguments],
@@ -73,7 +73,7 @@ def free_port():
 
 
 def ranks_of(process):
-    """The processes that a launcher with --ranks has started, by rank."""
+    """The processes started by dalle-train --ranks, by rank."""
     return list(map(int, pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()))
 
 
@@ -82,7 +82,7 @@ def newest_checkpoint(folder, stage):
 
 
 def state_hashes(folder, stages=STAGES):
-    """Hashes of weights, average and moments of the newest checkpoint of each stage."""
+    """Hashes of the weights, EMA and moments of the newest checkpoint of each stage."""
     return {(stage, name): hashlib.sha256((newest_checkpoint(folder, stage) / f"{name}.safetensors").read_bytes()).hexdigest()
             for stage in stages for name in STATE}
 
@@ -99,7 +99,7 @@ def metrics(folder, stages=STAGES):
 
 
 def skipped(folder):
-    """Why samples of a run were passed over, by key, in training and in validation."""
+    """Why samples of a run were skipped in training and validation, by key."""
     reasons = {}
     for name in ("skipped.jsonl", "skipped_validation.jsonl"):
         for line in (pathlib.Path(folder) / name).read_text().splitlines():
@@ -115,24 +115,24 @@ def flip_a_bit(path):
 
 
 def settings(stages=STAGES, **values):
-    """Options that set keys of each stage's training."""
+    """Options that set keys of `train` in each stage."""
     return [word for stage in stages for key, value in values.items() for word in ("--set", f"{stage}.train.{key}={value}")]
 
 
-def noise_picture(number, width=40, height=36):
+def noise_image(number, width=40, height=36):
     return png.png(width, height, random.Random(number).randbytes(3 * width * height))
 
 
-def write_pictures(folder, count):
-    """Pictures of noise, each with two captions."""
+def write_images(folder, count):
+    """Writes images of noise, each with two captions."""
     folder.mkdir(parents=True)
     for number in range(count):
-        (folder / f"noise-{number:02}.png").write_bytes(noise_picture(number))
+        (folder / f"noise-{number:02}.png").write_bytes(noise_image(number))
         (folder / f"noise-{number:02}.txt").write_text(f"noise number {number}\nsome noise\n")
 
 
-def on_pictures(path, *arguments, kind="folder"):
-    """Options that train on pictures of one's own."""
+def on_images(path, *arguments, kind="folder"):
+    """Options for training on given images."""
     return ("--set", f"data.kind={kind}", "--set", f"data.path={path}", "--set", "data.validation_fraction=0.2", *arguments)
 
 
@@ -160,7 +160,7 @@ class ToolsTest(unittest.TestCase):
         return path
 
     def compile_faults(self):
-        """The library that makes the disk fail."""
+        """Compiles the library that makes the disk fail."""
         library = self.work / "faults.so"
         source = REPOSITORY / "tests" / "chaos" / "faults.c"
         subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", library, source, "-ldl"], check=True)
@@ -170,18 +170,18 @@ class ToolsTest(unittest.TestCase):
         self.assertEqual(result.returncode, 0, result.stderr)
 
     def assert_fails(self, result, status, *texts):
-        """The tool ended with `status` and one clear line, without a backtrace."""
+        """The tool exited with `status` and one clear error line, without a backtrace."""
         self.assertEqual(result.returncode, status, result.stderr)
         for text in texts:
             self.assertIn(str(text), result.stderr)
-        last = result.stderr.rstrip("\n").splitlines()
-        errors = [line for line in last if line.startswith("error: ")]
+        lines = result.stderr.splitlines()
+        errors = [line for line in lines if line.startswith("error: ")]
         self.assertEqual(len(errors), 1, result.stderr)
         self.assertNotIn("frame #", result.stderr)
 
     # ---- training ----
 
-    def test_a_run_folder_holds_what_it_promises(self):
+    def test_a_run_folder_has_the_documented_files(self):
         for name in ("config.yaml", "versions.json", "metrics.jsonl", "tokenizer.model", "log.txt"):
             self.assertTrue((self.whole / name).is_file(), name)
         self.assertTrue(list(self.whole.glob("tensorboard/*/*")))
@@ -190,7 +190,7 @@ class ToolsTest(unittest.TestCase):
         self.assertIn(("dvae", 40), stages)
         self.assertIn(("dalle", 40), stages)
 
-    def test_killed_at_random_moments_it_ends_with_the_same_bits(self):
+    def test_a_run_killed_at_random_ends_with_the_same_bits(self):
         folder = self.fresh("run")
         chance = random.Random(11)
         kills = 0
@@ -209,7 +209,7 @@ class ToolsTest(unittest.TestCase):
         self.assertEqual(state_hashes(folder), state_hashes(self.whole))
         self.assertEqual(metrics(folder), metrics(self.whole))
 
-    def test_asked_to_stop_it_saves_its_step_and_says_so(self):
+    def test_a_signal_makes_training_save_and_exit(self):
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
             folder = self.fresh(f"run-{number}")
             with hang_ups(signal.SIG_DFL):
@@ -222,11 +222,11 @@ class ToolsTest(unittest.TestCase):
             self.assertEqual(process.wait(timeout=60), 128 + number)
             self.assertEqual(len(list((folder / "checkpoints" / "dvae").glob("step-*"))), 1)
 
-    def test_asked_to_stop_while_it_prepares_it_ends_at_once_without_a_step(self):
-        """As long as nothing is trained there is nothing to save, and what takes long cannot be interrupted."""
+    def test_a_signal_before_the_first_step_ends_the_run_at_once(self):
+        """Before the first step there is nothing to save, and long preparations cannot be interrupted."""
         for ranks in (1, 2):
             folder, model = self.fresh(f"run-{ranks}"), self.fresh(f"pipe-{ranks}")
-            os.mkfifo(model)  # nobody writes: as slow as a tokenizer can be
+            os.mkfifo(model)  # nobody writes to it, so reading the tokenizer takes forever
             process = start_training(folder, "--ranks", str(ranks), "--set", f"tokenizer.model={model}")
             while not (folder / "data.txt").is_file():
                 time.sleep(0.05)
@@ -238,7 +238,7 @@ class ToolsTest(unittest.TestCase):
             self.assertFalse((folder / "checkpoints").exists())
 
     def start_training_into_a_pipe(self, folder, *arguments):
-        """A training that would take hours, once it has begun, and the end of the pipe that its output goes into."""
+        """Starts training that would take hours, waits for its first step, and returns it with the read end of its output."""
         read_end, write_end = os.pipe()
         process = subprocess.Popen(
             [BIN / "dalle-train", "--config", TINY, "--run-dir", folder, "--device", "cpu", "--set", "dvae.train.steps=100000",
@@ -249,14 +249,14 @@ class ToolsTest(unittest.TestCase):
         return process, read_end
 
     def wait_for_lines(self, process, folder, count):
-        """Until the training has reported so many more times."""
+        """Waits until training has written `count` more lines of metrics."""
         lines = folder / "metrics.jsonl"
         before = len(metrics(folder)) if lines.is_file() else 0
         while not lines.is_file() or len(metrics(folder)) < before + count:
             time.sleep(0.05)
             self.assertIsNone(process.poll())
 
-    def test_a_training_whose_output_nobody_reads_goes_on_and_saves(self):
+    def test_training_continues_and_saves_if_its_output_pipe_is_closed(self):
         for ranks in (1, 2):
             folder = self.fresh(f"run-{ranks}")
             process, output = self.start_training_into_a_pipe(folder, "--ranks", str(ranks))
@@ -267,7 +267,7 @@ class ToolsTest(unittest.TestCase):
             self.assertEqual(len(list((folder / "checkpoints" / "dvae").glob("step-*"))), 1)
             self.assertIn("stopped and saved", (folder / "log.txt").read_text().splitlines()[-1])
 
-    def test_under_nohup_it_outlives_its_terminal(self):
+    def test_under_nohup_training_ignores_a_hangup(self):
         folder = self.fresh("run")
         with hang_ups(signal.SIG_IGN):
             process = start_training(folder, "--set", "dvae.train.steps=100000")
@@ -277,8 +277,8 @@ class ToolsTest(unittest.TestCase):
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(timeout=60), 128 + signal.SIGTERM)
 
-    def test_a_training_without_standard_streams_has_the_same_bits(self):
-        """No file of it gets the number of a stream, into which others write."""
+    def test_training_without_standard_streams_has_the_same_bits(self):
+        """No file may get the descriptor of a standard stream, to which others write."""
         folder = self.fresh("run")
         result = subprocess.run(
             ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", BIN / "dalle-train", "--config", TINY, "--run-dir", folder, "--device", "cpu",
@@ -288,7 +288,7 @@ class ToolsTest(unittest.TestCase):
         self.assertEqual(metrics(folder, ["dvae"]), metrics(self.whole, ["dvae"]))
 
     def test_a_second_signal_ends_a_run_at_once(self):
-        """Even one that saves: an unfinished checkpoint is worth nothing, and the one before goes on."""
+        """Even while it saves: an unfinished checkpoint is worthless, and the previous one can be resumed."""
         faults = self.compile_faults()
         for ranks, first, second in ((1, signal.SIGTERM, signal.SIGTERM), (2, signal.SIGUSR1, signal.SIGINT)):
             folder, saving = self.fresh(f"run-{ranks}"), self.fresh(f"saving-{ranks}")
@@ -301,19 +301,19 @@ class ToolsTest(unittest.TestCase):
             processes = ranks_of(process)
             process.send_signal(first)
             time.sleep(1)
-            self.assertIsNone(process.poll(), "the first signal waits for the checkpoint, which takes a minute")
+            self.assertIsNone(process.poll(), "the first signal must wait for the checkpoint, which takes a minute")
             process.send_signal(second)
             self.assertEqual(process.wait(timeout=2), 128 + second)
             self.assertEqual([rank for rank in processes if pathlib.Path(f"/proc/{rank}").exists()], [])
             result = train(folder, "--ranks", ranks, *(() if ranks == 1 else ("--stage", "dvae")))
             self.assert_succeeds(result)
-            self.assertIn("dvae: going on from step 5 of 40", result.stderr)
+            self.assertIn("dvae: resuming from step 5 of 40", result.stderr)
             if ranks == 1:
                 self.assertEqual(state_hashes(folder), state_hashes(self.whole))
                 self.assertEqual(metrics(folder), metrics(self.whole))
 
     def assert_same_within_rounding(self, lines, expected):
-        """The same lines of metrics.jsonl, but that the sums were done in another order."""
+        """Checks that lines of metrics.jsonl are equal except for the order of summation."""
         self.assertEqual(len(lines), len(expected))
         for line, other in zip(lines, expected):
             self.assertEqual(line.keys(), other.keys())
@@ -323,7 +323,7 @@ class ToolsTest(unittest.TestCase):
                 else:
                     self.assertEqual(value, other[key], f"{key}: {line}")
 
-    def test_two_ranks_train_as_one_does(self):
+    def test_two_ranks_train_like_one(self):
         folder = self.fresh("run")
         result = train(folder, "--ranks", "2")
         self.assertEqual(result.returncode, 0, result.stderr)
@@ -348,7 +348,7 @@ class ToolsTest(unittest.TestCase):
 
     def test_exact_training_has_one_sha256_on_any_number_of_ranks(self):
         """Weights, average and moments after 200 steps; also when the world changes half way."""
-        exact = ("--set", "distributed.exact=true", "--set", "dalle.train.sample_every=100",
+        exact = ("--set", "distributed.bitwise=true", "--set", "dalle.train.sample_every=100",
                  *settings(batch_size=8, micro_batch_size=1, eval_every=100, save_every=100))
 
         def train_exactly(name, ranks, dvae_steps, dalle_steps=0, shard="false"):
@@ -371,7 +371,7 @@ class ToolsTest(unittest.TestCase):
         self.assertEqual(metrics(changing), metrics(one))
 
     def ranks_that_train_on(self, folder):
-        """Two ranks that would train for hours, once they have begun, and the process that started them."""
+        """Starts two ranks that would train for hours and waits for their first step; returns the launcher and the ranks."""
         process = subprocess.Popen(
             [BIN / "dalle-train", "--config", TINY, "--run-dir", folder, "--device", "cpu", "--ranks", "2", "--set",
              "dvae.train.steps=100000", "--set", "distributed.timeout_s=2"], stderr=subprocess.PIPE, text=True,
@@ -381,7 +381,7 @@ class ToolsTest(unittest.TestCase):
             self.assertIsNone(process.poll())
         return process, ranks_of(process)
 
-    def test_when_a_rank_is_stopped_the_others_name_it_and_end(self):
+    def test_ranks_name_a_stopped_rank_and_exit(self):
         for stopped, words in ((1, "rank 1 has sent no heartbeat for"), (0, "rank 0")):
             process, ranks = self.ranks_that_train_on(self.fresh(f"stopped_{stopped}"))
             os.kill(ranks[stopped], signal.SIGSTOP)
@@ -395,14 +395,14 @@ class ToolsTest(unittest.TestCase):
             self.assertIn(f"rank {1 - stopped} of 2: {words}", errors)
             self.assertNotEqual(process.returncode, 0)
 
-    def test_when_one_rank_dies_the_others_say_so_and_end(self):
+    def test_ranks_name_a_dead_rank_and_exit(self):
         folder = self.fresh("run")
         process, ranks = self.ranks_that_train_on(folder)
         os.kill(ranks[1], signal.SIGKILL)
         errors = process.communicate(timeout=60)[1]
         self.assertNotEqual(process.returncode, 0)
         self.assertRegex(errors, r"rank 0 of 2: .*rank 1 has sent no heartbeat for .*; it was at step \d+, ")
-        # What it leaves behind resumes.
+        # The run can be resumed.
         self.assertEqual(train(folder, "--allow-config-change").returncode, 0)
 
     def test_ranks_of_a_launcher_must_run_the_same_experiment(self):
@@ -411,9 +411,9 @@ class ToolsTest(unittest.TestCase):
         for process in [start_rank(rank, 2, port, folder, "--set", f"seed={3 + rank}") for rank in (0, 1)]:
             errors += process.communicate(timeout=60)[1]
             self.assertNotEqual(process.returncode, 0)
-        self.assertIn('rank 1 has another config than rank 0: "seed: 4" instead of "seed: 3"', errors)
+        self.assertIn('rank 1 does not have the same config as rank 0: found "seed: 4", expected "seed: 3"', errors)
 
-    def test_ranks_need_one_run_folder(self):
+    def test_ranks_need_a_shared_run_folder(self):
         port, folders = free_port(), [self.fresh(f"run-{rank}") for rank in (0, 1)]
         for folder in folders:
             folder.mkdir()
@@ -421,9 +421,9 @@ class ToolsTest(unittest.TestCase):
         for process in [start_rank(rank, 2, port, folders[rank]) for rank in (0, 1)]:
             errors += process.communicate(timeout=60)[1]
             self.assertNotEqual(process.returncode, 0)
-        self.assertIn("rank 1 does not see there what rank 0 writes", errors)
+        self.assertIn("rank 1 cannot see files that rank 0 writes there", errors)
 
-    def test_a_rank_asked_to_stop_ends_the_first_ranks_evaluation_too(self):
+    def test_a_signal_to_any_rank_interrupts_an_evaluation(self):
         for asked in (0, 1):
             folder = self.fresh(f"run-{asked}")
             process = subprocess.Popen(
@@ -433,7 +433,7 @@ class ToolsTest(unittest.TestCase):
             while not (folder / "checkpoints" / "dvae" / "step-00000005").exists():
                 time.sleep(0.05)
                 self.assertIsNone(process.poll())
-            time.sleep(1)  # into the evaluation after step 10, which would take hours
+            time.sleep(1)  # in the evaluation after step 10, which would take hours
             os.kill(ranks_of(process)[asked], signal.SIGTERM)
             errors = process.communicate(timeout=60)[1]
             self.assertIn("stopped at step 10 of 40", errors)
@@ -442,14 +442,14 @@ class ToolsTest(unittest.TestCase):
     def test_every_rank_needs_a_sample(self):
         folder = self.fresh("run")
         self.assert_fails(train(folder, "--ranks", "3", "--set", "dvae.train.batch_size=2"), 1, "dvae.train.batch_size", "3 ranks")
-        self.assertFalse(folder.exists())  # it was known before any rank was started
+        self.assertFalse(folder.exists())  # detected before any rank was started
 
-    def test_ranks_that_fail_alike_say_so_once(self):
-        result = train(self.fresh("run"), "--ranks", "3", *on_pictures(self.work / "no-such-folder"))
+    def test_ranks_that_fail_in_the_same_way_report_it_once(self):
+        result = train(self.fresh("run"), "--ranks", "3", *on_images(self.work / "no-such-folder"))
         self.assertEqual(result.returncode, 1)
         self.assertEqual(result.stderr.count("no-such-folder: "), 1, result.stderr)
 
-    def test_a_launcher_of_one_process_may_start_one_that_starts_ranks(self):
+    def test_the_only_process_of_a_launcher_may_start_ranks(self):
         slurm = {"SLURM_JOB_ID": "77", "SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_LOCALID": "0",
                  "SLURM_NODEID": "0", "SLURM_JOB_NODELIST": "here"}
         torchrun = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1",
@@ -460,7 +460,7 @@ class ToolsTest(unittest.TestCase):
             self.assertEqual(result.returncode, 0, result.stderr)
             self.assertIn(", 2 ranks", result.stderr)
 
-    def test_ranks_of_a_launcher_start_no_ranks_and_one_says_so(self):
+    def test_ranks_of_a_launcher_must_not_start_ranks(self):
         folder = self.fresh("run")
         for rank, errors in ((0, "--ranks 4: torchrun has already started 2 ranks"), (1, "")):
             process = start_rank(rank, 2, 1, folder, "--ranks", "4")
@@ -468,27 +468,27 @@ class ToolsTest(unittest.TestCase):
             self.assertEqual(process.returncode, 2)
         self.assertFalse(folder.exists())
 
-    def test_what_is_typed_at_the_shell_of_a_slurm_step_is_no_rank_of_it(self):
+    def test_a_command_in_an_interactive_slurm_step_is_a_single_rank(self):
         step = {"SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_LOCALID": "0", "SLURM_NODEID": "0",
                 "SLURM_STEP_TASKS_PER_NODE": "4", "SLURM_JOB_NODELIST": "here"}
         log, folder = self.work / "terminal.txt", self.fresh("run")
         command = shlex.join(map(str, [BIN / "dalle-train", "--config", TINY, "--run-dir", folder, "--device", "cpu", "--stage",
                                        "dvae", "--set", "dvae.train.steps=2"]))
         shell, terminal = pty.fork()
-        if shell == 0:  # as srun --pty does it; with job control, as at a prompt
+        if shell == 0:  # like srun --pty; with job control, like an interactive shell
             os.execvpe("bash", ["bash", "-mc", f"{command} 2> {shlex.quote(str(log))}; exit $?"], {**os.environ, **step})
         status = os.waitstatus_to_exitcode(os.waitpid(shell, 0)[1])
         os.close(terminal)
         self.assertEqual(status, 0, log.read_text())
         self.assertIn("this shell is task 0 of 4 of an interactive Slurm step", log.read_text())
 
-    def test_ranks_get_a_hangup_from_their_launcher(self):
+    def test_the_launcher_relays_a_hangup_to_its_ranks(self):
         process, ranks = self.ranks_that_train_on(self.fresh("run"))
         process.send_signal(signal.SIGHUP)
         process.communicate(timeout=60)
         self.assertEqual(process.returncode, 128 + signal.SIGHUP)
 
-    def test_a_finished_run_is_not_done_again(self):
+    def test_a_finished_run_is_not_repeated(self):
         folder = self.copy_of_whole()
         before = state_hashes(folder)
         result = train(folder)
@@ -496,9 +496,9 @@ class ToolsTest(unittest.TestCase):
         self.assertEqual(state_hashes(folder), before)
         self.assertEqual(metrics(folder), metrics(self.whole))
 
-    def test_a_finished_stage_whose_checkpoint_is_damaged_is_finished_again(self):
-        """From the checkpoint before, with the same bits; drawing makes do with that one, and says so."""
-        for stage, file in (("dvae", "average"), ("dvae", "second_moment"), ("dalle", "average")):
+    def test_a_finished_stage_with_a_corrupt_checkpoint_is_completed_again(self):
+        """From the previous checkpoint, with the same bits. Sampling uses that one and says so."""
+        for stage, file in (("dvae", "ema"), ("dvae", "second_moment"), ("dalle", "ema")):
             with self.subTest(stage=stage, file=file):
                 folder = self.copy_of_whole(f"{stage}-{file}")
                 if stage == "dvae":
@@ -514,18 +514,18 @@ class ToolsTest(unittest.TestCase):
                 result = train(folder)
                 self.assert_succeeds(result)
                 self.assertRegex(result.stderr, named)
-                self.assertIn(f"{stage}: going on from step 35 of 40", result.stderr)
+                self.assertIn(f"{stage}: resuming from step 35 of 40", result.stderr)
                 self.assertEqual(state_hashes(folder), state_hashes(self.whole))
                 self.assertEqual(metrics(folder), metrics(self.whole))
 
-    def test_another_number_of_workers_changes_nothing(self):
+    def test_the_number_of_workers_changes_nothing(self):
         folder = self.fresh("run")
         result = train(folder, "--set", "data.workers=5", "--set", "data.prefetch=1")
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertEqual(state_hashes(folder), state_hashes(self.whole))
 
-    def test_cached_codes_train_as_codes_on_the_fly_do(self):
-        crops = ("--set", "dalle.crops_per_picture=2")
+    def test_cached_codes_train_like_codes_computed_on_the_fly(self):
+        crops = ("--set", "dalle.crops_per_image=2")
         fly, cached = self.copy_of_whole(), self.fresh("cached")
         shutil.copytree(fly, cached)
         for folder, extra in ((fly, ()), (cached, ("--set", "dalle.cache_codes=true"))):
@@ -534,7 +534,7 @@ class ToolsTest(unittest.TestCase):
             self.assertEqual(result.returncode, 0, result.stderr)
         self.assertEqual(state_hashes(fly), state_hashes(cached))
 
-    def test_stages_run_alone_and_say_what_they_lack(self):
+    def test_stages_run_separately_and_name_what_they_need(self):
         folder = self.fresh("run")
         self.assert_fails(train(folder, "--stage", "dalle"), 1, "tokenizer")
         self.assertEqual(train(folder, "--stage", "tokenizer").returncode, 0)
@@ -543,13 +543,13 @@ class ToolsTest(unittest.TestCase):
         self.assertEqual(train(folder, "--stage", "dalle").returncode, 0)
         self.assertEqual(state_hashes(folder), state_hashes(self.whole))
 
-    def test_a_changed_config_is_refused_with_its_keys(self):
+    def test_a_changed_config_is_rejected_with_its_keys(self):
         folder = self.copy_of_whole()
         change = ("--set", "dalle.train.learning_rate=2e-3")
         self.assert_fails(train(folder, *change), 1, "dalle.train.learning_rate: 0.001 -> 0.002", "--allow-config-change")
         self.assertEqual(train(folder, *change, "--allow-config-change").returncode, 0)
 
-    def test_restart_moves_the_old_run_aside(self):
+    def test_restart_renames_the_old_run_folder(self):
         folder = self.copy_of_whole()
         result = train(folder, "--restart", "--stage", "tokenizer")
         self.assertEqual(result.returncode, 0, result.stderr)
@@ -568,28 +568,28 @@ class ToolsTest(unittest.TestCase):
             process.kill()
             process.wait()
 
-    # ---- pictures of one's own ----
+    # ---- user images ----
 
-    def folder_with_bad_pictures(self):
-        """24 good pictures, and bad ones of every kind: their paths, and what is to be said of them."""
-        folder = self.fresh("pictures")
-        write_pictures(folder / "good", 24)
+    def folder_with_bad_images(self):
+        """Writes 24 valid images and all kinds of invalid ones. Returns the folder, and the reason to expect for each invalid one."""
+        folder = self.fresh("images")
+        write_images(folder / "good", 24)
         bad = folder / "bad"
         bad.mkdir()
-        drawn = self.fresh("drawn")
-        self.assert_succeeds(self.sample("a red circle", "--count", 1, "--format", "jpg", "--out", drawn, model=self.whole))
-        jpeg = next(drawn.glob("*.jpg")).read_bytes()
-        (folder / "good" / "drawn.jpg").write_bytes(jpeg)
-        (folder / "good" / "drawn.txt").write_text("a red circle")
-        for name, content in (("truncated.png", noise_picture(100)[:-1000]), ("empty.png", b""), ("text.png", b"words"),
-                              ("grey-tail.jpg", jpeg[:len(jpeg) * 9 // 10]), ("tiny.png", noise_picture(101, 31, 50)),
-                              ("latin1.png", noise_picture(102)), ("silent.png", noise_picture(103))):
+        generated = self.fresh("generated")
+        self.assert_succeeds(self.sample("a red circle", "--count", 1, "--format", "jpg", "--out", generated, model=self.whole))
+        jpeg = next(generated.glob("*.jpg")).read_bytes()
+        (folder / "good" / "generated.jpg").write_bytes(jpeg)
+        (folder / "good" / "generated.txt").write_text("a red circle")
+        for name, content in (("truncated.png", noise_image(100)[:-1000]), ("empty.png", b""), ("text.png", b"words"),
+                              ("gray-tail.jpg", jpeg[:len(jpeg) * 9 // 10]), ("tiny.png", noise_image(101, 31, 50)),
+                              ("latin1.png", noise_image(102)), ("silent.png", noise_image(103))):
             (bad / name).write_bytes(content)
             (bad / name).with_suffix(".txt").write_text("something bad")
         (bad / "latin1.txt").write_bytes("un caf\u00e9".encode("latin-1"))
         (bad / "silent.txt").unlink()
         return folder, {"bad/truncated.png": "truncated", "bad/empty.png": "empty", "bad/text.png": "expected a JPEG",
-                        "bad/grey-tail.jpg": "JPEG image: ", "bad/tiny.png": "31 x 50", "bad/latin1.png": "latin1.txt: .*UTF-8",
+                        "bad/gray-tail.jpg": "JPEG image: ", "bad/tiny.png": "31 x 50", "bad/latin1.png": "latin1.txt: .*UTF-8",
                         "bad/silent.png": "no caption"}
 
     def assert_skipped(self, run_folder, expected):
@@ -598,10 +598,10 @@ class ToolsTest(unittest.TestCase):
         for key, reason in expected.items():
             self.assertRegex(found[key], reason)
 
-    def test_a_folder_with_bad_pictures_trains_and_lists_them(self):
-        """The same bits and the same list when it is killed on the way; too many of them end it."""
-        pictures, bad = self.folder_with_bad_pictures()
-        options = on_pictures(pictures, "--set", "data.max_bad_fraction=0.5")
+    def test_invalid_images_are_skipped_and_listed(self):
+        """With the same bits and the same list after kills. Too many invalid images end the run."""
+        images, bad = self.folder_with_bad_images()
+        options = on_images(images, "--set", "data.max_invalid_fraction=0.5")
         whole, killed = self.fresh("whole"), self.fresh("killed")
         self.assert_succeeds(train(whole, *options))
         self.assert_skipped(whole, bad)
@@ -618,81 +618,81 @@ class ToolsTest(unittest.TestCase):
         self.assertEqual(state_hashes(killed), state_hashes(whole))
         self.assertEqual(metrics(killed), metrics(whole))
         self.assert_skipped(killed, bad)
-        # Only where captions are not asked for is it left to the training to find out.
-        result = train(self.fresh("strict"), *on_pictures(pictures, "--set", "data.max_bad_fraction=0.01", "--stage", "dvae"))
-        self.assert_fails(result, 1, "the 1% that data.max_bad_fraction allows")
+        # Only if captions are not needed are the images checked during training.
+        result = train(self.fresh("strict"), *on_images(images, "--set", "data.max_invalid_fraction=0.01", "--stage", "dvae"))
+        self.assert_fails(result, 1, "the 1% that data.max_invalid_fraction allows")
         error = next(line for line in result.stderr.splitlines() if line.startswith("error: "))
         self.assertTrue([key for key in bad if key in error], error)
 
     def test_shards_train_and_sample(self):
         shards = self.fresh("shards")
-        write_pictures(shards / "loose", 24)
-        (shards / "loose" / "noise-05.png").write_bytes(noise_picture(5)[:-1000])
+        write_images(shards / "loose", 24)
+        (shards / "loose" / "noise-05.png").write_bytes(noise_image(5)[:-1000])
         for number in range(2):
             with tarfile.open(shards / f"{number:05}.tar", "w") as shard:
                 for path in sorted((shards / "loose").iterdir())[24 * number:24 * (number + 1)]:
                     shard.add(path, arcname=path.name)
         folder, out = self.fresh("run"), self.fresh("out")
-        self.assert_succeeds(train(folder, *on_pictures(shards / "{00000..00001}.tar", "--set", "data.max_bad_fraction=0.5",
+        self.assert_succeeds(train(folder, *on_images(shards / "{00000..00001}.tar", "--set", "data.max_invalid_fraction=0.5",
                                                         kind="shards")))
         self.assert_skipped(folder, {"00000.tar/noise-05": "truncated"})
         self.assert_succeeds(self.sample("some noise", "--out", out, "--count", 1, model=folder))
-        self.assertEqual(len(self.pictures(out)), 1)
+        self.assertEqual(len(self.images(out)), 1)
 
-    def test_pictures_without_captions_train_the_dvae_alone(self):
-        pictures, folder = self.fresh("pictures"), self.fresh("run")
-        write_pictures(pictures, 24)
-        for path in pictures.glob("*.txt"):
+    def test_images_without_captions_train_only_the_dvae(self):
+        images, folder = self.fresh("images"), self.fresh("run")
+        write_images(images, 24)
+        for path in images.glob("*.txt"):
             path.unlink()
-        options = on_pictures(pictures)
+        options = on_images(images)
         for stage in ((), ("--stage", "tokenizer"), ("--stage", "dalle"),
                       ("--set", f"tokenizer.model={self.whole / 'tokenizer.model'}")):
             self.assert_fails(train(folder, *options, *stage), 1, "have no valid caption", "noise-", ".txt next to it",
                               "--stage dvae")
-            self.assertFalse((folder / "checkpoints").exists())  # said before anything is trained
+            self.assertFalse((folder / "checkpoints").exists())  # reported before anything is trained
         self.assert_succeeds(train(folder, *options, "--stage", "dvae"))
 
-    def test_data_that_has_moved_is_the_same_data(self):
-        pictures, moved, folder = self.fresh("pictures"), self.fresh("moved"), self.fresh("run")
-        write_pictures(pictures, 24)
+    def test_moved_data_is_the_same_data(self):
+        images, moved, folder = self.fresh("images"), self.fresh("moved"), self.fresh("run")
+        write_images(images, 24)
         stage = ("--stage", "dvae")
-        self.assert_succeeds(train(folder, *on_pictures(pictures), *stage, "--set", "dvae.train.steps=20"))
-        shutil.copytree(pictures, moved)
-        self.assert_succeeds(train(folder, *on_pictures(f"{moved}/"), *stage, "--set", "dvae.train.steps=30"))
-        # Other images of the same names at another place are other data, at the second try as well.
+        self.assert_succeeds(train(folder, *on_images(images), *stage, "--set", "dvae.train.steps=20"))
+        shutil.copytree(images, moved)
+        self.assert_succeeds(train(folder, *on_images(f"{moved}/"), *stage, "--set", "dvae.train.steps=30"))
+        # Different images with the same names in another folder are different data, even on the second attempt.
         for number in range(24):
-            (pictures / f"noise-{number:02}.png").write_bytes(noise_picture(200 + number))
+            (images / f"noise-{number:02}.png").write_bytes(noise_image(200 + number))
         for _ in range(2):
-            self.assert_fails(train(folder, *on_pictures(pictures), *stage), 1, "a different data set")
-        self.assert_succeeds(train(folder, *on_pictures(moved), *stage))
+            self.assert_fails(train(folder, *on_images(images), *stage), 1, "a different data set")
+        self.assert_succeeds(train(folder, *on_images(moved), *stage))
 
-    def test_runs_inside_of_the_data_are_not_data(self):
-        pictures = self.fresh("pictures")
-        write_pictures(pictures, 24)
+    def test_runs_inside_the_data_folder_are_not_data(self):
+        images = self.fresh("images")
+        write_images(images, 24)
         for step, *options in ((10, "--stage", "dvae"), (20, "--stage", "dvae"), (20, "--restart")):
-            result = train(pictures / "runs" / "a", *on_pictures(pictures), "--set", f"dvae.train.steps={step}",
+            result = train(images / "runs" / "a", *on_images(images), "--set", f"dvae.train.steps={step}",
                            "--set", "dalle.train.steps=10", *options)
             self.assert_succeeds(result)
             self.assertIn("ignored the output of training runs: runs/a", result.stderr)
         self.assertIn("and 1 more", result.stderr)
 
-    def test_one_picture_trains(self):
-        pictures, folder = self.fresh("pictures"), self.fresh("run")
-        write_pictures(pictures, 1)
-        self.assert_succeeds(train(folder, *on_pictures(pictures)))
+    def test_one_image_trains(self):
+        images, folder = self.fresh("images"), self.fresh("run")
+        write_images(images, 1)
+        self.assert_succeeds(train(folder, *on_images(images)))
         self.assertEqual(newest_checkpoint(folder, "dalle").name, "step-00000040")
 
-    def test_other_pictures_than_the_run_began_with_are_refused(self):
-        pictures, folder = self.fresh("pictures"), self.fresh("run")
-        write_pictures(pictures, 24)
-        options = on_pictures(pictures, "--stage", "dvae")
+    def test_changed_images_are_rejected(self):
+        images, folder = self.fresh("images"), self.fresh("run")
+        write_images(images, 24)
+        options = on_images(images, "--stage", "dvae")
         self.assert_succeeds(train(folder, *options, "--set", "dvae.train.steps=20"))
-        (pictures / "one-more.png").write_bytes(noise_picture(24))
-        (pictures / "one-more.txt").write_text("one more")
+        (images / "one-more.png").write_bytes(noise_image(24))
+        (images / "one-more.txt").write_text("one more")
         self.assert_fails(train(folder, *options), 1, "a different data set", "--allow-config-change")
         result = train(folder, *options, "--allow-config-change")
         self.assert_succeeds(result)
-        self.assertIn("dvae: going on from step 20 of 40", result.stderr)
+        self.assertIn("dvae: resuming from step 20 of 40", result.stderr)
 
     def test_other_programs_read_the_checkpoints_of_a_run(self):
         try:
@@ -712,33 +712,33 @@ class ToolsTest(unittest.TestCase):
     def sample(self, *arguments, model=None, **environment):
         return run("dalle-sample", *arguments, "--device", "cpu", *(("--model", model) if model else ()), cwd=self.work, **environment)
 
-    def pictures(self, folder):
+    def images(self, folder):
         return {path.name: path.read_bytes() for path in sorted(pathlib.Path(folder).glob("*.png"))}
 
-    def test_it_finds_the_newest_finished_run_and_says_which(self):
+    def test_sampling_uses_and_names_the_newest_finished_run(self):
         out = self.fresh("out")
         result = self.sample("a red circle", "--out", out, "--count", 2)
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertIn("runs/whole", result.stderr)
-        self.assertEqual(len(self.pictures(out)), 2)
+        self.assertEqual(len(self.images(out)), 2)
 
-    def test_picture_i_of_a_seed_is_the_same_whatever_else_is_drawn(self):
+    def test_image_i_of_a_seed_does_not_depend_on_other_images(self):
         one, many = self.fresh("one"), self.fresh("many")
-        self.sample("a red circle", "--out", one, "--count", 3, "--batch-size", 1, "--seed", 5, model=self.whole)
-        self.sample("a blue star", "a red circle", "--out", many, "--count", 5, "--batch-size", 4, "--seed", 5, model=self.whole)
-        few, more = self.pictures(one), self.pictures(many)
+        self.sample("a red circle", "--out", one, "--count", 3, "--seed", 5, model=self.whole)
+        self.sample("a blue star", "a red circle", "--out", many, "--count", 5, "--seed", 5, model=self.whole)
+        few, more = self.images(one), self.images(many)
         self.assertEqual(len(few), 3)
         for name, content in few.items():
             self.assertEqual(content, more[name], name)
 
-    def test_a_copied_checkpoint_samples_by_itself(self):
+    def test_a_copied_checkpoint_is_sufficient_for_sampling(self):
         newest = sorted((self.whole / "checkpoints" / "dalle").glob("step-*"))[-1]
         alone = self.fresh("alone")
         shutil.copytree(newest, alone)
         out, reference = self.fresh("out"), self.fresh("reference")
         self.assertEqual(self.sample("a red circle", "--out", out, model=alone).returncode, 0)
         self.sample("a red circle", "--out", reference, model=self.whole)
-        self.assertEqual(self.pictures(out), self.pictures(reference))
+        self.assertEqual(self.images(out), self.images(reference))
 
     def test_the_environment_names_the_model(self):
         result = self.sample("a red circle", "--out", self.fresh("out"), DALLE_MODEL="nowhere")
@@ -749,11 +749,11 @@ class ToolsTest(unittest.TestCase):
         self.assertIn(f"generating with {copy}", result.stderr)
 
     def train_the_end_again(self, folder):
-        """Makes a run end now, whatever it was copied from."""
+        """Makes a copied run finish now."""
         shutil.rmtree(newest_checkpoint(folder, "dalle"))
         self.assert_succeeds(train(folder))
 
-    def test_of_several_runs_the_one_that_finished_last_is_taken(self):
+    def test_of_several_runs_the_one_that_finished_last_is_used(self):
         place = self.fresh("place")
         first, last, unfinished = (place / "runs" / name for name in ("zebra", "apple", "mango"))
         for folder in (first, last, unfinished):
@@ -773,7 +773,7 @@ class ToolsTest(unittest.TestCase):
         self.assertRegex(result.stderr, "(?m)^warning: .*runs/newest")
         self.assertIn("generating with runs/apple", result.stderr)
 
-    def test_a_copied_or_touched_run_finished_no_later_than_it_did(self):
+    def test_copying_or_touching_a_run_does_not_change_when_it_finished(self):
         place = self.fresh("place")
         old, last, copy = (place / "runs" / name for name in ("zebra", "mango", "apple"))
         for folder in (old, last):
@@ -791,12 +791,12 @@ class ToolsTest(unittest.TestCase):
         result = sample()
         self.assertIn("runs/apple and runs/zebra finished at the same time", result.stderr)
         self.assertIn("generating with runs/apple", result.stderr)
-        # Runs of builds that recorded no time are older than all that did; among them the files' times decide.
+        # Runs that recorded no time are older than all others; among them, file times decide.
         metrics_file = copy / "metrics.jsonl"
         metrics_file.write_text(re.sub(r',"unix_s":[0-9.]+', "", metrics_file.read_text()))
         self.assertIn("generating with runs/zebra", sample().stderr)
 
-    def test_every_path_of_a_run_that_leads_to_a_model_is_taken(self):
+    def test_a_model_may_be_given_by_any_path_in_its_run(self):
         checkpoints = self.whole / "checkpoints"
         newest = newest_checkpoint(self.whole, "dalle")
         best = checkpoints / "dalle" / (checkpoints / "dalle" / "best").read_text().strip()
@@ -815,7 +815,7 @@ class ToolsTest(unittest.TestCase):
         self.assert_fails(self.sample("x", model=self.work), 1, "holds no DALL-E checkpoint")
 
     def checkpoint_with(self, change_config=lambda text: text, **manifest_entries):
-        """A copy of the newest checkpoint with another config, whose manifest lists it, and other entries of the manifest."""
+        """A copy of the newest checkpoint with a changed config and changed manifest entries, and a valid manifest."""
         copy = self.fresh("model")
         shutil.copytree(newest_checkpoint(self.whole, "dalle"), copy)
         config = change_config((copy / "config.yaml").read_text()).encode()
@@ -827,23 +827,23 @@ class ToolsTest(unittest.TestCase):
         (copy / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
         return copy
 
-    def test_a_checkpoint_of_another_version_is_named_as_such(self):
+    def test_a_checkpoint_of_another_version_is_reported_as_such(self):
         self.assert_succeeds(self.sample("x", "--out", self.fresh("out"), "--count", 1, model=self.checkpoint_with()))
         other = self.checkpoint_with(lambda config: config + "telepathy: true\n")
-        self.assert_fails(self.sample("x", model=other), 1, "another version of dalle", "telepathy")
+        self.assert_fails(self.sample("x", model=other), 1, "a different version of dalle", "telepathy")
         self.assert_fails(self.sample("x", model=self.checkpoint_with(format_version=2)), 1, "format version 2")
 
-    def test_without_a_temperature_the_likeliest_picture_is_drawn(self):
-        """Whatever the seed; and the likeliest code is the only one of the one likeliest."""
-        drawn = []
+    def test_temperature_zero_generates_the_most_likely_image(self):
+        """For any seed. Sampling from the single most likely code (top-k 1) is equivalent."""
+        generated = []
         for options in (("--temperature", 0, "--seed", 1), ("--temperature", 0, "--seed", 2), ("--top-k", 1, "--seed", 3)):
             out = self.fresh("out")
             self.assert_succeeds(self.sample("a red circle", "--count", 2, "--out", out, *options, model=self.whole))
-            drawn += [png.pixels(content) for content in self.pictures(out).values()]
-        self.assertEqual(len(drawn), 6)
-        self.assertEqual(len(set(drawn)), 1)
+            generated += [png.pixels(content) for content in self.images(out).values()]
+        self.assertEqual(len(generated), 6)
+        self.assertEqual(len(set(generated)), 1)
 
-    def test_numbers_that_are_none_are_refused(self):
+    def test_invalid_numbers_are_rejected(self):
         for option, value in (("--temperature", "nan"), ("--top-p", "nan"), ("--temperature", "inf"), ("--temperature", "-1"),
                               ("--top-p", "0"), ("--top-p", "2"), ("--top-k", "-1"), ("--temperature", "warm")):
             result = self.sample("x", f"{option}={value}", "--out", self.fresh("out"), model=self.whole)
@@ -851,24 +851,24 @@ class ToolsTest(unittest.TestCase):
             self.assert_fails(result, result.returncode)
             self.assertIn(f"error: {option}: found {value}", result.stderr)
 
-    def test_a_picture_tells_what_it_was_made_from(self):
+    def test_an_image_contains_its_request(self):
         out, caption = self.fresh("out"), "ein gr\u00fcner W\u00fcrfel"
         self.assert_succeeds(self.sample(caption, "--seed", 7, "--top-k", 3, "--out", out, "--count", 2, model=self.whole))
-        (name, content), second = sorted(self.pictures(out).items())
+        (name, content), second = sorted(self.images(out).items())
         texts = png.texts(content)
         self.assertEqual(texts["caption"], caption)
         self.assertEqual(texts["seed"], "7")
         self.assertEqual(texts["top_k"], "3")
         self.assertEqual(texts["image"], "0")
         self.assertEqual(png.texts(second[1])["image"], "1")
-        beside = {entry["file"]: entry for entry in json.loads(next(out.glob("*.json")).read_text())}[name]
+        entry = {entry["file"]: entry for entry in json.loads(next(out.glob("*.json")).read_text())}[name]
         self.assertEqual({key: value if isinstance(value, str) else json.dumps(value)
-                          for key, value in beside.items() if key != "file"}, texts)
+                          for key, value in entry.items() if key != "file"}, texts)
 
-    def test_the_config_says_how_many_pictures_are_drawn(self):
+    def test_the_config_sets_the_default_number_of_images(self):
         out = self.fresh("out")
         self.assert_succeeds(self.sample("a red circle", "--out", out, model=self.whole))
-        self.assertEqual(len(self.pictures(out)), 2)  # sample.count of tiny.yaml
+        self.assertEqual(len(self.images(out)), 2)  # sample.count of tiny.yaml
 
     def test_formats_grid_and_description(self):
         for suffix, magic in (("png", b"\x89PNG"), ("jpg", b"\xff\xd8"), ("webp", b"RIFF")):
@@ -890,12 +890,12 @@ class ToolsTest(unittest.TestCase):
             result = self.sample(caption, "--out", self.fresh("out"), "--count", 1, model=self.whole)
             self.assertEqual(result.returncode, 0, result.stderr)
             if caption.startswith("word"):
-                self.assertIn("tokens, of which the model reads the first 15", result.stderr)
+                self.assertIn("tokens; the model reads only the first 15", result.stderr)
         for nothing in ("", "\u3000", " \t\n"):
             self.assert_fails(self.sample(nothing, "--out", self.fresh("out"), model=self.whole), 1, "caption", "empty")
         self.assert_fails(self.sample(b"\xff\xfe".decode("utf-8", "surrogateescape"), model=self.whole), 1, "UTF-8")
 
-    def test_captions_that_look_alike_have_files_of_their_own(self):
+    def test_similar_captions_have_separate_files(self):
         out = self.fresh("out")
         captions = ("a red circle", "a red circle!", "A red, circle", "a-red-circle", "long " * 30 + "a", "long " * 30 + "b", "...")
         self.assertEqual(self.sample(*captions, "--out", out, "--count", 1, model=self.whole).returncode, 0)
@@ -917,14 +917,14 @@ class ToolsTest(unittest.TestCase):
             return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
 
         first = sample_all()
-        self.assertEqual(len(self.pictures(out)), len(requests))
+        self.assertEqual(len(self.images(out)), len(requests))
         for name in ("seed1", "seed1-temperature0.5", "seed1-top-k3", "seed1-top-p0.5", "seed1-top-k3-top-p0.5", "seed2"):
             self.assertIn(f"a-red-circle-{name}-000.png", first)
         for path in out.glob("*.json"):
             entry, = json.loads(path.read_text())
             self.assertEqual(png.texts(first[entry["file"]])["model"], entry["model"])
         self.assertEqual(sample_all(), first)
-        # A description that is none of ours is not overwritten either.
+        # A JSON file in another format is not overwritten either.
         (out / "a-red-circle-seed1.json").write_text("mine")
         result = self.sample("a red circle", "--count", 1, "--out", out, model=self.whole)
         self.assert_succeeds(result)
@@ -939,7 +939,7 @@ class ToolsTest(unittest.TestCase):
         self.assertEqual(sorted(entry["file"] for entry in entries),
                          sorted(path.name for path in out.iterdir() if path.suffix != ".json"))
 
-    def test_formats_have_their_names_in_any_case(self):
+    def test_names_of_formats_are_case_insensitive(self):
         for number, (name, suffix) in enumerate((("jpeg", "jpg"), ("PNG", "png"), ("WebP", "webp"), ("JPG", "jpg"))):
             out = self.fresh(f"out-{number}")
             result = self.sample("a red circle", "--count", 1, "--format", name, "--grid", out / f"GRID.{name}", "--out", out,
@@ -948,7 +948,7 @@ class ToolsTest(unittest.TestCase):
             self.assertTrue((out / f"GRID.{name}").is_file())
             self.assertTrue((out / f"a-red-circle-seed1-000.{suffix}").is_file())
 
-    def test_what_cannot_be_written_is_said_before_images_are_generated(self):
+    def test_unwritable_outputs_are_reported_before_images_are_generated(self):
         in_the_way = self.fresh("in-the-way")
         in_the_way.write_text("")
         folder = self.fresh("folder.png")
@@ -962,19 +962,19 @@ class ToolsTest(unittest.TestCase):
             self.assert_fails(result, 1, words)
             self.assertEqual(list(out.glob("*")), [], options)
 
-    def test_a_full_disk_is_named_and_what_is_written_stays_valid(self):
+    def test_a_full_disk_is_reported_and_written_images_stay_valid(self):
         out, faults = self.fresh("out"), self.compile_faults()
         result = self.sample("a red circle", "--count", 5, "--out", out, model=self.whole, LD_PRELOAD=str(faults), FAULT_KIND="full",
                              FAULT_RANK="0", FAULT_FOLDER=str(out), FAULT_CALL="20", FAULT_REPORT=str(self.fresh("report")))
         self.assert_fails(result, 1, out, "No space left on device")
-        images = self.pictures(out)
+        images = self.images(out)
         for content in images.values():
             png.pixels(content)
         described = json.loads((out / "a-red-circle-seed1.json").read_text())
         self.assertEqual([entry["file"] for entry in described], [*images][:len(described)])
         self.assertGreater(len(described), 0)
 
-    def test_asked_to_stop_it_keeps_the_images_that_are_finished(self):
+    def test_stopped_sampling_keeps_the_finished_images(self):
         for number in (signal.SIGINT, signal.SIGTERM):
             out = self.fresh(f"out-{number}")
             process = subprocess.Popen(
@@ -988,7 +988,7 @@ class ToolsTest(unittest.TestCase):
             errors = process.communicate(timeout=60)[1]
             self.assertEqual(process.returncode, 128 + number, errors)
             self.assertRegex(errors, r"stopped: \d+ of 120000 images are in ")
-            images = self.pictures(out)
+            images = self.images(out)
             for content in images.values():
                 png.pixels(content)
             described = json.loads((out / "a-red-circle-seed1.json").read_text())
@@ -1002,14 +1002,14 @@ class ToolsTest(unittest.TestCase):
         self.assertEqual(result.returncode, 0, result.stderr)
         report = json.loads(numbers.read_text())
         self.assertEqual([(line["ranks"], line["batch"]) for line in report["results"]], [(1, 4), (2, 8)])
-        self.assertIn("sync_hidden", report["results"][1]["time"])
+        self.assertIn("comm_overlap", report["results"][1]["time"])
         self.assertEqual(len(result.stdout.splitlines()), 4)
         self.assert_fails(run("dalle-bench", "train", "--config", self.work / "none.yaml"), 1, "none.yaml")
         self.assert_fails(run("dalle-bench", "train"), 2, "--config")
 
-    # ---- the check of a device ----
+    # ---- dalle-check ----
 
-    def test_the_check_of_a_device_passes_on_the_cpu_against_itself(self):
+    def test_dalle_check_passes_on_the_cpu(self):
         numbers = self.work / "check.json"
         result = run("dalle-check", "--device", "cpu", "--json", numbers)
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
@@ -1018,9 +1018,9 @@ class ToolsTest(unittest.TestCase):
         self.assertGreater(len([check for check in report["checks"] if check["result"] == "pass"]), 20)
         self.assertNotIn("FAIL", result.stdout)
 
-    # ---- what a config comes to ----
+    # ---- configs ----
 
-    def test_a_config_is_printed_as_it_would_be_read(self):
+    def test_a_printed_config_can_be_read_again(self):
         for config in (TINY, REPOSITORY / "configs" / "paper-12b.yaml", REPOSITORY / "configs" / "paper-dvae.yaml"):
             first = run("dalle-train", "--config", config, "--print-config")
             self.assert_succeeds(first)
@@ -1042,8 +1042,8 @@ class ToolsTest(unittest.TestCase):
         for section in sections:
             self.assertRegex(described.stdout, rf"(?m)^{section}[. ]")
 
-    def test_the_cost_of_any_model_is_known_beforehand(self):
-        """As shipped, without data, and within two seconds of a processor: no model is allocated for it."""
+    def test_a_dry_run_reports_the_cost_of_any_model(self):
+        """For shipped configs, without data, in two seconds of CPU time: no model is allocated."""
         for name, parameters in (("paper-12b.yaml", "12,292,816,384"), ("paper-dvae.yaml", "97,616,006")):
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
             result = run("dalle-train", "--config", REPOSITORY / "configs" / name, "--dry-run")
@@ -1051,11 +1051,11 @@ class ToolsTest(unittest.TestCase):
             self.assert_succeeds(result)
             self.assertIn(parameters, result.stdout)
             self.assertLess(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 2)
-        # To train, there has to be something to train on.
+        # Training, however, needs data.
         result = run("dalle-train", "--config", REPOSITORY / "configs" / "paper-dvae.yaml", "--run-dir", self.fresh("run"))
         self.assert_fails(result, 1, "data.path")
 
-    # ---- what is printed ----
+    # ---- output ----
 
     def test_output_that_cannot_be_written_is_an_error(self):
         for tool, options in (("dalle-train", ("--describe",)), ("dalle-train", ("--json-schema",)), ("dalle-train", ("--help",)),
@@ -1067,14 +1067,14 @@ class ToolsTest(unittest.TestCase):
         result = subprocess.run(["sh", "-c", 'exec "$0" --describe >&-', BIN / "dalle-train"], stderr=subprocess.PIPE, text=True)
         self.assert_fails(result, 1, "standard output: cannot write")
 
-    def test_a_reader_of_the_output_may_leave(self):
+    def test_a_closed_output_pipe_ends_quietly(self):
         read_end, write_end = os.pipe()
         os.close(read_end)
         result = subprocess.run([BIN / "dalle-train", "--describe"], stdout=write_end, stderr=subprocess.PIPE, text=True, timeout=60)
         os.close(write_end)
         self.assertEqual((result.returncode, result.stderr), (128 + signal.SIGPIPE, ""))
 
-    def test_colors_are_for_terminals_and_can_be_refused(self):
+    def test_colors_are_for_terminals_and_can_be_disabled(self):
         def error_on_a_terminal(**environment):
             ours, theirs = pty.openpty()
             subprocess.run([BIN / "dalle-train"], stderr=theirs, timeout=60, env={**os.environ, "TERM": "xterm", **environment})
@@ -1088,7 +1088,7 @@ class ToolsTest(unittest.TestCase):
         self.assertNotIn(b"\x1b[", error_on_a_terminal(NO_COLOR="1"))
         self.assertNotIn("\x1b[", run("dalle-train", TERM="xterm", NO_COLOR="").stderr)
 
-    # ---- bad input ----
+    # ---- invalid input ----
 
     def test_wrong_usage_is_status_2(self):
         for tool, arguments in (("dalle-train", ()), ("dalle-train", ("--no-such-option",)), ("dalle-sample", ()),
@@ -1097,18 +1097,18 @@ class ToolsTest(unittest.TestCase):
                                 ("dalle-train", ("--config", TINY, "--stage", "nonsense"))):
             self.assert_fails(run(tool, *arguments), 2)
 
-    def test_numbers_of_options_are_read_as_those_of_a_config(self):
+    def test_numbers_in_options_are_parsed_like_those_in_a_config(self):
         for number, advice in (("010", "without leading zeros"), ("1_0", "without underscores"), ("99999999999999999999", "")):
             self.assert_fails(run("dalle-train", "--ranks", number), 2,
                               f"--ranks: found {number}, expected a whole number from 1 to 1024", advice)
         self.assert_fails(run("dalle-train", "--ranks", "1e0"), 2, "--config is required")
 
-    def test_variables_of_a_launcher_that_are_empty_count_as_unset(self):
+    def test_empty_launcher_variables_count_as_unset(self):
         result = run("dalle-train", "--config", TINY, "--run-dir", self.fresh("run"), "--device", "cpu", "--stage", "tokenizer",
                      RANK="", WORLD_SIZE="", LOCAL_RANK="", MASTER_ADDR="")
         self.assert_succeeds(result)
 
-    def test_a_config_that_comes_through_a_pipe_reaches_every_rank(self):
+    def test_a_config_from_a_pipe_reaches_every_rank(self):
         for number, option in enumerate((["--config", "/dev/stdin"], ["--config=/dev/fd/0"])):
             folder = self.fresh(f"run-{number}")
             result = subprocess.run([BIN / "dalle-train", *option, "--run-dir", folder, "--device", "cpu", "--stage", "tokenizer",
@@ -1116,19 +1116,19 @@ class ToolsTest(unittest.TestCase):
             self.assert_succeeds(result)
             self.assertEqual((folder / "config.yaml").read_text(), (self.whole / "config.yaml").read_text())
 
-    def test_a_short_try_needs_its_steps_alone(self):
+    def test_a_short_run_needs_only_fewer_steps(self):
         result = train(self.fresh("run"), "--stage", "dvae", "--set", "dvae.train.warmup_steps=100", "--set", "dvae.train.steps=2")
         self.assert_succeeds(result)
         self.assertIn("warning: dvae.train: the 2 steps end within the 100 warmup_steps", result.stderr)
 
-    def test_help_is_no_error(self):
+    def test_help_is_not_an_error(self):
         for words in (("dalle-train",), ("dalle-sample",), ("dalle-bench", "train"), ("dalle-check",)):
             result = run(*words, "--help")
             self.assertEqual(result.returncode, 0)
             self.assertIn("--device", result.stdout)
             self.assertRegex(result.stdout, f"Examples:\n  {words[0]} ")
 
-    def test_every_tool_says_what_it_was_built_from(self):
+    def test_every_tool_prints_its_version(self):
         lines = {run(tool, "--version").stdout for tool in ("dalle-train", "dalle-sample", "dalle-bench", "dalle-check")}
         line, = lines
         self.assertRegex(line, r"^dalle [0-9.]+ \(.+\), LibTorch [0-9.]+")
@@ -1148,14 +1148,14 @@ class ToolsTest(unittest.TestCase):
             self.assert_fails(run(*tool, option, value), 2, f"{option}: ", words)
         out = self.fresh("out")
         self.assert_succeeds(self.sample("a red circle", "--seed", "1e3", "--count", 1, "--out", out, model=self.whole))
-        self.assertEqual([*self.pictures(out)], ["a-red-circle-seed1000-000.png"])
+        self.assertEqual([*self.images(out)], ["a-red-circle-seed1000-000.png"])
 
     def test_captions_are_checked_before_the_model_is_loaded(self):
         self.assert_fails(self.sample(model="nowhere"), 2, "no caption")
         self.assert_fails(self.sample("a red circle", " \t", model="nowhere"), 1, "caption", "empty")
         self.assert_fails(self.sample(b"\xff\xfe".decode("utf-8", "surrogateescape"), model="nowhere"), 1, "UTF-8")
 
-    def test_configs_that_cannot_be_read(self):
+    def test_unreadable_configs_are_rejected(self):
         bad = self.work / "bad.yaml"
         bad.write_text("name: [unclosed\n")
         empty = self.work / "empty.yaml"
@@ -1169,50 +1169,50 @@ class ToolsTest(unittest.TestCase):
         self.assert_fails(run("dalle-train", "--config", wrong), 1, "wrong.yaml:3:5: dvae.train.stepz", "steps", "wrong.yaml:4:")
         self.assert_fails(run("dalle-train", "--config", TINY, "--device", "tpu"), 1, "tpu")
 
-    def test_data_that_is_not_there(self):
+    def test_missing_data_is_rejected(self):
         folder, empty = self.fresh("run"), self.work / "empty"
         empty.mkdir(exist_ok=True)
         for path in (self.work / "none", empty):
             result = train(folder, "--set", "data.kind=folder", "--set", f"data.path={path}")
             self.assert_fails(result, 1, path)
 
-    def test_a_folder_that_cannot_be_written(self):
+    def test_unwritable_folders_are_reported(self):
         in_the_way = self.work / "in-the-way"
         in_the_way.write_text("")
         self.assert_fails(train(in_the_way / "run"), 1, in_the_way)
         self.assert_fails(self.sample("x", "--out", in_the_way, model=self.whole), 1, in_the_way)
 
-    def test_damaged_models_are_named(self):
+    def test_corrupt_models_are_rejected(self):
         newest = sorted((self.whole / "checkpoints" / "dalle").glob("step-*"))[-1]
 
-        def damaged(change):
+        def sample_changed(change):
             copy = self.fresh("model")
             shutil.copytree(newest, copy)
             change(copy)
             return self.sample("a red circle", "--out", self.fresh("out"), model=copy)
 
         def truncate(copy):
-            os.truncate(copy / "average.safetensors", 100)
+            os.truncate(copy / "ema.safetensors", 100)
 
         def claim_terabytes(copy):
-            content = (copy / "average.safetensors").read_bytes()
-            (copy / "average.safetensors").write_bytes((1 << 42).to_bytes(8, "little") + content[8:])
+            content = (copy / "ema.safetensors").read_bytes()
+            (copy / "ema.safetensors").write_bytes((1 << 42).to_bytes(8, "little") + content[8:])
 
-        self.assert_fails(damaged(truncate), 1, "average.safetensors")
-        self.assert_fails(damaged(claim_terabytes), 1, "average.safetensors")
-        self.assert_fails(damaged(lambda copy: (copy / "tokenizer.model").unlink()), 1, "tokenizer.model")
-        self.assert_fails(damaged(lambda copy: (copy / "manifest.json").write_text("{")), 1, "manifest.json")
+        self.assert_fails(sample_changed(truncate), 1, "ema.safetensors")
+        self.assert_fails(sample_changed(claim_terabytes), 1, "ema.safetensors")
+        self.assert_fails(sample_changed(lambda copy: (copy / "tokenizer.model").unlink()), 1, "tokenizer.model")
+        self.assert_fails(sample_changed(lambda copy: (copy / "manifest.json").write_text("{")), 1, "manifest.json")
         self.assert_fails(self.sample("x", model=self.work / "none"), 1, "none")
         self.assert_fails(self.sample("x", model=TINY), 1, "tiny.yaml")
 
-    def test_when_memory_runs_out_it_is_said_with_what_to_lower(self):
+    def test_running_out_of_memory_is_reported_with_advice(self):
         def run_in_6_gb(tool, *arguments):
             limit = 6_000_000_000
             return subprocess.run([BIN / tool, *map(str, arguments), "--device", "cpu"], capture_output=True, text=True, timeout=120,
                                   preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
                                   env={**os.environ, "OMP_NUM_THREADS": "1"})
 
-        wide = ("--set", "dvae.model.hidden=65536")  # one of its tensors is 36 GiB
+        wide = ("--set", "dvae.model.hidden=65536")  # one of the tensors takes 36 GiB
         result = run_in_6_gb("dalle-train", "--config", TINY, *wide, "--run-dir", self.fresh("run"))
         self.assert_fails(result, 1, "out of memory: lower micro_batch_size")
         model = self.checkpoint_with(lambda config: re.sub(r"(?m)^(    width:) .*$", r"\1 65536", config))

@@ -1,12 +1,14 @@
 #pragma once
 
 #include <atomic>
+#include <cmath>
 #include <csignal>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <set>
 #include <sstream>
 #include <string>
@@ -16,12 +18,11 @@
 #include <torch/nn/module.h>
 #include <torch/types.h>
 
-#include "dalle/core/files.h"
-#include "dalle/core/seeds.h"
-#include "dalle/train/trainer.h"
-
+#include "core/files.h"
+#include "core/seeds.h"
 #include "ranks.h"
 #include "temporary_directory.h"
+#include "train/trainer.h"
 
 #include <nlohmann/json.hpp>
 
@@ -37,11 +38,16 @@ struct Affine : torch::nn::Module {
   at::Tensor weight, bias;
 };
 
-/// Learns y = sum of x from noisy samples that are a function of their position: a whole stage in
-/// miniature.
+/// Learns y = sum of x from noisy samples that are a function of their position: a complete stage
+/// in miniature.
 class AffineTask : public TrainTask {
  public:
-  std::string stage() const override { return "affine"; }
+  AffineTask()
+      : TrainTask({.name = "affine",
+                   .sample_every = 8,
+                   .sample_every_key = "affine.train.eval_every",
+                   .flops_per_sample = 100}) {}
+
   torch::nn::Module& module() override { return module_; }
 
   Sample sample(int64_t position) const override {
@@ -54,10 +60,10 @@ class AffineTask : public TrainTask {
     return sample;
   }
 
-  bool is_hidden_matrix(const std::string&) const override { return false; }
-  BatchTotals count(const Batch& batch) const override { return {.samples = batch.size()}; }
+  LossCounts count(const Batch& batch) const override { return {.samples = batch.size()}; }
 
-  TaskLoss loss(const Batch& micro_batch, const BatchTotals& totals, int64_t step) override {
+  TaskLoss loss(const Batch& micro_batch, const LossContext& context) override {
+    const int64_t step = context.step;
     note_event();
     for (const int64_t position : micro_batch.positions) seen.push_back(position);
     if (step + 1 == stop_after) {
@@ -71,46 +77,72 @@ class AffineTask : public TrainTask {
     const auto values = micro_batch.codes.to(torch::kFloat32) / 1000;  // [B, 5]
     const auto prediction = values.slice(1, 0, 4).matmul(module_.weight) + module_.bias;
     const auto target = values.slice(1, 0, 4).sum(1) + 0.01 * values.select(1, 4);
-    auto total = (prediction - target).square().sum() / static_cast<double>(totals.samples);
+    auto total = (prediction - target).square().sum() / static_cast<double>(context.counts.samples);
     if (bad_steps.contains(step)) total = total * std::numeric_limits<double>::quiet_NaN();
     return {.total = total,
-            .parts = {{"error", (prediction - target).abs().sum() / totals.samples}}};
+            .parts = {{"error", (prediction - target).abs().sum() / context.counts.samples}}};
   }
 
-  Evaluation evaluate(int64_t step, const CheckStop& check_stop) override {
-    for (int batch = 0; batch < 3; ++batch) {
+  std::optional<EvaluationPart> evaluate(int64_t step, const RankShare& share) override {
+    EvaluationPart part;
+    for (int64_t batch = 0; batch < 3; ++batch) {
+      if (!share.has(batch)) continue;
       note_event();
-      if (batch == 1 && step == stop_in_evaluation_of) std::raise(SIGTERM);
-      check_stop();
+      if (batch > 0 && step == stop_in_evaluation_of) std::raise(SIGTERM);
+      share.check_stop();
+      const double bias = module_.bias.item<double>();
+      part.batches[batch].add("bias", bias, 1);
+      part.batches[batch].add("noise", (1 + bias) / static_cast<double>(7 + batch), 5 - batch);
     }
+    if (in_evaluation) in_evaluation(share);
+    part.histogram = {share.rank == 0 ? 3 : 0};
     evaluated_weights.push_back(module_.weight.detach().clone());
-    return {.score = module_.bias.abs().item<double>(),
-            .metrics = {{"validation_bias", module_.bias.item<double>()}}};
+    return part;
   }
 
-  int64_t picture_every() const override { return 8; }
-  std::vector<NamedPicture> pictures(int64_t step, const CheckStop& check_stop) override {
-    for (int token = 0; token < 3; ++token) {
-      note_event();
-      if (token == 1 && step == stop_in_pictures_of) std::raise(SIGTERM);
-      check_stop();
-    }
-    if (before_pictures) before_pictures(step);
-    return {{"grey", {.width = 1, .height = 1, .pixels = {127, 127, 127}}}};
+  Evaluation summarize(int64_t, const EvaluationTotals& totals) const override {
+    return {.score = std::abs(totals.means.mean("bias")),
+            .metrics = {{"validation_bias", totals.means.mean("bias")},
+                        {"validation_noise", totals.means.mean("noise")},
+                        {"validation_batches", static_cast<double>(totals.histogram[0])}}};
   }
+
+  /// Pixels that depend on the weights and on the group.
+  ImageGroups sample_images(int64_t step, const RankShare& share) override {
+    ImageGroups groups;
+    for (int64_t group = 0; group < 3; ++group) {
+      if (!share.has(group)) continue;
+      note_event();
+      if (group == 1 && step == stop_in_images_of) std::raise(SIGTERM);
+      share.check_stop();
+      const auto level = static_cast<uint8_t>(
+          80 * group + static_cast<int64_t>(1e6 * module_.bias.abs().item<double>()) % 80);
+      groups[group] = {{.width = 1, .height = 1, .pixels = {level, 127, 127}}};
+    }
+    if (before_images) before_images(step);
+    return groups;
+  }
+
+  NamedImage arrange(const std::vector<RgbImage>& images) const override {
+    RgbImage row{.width = static_cast<int64_t>(images.size()), .height = 1, .pixels = {}};
+    for (const RgbImage& image : images)
+      row.pixels.insert(row.pixels.end(), image.pixels.begin(), image.pixels.end());
+    return {"grey", row};
+  }
+
   void add_to_checkpoint(CheckpointContent& content) const override {
     note_event();
     content.files["note.txt"] = "affine";
   }
-  double flops_per_sample() const override { return 100; }
 
   std::set<int64_t> bad_steps;
   int64_t stop_after = -1;     ///< the step in which the process is asked to stop
   int64_t stop_at_event = -1;  ///< the call of this task in which the process is asked to stop
   int64_t stop_in_evaluation_of = -1;  ///< step
-  int64_t stop_in_pictures_of = -1;    ///< step
+  int64_t stop_in_images_of = -1;      ///< step
   int64_t flip_a_bit_in = -1;
-  std::function<void(int64_t step)> before_pictures;
+  std::function<void(int64_t step)> before_images;
+  std::function<void(const RankShare& share)> in_evaluation;
   std::vector<int64_t> seen;
   std::vector<at::Tensor> evaluated_weights;
 
@@ -130,9 +162,9 @@ inline TrainConfig small_config() {
   config.learning_rate = 0.05;
   config.warmup_steps = 3;
   config.weight_decay = 0.01;
-  config.clip_norm = 1.0;
-  config.average_decay = 0.9;
-  config.average_every = 2;
+  config.max_grad_norm = 1.0;
+  config.ema_decay = 0.9;
+  config.ema_every = 2;
   config.max_skipped_steps = 2;
   config.log_every = 5;
   config.eval_every = 6;
@@ -171,7 +203,7 @@ class TrainerTest : public testing::Test {
   Outcome train(const std::string& name, const TrainConfig& config, AffineTask& task) {
     const RunFolder run(folder_ / name);
     const StopSignal stop;
-    Trainer trainer(task, config, run, {.matrix_rate = kAnyRate});
+    Trainer trainer(task, config, run, {.matmul_flops = kAnyRate});
     EXPECT_EQ(trainer.run(stop), TrainOutcome::kFinished);
     return {all_weights(task), metrics_of(run.root)};
   }
@@ -188,7 +220,7 @@ class TrainerTest : public testing::Test {
     const RunFolder run(folder_ / name);
     const StopSignal stop;
     const TrainConfig config = small_config();
-    Trainer trainer(task, config, run, {.matrix_rate = kAnyRate});
+    Trainer trainer(task, config, run, {.matmul_flops = kAnyRate});
     EXPECT_EQ(trainer.run(stop), TrainOutcome::kStopped);
     EXPECT_EQ(trainer.step(), step);
   }
@@ -216,7 +248,7 @@ class TrainerTest : public testing::Test {
       AffineTask& task = tasks[static_cast<size_t>(group.rank())];
       Trainer trainer(
           task, config, RunPaths(run.root, group.rank()),
-          {.group = borrowed(group), .distributed = distributed, .matrix_rate = kAnyRate});
+          {.group = borrowed(group), .distributed = distributed, .matmul_flops = kAnyRate});
       EXPECT_EQ(trainer.run(stop),
                 stop_after < 0 ? TrainOutcome::kFinished : TrainOutcome::kStopped);
     });

@@ -1,4 +1,4 @@
-#include "dalle/train/learning_rate.h"
+#include "train/learning_rate.h"
 
 #include <gtest/gtest.h>
 
@@ -29,36 +29,36 @@ TEST(LearningRate, CountsItsDecayFromTheEndOfTheWarmUp) {
   EXPECT_DOUBLE_EQ(scheduled_learning_rate(config, 60), 0.5);
 }
 
-TEST(PlateauCuts, HalveFiveTimesAtMost) {
-  PlateauCuts plateau({.patience = 2});
+TEST(ReduceOnPlateau, HalveFiveTimesAtMost) {
+  ReduceOnPlateau plateau({.patience = 2});
   for (int i = 0; i < 100; ++i) plateau.observe(1.0);
-  EXPECT_EQ(plateau.state().cuts, 5);
+  EXPECT_EQ(plateau.state().reductions, 5);
   EXPECT_DOUBLE_EQ(4.5e-4 * plateau.factor(), 1.40625e-5);  // appendix B.2
 }
 
-TEST(PlateauCuts, WaitForTheirPatience) {
-  PlateauCuts plateau({.patience = 3});
+TEST(ReduceOnPlateau, WaitForTheirPatience) {
+  ReduceOnPlateau plateau({.patience = 3});
   EXPECT_FALSE(plateau.observe(1.0));
   EXPECT_FALSE(plateau.observe(1.0));
   EXPECT_FALSE(plateau.observe(1.0));
   EXPECT_TRUE(plateau.observe(1.0));
 }
 
-TEST(PlateauCuts, NeverCutWhileTheLossFalls) {
-  PlateauCuts plateau({.patience = 1});
+TEST(ReduceOnPlateau, NeverCutWhileTheLossFalls) {
+  ReduceOnPlateau plateau({.patience = 1});
   for (double loss = 9.0; loss > 0.1; loss *= 0.99) EXPECT_FALSE(plateau.observe(loss));
   EXPECT_DOUBLE_EQ(plateau.factor(), 1.0);
 }
 
-TEST(PlateauCuts, ThatAreOffNeverCut) {
-  PlateauCuts plateau({.patience = 0});
+TEST(ReduceOnPlateau, ThatAreOffNeverCut) {
+  ReduceOnPlateau plateau({.patience = 0});
   for (int i = 0; i < 100; ++i) EXPECT_FALSE(plateau.observe(1.0));
 }
 
-TEST(PlateauCuts, GoOnFromTheirState) {
-  PlateauCuts whole({.patience = 4}), first({.patience = 4});
+TEST(ReduceOnPlateau, GoOnFromTheirState) {
+  ReduceOnPlateau whole({.patience = 4}), first({.patience = 4});
   for (int i = 0; i < 3; ++i) whole.observe(1.0), first.observe(1.0);
-  PlateauCuts second({.patience = 4}, first.state());
+  ReduceOnPlateau second({.patience = 4}, first.state());
   for (int i = 0; i < 9; ++i) EXPECT_EQ(whole.observe(1.0), second.observe(1.0)) << i;
 }
 

@@ -1,15 +1,14 @@
-#include "dalle/train/run_folder.h"
+#include "train/run_folder.h"
 
 #include <optional>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "dalle/data/folder_dataset.h"
-#include "dalle/train/versions.h"
-
 #include "child_process.h"
+#include "data/folder_dataset.h"
 #include "error_of.h"
+#include "experiment/versions.h"
 #include "temporary_directory.h"
 
 namespace dalle {

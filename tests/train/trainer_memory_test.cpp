@@ -2,18 +2,18 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include <gtest/gtest.h>
 #include <torch/nn/module.h>
 #include <torch/types.h>
 
-#include "dalle/optim/gradient_norm.h"
-#include "dalle/train/trainer.h"
-
 #include "counting_allocator.h"
+#include "optim/gradient_norm.h"
 #include "ranks.h"
 #include "temporary_directory.h"
+#include "train/trainer.h"
 
 namespace dalle {
 namespace {
@@ -40,28 +40,31 @@ struct Wide : torch::nn::Module {
 
 class WideTask : public TrainTask {
  public:
-  std::string stage() const override { return "wide"; }
+  WideTask() : TrainTask({.name = "wide", .flops_per_sample = 1}) {}
+
   torch::nn::Module& module() override { return module_; }
-  bool is_hidden_matrix(const std::string&) const override { return false; }
   Sample sample(int64_t position) const override {
     Sample sample;
     sample.position = position;
     sample.codes = torch::full({1}, position, torch::kInt64);
     return sample;
   }
-  BatchTotals count(const Batch& batch) const override { return {.samples = batch.size()}; }
-  TaskLoss loss(const Batch& micro_batch, const BatchTotals& totals, int64_t) override {
+  LossCounts count(const Batch& batch) const override { return {.samples = batch.size()}; }
+  TaskLoss loss(const Batch& micro_batch, const LossContext& context) override {
     if (before_loss) before_loss();
     auto sum = torch::zeros({});
     for (const at::Tensor& weight : module_.weights) sum = sum + weight.mean();
     const auto target = micro_batch.codes.to(torch::kFloat32).mean() / 100;
-    return {.total = (sum - target).square() / static_cast<double>(totals.samples), .parts = {}};
+    return {.total = (sum - target).square() / static_cast<double>(context.counts.samples),
+            .parts = {}};
   }
-  Evaluation evaluate(int64_t, const CheckStop&) override { return {.score = 0, .metrics = {}}; }
-  int64_t picture_every() const override { return 1; }
-  std::vector<NamedPicture> pictures(int64_t, const CheckStop&) override { return {}; }
+  std::optional<EvaluationPart> evaluate(int64_t, const RankShare&) override {
+    return std::nullopt;
+  }
+  Evaluation summarize(int64_t, const EvaluationTotals&) const override { return {}; }
+  ImageGroups sample_images(int64_t, const RankShare&) override { return {}; }
+  NamedImage arrange(const std::vector<RgbImage>&) const override { return {}; }
   void add_to_checkpoint(CheckpointContent&) const override {}
-  double flops_per_sample() const override { return 1; }
 
   std::function<void()> before_loss;
 
@@ -103,7 +106,7 @@ std::array<Peaks, kWorld> train(const RunPaths& run, int64_t steps,
                          .distributed = distributed,
                          .data_workers = 1,
                          .prefetch = 1,
-                         .matrix_rate = 1e9});
+                         .matmul_flops = 1e9});
         peak.construction = bytes[rank].peak();
         bytes[rank].forget_peak();
         int64_t losses = 0;  // of two a step

@@ -1,4 +1,4 @@
-#include "dalle/train/trainer.h"
+#include "train/trainer.h"
 
 #include <chrono>
 #include <cmath>
@@ -9,11 +9,10 @@
 #include <c10/util/Exception.h>
 #include <gmock/gmock.h>
 
-#include "dalle/core/error.h"
-#include "dalle/model/model_io.h"
-#include "dalle/train/trainer_state.h"
-
+#include "core/error.h"
+#include "tensor/named_tensors.h"
 #include "train/affine_task.h"
+#include "train/training_counters.h"
 
 namespace dalle {
 namespace {
@@ -36,7 +35,7 @@ TEST_F(TrainerTest, UsesEverySampleOnceAndInOrder) {
   for (size_t i = 0; i < task.seen.size(); ++i) ASSERT_EQ(task.seen[i], static_cast<int64_t>(i));
 }
 
-TEST_F(TrainerTest, AnyCutIntoMicroBatchesGivesTheSameWeightsWithinRounding) {
+TEST_F(TrainerTest, AnySplitIntoMicroBatchesGivesTheSameWeightsWithinRounding) {
   const Outcome whole = train("whole", small_config());
   for (const int64_t micro_batch_size : {1, 3, 4, 6}) {
     TrainConfig config = small_config();
@@ -77,7 +76,7 @@ TEST_F(TrainerTest, WorkersAndPrefetchChangeNothing) {
   const RunFolder run(folder_ / "many");
   const StopSignal stop;
   const TrainConfig config = small_config();
-  Trainer trainer(task, config, run, {.data_workers = 5, .prefetch = 1, .matrix_rate = kAnyRate});
+  Trainer trainer(task, config, run, {.data_workers = 5, .prefetch = 1, .matmul_flops = kAnyRate});
   trainer.run(stop);
   EXPECT_TRUE(torch::equal(all_weights(task), one.weights));
 }
@@ -93,7 +92,7 @@ TEST_F(TrainerTest, SavesAStepBeforeItsSampleImages) {
   AffineTask task;
   std::vector<int64_t> saved;  // that step's checkpoint was complete, or under way
   const auto checkpoints = RunPaths(folder_ / "run").checkpoints("affine");
-  task.before_pictures = [&](int64_t step) {
+  task.before_images = [&](int64_t step) {
     for (int attempt = 0; attempt < 500 && (saved.empty() || saved.back() != step); ++attempt) {
       const auto newest = checkpoints_in(checkpoints);
       if (!newest.empty() && newest[0].filename() == fmt::format("step-{:08d}", step))
@@ -106,10 +105,10 @@ TEST_F(TrainerTest, SavesAStepBeforeItsSampleImages) {
   EXPECT_THAT(saved, testing::ElementsAre(8, 16, 24));
 }
 
-TEST_F(TrainerTest, WithoutMemoryForSampleImagesTrainingGoesOnAndTheLogNamesTheKey) {
+TEST_F(TrainerTest, WithoutMemoryForSampleImagesTrainingContinuesAndTheLogNamesTheKey) {
   const Outcome whole = train("whole", small_config());
   AffineTask task;
-  task.before_pictures = [](int64_t step) {
+  task.before_images = [](int64_t step) {
     if (step == 8) TORCH_CHECK_WITH(OutOfMemoryError, false, "CUDA out of memory.");
     if (step == 16) throw std::bad_alloc();
   };
@@ -132,7 +131,7 @@ TEST_F(TrainerTest, WithoutMemoryForSampleImagesTrainingGoesOnAndTheLogNamesTheK
 
 TEST_F(TrainerTest, AFinishedRunThatIsExtendedEqualsALongerOneBitForBit) {
   TrainConfig config = small_config();
-  config.plateau = {.patience = 1, .threshold = 0.9, .max_cuts = 5};
+  config.plateau = {.patience = 1, .threshold = 0.9, .max_reductions = 5};
   config.eval_every = 15;
   config.log_every = 15;
   config.steps = 60;
@@ -145,15 +144,15 @@ TEST_F(TrainerTest, AFinishedRunThatIsExtendedEqualsALongerOneBitForBit) {
     return CheckpointStore(RunPaths(folder_ / name).checkpoints("affine"), 2).load_newest().value();
   };
   const CheckpointContent expected = final_state("whole"), extended = final_state("extended");
-  for (const char* file : {"weights", "average", "first_moment", "second_moment"})
+  for (const char* file : {"weights", "ema", "first_moment", "second_moment"})
     EXPECT_EQ(safetensors_bytes(extended.tensors.at(file)),
               safetensors_bytes(expected.tensors.at(file)))
         << file;
   const auto state_of = [](const CheckpointContent& content) {
-    return TrainerState::from_json(content.files.at("trainer.json"), "test");
+    return TrainingCounters::from_json(content.files.at("trainer.json"), "test");
   };
-  EXPECT_GT(state_of(expected).plateau.cuts, 0);
-  EXPECT_EQ(state_of(extended).plateau.cuts, state_of(expected).plateau.cuts);
+  EXPECT_GT(state_of(expected).plateau.reductions, 0);
+  EXPECT_EQ(state_of(extended).plateau.reductions, state_of(expected).plateau.reductions);
   // The extended run has lines of the steps that were its last ones; the others are the same.
   const std::vector<std::string> lines = metrics_of(folder_ / "extended");
   for (const std::string& line : whole.metrics) EXPECT_THAT(lines, testing::Contains(line));
@@ -166,7 +165,7 @@ TEST_F(TrainerTest, EvaluatesWithAveragedWeights) {
   EXPECT_FALSE(torch::equal(task.evaluated_weights.back(), outcome.weights.slice(0, 0, 4)));
   const RunFolder run(folder_ / "run");
   const auto saved = CheckpointStore(run.checkpoints("affine"), 2).load_newest();
-  for (const auto& [name, tensor] : saved->tensors.at("average"))
+  for (const auto& [name, tensor] : saved->tensors.at("ema"))
     if (name == "weight") {
       EXPECT_TRUE(torch::equal(tensor, task.evaluated_weights.back()));
     }
@@ -188,7 +187,7 @@ TEST_F(TrainerTest, ABadStepTouchesNothing) {
   const RunFolder one(folder_ / "first"), two(folder_ / "second");
   const auto saved_first = CheckpointStore(one.checkpoints("affine"), 2).load_newest();
   const auto saved_second = CheckpointStore(two.checkpoints("affine"), 2).load_newest();
-  for (const char* file : {"weights", "average", "first_moment", "second_moment"})
+  for (const char* file : {"weights", "ema", "first_moment", "second_moment"})
     for (size_t i = 0; i < 2; ++i)
       EXPECT_TRUE(torch::equal(saved_first->tensors.at(file)[i].second,
                                saved_second->tensors.at(file)[i].second))
@@ -201,7 +200,7 @@ TEST_F(TrainerTest, TooManyBadStepsInARowEndTheRunAndNameTheCulprit) {
   const RunFolder run(folder_ / "run");
   const StopSignal stop;
   const TrainConfig config = small_config();
-  Trainer trainer(task, config, run, {.matrix_rate = kAnyRate});
+  Trainer trainer(task, config, run, {.matmul_flops = kAnyRate});
   try {
     trainer.run(stop);
     FAIL() << "no error";
@@ -239,7 +238,7 @@ TEST_F(TrainerTest, SavesTheBestAsSoonAsItIsEvaluated) {
 
 TEST_F(TrainerTest, ClipsTheGradientsNorm) {
   TrainConfig config = small_config();
-  config.clip_norm = 1e-12;  // as good as no gradient: AdamW's epsilon then rules
+  config.max_grad_norm = 1e-12;  // as good as no gradient: AdamW's epsilon then rules
   config.weight_decay = 0;
   config.epsilon = 1.0;
   const Outcome outcome = train("run", config);
@@ -247,7 +246,7 @@ TEST_F(TrainerTest, ClipsTheGradientsNorm) {
       torch::allclose(outcome.weights, torch::tensor({0.5F, 0.5F, 0.5F, 0.5F, 0.0F}), 0, 1e-6));
 }
 
-TEST_F(TrainerTest, ADamagedCheckpointFallsBackToTheOneBefore) {
+TEST_F(TrainerTest, ACorruptCheckpointFallsBackToThePreviousOne) {
   const Outcome whole = train("run", small_config());
   std::filesystem::path newest;
   for (const auto& entry :

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "core/files.h"
+
+namespace dalle {
+
+/// The table of contents of a checkpoint, kept in its manifest.json.
+struct Manifest {
+  static constexpr const char* kFileName = "manifest.json";
+  static constexpr int64_t kFormatVersion = 1;
+
+  int64_t step = 0;
+  std::optional<double> score;              ///< lower is better
+  std::map<std::string, FileDigest> files;  ///< by name; all lie directly in the folder
+};
+
+/// The manifest as JSON, with the SHA-256 of its own content.
+std::string format_manifest(const Manifest& manifest);
+
+/// Reads the manifest of a checkpoint and verifies it; not the files it lists.
+/// @throws dalle::Error naming the file: missing, of another format version, corrupt
+Manifest read_manifest(const std::filesystem::path& checkpoint);
+
+/// @throws dalle::Error if file `name` of the checkpoint is missing or differs from the manifest
+void verify_file(const std::filesystem::path& checkpoint, const Manifest& manifest,
+                 const std::string& name);
+
+}  // namespace dalle

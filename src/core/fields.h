@@ -1,0 +1,60 @@
+#pragma once
+
+#include <concepts>
+#include <limits>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+#include "core/error.h"
+
+namespace dalle {
+
+/// What a config key means and which values it takes. A config struct lists its keys once, in
+///
+///     template <class Self, class Visitor>
+///     static void fields(Self& self, Visitor&& visit) {
+///       visit("groups", self.groups, {.help = "groups of blocks", .min = 1, .paper = "4"});
+///     }
+///
+/// and loading, overriding, dumping, checking and describing all come from that list
+/// (config_io.h). Members may be bool, int64_t, double, std::string, enums with a names table,
+/// std::optional and std::vector of these, and other config structs.
+struct Field {
+  std::string_view help;
+  double min = -std::numeric_limits<double>::infinity();  ///< smallest allowed number
+  double max = std::numeric_limits<double>::infinity();   ///< largest allowed number
+  std::string_view paper = "";  ///< the paper's value and its section, where the paper has one
+  /// The name in YAML files and checkpoints of former versions, which is still accepted.
+  std::string_view formerly = "";
+  /// A resumed run may change it: no number of its training depends on it.
+  bool may_change = false;
+};
+
+/// An enum that YAML can name: `enum_names(E{})` lists (value, name) pairs.
+template <class E>
+concept NamedEnum = std::is_enum_v<E> && requires {
+  enum_names(E{});
+};
+
+namespace detail {
+struct AnyFieldVisitor {
+  template <class Member>
+  void operator()(std::string_view, Member&, const Field&) const {}
+};
+}  // namespace detail
+
+template <class T>
+concept ConfigStruct = requires(T& config) {
+  T::fields(config, detail::AnyFieldVisitor{});
+};
+
+template <NamedEnum E>
+std::string_view to_string(E value) {
+  for (const auto& [candidate, name] : enum_names(E{}))
+    if (candidate == value) return name;
+  throw Error("enum value {} has no name", static_cast<int>(value));
+}
+
+}  // namespace dalle

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <string>
+
+#include "core/seeds.h"
+#include "data/shapes/shapes_scene.h"
+
+namespace dalle {
+
+/// The phrases that captions use: those of training, or those held out for benchmark level L7.
+enum class ShapesPhrasing { kTraining, kHeldOut };
+
+/// Generates a caption of a scene. The grammar for one object is
+///
+///     a [SIZE] [TEXTURE] COLOR SHAPE [on a BACKGROUND background]
+///
+/// and several objects form a chain: "A left of B, and B above C". Color and shape are always
+/// mentioned. Size, texture and background are each omitted with probability
+/// config.unstated_attributes, and always if only one value is in use.
+std::string shapes_caption(const ShapesScene& scene, const ShapesConfig& config,
+                           ShapesPhrasing phrasing, SeedStream& random);
+
+}  // namespace dalle

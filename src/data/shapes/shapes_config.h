@@ -1,0 +1,126 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "core/config_checks.h"
+#include "core/fields.h"
+
+namespace dalle {
+
+enum class ShapeKind { kCircle, kSquare, kTriangle, kDiamond, kStar, kCross, kRing, kCrescent };
+enum class ShapeColor { kRed, kOrange, kYellow, kGreen, kCyan, kBlue, kPurple, kPink };
+enum class ShapeSize { kSmall, kLarge };
+enum class ShapeTexture { kSolid, kStriped, kDotted, kCheckered };
+enum class ShapeBackground { kWhite, kGrey, kBlack };
+
+/// The scenes and captions of a shapes data set: training, or a level of the compositional
+/// benchmark.
+enum class ShapesSplit { kTrain, kL0, kL1, kL2, kL3, kL4, kL5, kL6, kL7, kL8 };
+
+constexpr auto enum_names(ShapeKind) {
+  using enum ShapeKind;
+  return std::array<std::pair<ShapeKind, std::string_view>, 8>{{{kCircle, "circle"},
+                                                                {kSquare, "square"},
+                                                                {kTriangle, "triangle"},
+                                                                {kDiamond, "diamond"},
+                                                                {kStar, "star"},
+                                                                {kCross, "cross"},
+                                                                {kRing, "ring"},
+                                                                {kCrescent, "crescent"}}};
+}
+constexpr auto enum_names(ShapeColor) {
+  using enum ShapeColor;
+  return std::array<std::pair<ShapeColor, std::string_view>, 8>{{{kRed, "red"},
+                                                                 {kOrange, "orange"},
+                                                                 {kYellow, "yellow"},
+                                                                 {kGreen, "green"},
+                                                                 {kCyan, "cyan"},
+                                                                 {kBlue, "blue"},
+                                                                 {kPurple, "purple"},
+                                                                 {kPink, "pink"}}};
+}
+constexpr auto enum_names(ShapeSize) {
+  using enum ShapeSize;
+  return std::array<std::pair<ShapeSize, std::string_view>, 2>{
+      {{kSmall, "small"}, {kLarge, "large"}}};
+}
+constexpr auto enum_names(ShapeTexture) {
+  using enum ShapeTexture;
+  return std::array<std::pair<ShapeTexture, std::string_view>, 4>{
+      {{kSolid, "solid"}, {kStriped, "striped"}, {kDotted, "dotted"}, {kCheckered, "checkered"}}};
+}
+constexpr auto enum_names(ShapeBackground) {
+  using enum ShapeBackground;
+  return std::array<std::pair<ShapeBackground, std::string_view>, 3>{
+      {{kWhite, "white"}, {kGrey, "grey"}, {kBlack, "black"}}};
+}
+constexpr auto enum_names(ShapesSplit) {
+  using enum ShapesSplit;
+  return std::array<std::pair<ShapesSplit, std::string_view>, 10>{{{kTrain, "train"},
+                                                                   {kL0, "L0"},
+                                                                   {kL1, "L1"},
+                                                                   {kL2, "L2"},
+                                                                   {kL3, "L3"},
+                                                                   {kL4, "L4"},
+                                                                   {kL5, "L5"},
+                                                                   {kL6, "L6"},
+                                                                   {kL7, "L7"},
+                                                                   {kL8, "L8"}}};
+}
+
+/// The built-in procedural data set: scenes of simple objects and captions that describe them.
+struct ShapesConfig {
+  int64_t samples = 200'000;
+  int64_t validation_samples = 2'000;
+  int64_t min_objects = 1;
+  int64_t max_objects = 2;
+  /// Attribute values in use; empty lists mean all of them.
+  std::vector<ShapeKind> shapes;
+  std::vector<ShapeColor> colors;
+  std::vector<ShapeSize> sizes;
+  std::vector<ShapeTexture> textures;
+  std::vector<ShapeBackground> backgrounds;
+  double unstated_attributes = 0.2;
+  bool hold_out = true;
+
+  bool operator==(const ShapesConfig&) const = default;
+
+  void validate(const ConfigChecks& checks) const {
+    checks.require(min_objects <= max_objects, "min_objects", {"max_objects"},
+                   "found {}, expected at most {}, which is {}", min_objects,
+                   checks.path("max_objects"), max_objects);
+    checks.require_distinct(shapes, "shapes");
+    checks.require_distinct(colors, "colors");
+    checks.require_distinct(sizes, "sizes");
+    checks.require_distinct(textures, "textures");
+    checks.require_distinct(backgrounds, "backgrounds");
+  }
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& visit) {
+    visit("samples", self.samples, {.help = "scenes in the training set", .min = 1});
+    visit("validation_samples", self.validation_samples,
+          {.help = "scenes in the validation set", .min = 1});
+    visit("min_objects", self.min_objects,
+          {.help = "minimum number of objects in a scene", .min = 1, .max = 4});
+    visit("max_objects", self.max_objects,
+          {.help = "maximum number of objects in a scene", .min = 1, .max = 4});
+    visit("shapes", self.shapes, {.help = "shapes in use; empty: all"});
+    visit("colors", self.colors, {.help = "colors in use; empty: all"});
+    visit("sizes", self.sizes, {.help = "sizes in use; empty: all"});
+    visit("textures", self.textures, {.help = "textures in use; empty: all"});
+    visit("backgrounds", self.backgrounds, {.help = "backgrounds in use; empty: all"});
+    visit("unstated_attributes", self.unstated_attributes,
+          {.help = "probability that a caption omits an attribute (size, texture, background)",
+           .min = 0,
+           .max = 1});
+    visit("hold_out", self.hold_out,
+          {.help = "exclude the combinations of benchmark levels L2-L8 from the training set"});
+  }
+};
+
+}  // namespace dalle

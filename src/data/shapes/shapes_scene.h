@@ -1,0 +1,54 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "data/shapes/shapes_config.h"
+
+namespace dalle {
+
+struct ShapesObject {
+  ShapeKind shape = ShapeKind::kCircle;
+  ShapeColor color = ShapeColor::kRed;
+  ShapeSize size = ShapeSize::kLarge;
+  ShapeTexture texture = ShapeTexture::kSolid;
+  double x = 0.5;       ///< center, as a fraction of the image's side
+  double y = 0.5;       ///< measured from the top
+  double radius = 0.1;  ///< of the circle with the same area, as a fraction of the side
+
+  bool operator==(const ShapesObject&) const = default;
+};
+
+/// The position of an object relative to the next one: "A left of B".
+enum class ShapesRelation { kLeft, kRight, kAbove, kBelow };
+
+constexpr auto enum_names(ShapesRelation) {
+  using enum ShapesRelation;
+  return std::array<std::pair<ShapesRelation, std::string_view>, 4>{
+      {{kLeft, "left"}, {kRight, "right"}, {kAbove, "above"}, {kBelow, "below"}}};
+}
+
+struct ShapesScene {
+  std::vector<ShapesObject> objects;
+  std::vector<ShapesRelation> relations;  ///< of each object to the next one
+  ShapeBackground background = ShapeBackground::kWhite;
+
+  bool operator==(const ShapesScene&) const = default;
+};
+
+/// Whether the benchmark excludes a combination from training in order to test it. Each rule is a
+/// Latin square: it holds out every value of every attribute equally often.
+bool is_held_out_pair(ShapeKind shape, ShapeColor color);                               ///< L2, L3
+bool is_held_out_swap(const ShapesObject& first, const ShapesObject& second);           ///< L4
+bool is_held_out_relation(ShapeKind first, ShapesRelation relation, ShapeKind second);  ///< L6
+bool is_held_out_texture(ShapeTexture texture, ShapeColor color);                       ///< L8
+
+/// Generates scene `index` of a split, a pure function of the arguments.
+/// @throws dalle::Error if the config's attributes allow no scene of the split
+ShapesScene sample_scene(const ShapesConfig& config, uint64_t seed, ShapesSplit split,
+                         int64_t index);
+
+}  // namespace dalle

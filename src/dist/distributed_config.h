@@ -1,0 +1,85 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+#include <utility>
+
+#include "core/config_checks.h"
+#include "core/fields.h"
+
+namespace dalle {
+
+/// The library that carries tensors between ranks; kAuto: NCCL between GPUs, Gloo between CPUs.
+enum class CommunicationBackend { kAuto, kNccl, kGloo };
+
+constexpr auto enum_names(CommunicationBackend) {
+  return std::array{std::pair{CommunicationBackend::kAuto, std::string_view("auto")},
+                    std::pair{CommunicationBackend::kNccl, std::string_view("nccl")},
+                    std::pair{CommunicationBackend::kGloo, std::string_view("gloo")}};
+}
+
+/// The type in which gradients are sent and added up.
+enum class ReduceType { kFloat32, kBfloat16 };
+
+constexpr auto enum_names(ReduceType) {
+  return std::array{std::pair{ReduceType::kFloat32, std::string_view("float32")},
+                    std::pair{ReduceType::kBfloat16, std::string_view("bfloat16")}};
+}
+
+/// How ranks train together.
+struct DistributedConfig {
+  CommunicationBackend backend = CommunicationBackend::kAuto;
+  int64_t timeout_s = 600;
+  double bucket_mb = 25;
+  ReduceType reduce_dtype = ReduceType::kFloat32;
+  bool shard_optimizer = false;
+  bool bitwise = false;
+  int64_t check_replicas_every = 100;
+
+  bool operator==(const DistributedConfig&) const = default;
+
+  void validate(const ConfigChecks& checks) const {
+    checks.require(!bitwise || reduce_dtype == ReduceType::kFloat32, "reduce_dtype", {"bitwise"},
+                   "found {}, expected float32, since {} is true", to_string(reduce_dtype),
+                   checks.path("bitwise"));
+  }
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& visit) {
+    visit("backend", self.backend,
+          {.help = "auto (nccl between GPUs, gloo between CPUs), nccl or gloo",
+           .paper = "nccl",
+           .may_change = true});
+    visit("timeout_s", self.timeout_s,
+          {.help = "seconds after which a rank that sends no heartbeat is considered lost, and a "
+                   "collective that no rank completes is considered stalled",
+           .min = 1,
+           .max = 86400,
+           .may_change = true});
+    visit("bucket_mb", self.bucket_mb,
+          {.help = "megabytes of gradients that are sent at a time while the backward pass "
+                   "continues; more for more ranks",
+           .min = 0.001,
+           .max = 65536,
+           .may_change = true});
+    visit("reduce_dtype", self.reduce_dtype,
+          {.help = "float32, or bfloat16 for half of the traffic and less precise sums",
+           .paper = "PowerSGD over float16 (B.2)"});
+    visit("shard_optimizer", self.shard_optimizer,
+          {.help =
+               "each rank keeps the moments and the EMA of its part of the weights only (ZeRO-1), "
+               "for less memory; with optimizer adamw",
+           .may_change = true});
+    visit("bitwise", self.bitwise,
+          {.help = "sum in one order, so that 1, 2, 4, 8 ... ranks give the same bits; needs "
+                   "micro_batch_size, a power of two of them in a batch, and costs some speed",
+           .formerly = "exact"});
+    visit("check_replicas_every", self.check_replicas_every,
+          {.help = "updates between comparisons of the ranks' weights; 0: never",
+           .min = 0,
+           .may_change = true});
+  }
+};
+
+}  // namespace dalle

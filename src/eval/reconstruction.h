@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdint>
+
+#include <ATen/core/Tensor.h>
+
+namespace dalle {
+
+/// How much of the codebook a set of images uses.
+struct CodebookHealth {
+  double used_share = 0.0;  ///< fraction of the codes that occur at least once
+  double perplexity = 0.0;  ///< exp of the entropy of the code frequencies; in [1, K]
+};
+
+/// How often each code occurs.
+///
+/// @param codes       [..., h, w] int64 in [0, vocab_size), not empty
+/// @param vocab_size  number of codes K
+/// @return            [K] int64
+/// @throws dalle::Error if there are no codes, they are not int64 or lie outside [0, vocab_size)
+at::Tensor code_counts(const at::Tensor& codes, int64_t vocab_size);
+
+/// @param counts  [K] int64, not all zero: sums of code_counts()
+CodebookHealth codebook_health(const at::Tensor& counts);
+
+/// Peak signal-to-noise ratio of each image: -10 log10 of the mean squared error.
+///
+/// @param images           [B, C, H, W] floating in [0, 1]
+/// @param reconstructions  [B, C, H, W] floating in [0, 1]
+/// @return                 [B] float64, decibels; infinite if the two are equal
+/// @throws dalle::Error if the shapes differ or are not [B, C, H, W]
+at::Tensor psnr(const at::Tensor& images, const at::Tensor& reconstructions);
+
+/// Structural similarity (SSIM) of each image, averaged over channels and over the windows inside
+/// the image. Windows are Gaussian, 11 x 11 pixels with standard deviation 1.5; K1 = 0.01 and
+/// K2 = 0.03.
+///
+/// @param images           [B, C, H, W] floating in [0, 1], H and W at least 11
+/// @param reconstructions  [B, C, H, W] floating in [0, 1]
+/// @return                 [B] float64, at most 1
+/// @throws dalle::Error if the shapes differ, are not [B, C, H, W], or H or W is below 11
+/// Source: Wang et al. 2004, "Image quality assessment: from error visibility to structural
+/// similarity"
+at::Tensor structural_similarity(const at::Tensor& images, const at::Tensor& reconstructions);
+
+}  // namespace dalle

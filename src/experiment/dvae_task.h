@@ -1,0 +1,44 @@
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include <c10/core/Device.h>
+
+#include "data/sample_source.h"
+#include "experiment/experiment_config.h"
+#include "experiment/experiment_data.h"
+#include "model/discrete_vae.h"
+#include "train/train_task.h"
+
+namespace dalle {
+
+/// Stage one: the discrete VAE learns to compress images into codes.
+/// Source: Ramesh et al. 2021, section 2.1 and appendix A
+class DvaeTask : public TrainTask {
+ public:
+  /// All arguments must outlive the task.
+  DvaeTask(const ExperimentConfig& config, ExperimentData& data, c10::Device device);
+
+  torch::nn::Module& module() override { return *vae_; }
+  Sample sample(int64_t position) const override { return train_.at(position); }
+  LossCounts count(const Batch& batch) const override { return {.samples = batch.size()}; }
+  TaskLoss loss(const Batch& micro_batch, const LossContext& context) override;
+  std::vector<Metric> scheduled(int64_t step) const override;
+  std::optional<EvaluationPart> evaluate(int64_t step, const RankShare& share) override;
+  Evaluation summarize(int64_t step, const EvaluationTotals& totals) const override;
+  ImageGroups sample_images(int64_t step, const RankShare& share) override;
+  NamedImage arrange(const std::vector<RgbImage>& images) const override;
+  void add_to_checkpoint(CheckpointContent& content) const override;
+
+ private:
+  at::Tensor noise_of(const Batch& batch) const;
+
+  const ExperimentConfig& config_;
+  c10::Device device_;
+  SampleSource train_;
+  SampleSource validation_;
+  DiscreteVae vae_;
+};
+
+}  // namespace dalle

@@ -1,0 +1,246 @@
+#include "experiment/experiment.h"
+
+#include <filesystem>
+#include <string>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/checkpoint_files.h"
+#include "core/config_io.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "core/log.h"
+#include "core/machine.h"
+#include "data/text/tokenizer.h"
+#include "dist/agreement.h"
+#include "experiment/dalle_task.h"
+#include "experiment/dvae_task.h"
+#include "experiment/experiment_data.h"
+#include "experiment/rank_agreement.h"
+#include "experiment/resume_guard.h"
+#include "experiment/stop_relay.h"
+#include "experiment/tokenizer_stage.h"
+#include "tensor/named_tensors.h"
+#include "train/training_counters.h"
+
+namespace dalle {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// What the stages of an experiment share; all of it outlives them.
+struct StageContext {
+  const ExperimentConfig& config;
+  const RunPaths& run;
+  ExperimentData& data;
+  const ExperimentOptions& options;
+  const StopSignal& stop;
+};
+
+/// The state in a stage's newest checkpoint.
+TrainingCounters saved_state(const RunPaths& run, Stage stage) {
+  const std::filesystem::path folder = run.checkpoints(to_string(stage));
+  const auto newest = read_newest_checkpoint(folder, {kTrainerFile});
+  return newest ? TrainingCounters::from_json(newest->files.at(kTrainerFile), folder.string())
+                : TrainingCounters();
+}
+
+/// Whether all files of the newest checkpoint are intact; one of them has been read already.
+bool is_newest_intact(const RunPaths& run, Stage stage) {
+  const fs::path newest = checkpoints_in(run.checkpoints(to_string(stage))).front();
+  try {
+    verify_checkpoint(newest);
+    return true;
+  } catch (const Error& error) {
+    log_warning(
+        "{} was finished, but its newest checkpoint is corrupt; its last steps will be trained "
+        "again: {}",
+        to_string(stage), error.what());
+    return false;
+  }
+}
+
+/// Whether rank 0 finds nothing left to do in the stage; logs it.
+bool is_finished(const StageContext& context, Stage stage, const TrainConfig& train) {
+  ProcessGroup& group = *context.options.group;
+  std::string finished;
+  if (group.is_rank_zero())
+    if (const TrainingCounters state = saved_state(context.run, stage);
+        state.finished(train.steps) && is_newest_intact(context.run, stage))
+      finished = fmt::format("{} steps", state.step);
+  finished = group.broadcast(finished);
+  if (finished.empty()) return false;
+  log_info("{}: already finished, {}", to_string(stage), finished);
+  return true;
+}
+
+void warn_of_emulated_bfloat16(const TrainTask& task, const TrainConfig& train,
+                               c10::Device device) {
+  if (train.precision == Precision::kBfloat16 && device.is_cpu() &&
+      !this_processor().has_bf16_matmul)
+    log_warning(
+        "{}.train.precision: this processor has no bfloat16 instructions and emulates them, about "
+        "a hundred times slower; use --set {}.train.precision=float32",
+        task.stage(), task.stage());
+}
+
+/// For preparation: see end_process().
+StopRelay end_when_stopped(const ProcessGroup& group, const StopSignal& stop) {
+  return {group, stop, [&] { end_process(group, stop); }};
+}
+
+TrainOutcome train(TrainTask& task, const TrainConfig& train_config, const StageContext& context) {
+  const auto& [config, run, data, options, stop] = context;
+  warn_of_emulated_bfloat16(task, train_config, options.device);
+  if (train_config.warmup_steps > train_config.steps)
+    log_warning(
+        "{}.train: the {} steps end within the {} warmup_steps, before the learning rate reaches "
+        "its peak",
+        task.stage(), train_config.steps, train_config.warmup_steps);
+  std::optional<StopRelay> stop_relay = end_when_stopped(*options.group, stop);
+  Trainer trainer(task, train_config, run,
+                  {.group = options.group,
+                   .distributed = config.distributed,
+                   .device = options.device,
+                   .data_workers = config.data.workers,
+                   .prefetch = config.data.prefetch});
+  options.group->barrier();  // from here on no rank ends at once when it is asked to stop
+  stop_relay.emplace(*options.group, stop, [stage = task.stage()] {
+    log_info(
+        "{}: stop requested; saving after the current micro-batch (a second signal exits at once, "
+        "without saving)",
+        stage);
+  });
+  const TrainOutcome outcome = trainer.run(stop);
+  log_info("{}: {} at step {} of {}", task.stage(),
+           outcome == TrainOutcome::kFinished ? "finished" : "stopped", trainer.step(),
+           train_config.steps);
+  return outcome;
+}
+
+/// The EMA weights of the dVAE checkpoint that config.dalle.dvae_checkpoint asks for. If the best
+/// one cannot be read, the last one is used.
+CheckpointContent trained_dvae(const ExperimentConfig& config, const RunPaths& run) {
+  const fs::path folder = run.checkpoints("dvae");
+  auto last = read_newest_checkpoint(folder, {kEmaTensors});
+  if (!last) throw Error("{}: no trained dVAE; run the stage dvae first", folder.string());
+  if (last->step < config.dvae.train.steps)
+    throw Error("{}: the dVAE is at step {} of {}; finish the stage dvae first", folder.string(),
+                last->step, config.dvae.train.steps);
+  if (config.dalle.dvae_checkpoint == DvaeCheckpoint::kLast) return std::move(*last);
+  try {
+    if (const auto best = best_checkpoint(folder); best && *best != last->path)
+      return read_checkpoint(*best, {kEmaTensors});
+  } catch (const Error& error) {
+    log_warning("cannot read the best dVAE; using the last one instead: {}", error.what());
+  }
+  return std::move(*last);
+}
+
+/// The frozen dVAE of the stage dalle: the one in its checkpoints or, before there is any, the
+/// trained one.
+DiscreteVae frozen_dvae(const ExperimentConfig& config, const RunPaths& run) {
+  DiscreteVae vae(config.dvae.model, config.dalle.train.precision);
+  const fs::path folder = run.checkpoints(to_string(Stage::kDalle));
+  if (const auto resumed = read_newest_checkpoint(folder, {kDvaeTensors})) {
+    load_weights(*vae, resumed->tensors.at(kDvaeTensors), folder.string());
+    return vae;
+  }
+  const CheckpointContent trained = trained_dvae(config, run);
+  log_info("dalle: image tokens come from the dVAE of step {}", trained.step);
+  load_weights(*vae, trained.tensors.at(kEmaTensors), trained.path.string());
+  return vae;
+}
+
+TrainOutcome run_tokenizer(const StageContext& context) {
+  const StopRelay stop_relay = end_when_stopped(*context.options.group, context.stop);
+  if (context.options.group->is_rank_zero())
+    run_tokenizer_stage(context.config.tokenizer, context.data.train(), context.run);
+  context.options.group->barrier();
+  return TrainOutcome::kFinished;
+}
+
+TrainOutcome run_dvae(const StageContext& context) {
+  const ExperimentConfig& config = context.config;
+  context.options.group->set_phase(Phase::kPreparing, 0);
+  if (is_finished(context, Stage::kDvae, config.dvae.train)) return TrainOutcome::kFinished;
+  DvaeTask task(config, context.data, context.options.device);
+  return train(task, config.dvae.train, context);
+}
+
+TrainOutcome run_dalle(const StageContext& context) {
+  const auto& [config, run, data, options, stop] = context;
+  options.group->set_phase(Phase::kPreparing, 0);
+  if (is_finished(context, Stage::kDalle, config.dalle.train)) return TrainOutcome::kFinished;
+  if (!fs::exists(run.tokenizer()))
+    throw Error("{}: no tokenizer; run the stage tokenizer first", run.tokenizer().string());
+  std::optional<StopRelay> stop_relay = end_when_stopped(*options.group, stop);
+  const Tokenizer tokenizer = load_tokenizer(run.tokenizer());
+  const DiscreteVae vae = frozen_dvae(config, run);
+  if (options.group->world_size() > 1)
+    check_agreement(*options.group, "dVAE", sha256(safetensors_bytes(weights_of(*vae))));
+  DalleTask task(config, data, tokenizer, vae, options.device);
+  if (config.dalle.cache_codes) {
+    stop_relay.emplace(*options.group, stop, [] {
+      log_info("dalle: stop requested; saving the image tokens after the current batch of images");
+    });
+    if (!task.cache_codes(run.codes(), *options.group, stop)) return TrainOutcome::kStopped;
+  }
+  stop_relay.reset();
+  return train(task, config.dalle.train, context);
+}
+
+/// In the order in which they run.
+constexpr struct {
+  Stage stage;
+  TrainOutcome (*run)(const StageContext&);
+} kStages[] = {
+    {Stage::kTokenizer, run_tokenizer}, {Stage::kDvae, run_dvae}, {Stage::kDalle, run_dalle}};
+
+}  // namespace
+
+void check_ranks(const ExperimentConfig& config, const std::optional<RunPaths>& run,
+                 std::optional<Stage> only, int64_t ranks) {
+  const auto check = [&](Stage stage, const TrainConfig& train) {
+    if (only && *only != stage) return;
+    if (run && saved_state(*run, stage).finished(train.steps)) return;
+    check_ranks(std::string(to_string(stage)), train, config.distributed, ranks);
+  };
+  check(Stage::kDvae, config.dvae.train);
+  check(Stage::kDalle, config.dalle.train);
+}
+
+TrainOutcome run_experiment(const ExperimentConfig& config, const RunPaths& run,
+                            const ExperimentOptions& options, const StopSignal& stop) {
+  ProcessGroup& group = *options.group;
+  const StopAnnouncer announcer(group, stop);
+  const auto wanted = [&](Stage stage) { return !options.only || *options.only == stage; };
+  PreviousRun previous;
+  if (group.is_rank_zero()) {
+    check_ranks(config, run, options.only, group.world_size());
+    previous = read_previous_run(run);
+    check_config_change(previous, config, run, options.allow_config_change);
+  }
+  group.barrier();
+  std::optional<StopRelay> stop_relay = end_when_stopped(group, stop);
+  ExperimentData data(config, run, group.world_size());
+  if (group.is_rank_zero()) {
+    check_data_change(previous, config, data, run, options.allow_config_change);
+    write_file_atomically(run.config(), dump_config(config));
+  }
+  check_rank_agreement(group, config, run, data);
+  if (group.is_rank_zero() && (wanted(Stage::kTokenizer) || wanted(Stage::kDalle)) &&
+      !previous.started.contains(Stage::kDalle))
+    require_captions(data.train(), config.data.max_invalid_fraction);
+  group.barrier();
+  stop_relay.reset();
+  const StageContext context{config, run, data, options, stop};
+  for (const auto& [stage, run_stage] : kStages)
+    if (wanted(stage) && run_stage(context) == TrainOutcome::kStopped)
+      return TrainOutcome::kStopped;
+  return TrainOutcome::kFinished;
+}
+
+}  // namespace dalle

@@ -1,0 +1,175 @@
+#include "experiment/experiment_config.h"
+
+#include <algorithm>
+#include <bit>
+#include <set>
+#include <sstream>
+#include <utility>
+
+#include "core/ascii.h"
+#include "core/config_io.h"
+#include "data/code_cache.h"
+
+namespace dalle {
+namespace {
+
+constexpr size_t kMaxNameLength = 200;  // file systems allow 255 bytes; a time may be appended
+
+bool is_plain_folder_name(const std::string& name) {
+  const bool has_control = std::ranges::any_of(name, [](char c) {
+    const auto byte = static_cast<unsigned char>(c);
+    return byte < 0x20 || byte == 0x7f;
+  });
+  return !is_blank(name) && name != "." && name != ".." && name.find('/') == name.npos &&
+         !has_control && name.front() != ' ' && name.back() != ' ' && name.front() != '-' &&
+         name.size() <= kMaxNameLength;
+}
+
+void check_data(const ExperimentConfig& config, ConfigUse use, const ConfigChecks& checks) {
+  const DataConfig& data = config.data;
+  checks.require(
+      data.kind == DatasetKind::kShapes || use == ConfigUse::kShow || !is_blank(data.path),
+      "data.path", {"data.kind"},
+      "found no path, expected the path of the images, since data.kind is {}",
+      to_string(data.kind));
+  data.validate(checks.of("data"));
+}
+
+void check_dvae(const ExperimentConfig& config, const ConfigChecks& checks) {
+  const int64_t groups = config.dvae.model.groups;
+  const int64_t factor = int64_t{1} << (groups - 1);
+  checks.require(config.data.image_size % factor == 0, "data.image_size", {"dvae.model.groups"},
+                 "found {}, expected a multiple of {}, by which the {} groups of dvae.model shrink "
+                 "an image",
+                 config.data.image_size, factor, groups);
+  config.dvae.validate(checks.of("dvae"));
+}
+
+void check_dalle(const ExperimentConfig& config, const ConfigChecks& checks) {
+  config.dalle.validate(checks.of("dalle"));
+  const TransformerConfig& model = config.dalle.model;
+  const int64_t grid = config.dvae.model.grid_size(config.data.image_size);
+  checks.require(!model.uses_conv() || grid < 1 || model.conv_kernel <= 2 * grid - 1,
+                 "dalle.model.conv_kernel", {"data.image_size", "dvae.model.groups"},
+                 "found {}, expected at most {}, which spans the {}x{} grid of codes",
+                 model.conv_kernel, 2 * grid - 1, grid, grid);
+  checks.require(
+      !config.dalle.cache_codes || config.dvae.model.vocab_size <= kMaxCachedVocabulary,
+      "dalle.cache_codes", {"dvae.model.vocab_size"},
+      "found true, expected false, since dvae.model.vocab_size is {} and the cache holds codes "
+      "below {}",
+      config.dvae.model.vocab_size, kMaxCachedVocabulary);
+}
+
+void check_sampling(const ExperimentConfig& config, const ConfigChecks& checks) {
+  config.sample.validate(checks.of("sample"));
+  const int64_t most = config.layout().max_caption_tokens();
+  for (size_t i = 0; i < config.sample.captions.size(); ++i) {
+    std::istringstream caption(config.sample.captions[i]);
+    int64_t words = 0;
+    for (std::string word; caption >> word;) ++words;
+    checks.require(words <= most, fmt::format("sample.captions[{}]", i),
+                   {"dalle.model.text_length"},
+                   "found {} words, expected at most {}, the tokens that fit into "
+                   "dalle.model.text_length with start-of-text",
+                   words, most);
+  }
+}
+
+void check_distributed(const ExperimentConfig& config, const ConfigChecks& checks) {
+  const DistributedConfig& distributed = config.distributed;
+  distributed.validate(checks.of("distributed"));
+  for (const auto& [key, train] :
+       {std::pair<std::string, const TrainConfig&>{"dvae.train", config.dvae.train},
+        {"dalle.train", config.dalle.train}}) {
+    checks.require(
+        !distributed.shard_optimizer || train.optimizer == OptimizerKind::kAdamW,
+        "distributed.shard_optimizer", {key + ".optimizer"},
+        "found true, expected false, since {}.optimizer is {}, which needs whole matrices", key,
+        to_string(train.optimizer));
+    const int64_t size = train.micro_batch_size;
+    checks.require(
+        !distributed.bitwise ||
+            (size > 0 && std::has_single_bit(static_cast<uint64_t>(train.batch_size / size))),
+        key + ".micro_batch_size", {key + ".batch_size", "distributed.bitwise"},
+        "found {}, expected {}.batch_size, which is {}, divided by a power of two, since "
+        "distributed.bitwise is true",
+        size, key, train.batch_size);
+  }
+}
+
+/// Adds the conflicts of the config that was read to the problems of reading it.
+ExperimentConfig finish(ConfigReading reading, std::string_view source, ConfigUse use) {
+  ExperimentConfig config;
+  apply(reading, config);
+  if (reading.is_empty) {
+    reading.problems.push_back(
+        {std::string(source), "",
+         "found no keys (empty, or only comments), expected the YAML of an experiment"});
+  } else if (reading.is_readable) {
+    std::set<std::string, std::less<>> wrong;
+    for (const ConfigProblem& problem : reading.problems) wrong.insert(problem.key);
+    for (ConfigConflict& conflict : validate(config, use)) {
+      const auto is_wrong = [&](const std::string& key) { return wrong.contains(key); };
+      if (is_wrong(conflict.key) || std::ranges::any_of(conflict.involves, is_wrong)) continue;
+      std::string place = reading.place_of(conflict.key);
+      for (const std::string& key : conflict.involves)
+        if (place.empty()) place = reading.place_of(key);
+      if (place.empty()) place = source;
+      reading.problems.push_back(
+          {std::move(place), std::move(conflict.key), std::move(conflict.message)});
+    }
+  }
+  reading.throw_problems();
+  return config;
+}
+
+}  // namespace
+
+void DalleStageConfig::validate(const ConfigChecks& checks) const {
+  model.validate(checks.of("model"));
+  train.validate(checks.of("train"));
+  checks.require(!cache_codes || crops_per_image >= 1, "cache_codes", {"crops_per_image"},
+                 "found true, expected false, since {} is 0: fresh crops cannot be cached",
+                 checks.path("crops_per_image"));
+  checks.require(!cache_codes || image_tokens == ImageTokens::kArgmax, "cache_codes",
+                 {"image_tokens"},
+                 "found true, expected false, since {} is sample: fresh samples cannot be cached",
+                 checks.path("image_tokens"));
+}
+
+void SampleStageConfig::validate(const ConfigChecks& checks) const {
+  SamplingConfig::validate(checks);
+  for (size_t i = 0; i < captions.size(); ++i)
+    checks.require(!is_blank(captions[i]), fmt::format("captions[{}]", i), {},
+                   "found an empty caption, expected words");
+}
+
+std::vector<ConfigConflict> validate(const ExperimentConfig& config, ConfigUse use) {
+  std::vector<ConfigConflict> conflicts;
+  const ConfigChecks checks(conflicts);
+  checks.require(is_plain_folder_name(config.name), "name", {},
+                 "found \"{}\", expected the plain name of a folder: no slash, no control "
+                 "characters, no space or minus at its start, at most {} bytes",
+                 config.name, kMaxNameLength);
+  check_data(config, use, checks);
+  check_dvae(config, checks);
+  check_dalle(config, checks);
+  check_sampling(config, checks);
+  check_distributed(config, checks);
+  return conflicts;
+}
+
+ExperimentConfig load_experiment(const std::filesystem::path& path,
+                                 std::span<const std::string> overrides, ConfigUse use) {
+  return finish(read_config_file(config_schema<ExperimentConfig>(), path, overrides), path.string(),
+                use);
+}
+
+ExperimentConfig load_experiment_text(const std::string& text, std::string_view source,
+                                      std::span<const std::string> overrides, ConfigUse use) {
+  return finish(read_config_text(config_schema<ExperimentConfig>(), text, source, overrides),
+                source, use);
+}
+
+}  // namespace dalle

@@ -1,0 +1,175 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "core/config_checks.h"
+#include "core/fields.h"
+#include "core/sequence_layout.h"
+#include "data/data_config.h"
+#include "data/text/tokenizer_config.h"
+#include "dist/distributed_config.h"
+#include "model/discrete_vae_config.h"
+#include "model/transformer_config.h"
+#include "sample/sampling_config.h"
+#include "train/train_config.h"
+
+namespace dalle {
+
+/// How images become image tokens for the transformer.
+enum class ImageTokens { kArgmax, kSample };
+
+constexpr auto enum_names(ImageTokens) {
+  return std::array{std::pair{ImageTokens::kArgmax, std::string_view("argmax")},
+                    std::pair{ImageTokens::kSample, std::string_view("sample")}};
+}
+
+/// Which checkpoint of the finished dVAE turns images into image tokens.
+enum class DvaeCheckpoint { kBest, kLast };
+
+constexpr auto enum_names(DvaeCheckpoint) {
+  return std::array{std::pair{DvaeCheckpoint::kBest, std::string_view("best")},
+                    std::pair{DvaeCheckpoint::kLast, std::string_view("last")}};
+}
+
+struct DvaeStageConfig {
+  DiscreteVaeConfig model;
+  DvaeTrainConfig train;
+
+  bool operator==(const DvaeStageConfig&) const = default;
+
+  void validate(const ConfigChecks& checks) const {
+    model.validate(checks.of("model"));
+    train.validate(checks.of("train"));
+  }
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& visit) {
+    visit("model", self.model, {.help = "shape of the dVAE"});
+    visit("train", self.train, {.help = "training of the dVAE"});
+  }
+};
+
+struct DalleStageConfig {
+  TransformerConfig model;
+  DalleTrainConfig train;
+  DvaeCheckpoint dvae_checkpoint = DvaeCheckpoint::kBest;
+  ImageTokens image_tokens = ImageTokens::kArgmax;
+  int64_t crops_per_image = 0;
+  bool cache_codes = false;
+
+  bool operator==(const DalleStageConfig&) const = default;
+
+  void validate(const ConfigChecks& checks) const;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& visit) {
+    visit("model", self.model, {.help = "shape of the transformer"});
+    visit("train", self.train, {.help = "training of the transformer"});
+    visit(
+        "dvae_checkpoint", self.dvae_checkpoint,
+        {.help = "the dVAE that encodes image tokens: best, the checkpoint with the highest PSNR "
+                 "of validation images reconstructed from hard codes; or last. A resumed run keeps "
+                 "the one it started with",
+         .paper = "not stated"});
+    visit("image_tokens", self.image_tokens,
+          {.help = "argmax of the dVAE's distribution, or a sample of it",
+           .paper = "argmax (section 2.2)"});
+    visit("crops_per_image", self.crops_per_image,
+          {.help = "different crops of an image, a random one each epoch; 0: a new one every epoch",
+           .min = 0,
+           .max = 64,
+           .paper = "0",
+           .formerly = "crops_per_picture"});
+    visit("cache_codes", self.cache_codes,
+          {.help = "compute the image tokens once, into the run folder; needs crops_per_image of "
+                   "at least 1 and argmax",
+           .may_change = true});
+  }
+};
+
+struct SampleStageConfig : SamplingConfig {
+  std::vector<std::string> captions;
+  int64_t count = 4;
+
+  bool operator==(const SampleStageConfig&) const = default;
+
+  void validate(const ConfigChecks& checks) const;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& visit) {
+    SamplingConfig::fields(self, visit);
+    visit("captions", self.captions,
+          {.help = "captions of the sample images during training; empty: captions of validation "
+                   "samples"});
+    visit("count", self.count, {.help = "images per caption", .min = 1, .max = 512});
+  }
+};
+
+/// A whole experiment: one YAML file. Its defaults are the paper's.
+struct ExperimentConfig {
+  std::string name = "experiment";
+  int64_t seed = 1;
+  DataConfig data;
+  TokenizerConfig tokenizer;
+  DvaeStageConfig dvae;
+  DalleStageConfig dalle;
+  SampleStageConfig sample;
+  DistributedConfig distributed;
+
+  /// The layout of the transformer's sequences.
+  SequenceLayout layout() const {
+    const int64_t grid = dvae.model.grid_size(data.image_size);
+    return {.text_length = dalle.model.text_length, .grid_height = grid, .grid_width = grid};
+  }
+
+  bool operator==(const ExperimentConfig&) const = default;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& visit) {
+    visit("name", self.name, {.help = "names the run folder, runs/<name>", .may_change = true});
+    visit("seed", self.seed, {.help = "seed of everything random", .min = 0});
+    visit("data", self.data, {.help = "images and captions"});
+    visit("tokenizer", self.tokenizer, {.help = "captions to tokens"});
+    visit("dvae", self.dvae, {.help = "the first stage: images to codes"});
+    visit("dalle", self.dalle, {.help = "the second stage: captions and codes"});
+    visit("sample", self.sample,
+          {.help = "sample images during training, and defaults of dalle-sample",
+           .may_change = true});
+    visit("distributed", self.distributed, {.help = "how several ranks work together"});
+  }
+};
+
+/// Whether an experiment is to be run or only shown, which needs no data.
+enum class ConfigUse { kTrain, kShow };
+
+/// What the structs require of themselves, see ConfigChecks, and of one another. Looks at the
+/// config alone, never at the disk.
+///
+/// @return  every conflict; empty if the experiment can be run
+std::vector<ConfigConflict> validate(const ExperimentConfig& config,
+                                     ConfigUse use = ConfigUse::kTrain);
+
+/// Loads an experiment, applies `a.b.c=value` overrides in order and validates the result.
+///
+/// @throws ConfigError with every problem of the file, the overrides and their combination, one a
+/// line as `file:line:column: key: what was found, what was expected`. A key that is at its default
+/// has the place of another key that decides, or the file alone. Conflicts of keys that have
+/// problems of their own are left out. A file without a key is an error too: it is more likely that
+/// writing it failed than that the paper's model is wanted.
+ExperimentConfig load_experiment(const std::filesystem::path& path,
+                                 std::span<const std::string> overrides = {},
+                                 ConfigUse use = ConfigUse::kTrain);
+
+/// Same, from text; `source` stands for the file's name in messages.
+ExperimentConfig load_experiment_text(const std::string& text, std::string_view source,
+                                      std::span<const std::string> overrides = {},
+                                      ConfigUse use = ConfigUse::kTrain);
+
+}  // namespace dalle

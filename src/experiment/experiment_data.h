@@ -1,0 +1,73 @@
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include <ATen/core/Generator.h>
+#include <c10/core/Device.h>
+
+#include "data/batch.h"
+#include "data/datasets.h"
+#include "data/sample_source.h"
+#include "data/skipped_samples.h"
+#include "experiment/experiment_config.h"
+#include "train/rank_shares.h"
+#include "train/run_folder.h"
+
+namespace dalle {
+
+/// The data of an experiment, opened once and shared by its stages.
+class ExperimentData {
+ public:
+  /// Opens the data set and reads the run's list of skipped samples.
+  /// @param ranks  that train together, each with its own lists in the run folder
+  ExperimentData(const ExperimentConfig& config, const RunPaths& run, int64_t ranks = 1);
+
+  const Dataset& train() const { return *datasets_.train; }
+  const Dataset& validation() const { return *datasets_.validation; }
+  /// Identifies these images: fingerprint() of both parts, one line each. Computed once, because
+  /// there may be millions of names.
+  const std::string& identity() const { return identity_; }
+  SkippedSamples& skipped_train() { return skipped_train_; }
+  SkippedSamples& skipped_validation() { return skipped_validation_; }
+
+ private:
+  DatasetPair datasets_;
+  std::string identity_;
+  SkippedSamples skipped_train_;
+  SkippedSamples skipped_validation_;
+};
+
+/// What every stage's samples have in common; the stage adds its crops, its text and its order.
+SampleSourceOptions source_options(const ExperimentConfig& config);
+
+/// Options of a source that validates: its samples in their own order, cropped centrally.
+SampleSourceOptions validation_options(const ExperimentConfig& config);
+
+/// The generator of the initial weights of stage 1 (dVAE) or 2 (transformer).
+at::Generator initial_weights_generator(const ExperimentConfig& config, uint64_t stage);
+
+/// Throws if so many training samples lack a caption that the stage dalle would fail: known at the
+/// start rather than after the dVAE's training. Of a large data set some samples are checked.
+///
+/// @throws dalle::Error naming a sample and where its caption was searched for
+void require_captions(const Dataset& dataset, double max_invalid_fraction);
+
+/// Calls `use` with the batches in this rank's share of the first `train.eval_samples` samples of
+/// `source`, or all if there are fewer, in batches of the size that training computes at once, at
+/// most 32.
+/// Which samples a batch holds does not depend on the share.
+///
+/// @return false, which is in the log, if not one of them can be used: a few validation samples may
+///         all be invalid although few of the whole data set are (SkippedSamples judges that)
+bool for_each_evaluation_batch(const SampleSource& source, const TrainConfig& train,
+                               const DataConfig& data, const RankShare& share,
+                               const std::function<void(int64_t number, const Batch& batch)>& use);
+
+/// The first `count` samples of `source`, or all if there are fewer; none if none can be used.
+Batch first_samples(const SampleSource& source, int64_t count);
+
+/// [B, 3, S, S] float32 in [0, 1] on `device`
+at::Tensor unit_images(const Batch& batch, c10::Device device);
+
+}  // namespace dalle

@@ -1,0 +1,99 @@
+#include "experiment/resume_guard.h"
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "core/config_io.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "core/log.h"
+#include "data/fingerprint.h"
+
+namespace dalle {
+namespace {
+
+/// What tells this data set from others, for the run folder.
+std::string data_description(const ExperimentConfig& config, const ExperimentData& data) {
+  std::string text = data.identity();
+  if (config.data.kind != DatasetKind::kShapes)
+    text += fmt::format("contents: {} {}\n", content_fingerprint(data.train()),
+                        content_fingerprint(data.validation()));
+  return text;
+}
+
+/// The description that the run folder holds, in the words of this version.
+std::string recorded_description(const RunPaths& run) {
+  std::string text = read_file(run.data());
+  constexpr std::string_view kFormerWord = " pictures, ";  // before version 0.2
+  for (size_t at; (at = text.find(kFormerWord)) != text.npos;)
+    text.replace(at, kFormerWord.size(), " images, ");
+  return text;
+}
+
+/// Whether the data were at another path: there, even the same names may be those of other images.
+bool has_moved(const PreviousRun& previous, const ExperimentConfig& config) {
+  return previous.config && (previous.config->data.path != config.data.path ||
+                             previous.config->data.validation_path != config.data.validation_path);
+}
+
+}  // namespace
+
+PreviousRun read_previous_run(const RunPaths& run) {
+  PreviousRun previous;
+  for (const auto& [stage, name] : enum_names(Stage{}))
+    if (has_started(run, stage)) previous.started.insert(stage);
+  if (!previous.started.empty() && std::filesystem::exists(run.config()))
+    previous.config = load_config<ExperimentConfig>(run.config());
+  return previous;
+}
+
+void check_config_change(const PreviousRun& previous, const ExperimentConfig& config,
+                         const RunPaths& run, bool allowed) {
+  if (!previous.config) return;
+  const std::vector<std::string> changeable =
+      keys_that_may_change(config_schema<ExperimentConfig>());
+  std::vector<std::string_view> ignored(changeable.begin(), changeable.end());
+  for (const auto& [stage, name] : enum_names(Stage{}))
+    if (!previous.started.contains(stage)) ignored.push_back(name);
+  std::string list;
+  for (const auto& [key, old_value, new_value] : diff_configs(*previous.config, config, ignored))
+    list += fmt::format("\n  {}: {} -> {}", key, old_value, new_value);
+  if (list.empty()) return;
+  if (!allowed)
+    throw Error(
+        "{}: the config differs from the one that the run started with; start over with --restart, "
+        "resume with --allow-config-change, or change back:{}",
+        run.root.string(), list);
+  log_warning("{}: resuming with a config that differs from the one that the run started with:{}",
+              run.root.string(), list);
+}
+
+void check_data_change(const PreviousRun& previous, const ExperimentConfig& config,
+                       const ExperimentData& data, const RunPaths& run, bool allowed) {
+  const std::string now = data_description(config, data);
+  const std::string before = std::filesystem::exists(run.data()) ? recorded_description(run) : now;
+  // Run folders of former versions hold the identity alone.
+  const bool same_names = before.starts_with(data.identity());
+  const bool same_contents = now == before || before == data.identity();
+  const bool differs = !same_names || (!same_contents && has_moved(previous, config));
+  if (differs && !previous.started.empty()) {
+    const std::string change = fmt::format("found\n{}in place of\n{}", now, before);
+    if (!allowed)
+      throw Error(
+          "{}: the run started with a different data set; start over with --restart, resume with "
+          "--allow-config-change, or restore the images: {}",
+          run.root.string(), change);
+    log_warning("{}: resuming with a different data set than the run started with: {}",
+                run.root.string(), change);
+  } else if (!same_contents && !previous.started.empty()) {
+    log_warning("{}: some images or captions have changed since the run started",
+                run.root.string());
+  }
+  write_file_atomically(run.data(), now);
+}
+
+}  // namespace dalle

@@ -1,0 +1,186 @@
+#include "experiment/trained_dalle.h"
+
+#include <algorithm>
+#include <optional>
+#include <span>
+#include <utility>
+
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/checkpoint_files.h"
+#include "checkpoint/manifest.h"
+#include "core/build_info.h"
+#include "core/config_io.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "core/log.h"
+#include "core/machine.h"
+#include "data/batch.h"
+#include "metrics/metric_log.h"
+#include "tensor/named_tensors.h"
+#include "train/run_folder.h"
+
+namespace dalle {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// The checkpoint that a training's file `latest` or `best` names; other paths as they are.
+fs::path followed(const fs::path& path) {
+  const bool points = path.filename() == "latest" || path.filename() == "best";
+  if (!points || !fs::is_regular_file(path)) return path;
+  std::string name = read_file(path);
+  while (name.ends_with('\n')) name.pop_back();
+  const fs::path checkpoint = path.parent_path() / name;
+  if (!fs::exists(checkpoint))
+    throw Error("{}: names the checkpoint {:?}, which is not next to it", path.string(), name);
+  return checkpoint;
+}
+
+/// Whether a checkpoint's manifest is intact and lists no model that reads captions.
+bool is_dvae_alone(const fs::path& checkpoint) {
+  try {
+    return !read_manifest(checkpoint).files.contains(kTokenizerFile);
+  } catch (const Error&) {
+    return false;  // reading it says what is wrong
+  }
+}
+
+/// What sampling needs of the checkpoint at `path`, or of the newest valid one in the run, in its
+/// folder of checkpoints or in the folder of the stage at `path`.
+CheckpointContent read_model(const fs::path& given) {
+  const fs::path path = followed(given);
+  const std::set<std::string> parts = {kEmaTensors, kDvaeTensors, kConfigFile, kTokenizerFile};
+  if (!fs::exists(path)) throw Error("{}: no such model", path.string());
+  if (!fs::is_directory(path))
+    throw Error("{}: expected a run folder or a checkpoint folder, found a file", path.string());
+  const bool is_checkpoint = fs::exists(path / Manifest::kFileName);
+  const std::vector<fs::path> checkpoints =
+      is_checkpoint ? std::vector{path} : checkpoints_in(path);
+  if (!checkpoints.empty() && is_dvae_alone(checkpoints.front()))
+    throw Error(
+        "{}: found {} of the stage dvae, which cannot read captions; expected a run folder or a "
+        "checkpoint of the stage dalle",
+        path.string(), is_checkpoint ? "a checkpoint" : "checkpoints");
+  if (is_checkpoint) return read_checkpoint(path, parts);
+  for (const fs::path& folder : {RunPaths(path).checkpoints("dalle"), path / "dalle", path})
+    if (auto newest = read_newest_checkpoint(folder, parts)) return std::move(*newest);
+  throw Error("{}: holds no DALL-E checkpoint; train the stage dalle first", path.string());
+}
+
+ExperimentConfig read_config(const CheckpointContent& content) {
+  const std::string file = (content.path / kConfigFile).string();
+  try {
+    return load_config_text<ExperimentConfig>(content.files.at(kConfigFile), file);
+  } catch (const ConfigError& error) {  // its bytes are as they were saved
+    throw Error(
+        "{}: saved by a different version of dalle, whose config this build ({}) cannot read: {}",
+        content.path.string(), build_info().version, error.what());
+  }
+}
+
+/// The policy of the training, but float32 where bfloat16 is emulated: the weights are float32 in
+/// the checkpoint, and a model that was trained on a GPU should also work on a laptop.
+Precision sampling_precision(Precision trained, c10::Device device) {
+  const bool emulated = device.is_cpu() && !this_processor().has_bf16_matmul;
+  return emulated ? Precision::kFloat32 : trained;
+}
+
+/// A run whose DALL-E is finished.
+struct FinishedRun {
+  fs::path folder;
+  std::optional<double> finished;    ///< the time that the run recorded; older builds recorded none
+  fs::file_time_type last_modified;  ///< of its last checkpoint
+};
+
+/// Copying a run, or touching it, does not make it newer: modification times decide only between
+/// runs that recorded no time, and those are older than any that did.
+bool finished_later(const FinishedRun& run, const FinishedRun& other) {
+  if (run.finished || other.finished) return run.finished > other.finished;
+  return run.last_modified > other.last_modified;
+}
+
+std::vector<fs::path> sorted_entries(const fs::path& folder) {
+  std::vector<fs::path> entries;
+  std::error_code missing;  // no such folder: no entries
+  for (const auto& entry : fs::directory_iterator(folder, missing)) entries.push_back(entry.path());
+  std::ranges::sort(entries);
+  return entries;
+}
+
+}  // namespace
+
+TrainedDalle load_trained_dalle(const fs::path& path, c10::Device device) {
+  const CheckpointContent content = read_model(path);
+  const fs::path& checkpoint = content.path;
+  const ExperimentConfig config = read_config(content);
+  Tokenizer tokenizer(content.files.at(kTokenizerFile));
+
+  const Precision precision = sampling_precision(config.dalle.train.precision, device);
+  DiscreteVae vae(config.dvae.model, precision);
+  load_weights(*vae, content.tensors.at(kDvaeTensors),
+               tensors_file(checkpoint, kDvaeTensors).string());
+  DalleModel model(config.dalle.model, config.layout(), tokenizer.vocab_size(),
+                   config.dvae.model.vocab_size, precision);
+  load_weights(*model, content.tensors.at(kEmaTensors),
+               tensors_file(checkpoint, kEmaTensors).string());
+  vae->to(device);
+  model->to(device);
+  model->eval();
+  return {.checkpoint = checkpoint,
+          .hash = sha256_of_file(checkpoint / "manifest.json"),
+          .step = content.step,
+          .config = config,
+          .tokenizer = std::move(tokenizer),
+          .vae = vae,
+          .model = model};
+}
+
+std::vector<RgbImage> generate_images(const TrainedDalle& dalle, const std::string& caption,
+                                      const SamplingConfig& sampling,
+                                      const GenerateOptions& options,
+                                      const GenerateProgress& progress) {
+  const std::vector<int64_t> tokens = dalle.tokenizer.encode(caption);
+  const int64_t longest = dalle.config.layout().max_caption_tokens();
+  if (tokens.size() > static_cast<size_t>(longest) && options.first_image == 0)
+    log_warning("the caption has {} tokens; the model reads only the first {}", tokens.size(),
+                longest);
+  return generate_images(dalle.model, dalle.vae, pad_caption(tokens, longest), sampling, options,
+                         progress);
+}
+
+fs::path newest_finished_run(const fs::path& runs) {
+  std::vector<FinishedRun> finished;
+  std::string passed_over;
+  for (const fs::path& folder : sorted_entries(runs)) {
+    const std::vector<fs::path> checkpoints = checkpoints_in(RunPaths(folder).checkpoints("dalle"));
+    if (checkpoints.empty()) continue;
+    try {
+      const fs::path& last = checkpoints.front();
+      const CheckpointContent content = read_checkpoint(last, {kConfigFile});
+      const int64_t steps = read_config(content).dalle.train.steps;
+      if (content.step < steps)
+        passed_over +=
+            fmt::format("; {} is at step {} of {}", folder.string(), content.step, steps);
+      else
+        finished.push_back({.folder = folder,
+                            .finished = last_written(RunPaths(folder).metrics(), "dalle"),
+                            .last_modified = fs::last_write_time(last)});
+    } catch (const Error& error) {  // corrupt, or of a different version; the others may be valid
+      log_warning("skipping run {}: {}", folder.string(), error.what());
+      passed_over += fmt::format("; {} cannot be read", folder.string());
+    }
+  }
+  if (finished.empty())
+    throw Error("no finished training under {}: give --model, or train first with dalle-train{}",
+                runs.string(), passed_over);
+  std::ranges::stable_sort(finished,
+                           finished_later);  // equal ones stay in the order of their names
+  const FinishedRun& last = finished.front();
+  for (const FinishedRun& other : std::span(finished).subspan(1))
+    if (!finished_later(last, other))
+      log_info("{} and {} finished at the same time, so one may be a copy; using {}",
+               last.folder.string(), other.folder.string(), last.folder.string());
+  return last.folder;
+}
+
+}  // namespace dalle

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include <c10/core/Device.h>
+
+#include "data/text/tokenizer.h"
+#include "experiment/experiment_config.h"
+#include "model/dalle_model.h"
+#include "model/discrete_vae.h"
+#include "sample/generate_images.h"
+#include "sample/sampling_config.h"
+
+namespace dalle {
+
+/// Everything that turns a caption into images, read from one checkpoint.
+struct TrainedDalle {
+  std::filesystem::path checkpoint;  ///< its folder
+  std::string hash;                  ///< of the checkpoint's manifest: names these exact weights
+  int64_t step = 0;
+  ExperimentConfig config;
+  Tokenizer tokenizer;
+  DiscreteVae vae;
+  DalleModel model;
+};
+
+/// Reads a DALL-E checkpoint; no file outside its folder is needed.
+///
+/// @param path  a checkpoint folder, or the file `latest` or `best` that names one; or a run
+/// folder,
+///              its folder `checkpoints` or `checkpoints/dalle`, whose newest valid checkpoint is
+///              read
+/// @throws dalle::Error naming the file and, for tensors, each one that is missing, unexpected or
+/// of the wrong shape
+TrainedDalle load_trained_dalle(const std::filesystem::path& path, c10::Device device);
+
+/// generate_images() of a caption as text. Warns, with image 0, of a caption that is too
+/// long.
+/// @throws dalle::Error if the caption is not UTF-8
+std::vector<RgbImage> generate_images(const TrainedDalle& dalle, const std::string& caption,
+                                      const SamplingConfig& sampling,
+                                      const GenerateOptions& options,
+                                      const GenerateProgress& progress = {});
+
+/// The run folder under `runs` whose DALL-E finished last, by the times that the runs recorded; of
+/// copies, which have the same time, the first by name.
+/// @throws dalle::Error if there is none, naming unfinished ones
+std::filesystem::path newest_finished_run(const std::filesystem::path& runs);
+
+}  // namespace dalle

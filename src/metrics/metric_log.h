@@ -1,0 +1,91 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "metrics/event_writer.h"
+
+namespace dalle {
+
+struct Metric {
+  std::string name;  ///< its key in metrics.jsonl and its tag in TensorBoard, e.g. "loss/text"
+  double value = 0;
+  /// How it reads on the console, a format of fmt: "loss {:.4f}", "{:.0f} ms"; empty: left out.
+  std::string console = "";
+};
+
+/// The line of one report: `step 1200 | loss 6.3121 text 7.10 image 6.20 | lr 4.5e-04 | 812 ms`.
+///
+/// A metric whose name begins with that of the one before, or of the group it is in, and a slash
+/// joins its group ("loss", "loss/text", "loss/image"); the others are separated by a bar.
+std::string console_line(int64_t step, std::span<const Metric> metrics,
+                         std::span<const Metric> timings);
+
+/// The line of metrics.jsonl: {"stage":"dalle","step":1200,"loss":6.3121,"time":{"ms":812.4}}.
+///
+/// Numbers are the shortest decimals that read back to the same double. JSON has no infinity and no
+/// NaN: they are null. What the clock measured is in "time", so that the rest of two runs can be
+/// compared byte for byte.
+std::string json_line(std::string_view stage, int64_t step, std::span<const Metric> metrics,
+                      std::span<const Metric> timings);
+
+/// When the last line of a stage was written, in seconds since 1970. Copying or touching the file
+/// does not change it.
+/// @return nothing if there is no such file or line, or the line does not say
+/// @throws dalle::Error if the file cannot be read
+std::optional<double> last_written(const std::filesystem::path& metrics, std::string_view stage);
+
+/// A position in a stage's metrics: after all lines of the steps before `step`, and after the first
+/// `lines` of that step.
+struct MetricPosition {
+  int64_t step = 0;
+  int64_t lines = 0;
+};
+
+/// Reports a stage's numbers in three places: the log, `metrics.jsonl` and TensorBoard's event
+/// files in `tensorboard/<stage>`, both in the run folder.
+///
+/// A step is to be written before the checkpoint of that step is saved (and sync() called in
+/// between), so that a run resumed from it finds the step's lines here.
+class MetricLog {
+ public:
+  /// Opens the files of a stage that resumes from a position (0: from its beginning).
+  ///
+  /// Lines of this stage after it are dropped from metrics.jsonl, because the run makes those steps
+  /// again and gives the same lines; so is an incomplete last line. All other lines stay, byte for
+  /// byte. The file is replaced atomically.
+  ///
+  /// @throws dalle::Error naming the file if it cannot be written, or a line in another format
+  MetricLog(const std::filesystem::path& run_folder, std::string_view stage,
+            const MetricPosition& resume);
+
+  /// @param metrics  functions of the run alone: the same in every repetition
+  /// @param timings  what the clock measured; tagged "time/<name>" in TensorBoard. metrics.jsonl
+  /// gets the time of writing as well, as "unix_s"
+  /// @throws dalle::Error naming the file if it cannot be written (disk full)
+  void write(int64_t step, std::span<const Metric> metrics, std::span<const Metric> timings = {});
+
+  /// Shows an image in TensorBoard.
+  /// @param png  the bytes of a PNG file
+  void image(int64_t step, std::string_view name, std::string_view png);
+
+  /// Flushes what was written to the disk.
+  void sync();
+
+  /// Lines of a step that were written, the last one or a later one.
+  int64_t lines_of(int64_t step) const { return step == last_.step ? last_.lines : 0; }
+
+ private:
+  std::string stage_;
+  MetricPosition last_;
+  std::filesystem::path path_;
+  EventWriter events_;
+  std::ofstream file_;
+};
+
+}  // namespace dalle

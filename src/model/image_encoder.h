@@ -1,0 +1,41 @@
+#pragma once
+
+#include <vector>
+
+#include <ATen/core/Generator.h>
+#include <ATen/core/Tensor.h>
+#include <torch/nn/module.h>
+#include <torch/nn/pimpl.h>
+
+#include "model/discrete_vae_config.h"
+#include "nn/conv2d.h"
+#include "nn/residual_block.h"
+#include "tensor/precision.h"
+
+namespace dalle {
+
+/// The dVAE's encoder: a 7x7 convolution, groups of residual blocks of doubling width with max
+/// pooling after all but the last group, and a 1x1 convolution to one logit per code.
+///
+/// The last convolution is float32 under every precision because the relaxation uses its output.
+/// Parameters have the released code's names.
+///
+/// Source: Ramesh et al. 2021, appendix A.1, and the released code
+class ImageEncoderImpl : public torch::nn::Module {
+ public:
+  ImageEncoderImpl(const DiscreteVaeConfig& config, Precision precision);
+
+  /// @param pixels  [B, 3, H, W] from map_pixels()
+  /// @return        [B, K, h, w] logits in the parameters' type, channels-last in memory
+  at::Tensor forward(const at::Tensor& pixels);
+
+  void initialize(at::Generator generator);
+
+ private:
+  Conv2d input_ = nullptr;
+  std::vector<std::vector<ResidualBlock>> groups_;
+  Conv2d output_ = nullptr;
+};
+TORCH_MODULE(ImageEncoder);
+
+}  // namespace dalle

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cstdint>
+
+#include <ATen/core/Tensor.h>
+
+#include "tensor/precision.h"
+
+namespace dalle {
+
+/// Sum of the cross-entropies of a classifier head, computed a chunk of rows at a time so that the
+/// logits of all rows never exist at once.
+///
+/// If gradients are required, they are computed together with the loss, while a chunk's logits
+/// exist, and saved as one [N, width] and one [classes, width] tensor. Logits, softmax and sums are
+/// float32 under every precision (float64 for float64 parameters); `precision` applies only to the
+/// two matrix products of the gradients. Rows without a target cost nothing.
+///
+/// Source: Ramesh et al. 2021, appendix D: unembeddings and logits are 32 bits wide
+///
+/// @param states   [N, width] in the type of the weight
+/// @param weight   [classes, width] of the head; logits are states weightᵀ
+/// @param targets  [N] int64 in [0, classes), or -1 for rows to ignore
+/// @param chunk    rows with a target per chunk
+/// @return         [] the sum over rows, in nats
+at::Tensor chunked_cross_entropy(const at::Tensor& states, const at::Tensor& weight,
+                                 const at::Tensor& targets, Precision precision,
+                                 int64_t chunk = 1024);
+
+}  // namespace dalle

@@ -1,0 +1,67 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include <ATen/core/Generator.h>
+#include <ATen/core/Tensor.h>
+#include <torch/nn/module.h>
+#include <torch/nn/pimpl.h>
+
+#include "nn/attention_pattern.h"
+#include "nn/linear.h"
+#include "tensor/precision.h"
+
+namespace dalle {
+
+struct SelfAttentionOptions {
+  int64_t width = 0;
+  int64_t heads = 1;
+  std::shared_ptr<AttentionPattern> pattern;  ///< shared by all layers of its kind
+  Precision precision = Precision::kFloat32;
+};
+
+/// The keys and values of one layer during decoding.
+struct KvCache {
+  at::Tensor keys;    ///< [B, heads, length, head width]; filled up to the latest state
+  at::Tensor values;  ///< likewise
+};
+
+/// Multi-head self-attention. Text states attend to the text before them; image states attend to
+/// all text and to the earlier image states in the layer's pattern, with one softmax over both.
+///
+/// Source: Ramesh et al. 2021, appendix B.1 and figure 11
+class SelfAttentionImpl : public torch::nn::Module {
+ public:
+  /// @throws dalle::Error if heads does not divide width
+  explicit SelfAttentionImpl(const SelfAttentionOptions& options);
+
+  /// @param output_stddev  standard deviation of the output projection's weight
+  void initialize(at::Generator generator, double input_stddev, double output_stddev);
+
+  /// @param x  [B, length, width]
+  /// @return   [B, length, width]
+  at::Tensor forward(const at::Tensor& x);
+
+  /// forward() of states [first, first + n) of a sequence whose earlier states are in the cache.
+  /// Reads only the keys in the pattern.
+  ///
+  /// @param x      [B, n, width]: all text states (first = 0) or one image state
+  /// @param cache  of the earlier states; allocated if empty
+  /// @return       [B, n, width]
+  at::Tensor forward_cached(const at::Tensor& x, int64_t first, KvCache& cache);
+
+ private:
+  struct Heads {
+    at::Tensor query, key, value;  ///< [B, heads, n, head width]
+  };
+  Heads heads_of(const at::Tensor& x);
+  at::Tensor merge(const at::Tensor& attended);
+
+  SelfAttentionOptions options_;
+  Linear qkv_ = nullptr;
+  Linear output_ = nullptr;
+};
+TORCH_MODULE(SelfAttention);
+
+}  // namespace dalle

@@ -1,0 +1,80 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "dist/distributed_config.h"
+#include "dist/process_group.h"
+#include "optim/flat_parameters.h"
+#include "parallel/bucket_layout.h"
+#include "tensor/flat_range.h"
+
+namespace dalle {
+
+/// Adds up the gradient of a step: over its micro-batches, and over the ranks.
+///
+/// A step is begin_step(), then before_backward() and after_backward() around each backward pass,
+/// then finish(). After it, the flat gradient holds the sum of all micro-batches of all ranks: all
+/// of it, or, where ranks share the optimizer's work (shard_optimizer), what this rank owns.
+class GradientReducer {
+ public:
+  /// Time that went into sending gradients; zeros for a world of one.
+  struct Communication {
+    int64_t steps = 0;
+    double busy_s = 0;     ///< something was being sent; known of all-reduces on CPUs alone
+    double exposed_s = 0;  ///< this rank did nothing but wait for it
+  };
+
+  /// Most buckets in flight at a time where they are sent as copies: for shard_optimizer, and in
+  /// bfloat16. A further one waits for the first of them.
+  static constexpr int64_t kMostInFlight = 8;
+
+  virtual ~GradientReducer() = default;
+
+  virtual void begin_step() = 0;
+  virtual void before_backward(bool is_last) = 0;
+  virtual void after_backward() = 0;
+  virtual void finish() = 0;
+
+  /// Euclidean norm of the summed gradient, the same bits on every rank and whoever owns what.
+  double norm() const;
+
+  const std::vector<FlatRange>& buckets() const { return layout_.buckets(); }
+
+  /// What this rank updates of the weights: all, or its shard.
+  const std::vector<FlatRange>& owned() const { return owned_; }
+
+  /// Fills a flat buffer [P], of which each rank has the ranges that it owns, from all ranks. Does
+  /// nothing where every rank owns all.
+  void all_gather_owned(const at::Tensor& flat) const;
+
+  /// Since the last call.
+  Communication take_communication() { return std::exchange(communication_, {}); }
+
+ protected:
+  GradientReducer(FlatParameters& parameters, ProcessGroup& group, const DistributedConfig& config);
+
+  at::Tensor gradients() const { return parameters_.gradients(); }
+
+  FlatParameters& parameters_;
+  ProcessGroup& group_;
+  BucketLayout layout_;
+  bool sharded_;
+  Communication communication_;
+
+ private:
+  std::vector<FlatRange> owned_;
+};
+
+/// The reducer that a config asks for: one that sends buckets during the backward pass, or one that
+/// adds up in a fixed order (DistributedConfig::bitwise).
+/// @param parameters, group  must outlive it
+std::unique_ptr<GradientReducer> make_gradient_reducer(FlatParameters& parameters,
+                                                       ProcessGroup& group,
+                                                       const DistributedConfig& config);
+
+}  // namespace dalle

@@ -1,0 +1,111 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "checkpoint/checkpoint.h"
+#include "data/batch.h"
+#include "data/image/rgb_image.h"
+#include "dist/process_group.h"
+#include "metrics/metric_log.h"
+#include "nn/loss_counts.h"
+#include "train/evaluation.h"
+#include "train/rank_shares.h"
+
+namespace torch::nn {
+class Module;
+}
+
+namespace dalle {
+
+/// The facts about a stage that stay the same while it trains.
+struct StageTraits {
+  std::string name = {};     ///< "dvae", "dalle": names the checkpoints' folder and the metrics
+  int64_t sample_every = 1;  ///< updates between two sets of sample images
+  std::string sample_every_key = {};  ///< the config key that this is the value of, for messages
+  double flops_per_sample = 0;        ///< useful FLOPs of training, forward and backward
+  /// Whether Muon updates a parameter: those that are the matrix or the kernels of a hidden layer.
+  std::function<bool(const std::string& parameter)> uses_muon = [](const std::string&) {
+    return false;
+  };
+};
+
+/// What a loss may depend on besides its micro-batch.
+struct LossContext {
+  LossCounts counts;  ///< of the global batch that the micro-batch is a part of
+  int64_t step = 0;   ///< update about to be made, 0-based: what schedules and noise depend on
+  /// For losses over the global batch. They may call collectives only where a step has a single
+  /// micro-batch: a rank that is asked to stop skips the others.
+  ProcessGroup& group;
+};
+
+/// A micro-batch's share of the global batch's loss: shares add up to it.
+struct TaskLoss {
+  at::Tensor total;                                       ///< [] float32, with gradient
+  std::vector<std::pair<std::string, at::Tensor>> parts;  ///< [] each, to be logged as well
+};
+
+struct NamedImage {
+  std::string name;
+  RgbImage image;
+};
+
+/// What one stage trains: a module, its samples, and a loss. The Trainer does the rest, the same
+/// for all stages.
+class TrainTask {
+ public:
+  explicit TrainTask(StageTraits traits) : traits_(std::move(traits)) {}
+  virtual ~TrainTask() = default;
+
+  const StageTraits& traits() const { return traits_; }
+  const std::string& stage() const { return traits_.name; }
+
+  virtual torch::nn::Module& module() = 0;
+
+  /// The sample at a global position of the run. Called from the loader's threads.
+  virtual Sample sample(int64_t position) const = 0;
+
+  /// What this rank's part of a global batch adds to its counts.
+  virtual LossCounts count(const Batch& batch) const = 0;
+
+  /// @param micro_batch  on the host; the task moves what it needs to its device
+  virtual TaskLoss loss(const Batch& micro_batch, const LossContext& context) = 0;
+
+  /// Scheduled values worth a column in the log (temperature, KL weight).
+  virtual std::vector<Metric> scheduled(int64_t step) const {
+    return (void)step, std::vector<Metric>{};
+  }
+
+  /// Evaluates the batches in this rank's share, with the EMA weights bound. A batch's samples do
+  /// not depend on the share.
+  /// @param step  updates made so far
+  /// @return      nothing if no sample is usable
+  virtual std::optional<EvaluationPart> evaluate(int64_t step, const RankShare& share) = 0;
+
+  /// What the evaluation of all batches means. Called on every rank.
+  virtual Evaluation summarize(int64_t step, const EvaluationTotals& totals) const = 0;
+
+  /// Generates the groups of images in this rank's share, with the EMA weights bound. A group's
+  /// images do not depend on the share.
+  virtual ImageGroups sample_images(int64_t step, const RankShare& share) = 0;
+
+  /// One image that shows all sample images, in the order of their groups.
+  virtual NamedImage arrange(const std::vector<RgbImage>& images) const = 0;
+
+  /// Adds what makes a checkpoint self-contained: config, tokenizer, frozen models.
+  virtual void add_to_checkpoint(CheckpointContent& content) const = 0;
+
+  /// Throws if a checkpoint was made with frozen parts that differ from this run's.
+  virtual void check_checkpoint(const CheckpointContent& content) const { (void)content; }
+
+ private:
+  StageTraits traits_;
+};
+
+}  // namespace dalle

@@ -1,0 +1,98 @@
+#include "experiment/resume_guard.h"
+
+#include <string>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/config_io.h"
+#include "core/files.h"
+#include "error_of.h"
+#include "temporary_directory.h"
+
+namespace dalle {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+
+class ResumeGuardTest : public testing::Test {
+ protected:
+  ResumeGuardTest() : run_(folder_.path()) {
+    config_.data.kind = DatasetKind::kShapes;
+    config_.data.shapes.samples = 20;
+    config_.data.shapes.validation_samples = 10;
+    write_file_atomically(run_.config(), dump_config(config_));
+  }
+
+  void begin(Stage stage) const {
+    if (stage == Stage::kTokenizer)
+      write_file_atomically(run_.tokenizer(), "a model");
+    else
+      make_directories(run_.checkpoints(to_string(stage)));
+  }
+
+  std::string error_of_config(const ExperimentConfig& config, bool allowed = false) const {
+    return error_of([&] { check_config_change(read_previous_run(run_), config, run_, allowed); });
+  }
+
+  std::string error_of_data(const ExperimentConfig& config, bool allowed = false) const {
+    const ExperimentData data(config, run_);
+    return error_of(
+        [&] { check_data_change(read_previous_run(run_), config, data, run_, allowed); });
+  }
+
+  const TemporaryDirectory folder_;
+  const RunPaths run_;
+  ExperimentConfig config_;
+};
+
+TEST_F(ResumeGuardTest, AllowsAnyConfigUntilAStageHasStarted) {
+  config_.seed = 2;
+  EXPECT_EQ(error_of_config(config_), "no error");
+  begin(Stage::kTokenizer);
+  EXPECT_NE(error_of_config(config_), "no error");
+}
+
+TEST_F(ResumeGuardTest, RefusesAnotherConfigAndListsTheKeys) {
+  begin(Stage::kDvae);
+  ExperimentConfig other = config_;
+  other.seed = 2;
+  other.dvae.train.learning_rate = 0.5;
+  other.dalle.train.learning_rate = 0.5;  // has not started
+  other.dvae.train.steps += 1;            // may change
+  EXPECT_THAT(error_of_config(other),
+              AllOf(HasSubstr("\n  seed: 1 -> 2\n  dvae.train.learning_rate: 0.0001 -> 0.5"),
+                    HasSubstr("--allow-config-change"), Not(HasSubstr("dalle.train")),
+                    Not(HasSubstr("steps"))));
+  EXPECT_EQ(error_of_config(other, /*allowed=*/true), "no error");
+  EXPECT_EQ(error_of_config(config_), "no error");
+}
+
+TEST_F(ResumeGuardTest, RefusesOtherImages) {
+  EXPECT_EQ(error_of_data(config_), "no error");  // records them
+  begin(Stage::kDvae);
+  EXPECT_EQ(error_of_data(config_), "no error");
+  ExperimentConfig other = config_;
+  other.data.shapes.samples = 21;
+  EXPECT_THAT(error_of_data(other), AllOf(HasSubstr("a different data set"), HasSubstr("20 images"),
+                                          HasSubstr("21 images")));
+  EXPECT_EQ(error_of_data(config_), "no error");  // a refused change is not recorded
+  EXPECT_EQ(error_of_data(other, /*allowed=*/true), "no error");
+  EXPECT_EQ(error_of_data(other), "no error");
+}
+
+TEST_F(ResumeGuardTest, KnowsTheImagesThatVersion01Recorded) {
+  begin(Stage::kDvae);
+  std::string identity = ExperimentData(config_, run_).identity();
+  for (size_t at; (at = identity.find(" images, ")) != identity.npos;)
+    identity.replace(at, 9, " pictures, ");
+  ASSERT_THAT(identity, HasSubstr("20 pictures, "));
+  write_file_atomically(run_.data(), identity);
+  EXPECT_EQ(error_of_data(config_), "no error");
+  EXPECT_THAT(read_file(run_.data()), HasSubstr("20 images, "));
+}
+
+}  // namespace
+}  // namespace dalle
