@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# From clone to image: sets everything up, trains configs/shapes-demo.yaml on the CPU and generates 4 images of each of 8
-# captions.
+# From clone to images: installs everything, builds, trains configs/shapes-demo.yaml on the CPU, and generates 4 images for
+# each of 8 captions.
 #
-#   scripts/demo.sh                     on the CPU, as for the numbers in the README
-#   DALLE_DEVICE=cuda scripts/demo.sh   on another device, as --device names it
+#   scripts/demo.sh                     on the CPU, like the numbers in the README
+#   DALLE_DEVICE=cuda scripts/demo.sh   on another device; see --device
 #
-# Interrupt it whenever you like and start it again: what is finished is not done twice, and training resumes.
+# You can interrupt it at any time: started again, it skips finished parts and resumes training.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -29,18 +29,18 @@ build/release/bin/dalle-sample --model "$run" --device "$device" --count 4 --see
 
 # numbers STAGE KEY: prints the values of a metric at all evaluations of a stage, one per line.
 numbers() { sed -n "s/^{\"stage\":\"$1\",.*\"$2\":\([-0-9.e]*\).*/\1/p" "$run/metrics.jsonl"; }
-# verdict VALUE LEAST MOST: prints whether the value is in the typical range.
-verdict() { awk -v x="$1" -v least="$2" -v most="$3" 'BEGIN {print (x < least || x > most) ? "unusual" : "normal"}'; }
+# verdict VALUE MIN MAX: prints whether the value is in the typical range.
+verdict() { awk -v x="$1" -v min="$2" -v max="$3" 'BEGIN {print (x < min || x > max) ? "unusual" : "normal"}'; }
 psnr=$(numbers dvae psnr_hard | sort -g | tail -n 1)
 nats=$(numbers dalle validation/image | tail -n 1)
 
 say "done in $(((SECONDS - began) / 60)) min $(((SECONDS - began) % 60)) s"
 cat <<EOF
 Images    $run/samples.png: one row of 4 images for each of: ${captions[*]@Q}
-dVAE      $(printf '%.1f' "$psnr") dB PSNR of validation images decoded from their codes; typically 29 to 31, so this is $(verdict "$psnr" 28.95 31.05)
+dVAE      $(printf '%.1f' "$psnr") dB PSNR of validation images decoded from their codes; typically 30 to 33, so this is $(verdict "$psnr" 29.95 33.05)
 DALL-E    $(printf '%.2f' "$nats") nats per code on validation images; typically up to 0.35, so this is $(verdict "$nats" 0 0.355)
 
 Try       build/release/bin/dalle-sample "a small purple circle on a black background"
           build/release/bin/dalle-train --config configs/shapes-64.yaml        two objects, all attributes; hours
-          build/release/bin/dalle-train --config configs/pictures-64.yaml --set data.path=YOUR_IMAGES
+          build/release/bin/dalle-train --config configs/images-64.yaml --set data.path=YOUR_IMAGES
 EOF
