@@ -14,37 +14,18 @@
 #include <optional>
 #include <string_view>
 
-#include <ATen/Context.h>
-#include <ATen/Parallel.h>
-#include <c10/util/Logging.h>
-#include <torch/cuda.h>
-
 #include "core/build_info.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "core/machine.h"
 #include "core/strict_number.h"
 #include "dist/process_group.h"
-#include "dist/rank_info.h"
+#include "experiment/torch_setup.h"
 #include "tensor/error_text.h"
 #include "train/out_of_memory.h"
 
 namespace dalle {
 namespace {
-
-/// Silences LibTorch's log: when a rank dies, it warns with backtraces of exceptions that the tools
-/// report in one line. TORCH_CPP_LOG_LEVEL restores it.
-void quiet_libraries() {
-  if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) FLAGS_caffe2_log_level = c10::GLOG_FATAL;
-}
-
-/// Uses as many threads as the process has CPUs, unless OMP_NUM_THREADS is set: the OpenMP runtime
-/// respects the affinity mask but not a container's CPU quota.
-void limit_threads() {
-  if (environment_variable("OMP_NUM_THREADS")) return;
-  const auto cpus = static_cast<int>(usable_cpus());
-  if (cpus < at::get_num_threads()) at::set_num_threads(cpus);
-}
 
 /// Opens those of descriptors 0, 1 and 2 that the caller has closed. Otherwise the next file
 /// opened, perhaps a checkpoint, would get such a descriptor and receive the output for the
@@ -85,12 +66,6 @@ int parse_and_run(CLI::App& app, int argc, char** argv, const std::function<int(
   return body();
 }
 
-/// Disables TF32: the precision float32 means all of its bits, also in convolutions on GPUs.
-void compute_in_full_float32() {
-  at::globalContext().setAllowTF32CuBLAS(false);
-  at::globalContext().setAllowTF32CuDNN(false);
-}
-
 std::string number_error(const std::string& text, const std::string& expected) {
   const std::string_view advice = number_advice(text);
   return fmt::format("found {}, expected {}{}{}", text, expected, advice.empty() ? "" : ", ",
@@ -98,13 +73,6 @@ std::string number_error(const std::string& text, const std::string& expected) {
 }
 
 }  // namespace
-
-std::string build_line() {
-  const BuildInfo build = build_info();
-  return fmt::format("dalle {} ({}), LibTorch {}{}", build.version,
-                     build.git_revision.substr(0, 12), build.libtorch,
-                     build.cuda.empty() ? "" : fmt::format(", CUDA {}", build.cuda));
-}
 
 CLI::Validator whole_number(int64_t min, int64_t max) {
   const bool is_bounded = max < std::numeric_limits<int64_t>::max();
@@ -142,9 +110,8 @@ int run_tool(CLI::App& app, int argc, char** argv, const ToolText& text,
   // than kill this process and lose unsaved work.
   std::signal(SIGPIPE, SIG_IGN);
   disable_malloc_trim();
-  quiet_libraries();
-  limit_threads();
-  compute_in_full_float32();
+  silence_torch_log();
+  set_up_torch();
   try {
     open_standard_streams();
     return finish_output(parse_and_run(app, argc, argv, body));
@@ -167,24 +134,6 @@ int exit_status_of(const std::exception& error) {
 void add_device_option(CLI::App& app, std::string& name) {
   app.add_option("--device", name, "auto (a GPU if there is one), cpu, cuda or cuda:N")
       ->capture_default_str();
-}
-
-c10::Device find_device(const std::string& name) {
-  const bool has_cuda = torch::cuda::is_available();
-  if (name == "auto") return has_cuda ? c10::Device("cuda:0") : c10::Device("cpu");
-  if (name == "cpu") return c10::Device("cpu");
-  if (name != "cuda" && !name.starts_with("cuda:"))
-    throw Error("--device {}: expected auto, cpu, cuda or cuda:N", name);
-  if (!has_cuda)
-    throw Error("--device {}: no usable GPU was found, or this build supports only CPUs", name);
-  const std::string digits = name == "cuda" ? "0" : name.substr(5);
-  if (digits.empty() || digits.size() > 3 ||
-      digits.find_first_not_of("0123456789") != std::string::npos)
-    throw Error("--device {}: expected cuda:N with the number of a GPU", name);
-  const int index = std::stoi(digits);
-  if (index >= static_cast<int>(torch::cuda::device_count()))
-    throw Error("--device {}: this machine has only {} GPUs", name, torch::cuda::device_count());
-  return {c10::kCUDA, static_cast<c10::DeviceIndex>(index)};
 }
 
 }  // namespace dalle

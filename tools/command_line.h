@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-#include <c10/core/Device.h>
+#include "experiment/torch_setup.h"
 
 #include <CLI/CLI.hpp>
 
@@ -38,18 +38,12 @@ std::string error_line(const std::exception& error, std::string_view memory_advi
 /// The exit status of a tool that fails with `error`.
 int exit_status_of(const std::exception& error);
 
-/// "dalle 0.2.0 (2bed9b0a1b2c), LibTorch 2.11.0": what --version says.
-std::string build_line();
-
 /// Check an option's value like the config does its keys: decimal, without leading zeros, in range.
 /// CLI11 alone would parse 010 as 8. To be passed to transform().
 CLI::Validator whole_number(int64_t min, int64_t max = std::numeric_limits<int64_t>::max());
 CLI::Validator number(double min, double max);
 
-/// Adds `--device`: auto, cpu, cuda or cuda:N.
+/// Adds `--device`, a name for find_device().
 void add_device_option(CLI::App& app, std::string& name);
-
-/// @throws dalle::Error if the name is invalid or there is no such device
-c10::Device find_device(const std::string& name);
 
 }  // namespace dalle

@@ -1,11 +1,8 @@
 // dalle-train: trains an experiment from its YAML, stage by stage. The same command resumes it.
 
-#include <chrono>
-#include <csignal>
 #include <exception>
 #include <filesystem>
 #include <iostream>
-#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -14,14 +11,14 @@
 #include "core/config_io.h"
 #include "core/error.h"
 #include "core/log.h"
-#include "core/stop_signal.h"
 #include "dist/process_group.h"
 #include "dist/rank_info.h"
 #include "experiment/cost_estimate.h"
 #include "experiment/experiment.h"
 #include "experiment/experiment_config.h"
-#include "experiment/versions.h"
-#include "rank_setup.h"
+#include "experiment/rank_setup.h"
+#include "experiment/run_training.h"
+#include "start_ranks.h"
 #include "train/run_folder.h"
 
 namespace {
@@ -73,51 +70,9 @@ void add_options(CLI::App& app, Arguments& arguments) {
                "print parameters, FLOPs, memory and checkpoint size, and exit");
 }
 
-std::optional<Stage> find_stage(const std::string& name) {
-  if (name.empty()) return std::nullopt;
-  for (const auto& [stage, stage_name] : enum_names(Stage{}))
-    if (stage_name == name) return stage;
-  DALLE_CHECK(false);  // the command line lets no other name through
-}
-
-/// Opens the run folder: first on rank 0, then on the others.
-std::shared_ptr<const RunPaths> open_run(const Arguments& arguments,
-                                         const std::filesystem::path& path, ProcessGroup& group) {
-  std::shared_ptr<const RunPaths> run;
-  if (group.is_rank_zero()) {
-    if (arguments.restart)
-      if (const auto moved = move_run_aside(path))
-        log_info("moved the old run to {}", moved->string());
-    run = std::make_shared<RunFolder>(path);
-  } else {
-    run = std::make_shared<RunPaths>(path, group.rank());
-    set_console_rank(group.rank());
-  }
-  group.barrier();
-  open_log_file(run->log());
-  if (group.is_rank_zero()) record_versions(run->versions());
-  return run;
-}
-
-/// Opens the run folder and runs the experiment. Returns the exit status.
-int run_as_rank(const ExperimentConfig& config, const Arguments& arguments,
-                const std::filesystem::path& path, const ExperimentOptions& options) {
-  const std::shared_ptr<const RunPaths> run = open_run(arguments, path, *options.group);
-  const StopSignal stop;
-  const int64_t ranks = options.group->world_size();
-  log_info("{}: {} on {}{}", path.string(), build_line(), options.device.str(),
-           ranks == 1 ? "" : fmt::format(", {} ranks", ranks));
-  if (run_experiment(config, *run, options, stop) == TrainOutcome::kFinished) {
-    log_info("finished: {}", path.string());
-    return 0;
-  }
-  log_info("stopped and saved; run the same command to resume");
-  return 128 + (stop.requested() ? stop.number() : SIGTERM);  // if another rank was asked
-}
-
-/// Starts the ranks of --ranks, unless they could not train together.
+/// Starts the ranks of --ranks, unless they could not train together. Returns the exit status.
 int launch_ranks(const ExperimentConfig& config, const Arguments& arguments,
-                 const std::filesystem::path& path, const RankInfo& launched,
+                 const std::filesystem::path& folder, const RankInfo& launched,
                  const std::optional<std::string>& piped, char** argv) {
   if (!launched.alone()) {
     if (launched.rank == 0)  // reports for all, which have the same arguments
@@ -129,7 +84,7 @@ int launch_ranks(const ExperimentConfig& config, const Arguments& arguments,
   }
   // Checks here what otherwise every rank would find out and report.
   const std::optional<RunPaths> run =
-      arguments.restart ? std::nullopt : std::optional(RunPaths(path));
+      arguments.restart ? std::nullopt : std::optional(RunPaths(folder));
   check_ranks(config, run, find_stage(arguments.stage), arguments.ranks);
   RankInfo local;
   local.local_world_size = arguments.ranks;
@@ -154,26 +109,19 @@ int train(const Arguments& arguments, char** argv) {
   if (arguments.print_config) return std::cout << dump_config(config), 0;
   if (arguments.dry_run) return std::cout << cost_report(config, arguments.ranks), 0;
 
-  const std::filesystem::path path = arguments.run_folder.empty()
-                                         ? std::filesystem::path("runs") / config.name
-                                         : std::filesystem::path(arguments.run_folder);
+  const std::filesystem::path folder = run_folder_of(config, arguments.run_folder);
   const RankInfo info = find_ranks(arguments.ranks);
   if (arguments.ranks > 1 && info.launcher != kLocalLauncher)
-    return launch_ranks(config, arguments, path, info, piped, argv);
-  limit_threads_per_rank(info, config.distributed.bitwise);
-  const c10::Device device = device_of(info, arguments.device);
-  set_current_device(device);
-  if (config.distributed.bitwise && device.is_cuda()) enable_deterministic_algorithms();
-  const ProcessGroupOptions group_options{
-      .backend = config.distributed.backend,
-      .timeout = std::chrono::seconds(config.distributed.timeout_s)};
-  const ExperimentOptions options{
-      .group = std::make_shared<ProcessGroup>(info, device, group_options),
-      .device = device,
-      .only = find_stage(arguments.stage),
-      .allow_config_change = arguments.allow_config_change};
+    return launch_ranks(config, arguments, folder, info, piped, argv);
+  ExperimentOptions options = join_ranks(config, info, arguments.device);
+  options.only = find_stage(arguments.stage);
+  options.allow_config_change = arguments.allow_config_change;
   try {
-    return run_as_rank(config, arguments, path, options);
+    const FolderUse folder_use = arguments.restart ? FolderUse::kRestart : FolderUse::kResume;
+    const TrainingEnd end = run_training(config, folder, folder_use, options);
+    if (end.outcome == TrainOutcome::kFinished) return 0;
+    log_info("stopped and saved; run the same command to resume");
+    return 128 + end.signal;
   } catch (const std::exception& error) {
     const std::string message = error_line(error, kMemoryAdvice);
     if (options.group->announce_failure(message)) throw;

@@ -1,5 +1,7 @@
 #include "core/build_info.h"
 
+#include <fmt/format.h>
+
 #include "core/git_revision.h"
 
 namespace dalle {
@@ -11,6 +13,13 @@ BuildInfo build_info() {
           .build_type = DALLE_BUILD_TYPE,
           .libtorch = DALLE_LIBTORCH_VERSION,
           .cuda = DALLE_CUDA_VERSION};
+}
+
+std::string build_line() {
+  const BuildInfo build = build_info();
+  return fmt::format("dalle {} ({}), LibTorch {}{}", build.version,
+                     build.git_revision.substr(0, 12), build.libtorch,
+                     build.cuda.empty() ? "" : fmt::format(", CUDA {}", build.cuda));
 }
 
 }  // namespace dalle

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <string>
 #include <string_view>
 
 namespace dalle {
@@ -16,5 +17,8 @@ struct BuildInfo {
 };
 
 BuildInfo build_info();
+
+/// "dalle 0.2.0 (2bed9b0a1b2c), LibTorch 2.11.0": what --version says.
+std::string build_line();
 
 }  // namespace dalle

@@ -109,10 +109,16 @@ void open_log_file(const std::filesystem::path& path) {
     file->set_pattern("%Y-%m-%d %H:%M:%S.%e %v");
     Log& log = process_log();
     const std::lock_guard lock(log.mutex);
-    log.logger.sinks().push_back(std::move(file));
+    log.logger.sinks() = {log.console, std::move(file)};
   } catch (const spdlog::spdlog_ex& error) {
     throw Error("{}: cannot open the log file: {}", path.string(), error.what());
   }
+}
+
+void close_log_file() {
+  Log& log = process_log();
+  const std::lock_guard lock(log.mutex);
+  log.logger.sinks() = {log.console};
 }
 
 }  // namespace dalle

@@ -2,9 +2,11 @@
 
 #include <array>
 #include <filesystem>
+#include <optional>
 #include <string_view>
 #include <utility>
 
+#include "core/error.h"
 #include "core/fields.h"
 #include "train/run_folder.h"
 
@@ -17,6 +19,15 @@ constexpr auto enum_names(Stage) {
   return std::array{std::pair{Stage::kTokenizer, std::string_view("tokenizer")},
                     std::pair{Stage::kDvae, std::string_view("dvae")},
                     std::pair{Stage::kDalle, std::string_view("dalle")}};
+}
+
+/// The stage of that name; none if it is empty.
+/// @throws dalle::Error for any other name
+inline std::optional<Stage> find_stage(std::string_view name) {
+  if (name.empty()) return std::nullopt;
+  for (const auto& [stage, stage_name] : enum_names(Stage{}))
+    if (stage_name == name) return stage;
+  throw Error("stage {:?}: expected tokenizer, dvae or dalle", name);
 }
 
 /// Whether the run folder holds anything of the stage.

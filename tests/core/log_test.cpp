@@ -60,6 +60,20 @@ TEST(Log, OpensFilesWhileOtherThreadsLog) {
   EXPECT_EQ(status, 0);
   const std::string last = read_file(folder / "log-9");
   EXPECT_TRUE(last.ends_with(" the last line\n")) << last;
+  EXPECT_FALSE(read_file(folder / "log-8").ends_with(" the last line\n"));
+}
+
+TEST(Log, WritesNothingToAFileThatIsClosed) {
+  const TemporaryDirectory folder;
+  const int status = exit_status_in_child([&] {
+    lose_the_reader_of_standard_error();
+    open_log_file(folder / "log.txt");
+    log_info("a line");
+    close_log_file();
+    log_info("another line");
+  });
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(lines_in(folder / "log.txt"), 1);
 }
 
 }  // namespace

@@ -1,0 +1,89 @@
+#include "experiment/rank_setup.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <memory>
+
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "dist/process_group.h"
+#include "experiment/torch_setup.h"
+
+namespace dalle {
+namespace {
+
+/// Whether this process was started from an interactive shell with job control.
+bool is_started_at_a_terminal() {
+  return ::isatty(STDIN_FILENO) != 0 && ::getpgrp() != ::getsid(0);
+}
+
+void limit_threads_per_rank(const RankInfo& info, bool bitwise) {
+  if (environment_variable("OMP_NUM_THREADS")) return;
+  const int64_t threads = bitwise ? 1 : at::get_num_threads() / info.local_world_size;
+  if (threads < at::get_num_threads())
+    at::set_num_threads(static_cast<int>(std::max<int64_t>(1, threads)));
+}
+
+/// Makes sums on a GPU independent of the order in which its threads run.
+void enable_deterministic_algorithms() {
+  ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
+  at::globalContext().setDeterministicCuDNN(true);
+  at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
+}
+
+}  // namespace
+
+RankInfo find_ranks(int64_t ranks_here) {
+  RankInfo info = rank_info();
+  if (info.launcher != "Slurm" || info.alone() || !is_started_at_a_terminal()) return info;
+  if (ranks_here == 1)
+    log_warning(
+        "this shell is task {} of {} of an interactive Slurm step; training on one rank. For one "
+        "rank per task, start the program with srun (inside a step: srun --overlap), or use "
+        "dalle-train --ranks",
+        info.rank, info.world_size);
+  return {};
+}
+
+c10::Device device_of(const RankInfo& info, const std::string& name) {
+  const c10::Device device = find_device(name);
+  if (device.is_cpu() || info.local_world_size == 1) return device;
+  if (name != "auto" && name != "cuda")
+    throw Error("device {}: {} ranks on this machine need one GPU each; use the device cuda", name,
+                info.local_world_size);
+  const auto gpus = static_cast<int64_t>(at::getNumGPUs());
+  // With srun --gpus-per-task=1 each rank sees only its own GPU, as the first one.
+  if (gpus == 1 && info.launcher == "Slurm" && environment_variable("SLURM_GPUS_PER_TASK"))
+    return device;
+  if (info.local_world_size > gpus)
+    throw Error("device {}: {} ranks on this machine need one GPU each, found {}", name,
+                info.local_world_size, gpus);
+  return find_device(fmt::format("cuda:{}", info.local_rank));
+}
+
+ExperimentOptions join_ranks(const ExperimentConfig& config, const RankInfo& info,
+                             const std::string& device_name) {
+  limit_threads_per_rank(info, config.distributed.bitwise);
+  const c10::Device device = device_of(info, device_name);
+  if (device.is_cuda()) {
+    // Otherwise each rank would create a context on the first GPU, which takes memory there.
+    c10::impl::VirtualGuardImpl(device.type()).setDevice(device);
+    if (config.distributed.bitwise) enable_deterministic_algorithms();
+  }
+  const ProcessGroupOptions group_options{
+      .backend = config.distributed.backend,
+      .timeout = std::chrono::seconds(config.distributed.timeout_s)};
+  ExperimentOptions options;
+  options.group = std::make_shared<ProcessGroup>(info, device, group_options);
+  options.device = device;
+  return options;
+}
+
+}  // namespace dalle

@@ -1,0 +1,58 @@
+#include "experiment/run_training.h"
+
+#include <csignal>
+#include <memory>
+
+#include <fmt/format.h>
+
+#include "core/build_info.h"
+#include "core/log.h"
+#include "core/stop_signal.h"
+#include "dist/process_group.h"
+#include "experiment/versions.h"
+#include "train/run_folder.h"
+
+namespace dalle {
+namespace {
+
+std::shared_ptr<const RunPaths> open_run(const std::filesystem::path& folder, FolderUse use,
+                                         ProcessGroup& group) {
+  std::shared_ptr<const RunPaths> run;
+  if (group.is_rank_zero()) {
+    if (use == FolderUse::kRestart)
+      if (const auto moved = move_run_aside(folder))
+        log_info("moved the old run to {}", moved->string());
+    run = std::make_shared<RunFolder>(folder);
+  } else {
+    run = std::make_shared<RunPaths>(folder, group.rank());
+    set_console_rank(group.rank());
+  }
+  group.barrier();
+  open_log_file(run->log());
+  if (group.is_rank_zero()) record_versions(run->versions());
+  return run;
+}
+
+}  // namespace
+
+std::filesystem::path run_folder_of(const ExperimentConfig& config,
+                                    const std::filesystem::path& given) {
+  return given.empty() ? std::filesystem::path("runs") / config.name : given;
+}
+
+TrainingEnd run_training(const ExperimentConfig& config, const std::filesystem::path& folder,
+                         FolderUse use, const ExperimentOptions& options) {
+  const std::shared_ptr<const RunPaths> run = open_run(folder, use, *options.group);
+  const StopSignal stop;
+  const int64_t ranks = options.group->world_size();
+  log_info("{}: {} on {}{}", folder.string(), build_line(), options.device.str(),
+           ranks == 1 ? "" : fmt::format(", {} ranks", ranks));
+  if (run_experiment(config, *run, options, stop) == TrainOutcome::kFinished) {
+    log_info("finished: {}", folder.string());
+    return {};
+  }
+  // Without a signal here, another rank was asked.
+  return {.outcome = TrainOutcome::kStopped, .signal = stop.requested() ? stop.number() : SIGTERM};
+}
+
+}  // namespace dalle
