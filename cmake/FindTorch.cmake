@@ -1,10 +1,11 @@
 # Defines the imported target `torch` from a LibTorch folder (include/, lib/), without Torch's own CMake package, whose
 # CUDA detection fails or warns if there is no toolkit.
 #
-#   TORCH_ROOT    the folder: -DTORCH_ROOT= of this configure, else the environment variable, else the folder of the last
-#                 configure, else third_party/libtorch/torch
-#   DALLE_CUDA    ON, OFF or AUTO
-#   Torch_CUDA    set: TRUE when the CUDA libraries are linked
+#   TORCH_ROOT      the folder: -DTORCH_ROOT= of this configure, else the environment variable, else the folder of the last
+#                   configure, else third_party/libtorch/torch
+#   DALLE_CUDA      ON, OFF or AUTO
+#   Torch_CUDA      set: TRUE when the CUDA libraries are linked
+#   OPENMP_RUNTIME  set: the OpenMP library
 get_property(type CACHE TORCH_ROOT PROPERTY TYPE) # UNINITIALIZED: from this command line
 if(NOT type STREQUAL "UNINITIALIZED" AND NOT "$ENV{TORCH_ROOT}" STREQUAL "")
   set(TORCH_ROOT $ENV{TORCH_ROOT})

@@ -6,18 +6,20 @@
 
 #include <fmt/format.h>
 
+#include "dalle/error.h"
+
 namespace dalle {
 
-/// An error that the user can fix: an invalid file, key, caption or option.
-///
-/// The message names the file, key or sample, what was found and what was expected. `main` prints
-/// it on one line and exits with status 1.
-class Error : public std::runtime_error {
- public:
-  template <class... Args>
-  explicit Error(fmt::format_string<Args...> format, Args&&... args)
-      : std::runtime_error(fmt::format(format, std::forward<Args>(args)...)) {}
+template <class... Args>
+struct detail::ErrorFormat {
+  using Type = fmt::format_string<Args...>;
 };
+
+/// `throw Error("{}: found {}, expected ...", path, found)`; the format is checked when compiled.
+/// `main` prints the message and exits with status 1.
+template <class... Args>
+Error::Error(typename detail::ErrorFormat<Args...>::Type format, Args&&... args)
+    : std::runtime_error(fmt::format(format, std::forward<Args>(args)...)) {}
 
 [[noreturn]] void fail_check(const char* condition, const char* file, int line);
 

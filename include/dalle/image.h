@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+
+#include <ATen/core/Tensor.h>
+
+#include "dalle/export.h"
+
+namespace dalle {
+
+/// Reads a JPEG, PNG, WebP or BMP file as 8-bit RGB. Applies its EXIF orientation and puts
+/// transparent images on white.
+///
+/// @return  [3, height, width] uint8 on the CPU
+/// @throws dalle::Error naming the file if it cannot be read, is not an image, or is truncated
+DALLE_API at::Tensor load_image(const std::filesystem::path& path);
+
+/// Same, but the central square of the image, scaled to the side `size`, as validation images are.
+///
+/// @return  [3, size, size] uint8 on the CPU
+/// @throws dalle::Error also if the size is not positive or the image is smaller
+DALLE_API at::Tensor load_image(const std::filesystem::path& path, int64_t size);
+
+/// Writes an image in the format of the file name: .png (lossless), .jpg, .jpeg or .webp
+/// (quality 95). An existing file is replaced; its folder must exist.
+///
+/// @param image  [3, height, width] on any device: uint8, or floating point in [0, 1], which is
+///               clamped and rounded
+/// @throws dalle::Error naming the file if its extension is unknown, the tensor has another shape
+///         or type or holds a value that is not finite, or writing fails
+DALLE_API void save_image(const at::Tensor& image, const std::filesystem::path& path);
+
+}  // namespace dalle

@@ -1,0 +1,54 @@
+#include "dalle/image.h"
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/seeds.h"
+#include "data/image/image.h"
+#include "tensor/describe_tensor.h"
+
+namespace dalle {
+namespace {
+
+/// Calls `work` and puts the file's name in front of its errors.
+template <class Work>
+auto naming(const std::filesystem::path& path, const Work& work) {
+  try {
+    return work();
+  } catch (const Error& error) {
+    throw Error("{}: {}", path.string(), error.what());
+  }
+}
+
+RgbImage read_image(const std::filesystem::path& path) {
+  const std::string bytes = read_file(path);  // names the file itself
+  return naming(path, [&] { return decode_image(bytes); });
+}
+
+}  // namespace
+
+at::Tensor load_image(const std::filesystem::path& path) {
+  return image_to_tensor(read_image(path));
+}
+
+at::Tensor load_image(const std::filesystem::path& path, int64_t size) {
+  if (size < 1) throw Error("{}: found size {}, expected at least 1", path.string(), size);
+  const RgbImage image = read_image(path);
+  SeedStream unused(0);
+  return naming(
+      path, [&] { return image_to_tensor(crop_image(image, size, CropKind::kCenter, unused)); });
+}
+
+void save_image(const at::Tensor& image, const std::filesystem::path& path) {
+  const std::string extension = path.extension().string();
+  const auto format = find_image_format(extension.empty() ? extension : extension.substr(1));
+  if (!format) throw Error("{}: expected a name that ends in .png, .jpg or .webp", path.string());
+  if (!image.defined() || image.dim() != 3 || image.size(0) != 3 || image.numel() == 0 ||
+      !(image.scalar_type() == at::kByte || image.is_floating_point()))
+    throw Error("{}: found an image {}, expected [3, height, width] of bytes or floating point",
+                path.string(), describe_tensor(image));
+  const std::string bytes =
+      naming(path, [&] { return encode_image(tensor_to_image(image.detach().cpu()), *format); });
+  write_file_atomically(path, bytes);
+}
+
+}  // namespace dalle

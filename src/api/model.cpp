@@ -1,0 +1,190 @@
+#include "dalle/model.h"
+
+#include <utility>
+
+#include <torch/types.h>
+
+#include "core/error.h"
+#include "core/sequence_layout.h"
+#include "data/batch.h"
+#include "data/image/image.h"
+#include "experiment/torch_setup.h"
+#include "experiment/trained_dalle.h"
+#include "sample/generate_codes.h"
+#include "tensor/describe_tensor.h"
+
+namespace dalle {
+namespace {
+
+/// The sampling settings of the model, overridden by the options.
+SamplingConfig checked_sampling(const SampleOptions& options, SamplingConfig sampling) {
+  sampling.temperature = options.temperature.value_or(sampling.temperature);
+  sampling.top_k = options.top_k.value_or(sampling.top_k);
+  sampling.top_p = options.top_p.value_or(sampling.top_p);
+  SamplingConfig::fields(sampling, [](std::string_view key, auto value, const Field& field) {
+    const auto number = static_cast<double>(value);
+    if (!(number >= field.min && number <= field.max))
+      throw Error("{}: found {}, expected a number from {} to {}", key, value, field.min,
+                  field.max);
+  });
+  std::vector<ConfigConflict> conflicts;
+  sampling.validate(ConfigChecks(conflicts));
+  for (const ConfigConflict& conflict : conflicts)
+    throw Error("{}: {}", conflict.key, conflict.message);
+  return sampling;
+}
+
+GenerateOptions checked_range(const SampleOptions& options) {
+  if (options.seed < 0) throw Error("seed: found {}, expected at least 0", options.seed);
+  if (options.first < 0) throw Error("first: found {}, expected at least 0", options.first);
+  if (options.count < 1) throw Error("count: found {}, expected at least 1", options.count);
+  return {.seed = static_cast<uint64_t>(options.seed),
+          .first_image = options.first,
+          .count = options.count};
+}
+
+/// [1, 3, H, W] float32 in [0, 1] on the device
+at::Tensor model_pixels(const at::Tensor& image, c10::Device device) {
+  const at::Tensor there = image.detach().to(device);
+  const at::Tensor pixels = there.to(torch::kFloat32);
+  return there.scalar_type() == at::kByte ? pixels.div(255) : pixels;
+}
+
+void check_images(const at::Tensor& images) {
+  const bool has_pixels =
+      images.defined() && (images.scalar_type() == at::kByte || images.is_floating_point());
+  if (!has_pixels || images.dim() != 4 || images.size(1) != 3 ||
+      images.size(2) * images.size(3) == 0)
+    throw Error("images: found {}, expected bytes or floating point [N, 3, H, W]",
+                describe_tensor(images));
+}
+
+void check_codes(const at::Tensor& codes, int64_t count, int64_t grid, int64_t vocab_size) {
+  if (!codes.defined() || codes.scalar_type() != at::kLong ||
+      codes.sizes() != at::IntArrayRef({count, grid, grid}))
+    throw Error("codes: found {}, expected Long [{}, {}, {}] for {} captions",
+                describe_tensor(codes), count, grid, grid, count);
+  if (codes.numel() > 0 && (codes.lt(0) | codes.ge(vocab_size)).any().item<bool>())
+    throw Error("codes: found values from {} to {}, expected values in [0, {})",
+                codes.min().item<int64_t>(), codes.max().item<int64_t>(), vocab_size);
+}
+
+}  // namespace
+
+struct Model::State {
+  TrainedDalle dalle;
+  c10::Device device;
+
+  /// [text_length - 1] int64
+  at::Tensor padded_caption(const std::string& caption) const {
+    const std::vector<int64_t> tokens = dalle.tokenizer.encode(caption);
+    if (tokens.empty()) throw Error("caption {:?}: empty, expected words", caption);
+    return pad_caption(tokens, dalle.config.layout().max_caption_tokens());
+  }
+};
+
+Model::Model(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Model::Model(Model&& other) noexcept = default;
+Model& Model::operator=(Model&& other) noexcept = default;
+Model::~Model() = default;
+
+Model Model::load(const std::filesystem::path& path, const std::string& device_name) {
+  set_up_torch();
+  const c10::Device device = find_device(device_name);
+  return Model(std::make_unique<State>(load_trained_dalle(path, device), device));
+}
+
+std::filesystem::path Model::checkpoint() const {
+  return state_->dalle.checkpoint;
+}
+
+int64_t Model::step() const {
+  return state_->dalle.step;
+}
+
+int64_t Model::image_size() const {
+  return state_->dalle.config.data.image_size;
+}
+
+int64_t Model::grid_size() const {
+  return state_->dalle.config.layout().grid_height;
+}
+
+int64_t Model::image_vocab_size() const {
+  return state_->dalle.config.dvae.model.vocab_size;
+}
+
+int64_t Model::text_vocab_size() const {
+  return state_->dalle.tokenizer.vocab_size();
+}
+
+int64_t Model::max_caption_tokens() const {
+  return state_->dalle.config.layout().max_caption_tokens();
+}
+
+std::vector<int64_t> Model::tokenize(const std::string& caption) const {
+  return state_->dalle.tokenizer.encode(caption);
+}
+
+at::Tensor Model::generate(const std::string& caption, const SampleOptions& options) const {
+  return decode(generate_codes(caption, options));
+}
+
+at::Tensor Model::generate_codes(const std::string& caption, const SampleOptions& options) const {
+  const TrainedDalle& dalle = state_->dalle;
+  return dalle::generate_codes(dalle.model, state_->padded_caption(caption),
+                               checked_sampling(options, dalle.config.sample),
+                               checked_range(options));
+}
+
+at::Tensor Model::encode(const at::Tensor& images) const {
+  check_images(images);
+  DiscreteVae vae = state_->dalle.vae;
+  const int64_t pixels_per_code = image_size() / grid_size();
+  at::Tensor codes = torch::empty(
+      {images.size(0), images.size(2) / pixels_per_code, images.size(3) / pixels_per_code},
+      at::kLong);
+  // One by one, because batches of different sizes may round differently.
+  for (int64_t i = 0; i < images.size(0); ++i)
+    codes.narrow(0, i, 1).copy_(vae->encode(model_pixels(images.narrow(0, i, 1), state_->device)));
+  return codes;
+}
+
+at::Tensor Model::decode(const at::Tensor& codes) const {
+  if (!codes.defined() || codes.dim() != 3 || codes.size(1) * codes.size(2) == 0)
+    throw Error("codes: found {}, expected Long [N, h, w]", describe_tensor(codes));
+  DiscreteVae vae = state_->dalle.vae;
+  const int64_t pixels_per_code = image_size() / grid_size();
+  at::Tensor images = torch::empty(
+      {codes.size(0), 3, codes.size(1) * pixels_per_code, codes.size(2) * pixels_per_code},
+      at::kByte);
+  for (int64_t i = 0; i < codes.size(0); ++i) {
+    const at::Tensor image = vae->decode(codes.narrow(0, i, 1).to(state_->device))[0];
+    images[i].copy_(image_to_tensor(tensor_to_image(image)));
+  }
+  return images;
+}
+
+LogLikelihood Model::log_likelihood(const std::vector<std::string>& captions,
+                                    const at::Tensor& codes) const {
+  const torch::NoGradGuard no_grad;
+  const auto count = static_cast<int64_t>(captions.size());
+  check_codes(codes, count, grid_size(), image_vocab_size());
+  DalleModel model = state_->dalle.model;
+  LogLikelihood likelihood{.text = torch::empty({count}, at::kDouble),
+                           .image = torch::empty({count}, at::kDouble)};
+  // One by one: a loss is a mean over all samples of its batch.
+  for (int64_t i = 0; i < count; ++i) {
+    const at::Tensor caption = state_->padded_caption(captions[static_cast<size_t>(i)])
+                                   .unsqueeze(0)
+                                   .to(state_->device);  // [1, text_length - 1]
+    const LossCounts targets = model->count_targets(caption);
+    const DalleLoss loss =
+        model->loss(caption, codes[i].reshape({1, -1}).to(state_->device), targets);
+    likelihood.text[i] = -loss.text.item<double>() * static_cast<double>(targets.text_tokens);
+    likelihood.image[i] = -loss.image.item<double>() * static_cast<double>(targets.image_tokens);
+  }
+  return likelihood;
+}
+
+}  // namespace dalle

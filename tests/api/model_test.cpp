@@ -1,0 +1,180 @@
+#include "dalle/model.h"
+
+#include <cmath>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gtest/gtest.h>
+#include <torch/types.h>
+
+#include "data/batch.h"
+#include "data/image/image.h"
+#include "error_of.h"
+#include "experiment/trained_dalle.h"
+
+namespace dalle {
+namespace {
+
+/// Twenty steps of each stage on the built-in shapes, of 32 x 32 pixels. Tests run in the root of
+/// the repository.
+const char* const kTrained = "tests/fixtures/run-0.1";
+
+Model load_on_cpu() {
+  return Model::load(kTrained, "cpu");
+}
+
+TEST(Model, TellsTheSizesOfItsTensors) {
+  const Model model = load_on_cpu();
+  EXPECT_EQ(model.step(), 20);
+  EXPECT_EQ(model.checkpoint().filename(), "step-00000020");
+  const at::Tensor codes = model.generate_codes("a red circle", {.count = 2});
+  EXPECT_EQ(codes.sizes(), at::IntArrayRef({2, model.grid_size(), model.grid_size()}));
+  EXPECT_GE(codes.min().item<int64_t>(), 0);
+  EXPECT_LT(codes.max().item<int64_t>(), model.image_vocab_size());
+  EXPECT_EQ(model.decode(codes).sizes(),
+            at::IntArrayRef({2, 3, model.image_size(), model.image_size()}));
+  for (const int64_t token : model.tokenize("a red circle"))
+    EXPECT_LT(token, model.text_vocab_size());
+}
+
+TEST(Model, GeneratesTheImagesOfTheSampler) {
+  const Model model = load_on_cpu();
+  const TrainedDalle dalle = load_trained_dalle(kTrained, c10::kCPU);
+  SamplingConfig sampling = dalle.config.sample;
+  sampling.temperature = 0.7;
+  sampling.top_k = 5;
+  sampling.top_p = 0.9;
+  const std::vector<RgbImage> expected =
+      generate_images(dalle, "a red circle", sampling, {.seed = 9, .first_image = 11, .count = 3});
+  const at::Tensor images = model.generate(
+      "a red circle",
+      {.seed = 9, .first = 11, .count = 3, .temperature = 0.7, .top_k = 5, .top_p = 0.9});
+  for (int64_t i = 0; i < 3; ++i)
+    EXPECT_TRUE(images[i].equal(image_to_tensor(expected[static_cast<size_t>(i)]))) << i;
+}
+
+TEST(Model, DecodesWhatItGenerates) {
+  const Model model = load_on_cpu();
+  const SampleOptions options{.seed = 4, .count = 3};
+  const at::Tensor codes = model.generate_codes("a blue square", options);
+  EXPECT_TRUE(model.decode(codes).equal(model.generate("a blue square", options)));
+  EXPECT_TRUE(model.decode(codes.narrow(0, 1, 1)).equal(model.decode(codes).narrow(0, 1, 1)));
+}
+
+TEST(Model, EncodesBytesAndFractionsAlike) {
+  const Model model = load_on_cpu();
+  const at::Tensor images = model.generate("a blue square", {.count = 3});
+  const at::Tensor codes = model.encode(images);
+  EXPECT_EQ(codes.sizes(), at::IntArrayRef({3, model.grid_size(), model.grid_size()}));
+  EXPECT_TRUE(model.encode(images.to(at::kFloat).div(255)).equal(codes));
+  EXPECT_TRUE(model.encode(images.narrow(0, 2, 1)).equal(codes.narrow(0, 2, 1)));
+  const TrainedDalle dalle = load_trained_dalle(kTrained, c10::kCPU);
+  DiscreteVae vae = dalle.vae;
+  EXPECT_TRUE(vae->encode(images.narrow(0, 0, 1).to(at::kFloat).div(255))[0].equal(codes[0]));
+}
+
+/// The log-probability of codes, token by token: the product rule, with the decoding loop's logits.
+double image_log_likelihood(const TrainedDalle& dalle, const std::string& caption,
+                            const at::Tensor& codes) {
+  const torch::NoGradGuard no_grad;
+  DalleModel model = dalle.model;
+  const at::Tensor tokens =
+      pad_caption(dalle.tokenizer.encode(caption), dalle.config.layout().max_caption_tokens());
+  DecodeState state = model->prefill(tokens.unsqueeze(0));
+  at::Tensor previous = torch::zeros({1}, at::kLong);
+  double sum = 0;
+  for (const at::Tensor& code : codes.flatten().split(1)) {
+    const at::Tensor logits = model->decode_step(state, previous).to(at::kDouble);  // [1, K]
+    sum += logits.log_softmax(-1)[0][code.item<int64_t>()].item<double>();
+    previous = code;
+  }
+  return sum;
+}
+
+TEST(Model, LogLikelihoodOfAnImageIsTheSumOverItsCodes) {
+  const Model model = load_on_cpu();
+  const TrainedDalle dalle = load_trained_dalle(kTrained, c10::kCPU);
+  const std::vector<std::string> captions = {"a red circle", "two green triangles"};
+  const at::Tensor codes = torch::cat(
+      {model.generate_codes(captions[0]), model.generate_codes(captions[1], {.seed = 2})});
+  const LogLikelihood likelihood = model.log_likelihood(captions, codes);
+  for (int64_t i = 0; i < 2; ++i) {
+    const double expected = image_log_likelihood(dalle, captions[static_cast<size_t>(i)], codes[i]);
+    EXPECT_NEAR(likelihood.image[i].item<double>(), expected, 1e-4 * -expected);
+  }
+}
+
+TEST(Model, LogLikelihoodOfACaptionIsOneOfADistribution) {
+  const Model model = load_on_cpu();
+  // Captions of different lengths, as a batch and as a mean over all of its tokens.
+  const std::vector<std::string> captions = {"a red circle",
+                                             "two green triangles on a gray ground"};
+  const at::Tensor codes = torch::cat({model.generate_codes(captions[0], {.count = 2})});
+  const LogLikelihood likelihood = model.log_likelihood(captions, codes);
+  const TrainedDalle dalle = load_trained_dalle(kTrained, c10::kCPU);
+  const torch::NoGradGuard no_grad;
+  DalleModel transformer = dalle.model;
+  std::vector<at::Tensor> rows;
+  for (const std::string& caption : captions)
+    rows.push_back(
+        pad_caption(dalle.tokenizer.encode(caption), dalle.config.layout().max_caption_tokens()));
+  const at::Tensor batch = torch::stack(rows);
+  const LossCounts counts = transformer->count_targets(batch);
+  const double mean = transformer->loss(batch, codes.flatten(1), counts).text.item<double>();
+  EXPECT_NEAR(-likelihood.text.sum().item<double>(), mean * static_cast<double>(counts.text_tokens),
+              1e-3);
+  EXPECT_LT(likelihood.text.max().item<double>(), 0);
+}
+
+TEST(Model, MovesWithItsWeights) {
+  Model model = load_on_cpu();
+  const at::Tensor images = model.generate("a red circle");
+  Model moved = std::move(model);
+  EXPECT_TRUE(moved.generate("a red circle").equal(images));
+}
+
+TEST(Model, NamesTheOptionOutOfRange) {
+  const Model model = load_on_cpu();
+  const std::vector<std::pair<std::string, SampleOptions>> invalid = {
+      {"seed", {.seed = -1}},
+      {"first", {.first = -1}},
+      {"count", {.count = 0}},
+      {"temperature", {.temperature = -0.5}},
+      {"temperature", {.temperature = NAN}},
+      {"top_k", {.top_k = -1}},
+      {"top_p", {.top_p = 1.5}},
+      {"top_p", {.top_p = 0}}};
+  for (const auto& [name, options] : invalid) {
+    const std::string message = error_of([&] { model.generate("a red circle", options); });
+    EXPECT_TRUE(message.starts_with(name + ": found ")) << message;
+  }
+}
+
+TEST(Model, NamesTheInvalidArgument) {
+  const Model model = load_on_cpu();
+  const int64_t grid = model.grid_size(), side = model.image_size();
+  const at::Tensor codes = torch::zeros({1, grid, grid}, at::kLong);
+  const auto starts = [](const std::string& name, const auto& action) {
+    const std::string message = error_of(action);
+    EXPECT_TRUE(message.starts_with(name)) << message;
+  };
+  starts("caption", [&] { model.generate(" "); });
+  starts("codes", [&] { model.decode(at::Tensor()); });
+  starts("codes", [&] { model.decode(codes.to(at::kInt)); });
+  starts("codes", [&] { model.decode(torch::empty({1, 0, 2}, at::kLong)); });
+  starts("codes", [&] { model.decode(codes + model.image_vocab_size()); });
+  starts("codes", [&] { model.log_likelihood({"a", "b"}, codes); });
+  starts("codes", [&] { model.log_likelihood({"a"}, codes - 1); });
+  starts("caption", [&] { model.log_likelihood({""}, codes); });
+  starts("images", [&] { model.encode(at::Tensor()); });
+  starts("images", [&] { model.encode(torch::zeros({3, side, side}, at::kByte)); });
+  starts("images", [&] { model.encode(torch::empty({1, 3, 0, side}, at::kByte)); });
+  starts("images", [&] { model.encode(torch::zeros({1, 3, side, side}, at::kLong)); });
+  starts("images", [&] { model.encode(torch::zeros({1, 3, side + 1, side}, at::kByte)); });
+  starts("device", [&] { Model::load(kTrained, "tpu"); });
+  starts("tests/fixtures/missing", [&] { Model::load("tests/fixtures/missing", "cpu"); });
+}
+
+}  // namespace
+}  // namespace dalle

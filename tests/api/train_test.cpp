@@ -1,0 +1,105 @@
+#include "dalle/train.h"
+
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <string>
+#include <system_error>
+#include <thread>
+
+#include <gtest/gtest.h>
+
+#include "core/files.h"
+#include "core/log.h"
+#include "dalle/model.h"
+#include "error_of.h"
+#include "temporary_directory.h"
+
+namespace dalle {
+namespace {
+
+TrainRequest tiny_training(const std::filesystem::path& run_folder) {
+  return {.config = "tests/tools/tiny.yaml",
+          .overrides = {"dvae.train.steps=10", "dalle.train.steps=10"},
+          .run_folder = run_folder,
+          .device = "cpu"};
+}
+
+TEST(Train, FinishesAndResumes) {
+  const TemporaryDirectory folder;
+  TrainRequest request = tiny_training(folder / "run");
+  request.stage = "tokenizer";
+  EXPECT_TRUE(train(request).finished());
+  EXPECT_TRUE(exists(folder / "run" / "tokenizer.model"));
+  EXPECT_FALSE(exists(folder / "run" / "checkpoints"));
+  request.stage = "";
+  const TrainResult result = train(request);
+  EXPECT_TRUE(result.finished());
+  EXPECT_EQ(Model::load(result.run_folder, "cpu").step(), 10);
+  request.overrides = {"dvae.train.steps=10", "dalle.train.steps=15"};
+  train(request);
+  EXPECT_EQ(Model::load(result.run_folder, "cpu").step(), 15);
+  request.restart = true;
+  request.stage = "tokenizer";
+  train(request);
+  EXPECT_FALSE(exists(folder / "run" / "checkpoints"));
+  EXPECT_TRUE(exists(folder / "run.old-1" / "checkpoints"));
+}
+
+TEST(Train, StopsAndSavesWhenItIsAskedTo) {
+  const TemporaryDirectory folder;
+  TrainRequest request = tiny_training(folder / "run");
+  request.overrides = {"dvae.train.steps=100000", "dvae.train.save_every=100000"};
+  const auto has_reported_a_step = [&] {
+    std::error_code missing;
+    const auto size = std::filesystem::file_size(folder / "run" / "metrics.jsonl", missing);
+    return !missing && size > 0;
+  };
+  const std::jthread stopping([&](const std::stop_token& stop) {
+    while (!stop.stop_requested() && !has_reported_a_step())
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    if (!stop.stop_requested()) std::raise(SIGTERM);
+  });
+  const TrainResult result = train(request);
+  EXPECT_EQ(result.signal, SIGTERM);
+  EXPECT_FALSE(result.finished());
+  EXPECT_FALSE(std::filesystem::is_empty(folder / "run" / "checkpoints" / "dvae"));
+}
+
+TEST(Train, LeavesTheLogFileOfAFinishedRunAlone) {
+  const TemporaryDirectory folder;
+  TrainRequest request = tiny_training(folder / "run");
+  request.stage = "tokenizer";
+  train(request);
+  log_info("a line after the run");
+  const std::string log = read_file(folder / "run" / "log.txt");
+  EXPECT_NE(log.find("finished: "), std::string::npos);
+  EXPECT_EQ(log.find("a line after the run"), std::string::npos);
+}
+
+TEST(Train, NamesWhatIsInvalid) {
+  const TemporaryDirectory folder;
+  const auto message_of = [&](const auto& change) {
+    TrainRequest request = tiny_training(folder / "run");
+    change(request);
+    return error_of([&] { train(request); });
+  };
+  EXPECT_TRUE(message_of([](TrainRequest& request) {
+                request.stage = "clip";
+              }).starts_with("stage \"clip\""));
+  EXPECT_TRUE(message_of([](TrainRequest& request) {
+                request.device = "tpu";
+              }).starts_with("device \"tpu\""));
+  EXPECT_TRUE(message_of([](TrainRequest& request) {
+                request.config = "missing.yaml";
+              }).starts_with("missing.yaml"));
+  const std::string keys = message_of([](TrainRequest& request) {
+    request.overrides = {"dvae.train.stepz=1", "seed=-1"};
+  });
+  EXPECT_NE(keys.find("dvae.train.stepz"), std::string::npos) << keys;
+  EXPECT_NE(keys.find("seed"), std::string::npos) << keys;
+  EXPECT_FALSE(exists(folder / "run"));
+}
+
+}  // namespace
+}  // namespace dalle
