@@ -5,13 +5,13 @@
 #
 #   scripts/fuzz.sh                     every target, a million inputs each
 #   scripts/fuzz.sh json                one target
-#   scripts/fuzz.sh json 50000          fewer inputs
+#   scripts/fuzz.sh all 50000           every target, fewer inputs
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly runs=${2:-1000000} build=build/fuzz
 targets=(yaml tar safetensors image png_text tokenizer json)
-[ $# -eq 0 ] || targets=("$1")
+[ "${1:-all}" = all ] || targets=("$1")
 [ -f "tests/fuzz/${targets[0]}_fuzz.cpp" ] || {
   printf 'fuzz: error: %s: no such target; the targets are %s\n' "$1" "${targets[*]}" >&2; exit 1
 }

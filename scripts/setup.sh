@@ -3,6 +3,7 @@
 # third_party/.
 #
 #   scripts/setup.sh                 everything
+#   scripts/setup.sh --checks        also what .ci/run needs to analyze and fuzz the code: clang
 #   TORCH_ROOT=/opt/libtorch scripts/setup.sh   everything except LibTorch; the build uses the given one
 #
 # Problems with the machine are reported before anything is downloaded. The script can be repeated: it skips what is already
@@ -15,11 +16,17 @@ say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
 
 readonly libtorch=third_party/libtorch sentencepiece=third_party/sentencepiece
-readonly packages=(
+packages=(
   g++ cmake ninja-build ccache lld pkg-config git ca-certificates python3 python3-pip unzip
   clang-format libfmt-dev libspdlog-dev libyaml-cpp-dev nlohmann-json3-dev libcli11-dev libssl-dev
   libomp5 libarchive-dev libopencv-core-dev libopencv-imgproc-dev libopencv-imgcodecs-dev
   libjpeg-dev libpng-dev zlib1g-dev libgloo-dev libgtest-dev libgmock-dev)
+case ${1:-} in
+  --checks) packages+=(clang clang-tidy libclang-rt-dev) ;;
+  '') ;;
+  *) die "found the argument '$1', expected --checks or none" ;;
+esac
+readonly packages
 
 log=$(mktemp)
 ticker=
@@ -68,7 +75,7 @@ find_missing_packages() {
   for package in "${packages[@]}"; do
     # Commands that come from another package (clang-format, or python3 built from source) count as installed.
     case $package in
-      g++|cmake|ccache|pkg-config|git|unzip|clang-format|python3) command -v "$package" >/dev/null && continue ;;
+      g++|cmake|ccache|pkg-config|git|unzip|clang-format|clang-tidy|clang|python3) command -v "$package" >/dev/null && continue ;;
       ninja-build) command -v ninja >/dev/null && continue ;;
       python3-pip) python3 -m pip --version >/dev/null 2>&1 && continue ;;
     esac

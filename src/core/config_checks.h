@@ -8,6 +8,8 @@
 
 #include <fmt/format.h>
 
+#include "core/fields.h"
+
 namespace dalle {
 
 /// A key whose value is wrong although it has the right type and range.
@@ -36,9 +38,7 @@ class ConfigChecks {
   ConfigChecks of(std::string_view member) const { return ConfigChecks(conflicts_, path(member)); }
 
   /// The dotted path of a key of the struct.
-  std::string path(std::string_view key) const {
-    return prefix_.empty() ? std::string(key) : fmt::format("{}.{}", prefix_, key);
-  }
+  std::string path(std::string_view key) const { return join_key(prefix_, key); }
 
   /// Notes a conflict unless `holds`.
   template <class... Args>

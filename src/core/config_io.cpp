@@ -23,8 +23,8 @@ void collect(const ConfigValue& old_value, const ConfigValue& new_value, const s
   DALLE_CHECK(old_map->size() == new_map->size());
   for (size_t i = 0; i < old_map->size(); ++i) {
     DALLE_CHECK((*old_map)[i].key == (*new_map)[i].key);
-    collect((*old_map)[i].value, (*new_map)[i].value,
-            path.empty() ? (*old_map)[i].key : path + "." + (*old_map)[i].key, ignored, changes);
+    collect((*old_map)[i].value, (*new_map)[i].value, join_key(path, (*old_map)[i].key), ignored,
+            changes);
   }
 }
 

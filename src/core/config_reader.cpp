@@ -18,10 +18,6 @@ namespace {
 
 constexpr size_t kMaxQuotedText = 60;  // longer values are truncated in messages
 
-std::string join(const std::string& path, std::string_view name) {
-  return path.empty() ? std::string(name) : fmt::format("{}.{}", path, name);
-}
-
 /// The key of a name, present or former; nullptr if there is none.
 const ConfigKey* find_name(const ConfigSchema& schema, std::string_view name) {
   const auto known = std::ranges::find_if(schema.keys, [&](const ConfigKey& key) {
@@ -116,7 +112,7 @@ class Reader {
         namesake = known;
     }
     const std::string sibling = nearest_name(last_name(path), siblings);
-    std::string nearest = sibling.empty() ? namesake : join(parent(path), sibling);
+    std::string nearest = sibling.empty() ? namesake : join_key(parent(path), sibling);
     if (nearest.empty()) nearest = nearest_name(path, paths_);
     if (!nearest.empty())
       report(place, path, "found an unknown key, expected a known one; the nearest is " + nearest);
@@ -139,7 +135,7 @@ class Reader {
  private:
   void collect_paths(const ConfigSchema& schema, const std::string& path) {
     for (const ConfigKey& key : schema.keys) {
-      const std::string key_path = join(path, key.name);
+      const std::string key_path = join_key(path, key.name);
       paths_.push_back(key_path);
       collect_paths(key.schema, key_path);
     }
@@ -183,7 +179,7 @@ class Reader {
       }
       const ConfigKey* known = find_name(schema, key.text);
       const std::string name = known != nullptr ? known->name : key.text;
-      const std::string child_path = join(path, name);
+      const std::string child_path = join_key(path, name);
       if (key.text == "<<" && !key.is_quoted) {
         report(key.place, child_path,
                "found a merge key, expected keys written out; aliases of whole values are fine");
@@ -191,7 +187,7 @@ class Reader {
       }
       if (const auto [entry, is_new] = seen.emplace(name, &key); !is_new) {
         const YamlNode& first = *entry->second;
-        report(key.place, join(path, key.text),
+        report(key.place, join_key(path, key.text),
                fmt::format("duplicate key; first defined on line {}{}", first.place.line,
                            first.text == key.text ? "" : " as " + first.text));
         continue;
@@ -282,7 +278,7 @@ const ConfigSchema* find_key(const ConfigSchema& root, std::string& path) {
     const ConfigKey* known = find_name(*schema, rest.substr(0, dot));
     if (known == nullptr) return nullptr;
     schema = &known->schema;
-    present = join(present, known->name);
+    present = join_key(present, known->name);
     if (dot == rest.npos) break;
     rest.remove_prefix(dot + 1);
   }

@@ -15,7 +15,7 @@ using Json = nlohmann::ordered_json;
 void visit_keys(const ConfigSchema& schema, const std::string& path,
                 const std::function<void(const std::string&, const ConfigKey&)>& visit) {
   for (const ConfigKey& key : schema.keys) {
-    const std::string key_path = path.empty() ? key.name : path + "." + key.name;
+    const std::string key_path = join_key(path, key.name);
     if (key.schema.type == ConfigType::kStruct)
       visit_keys(key.schema, key_path, visit);
     else
@@ -26,7 +26,7 @@ void visit_keys(const ConfigSchema& schema, const std::string& path,
 void collect_changeable(const ConfigSchema& schema, const std::string& path,
                         std::vector<std::string>& paths) {
   for (const ConfigKey& key : schema.keys) {
-    const std::string key_path = path.empty() ? key.name : path + "." + key.name;
+    const std::string key_path = join_key(path, key.name);
     if (key.may_change)
       paths.push_back(key_path);
     else

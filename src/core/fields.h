@@ -7,9 +7,16 @@
 #include <string_view>
 #include <type_traits>
 
+#include <fmt/format.h>
+
 #include "core/error.h"
 
 namespace dalle {
+
+/// The dotted path of a key of the struct at `path`, which is empty for the whole config.
+inline std::string join_key(const std::string& path, std::string_view key) {
+  return path.empty() ? std::string(key) : fmt::format("{}.{}", path, key);
+}
 
 /// What a config key means and which values it takes. A config struct lists its keys once, in
 ///

@@ -48,6 +48,26 @@ CodebookHealth codebook_health(const at::Tensor& counts) {
           .perplexity = std::exp(-(shares * shares.log()).sum().item<double>())};
 }
 
+at::Tensor position_code_counts(const at::Tensor& codes, int64_t vocab_size) {
+  code_counts(codes, vocab_size);             // checks them
+  const auto at_position = codes.flatten(1);  // [B, h w]
+  const int64_t positions = at_position.size(1);
+  const auto offsets = torch::arange(positions, codes.options()) * vocab_size;
+  return (at_position + offsets)
+      .flatten()
+      .bincount(/*weights=*/{}, positions * vocab_size)
+      .view({positions, vocab_size});
+}
+
+at::Tensor position_entropy(const at::Tensor& counts) {
+  const auto shares = counts.to(at::kDouble) / counts.sum(1, /*keepdim=*/true);
+  return -at::xlogy(shares, shares).sum(1);
+}
+
+at::Tensor shift_right(const at::Tensor& images) {
+  return at::cat({images.narrow(3, 0, 1), images.narrow(3, 0, images.size(3) - 1)}, 3);
+}
+
 at::Tensor psnr(const at::Tensor& images, const at::Tensor& reconstructions) {
   check_pair("psnr", images, reconstructions);
   const auto error = images.to(at::kDouble) - reconstructions.to(at::kDouble);

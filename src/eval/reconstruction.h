@@ -23,6 +23,24 @@ at::Tensor code_counts(const at::Tensor& codes, int64_t vocab_size);
 /// @param counts  [K] int64, not all zero: sums of code_counts()
 CodebookHealth codebook_health(const at::Tensor& counts);
 
+/// How often each code occurs at each position of the grid.
+///
+/// @param codes  [B, h, w] int64 in [0, vocab_size), not empty
+/// @return       [h w, K] int64
+/// @throws dalle::Error as code_counts() does
+at::Tensor position_code_counts(const at::Tensor& codes, int64_t vocab_size);
+
+/// The entropy of the codes at each position of the grid.
+///
+/// @param counts  [h w, K] int64, with at least one code at each position
+/// @return        [h w] float64, nats in [0, ln K]
+at::Tensor position_entropy(const at::Tensor& counts);
+
+/// Images moved by one pixel to the right; their first column is repeated.
+///
+/// @param images  [B, C, H, W]
+at::Tensor shift_right(const at::Tensor& images);
+
 /// Peak signal-to-noise ratio of each image: -10 log10 of the mean squared error.
 ///
 /// @param images           [B, C, H, W] floating in [0, 1]

@@ -6,11 +6,11 @@
 
 #include <fmt/format.h>
 
-#include "core/round_up.h"
 #include "model/dalle_model.h"
 #include "model/discrete_vae.h"
 #include "parallel/gradient_reducer.h"
 #include "sample/generate_codes.h"
+#include "tensor/round_up.h"
 
 namespace dalle {
 namespace {

@@ -4,8 +4,8 @@
 #include <torch/types.h>
 
 #include "core/error.h"
-#include "core/round_up.h"
 #include "optim/gradient_norm.h"
+#include "tensor/round_up.h"
 
 namespace dalle {
 namespace {

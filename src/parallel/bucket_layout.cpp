@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
-#include "core/round_up.h"
+#include "tensor/round_up.h"
 
 namespace dalle {
 

@@ -11,10 +11,10 @@
 #include <torch/types.h>
 
 #include "core/error.h"
-#include "core/round_up.h"
 #include "core/seconds.h"
 #include "optim/gradient_norm.h"
 #include "parallel/tree_sum.h"
+#include "tensor/round_up.h"
 
 namespace dalle {
 namespace {

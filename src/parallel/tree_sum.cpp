@@ -5,7 +5,7 @@
 #include <torch/types.h>
 
 #include "core/error.h"
-#include "core/round_up.h"
+#include "tensor/round_up.h"
 
 namespace dalle {
 

@@ -14,7 +14,7 @@
 #include <torch/types.h>
 
 #include "core/error.h"
-#include "core/safetensors.h"
+#include "tensor/safetensors.h"
 
 namespace dalle {
 namespace {

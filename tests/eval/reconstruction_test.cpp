@@ -52,6 +52,24 @@ TEST(CodeCountsTest, RejectsWhatAreNotCodes) {
       ThrowsMessage<Error>(HasSubstr("from -1 to 2")));
 }
 
+TEST(PositionCodesTest, CountsAndEntropyAreSeparateForEachPosition) {
+  // Positions: 0 0 1 2 (1.0397 nats, 1.5 bits), 1 1 1 1 (none), 0 1 2 2.
+  const auto codes = torch::tensor({0, 1, 0, 0, 1, 1, 1, 1, 2, 2, 1, 2}).view({4, 1, 3});
+  const auto counts = position_code_counts(codes, 4);
+  EXPECT_TRUE(counts.equal(torch::tensor({2, 1, 1, 0, 0, 4, 0, 0, 1, 1, 2, 0}).view({3, 4})));
+  EXPECT_TRUE(counts.sum(0).equal(code_counts(codes, 4)));
+  const auto entropy = position_entropy(counts);
+  EXPECT_NEAR(entropy[0].item<double>(), 1.0397207708399179, 1e-12);
+  EXPECT_NEAR(entropy[1].item<double>(), 0.0, 1e-12);
+  EXPECT_NEAR(entropy[2].item<double>(), 1.0397207708399179, 1e-12);
+}
+
+TEST(ShiftRightTest, RepeatsTheFirstColumn) {
+  const auto image = torch::arange(6, at::kFloat).view({1, 1, 2, 3});
+  EXPECT_TRUE(shift_right(image).equal(
+      torch::tensor({0.0F, 0.0F, 1.0F, 3.0F, 3.0F, 4.0F}).view({1, 1, 2, 3})));
+}
+
 // Images of 24 x 17 pixels that are easy to reproduce, and their scores according to scikit-image
 // 0.26.0 (structural_similarity with gaussian_weights, sigma 1.5, use_sample_covariance=False).
 class ReconstructionTest : public testing::Test {

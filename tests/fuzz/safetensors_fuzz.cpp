@@ -1,5 +1,5 @@
-#include "core/safetensors.h"
 #include "fuzz/fuzz.h"
+#include "tensor/safetensors.h"
 
 namespace dalle {
 

@@ -15,9 +15,9 @@
 #include <torch/types.h>
 
 #include "child_process.h"
-#include "core/safetensors.h"
 #include "error_of.h"
 #include "temporary_directory.h"
+#include "tensor/safetensors.h"
 
 namespace dalle {
 namespace {

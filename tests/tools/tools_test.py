@@ -996,6 +996,39 @@ class ToolsTest(unittest.TestCase):
 
     # ---- benchmark ----
 
+    # ---- evaluation ----
+
+    def test_evaluation_is_kept_and_completed(self):
+        copy = self.copy_of_whole()
+        self.assert_succeeds(run("dalle-eval", "--model", copy, "--suite", "codes", "--device", "cpu"))
+        result = run("dalle-eval", "--model", copy, "--suite", "reconstruction", "codes", "likelihood", "--device", "cpu")
+        self.assert_succeeds(result)
+        self.assertIn("codes: already in", result.stderr)
+        self.assertRegex(result.stdout, r"(?m)^reconstruction +psnr +[0-9.]+  \([0-9.]+ to [0-9.]+\)$")
+        suites = json.loads((copy / "evaluation.json").read_text())["suites"]
+        self.assertEqual(set(suites), {"codes", "reconstruction", "likelihood"})
+        self.assertEqual(suites["codes"]["images"], 16)
+        again = run("dalle-eval", "--model", newest_checkpoint(copy, "dalle"), "--suite", "codes", "--device", "cpu")
+        self.assertIn("codes: already in", again.stderr)  # the checkpoint of a run writes to the run's file
+        self.assertEqual(json.loads((copy / "evaluation.json").read_text())["suites"], suites)
+
+    def test_evaluation_of_a_dvae_needs_no_transformer(self):
+        copy = self.copy_of_whole()
+        shutil.rmtree(copy / "checkpoints" / "dalle")
+        result = run("dalle-eval", "--model", copy, "--device", "cpu")
+        self.assert_succeeds(result)
+        self.assertEqual(set(json.loads((copy / "evaluation.json").read_text())["suites"]), {"codes", "reconstruction"})
+        self.assert_fails(run("dalle-eval", "--model", copy, "--suite", "likelihood", "--device", "cpu"), 1,
+                          "holds a dVAE and no transformer")
+
+    def test_invalid_evaluations_are_rejected(self):
+        self.assert_fails(run("dalle-eval", "--model", self.work / "nothing", "--device", "cpu"), 1, "no such model")
+        self.assert_fails(run("dalle-eval", "--model", self.whole, "--suite", "beauty"), 2, "beauty")
+        out = self.fresh("file")
+        out.write_text("{}")
+        self.assert_fails(run("dalle-eval", "--model", self.whole, "--suite", "codes", "--out", out, "--device", "cpu"), 1,
+                          out, "not a file of results")
+
     def test_the_benchmark_reports_each_number_of_ranks(self):
         numbers = self.work / "bench.json"
         result = run("dalle-bench", "train", "--config", TINY, "--ranks", "1,2", "--steps", 4, "--device", "cpu", "--json", numbers)
@@ -1122,14 +1155,14 @@ class ToolsTest(unittest.TestCase):
         self.assertIn("warning: dvae.train: the 2 steps end within the 100 warmup_steps", result.stderr)
 
     def test_help_is_not_an_error(self):
-        for words in (("dalle-train",), ("dalle-sample",), ("dalle-bench", "train"), ("dalle-check",)):
+        for words in (("dalle-train",), ("dalle-sample",), ("dalle-eval",), ("dalle-bench", "train"), ("dalle-check",)):
             result = run(*words, "--help")
             self.assertEqual(result.returncode, 0)
             self.assertIn("--device", result.stdout)
             self.assertRegex(result.stdout, f"Examples:\n  {words[0]} ")
 
     def test_every_tool_prints_its_version(self):
-        lines = {run(tool, "--version").stdout for tool in ("dalle-train", "dalle-sample", "dalle-bench", "dalle-check")}
+        lines = {run(tool, "--version").stdout for tool in ("dalle-train", "dalle-sample", "dalle-eval", "dalle-bench", "dalle-check")}
         line, = lines
         self.assertRegex(line, r"^dalle [0-9.]+ \(.+\), LibTorch [0-9.]+")
 

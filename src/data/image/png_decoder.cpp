@@ -51,9 +51,9 @@ class PngDecoder {
   cv::Mat allocate_pixels() const {
     const int depth = png_get_bit_depth(png_, info_) == 16 ? CV_16U : CV_8U;
     try {
-      return {static_cast<int>(png_get_image_height(png_, info_)),
-              static_cast<int>(png_get_image_width(png_, info_)),
-              CV_MAKETYPE(depth, png_get_channels(png_, info_))};
+      return cv::Mat(static_cast<int>(png_get_image_height(png_, info_)),
+                     static_cast<int>(png_get_image_width(png_, info_)),
+                     CV_MAKETYPE(depth, png_get_channels(png_, info_)));
     } catch (const cv::Exception&) {  // thrown by OpenCV if memory runs out
       throw std::bad_alloc();
     }

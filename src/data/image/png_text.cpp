@@ -38,7 +38,7 @@ std::string add_png_text(std::string_view png, const std::vector<PngText>& texts
       throw Error("PNG keyword '{}': expected 1 to 79 printable ASCII characters", keyword);
     // The zeros end the keyword, say that the text is not compressed (flag and method), and stand
     // for an empty language tag and an empty translated keyword.
-    result += chunk("iTXt", keyword + std::string(5, '\0') + text);
+    result += chunk("iTXt", std::string(keyword).append(5, '\0').append(text));
   }
   result += png.substr(kHeaderEnd);
   return result;

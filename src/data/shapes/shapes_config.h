@@ -84,6 +84,7 @@ struct ShapesConfig {
   std::vector<ShapeSize> sizes;
   std::vector<ShapeTexture> textures;
   std::vector<ShapeBackground> backgrounds;
+  int64_t position_grid = 0;
   double unstated_attributes = 0.2;
   bool hold_out = true;
 
@@ -93,6 +94,8 @@ struct ShapesConfig {
     checks.require(min_objects <= max_objects, "min_objects", {"max_objects"},
                    "found {}, expected at most {}, which is {}", min_objects,
                    checks.path("max_objects"), max_objects);
+    checks.require(position_grid == 0 || position_grid >= 4, "position_grid", {},
+                   "found {}, expected 0 or at least 4", position_grid);
     checks.require_distinct(shapes, "shapes");
     checks.require_distinct(colors, "colors");
     checks.require_distinct(sizes, "sizes");
@@ -114,6 +117,11 @@ struct ShapesConfig {
     visit("sizes", self.sizes, {.help = "sizes in use; empty: all"});
     visit("textures", self.textures, {.help = "textures in use; empty: all"});
     visit("backgrounds", self.backgrounds, {.help = "backgrounds in use; empty: all"});
+    visit("position_grid", self.position_grid,
+          {.help = "objects are centered in the cells of a grid with this many cells a side, and "
+                   "each size has one radius; 0: anywhere, and radii vary by a few percent",
+           .min = 0,
+           .max = 256});
     visit("unstated_attributes", self.unstated_attributes,
           {.help = "probability that a caption omits an attribute (size, texture, background)",
            .min = 0,

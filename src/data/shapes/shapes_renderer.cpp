@@ -136,13 +136,7 @@ double shape_distance(ShapeKind shape, double x, double y) {
   }
 }
 
-namespace {
-
-struct Rgb {
-  double red, green, blue;
-};
-
-Rgb rgb_of(ShapeColor color) {
+ShapeRgb rgb_of(ShapeColor color) {
   switch (color) {
     case ShapeColor::kRed:
       return {230, 20, 20};
@@ -176,12 +170,15 @@ double gray_of(ShapeBackground background) {
   throw Error("unknown background {}", static_cast<int>(background));
 }
 
+namespace {
+
 /// 1 inside an edge, 0 outside, and in between within half a pixel of the edge.
 double coverage(double distance_in_pixels) {
   return std::clamp(0.5 - distance_in_pixels, 0.0, 1.0);
 }
 
-/// The share of the second tone at a point relative to the object's center, in pixels.
+}  // namespace
+
 double second_tone(ShapeTexture texture, double x, double y, double period) {
   // The signed distance from the nearest edge of a stripe, negative inside.
   const auto stripe = [period](double t) {
@@ -205,17 +202,14 @@ double second_tone(ShapeTexture texture, double x, double y, double period) {
   throw Error("unknown texture {}", static_cast<int>(texture));
 }
 
-}  // namespace
-
 RgbImage render_scene(const ShapesScene& scene, int64_t image_size) {
-  constexpr double kSecondTone = 0.4;      // brightness relative to the first tone
-  constexpr double kTexturePeriod = 0.11;  // as a fraction of the image's side
+  constexpr double kSecondTone = 0.4;  // brightness relative to the first tone
   const auto size = static_cast<double>(image_size);
   RgbImage image{.width = image_size, .height = image_size, .pixels = {}};
   image.pixels.assign(static_cast<size_t>(image_size * image_size * 3),
                       static_cast<uint8_t>(gray_of(scene.background)));
   for (const ShapesObject& object : scene.objects) {
-    const Rgb rgb = rgb_of(object.color);
+    const ShapeRgb rgb = rgb_of(object.color);
     const double cx = object.x * size, cy = object.y * size, radius = object.radius * size;
     const double reach = shape_reach(object.shape) * radius + 1;
     const auto first = [&](double center) {

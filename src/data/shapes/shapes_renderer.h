@@ -11,6 +11,25 @@ namespace dalle {
 /// the signed distance of each pixel's center from the object's outline.
 RgbImage render_scene(const ShapesScene& scene, int64_t image_size);
 
+/// The period of textures, as a fraction of the image's side.
+inline constexpr double kTexturePeriod = 0.11;
+
+/// Channels in [0, 255].
+struct ShapeRgb {
+  double red, green, blue;
+};
+
+/// The first tone of an object; textures add a second one, which is darker.
+ShapeRgb rgb_of(ShapeColor color);
+
+/// The gray level of a background, in [0, 255].
+double gray_of(ShapeBackground background);
+
+/// Returns the share of the second tone, in [0, 1], at a point relative to the object's center.
+///
+/// @param x, y, period  in pixels, because edges between the tones are one pixel wide
+double second_tone(ShapeTexture texture, double x, double y, double period);
+
 /// Returns the signed distance of a point from the outline of a shape, negative inside. The shape
 /// is centered at the origin and has the area of a circle of radius 1; y points down.
 double shape_distance(ShapeKind shape, double x, double y);

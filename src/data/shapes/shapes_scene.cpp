@@ -124,20 +124,30 @@ bool fits(const ShapesScene& scene, size_t i) {
   return i == 0 || relation_holds(scene.objects[i - 1], scene.relations[i - 1], object);
 }
 
+/// A coordinate of the center of an object that reaches this far and must stay inside the image:
+/// anywhere, or at the center of one of `grid` cells.
+double coordinate(double reach, int64_t grid, SeedStream& random) {
+  if (grid == 0) return between(reach, 1 - reach, random);
+  const auto cells = static_cast<double>(grid);
+  const double first = std::ceil(reach * cells - 0.5), last = std::floor((1 - reach) * cells - 0.5);
+  return (first + std::floor(random.uniform() * (last - first + 1)) + 0.5) / cells;
+}
+
 /// Samples radii and positions, one object at a time; returns false if an object does not fit.
-bool place(ShapesScene& scene, SeedStream& random) {
+bool place(ShapesScene& scene, int64_t grid, SeedStream& random) {
   constexpr double kMargin = 0.02;
   constexpr int kPositions = 100;
   for (size_t i = 0; i < scene.objects.size(); ++i) {
     ShapesObject& object = scene.objects[i];
-    const bool small = object.size == ShapeSize::kSmall;
-    object.radius = small ? between(0.115, 0.125, random) : between(0.18, 0.20, random);
+    const auto [low, high] =
+        object.size == ShapeSize::kSmall ? std::pair{0.115, 0.125} : std::pair{0.18, 0.20};
+    object.radius = grid == 0 ? between(low, high, random) : (low + high) / 2;
     const double reach = shape_reach(object.shape) * object.radius + kMargin;
     int tries = 0;
     do {
       if (tries++ == kPositions) return false;
-      object.x = between(reach, 1 - reach, random);
-      object.y = between(reach, 1 - reach, random);
+      object.x = coordinate(reach, grid, random);
+      object.y = coordinate(reach, grid, random);
     } while (!fits(scene, i));
   }
   return true;
@@ -186,7 +196,7 @@ bool is_held_out_swap(const ShapesObject& first, const ShapesObject& second) {
   };
   const int a = pair(first), b = pair(second);
   const int low = std::min(a, b), high = std::max(a, b);
-  return mix_bits(static_cast<uint64_t>(64 * low + high)) % 8 == 0;
+  return mix_bits(64 * static_cast<uint64_t>(low) + static_cast<uint64_t>(high)) % 8 == 0;
 }
 
 bool is_held_out_relation(ShapeKind first, ShapesRelation relation, ShapeKind second) {
@@ -211,7 +221,7 @@ ShapesScene sample_scene(const ShapesConfig& config, uint64_t seed, ShapesSplit 
     ShapesScene scene = sample_attributes(config, split, random);
     if (!all_distinct(scene) || !belongs_to(scene, split, config)) continue;
     for (int placement = 0; placement < 10; ++placement)
-      if (place(scene, random)) return scene;
+      if (place(scene, config.position_grid, random)) return scene;
   }
   throw Error(
       "data.shapes: the attributes and numbers of objects in use allow no scene of split {}",

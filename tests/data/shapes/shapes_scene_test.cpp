@@ -2,7 +2,10 @@
 
 #include <cmath>
 #include <map>
+#include <set>
+#include <utility>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "core/error.h"
@@ -120,6 +123,31 @@ TEST(ShapesScene, EachLevelTestsItsOwnRule) {
     EXPECT_TRUE(any);
   });
   EXPECT_EQ(sample_scene(config, 1, ShapesSplit::kL5, 0).objects.size(), 4u);
+}
+
+TEST(ShapesScene, APositionGridCentersObjectsInItsCellsAndFixesTheRadii) {
+  for (const int64_t grid : {4, 5, 16}) {
+    ShapesConfig config;
+    config.position_grid = grid;
+    const auto cells = static_cast<double>(grid);
+    std::set<double> radii;
+    std::set<std::pair<double, double>> positions;
+    for_each_scene(ShapesSplit::kTrain, config, [&](const ShapesScene& scene) {
+      for (const ShapesObject& object : scene.objects) {
+        for (const double center : {object.x, object.y}) {
+          const double reach = shape_reach(object.shape) * object.radius;
+          EXPECT_GE(center - reach, 0);
+          EXPECT_LE(center + reach, 1);
+          EXPECT_NEAR(center * cells - std::floor(center * cells), 0.5, 1e-9);
+        }
+        radii.insert(object.radius);
+        positions.emplace(object.x, object.y);
+      }
+    });
+    EXPECT_THAT(radii, testing::ElementsAre(testing::DoubleNear(0.12, 1e-9),
+                                            testing::DoubleNear(0.19, 1e-9)));
+    EXPECT_GT(positions.size(), static_cast<size_t>((grid - 2) * (grid - 2) / 2));
+  }
 }
 
 TEST(ShapesScene, RulesHoldOutEveryValueEquallyOften) {

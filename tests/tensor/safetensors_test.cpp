@@ -1,4 +1,4 @@
-#include "core/safetensors.h"
+#include "tensor/safetensors.h"
 
 #include <cstring>
 #include <filesystem>

@@ -1,4 +1,4 @@
-#include "core/safetensors.h"
+#include "tensor/safetensors.h"
 
 #include <algorithm>
 #include <array>
@@ -97,9 +97,9 @@ class EntryParser {
     if (!list.is_array()) throw Error("{}: {}: expected a list, found {}", who_, key, list.dump());
     std::vector<int64_t> sizes;
     for (const Json& value : list) {
-      constexpr uint64_t limit = std::numeric_limits<int64_t>::max();
-      if (!value.is_number_unsigned() || value.get<uint64_t>() > limit)
-        throw Error("{}: {}: expected integers from 0 to {}, found {}", who_, key, limit,
+      constexpr uint64_t kLimit = std::numeric_limits<int64_t>::max();
+      if (!value.is_number_unsigned() || value.get<uint64_t>() > kLimit)
+        throw Error("{}: {}: expected integers from 0 to {}, found {}", who_, key, kLimit,
                     value.dump());
       sizes.push_back(value.get<int64_t>());
     }

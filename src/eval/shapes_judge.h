@@ -1,0 +1,29 @@
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "data/image/rgb_image.h"
+#include "data/shapes/shapes_scene.h"
+
+namespace dalle {
+
+/// What the judge sees in an image.
+struct DetectedScene {
+  std::vector<ShapesObject> objects;          ///< from the largest to the smallest
+  std::optional<ShapeBackground> background;  ///< none if the border of the image has a color
+};
+
+/// Reads the background and the objects of an image of the shapes data set back from its pixels. It
+/// is a fixed procedure without learned parts: objects are what differs from the border's color,
+/// and each gets the likeliest shape, color, size and texture, whatever it is. docs/evaluation.md
+/// describes the steps and how often they are right on rendered scenes.
+///
+/// @param image  square, of at least 16 pixels
+/// @throws dalle::Error if it is not
+DetectedScene detect_shapes(const RgbImage& image);
+
+/// The relation of an object to another: the one along the axis on which they are farther apart.
+ShapesRelation relation_of(const ShapesObject& first, const ShapesObject& second);
+
+}  // namespace dalle

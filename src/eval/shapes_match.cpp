@@ -1,0 +1,154 @@
+#include "eval/shapes_match.h"
+
+#include <algorithm>
+#include <optional>
+#include <vector>
+
+namespace dalle {
+namespace {
+
+/// The number of the detected object of each described one; none for missing objects.
+using Assignment = std::vector<std::optional<size_t>>;
+
+/// Calls `use` with the stated value of an attribute, its member in ShapesObject and its counter in
+/// ShapesMatch, for each attribute of objects.
+template <class Use>
+void for_each_attribute(Use&& use) {
+  use(&DescribedObject::shape, &ShapesObject::shape, &ShapesMatch::shape);
+  use(&DescribedObject::color, &ShapesObject::color, &ShapesMatch::color);
+  use(&DescribedObject::size, &ShapesObject::size, &ShapesMatch::size);
+  use(&DescribedObject::texture, &ShapesObject::texture, &ShapesMatch::texture);
+}
+
+int right_attributes(const DescribedObject& described, const ShapesObject& object) {
+  int right = 0;
+  for_each_attribute([&](auto stated, auto seen, auto) {
+    right += (described.*stated) == object.*seen;  // none differs from all values
+  });
+  return right;
+}
+
+bool relation_is_right(const ShapesDescription& description, const DetectedScene& detected,
+                       const Assignment& assignment, size_t i) {
+  return assignment[i] && assignment[i + 1] &&
+         relation_of(detected.objects[*assignment[i]], detected.objects[*assignment[i + 1]]) ==
+             description.relations[i];
+}
+
+/// Tries all assignments and keeps the first of the best ones.
+class BestAssignment {
+ public:
+  BestAssignment(const ShapesDescription& description, const DetectedScene& detected)
+      : description_(description),
+        detected_(detected),
+        is_used_(detected.objects.size(), false),
+        current_(description.objects.size()) {
+    for (const DescribedObject& described : description.objects) {
+      std::vector<int>& row = right_.emplace_back();
+      for (const ShapesObject& object : detected.objects)
+        row.push_back(right_attributes(described, object));
+    }
+    const size_t described = description.objects.size(), found = detected.objects.size();
+    assign_from(0, 0, described - std::min(described, found));
+  }
+
+  const Assignment& best() const { return best_; }
+
+ private:
+  /// @param missing  described objects that still have to go without a detected one
+  void assign_from(size_t i, int right, size_t missing) {
+    // Attributes count more than all relations together.
+    constexpr int kAttribute = 100;
+    if (i == current_.size()) {
+      int score = kAttribute * right;
+      for (size_t r = 0; r < description_.relations.size(); ++r)
+        score += relation_is_right(description_, detected_, current_, r);
+      if (score > best_score_) {
+        best_score_ = score;
+        best_ = current_;
+      }
+      return;
+    }
+    for (size_t j = 0; j < is_used_.size(); ++j) {
+      if (is_used_[j]) continue;
+      is_used_[j] = true;
+      current_[i] = j;
+      assign_from(i + 1, right + right_[i][j], missing);
+      is_used_[j] = false;
+    }
+    if (missing == 0) return;
+    current_[i].reset();
+    assign_from(i + 1, right, missing - 1);
+  }
+
+  const ShapesDescription& description_;
+  const DetectedScene& detected_;
+  std::vector<std::vector<int>> right_;  // of each described object, on each detected one
+  std::vector<bool> is_used_;
+  Assignment current_;
+  Assignment best_;
+  int best_score_ = -1;
+};
+
+/// Whether an object that should not have the value of an attribute has it.
+template <class Stated, class Seen>
+bool is_misplaced(const ShapesDescription& description, const DetectedScene& detected,
+                  const Assignment& assignment, size_t i, Stated stated, Seen seen) {
+  const auto& value = description.objects[i].*stated;
+  for (size_t j = 0; j < detected.objects.size(); ++j) {
+    if (detected.objects[j].*seen != *value) continue;
+    const auto owner = std::ranges::find(assignment, std::optional(j));
+    if (owner == assignment.end()) return true;
+    const auto& expected =
+        description.objects[static_cast<size_t>(owner - assignment.begin())].*stated;
+    if (expected && *expected != *value) return true;
+  }
+  return false;
+}
+
+void count_attributes(const ShapesDescription& description, const DetectedScene& detected,
+                      const Assignment& assignment, ShapesMatch& match) {
+  for (size_t i = 0; i < assignment.size(); ++i)
+    for_each_attribute([&](auto stated, auto seen, auto counter) {
+      const auto& value = description.objects[i].*stated;
+      if (!value) return;
+      const bool is_right = assignment[i] && detected.objects[*assignment[i]].*seen == *value;
+      match.*counter += {.right = is_right, .stated = 1};
+      if (is_right || !assignment[i]) return;
+      if (is_misplaced(description, detected, assignment, i, stated, seen))
+        ++match.errors.binding;
+      else
+        ++match.errors.wrong_values;
+    });
+}
+
+}  // namespace
+
+StatedValues ShapesMatch::atoms() const {
+  StatedValues all{.right = count, .stated = 1};
+  for (const StatedValues& values : {shape, color, size, texture, background, relation})
+    all += values;
+  return all;
+}
+
+ShapesMatch match_shapes(const ShapesDescription& description, const DetectedScene& detected) {
+  const auto described = static_cast<int64_t>(description.objects.size());
+  const auto found = static_cast<int64_t>(detected.objects.size());
+  const BestAssignment search(description, detected);
+  const Assignment& assignment = search.best();
+  ShapesMatch match;
+  match.count = described == found;
+  match.errors.missing_objects = std::max<int64_t>(described - found, 0);
+  match.errors.extra_objects = std::max<int64_t>(found - described, 0);
+  count_attributes(description, detected, assignment, match);
+  for (size_t i = 0; i < description.relations.size(); ++i)
+    match.relation +=
+        {.right = relation_is_right(description, detected, assignment, i), .stated = 1};
+  if (description.background)
+    match.background = {.right = detected.background == description.background, .stated = 1};
+  const StatedValues atoms = match.atoms();
+  match.exact = atoms.right == atoms.stated;
+  return match;
+}
+
+}  // namespace dalle

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "data/batch.h"
+#include "data/datasets.h"
+#include "data/sample_source.h"
+#include "data/skipped_samples.h"
+#include "experiment/model_evaluation.h"
+
+#include <nlohmann/json.hpp>
+
+namespace dalle {
+
+/// The first validation samples of a model's config.
+class EvaluationData {
+ public:
+  /// @param limit  how many samples to use; 0: all
+  /// @throws dalle::Error if the data set cannot be opened or has no validation samples
+  EvaluationData(const EvaluatedModel& model, int64_t limit);
+
+  int64_t size() const { return size_; }
+
+  /// Calls `use` with batches of up to 32 samples, in order, and reports the progress as `what`.
+  /// `check_stop` is called between them.
+  void for_each_batch(const std::string& what, const CheckStop& check_stop,
+                      const std::function<void(const Batch&)>& use) const;
+
+ private:
+  int64_t size_ = 0;
+  DatasetPair datasets_;
+  std::unique_ptr<SkippedSamples> skipped_;
+  std::unique_ptr<SampleSource> source_;
+};
+
+// The suites. Each number is {"value": x} or {"value": x, "low": l, "high": h} with its 95 %
+// interval; docs/evaluation.md defines them. They throw what `check_stop` throws.
+
+nlohmann::ordered_json evaluate_reconstruction(EvaluatedModel& model, const EvaluationData& data,
+                                               const CheckStop& check_stop);
+nlohmann::ordered_json evaluate_codes(EvaluatedModel& model, const EvaluationData& data,
+                                      const CheckStop& check_stop);
+
+// These need model.dalle.
+nlohmann::ordered_json evaluate_likelihood(EvaluatedModel& model, const EvaluationData& data,
+                                           const CheckStop& check_stop);
+nlohmann::ordered_json evaluate_shapes(EvaluatedModel& model, const EvaluationData& data,
+                                       const CheckStop& check_stop);
+
+}  // namespace dalle

@@ -1,0 +1,163 @@
+#include "experiment/model_evaluation.h"
+
+#include <set>
+#include <utility>
+
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/checkpoint_files.h"
+#include "checkpoint/manifest.h"
+#include "core/build_info.h"
+#include "core/config_io.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "core/log.h"
+#include "experiment/evaluation_suites.h"
+#include "tensor/named_tensors.h"
+#include "train/run_folder.h"
+
+namespace dalle {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::ordered_json;
+
+bool is_dvae_checkpoint(const fs::path& path) {
+  return fs::exists(path / Manifest::kFileName) &&
+         !read_manifest(path).files.contains(kTokenizerFile);
+}
+
+/// The checkpoint of the stage dvae that `path` means; nothing if it means one of the stage dalle.
+std::optional<CheckpointContent> read_dvae(const fs::path& path) {
+  const std::set<std::string> parts = {kEmaTensors, kConfigFile};
+  if (is_dvae_checkpoint(path)) return read_checkpoint(path, parts);
+  if (!checkpoints_in(RunPaths(path).checkpoints("dalle")).empty()) return std::nullopt;
+  for (const fs::path& folder : {RunPaths(path).checkpoints("dvae"), path})
+    if (const auto found = checkpoints_in(folder);
+        !found.empty() && is_dvae_checkpoint(found.front()))
+      return read_newest_checkpoint(folder, parts);
+  return std::nullopt;
+}
+
+void require_possible(const EvaluatedModel& model, EvaluationSuite suite) {
+  const bool needs_transformer =
+      suite == EvaluationSuite::kLikelihood || suite == EvaluationSuite::kShapes;
+  if (needs_transformer && !model.dalle)
+    throw Error("--suite {}: {} holds a dVAE and no transformer; train the stage dalle first",
+                to_string(suite), model.checkpoint.string());
+  if (suite == EvaluationSuite::kShapes && model.config.data.kind != DatasetKind::kShapes)
+    throw Error("--suite shapes: the data of {} is of kind {}, expected shapes",
+                model.checkpoint.string(), to_string(model.config.data.kind));
+}
+
+std::vector<EvaluationSuite> possible_suites(const EvaluatedModel& model) {
+  std::vector<EvaluationSuite> suites = {EvaluationSuite::kReconstruction, EvaluationSuite::kCodes};
+  if (!model.dalle) return suites;
+  suites.push_back(EvaluationSuite::kLikelihood);
+  if (model.config.data.kind == DatasetKind::kShapes) suites.push_back(EvaluationSuite::kShapes);
+  return suites;
+}
+
+ordered_json run_suite(EvaluationSuite suite, EvaluatedModel& model, const EvaluationData& data,
+                       const CheckStop& check_stop) {
+  switch (suite) {
+    case EvaluationSuite::kReconstruction:
+      return evaluate_reconstruction(model, data, check_stop);
+    case EvaluationSuite::kCodes:
+      return evaluate_codes(model, data, check_stop);
+    case EvaluationSuite::kLikelihood:
+      return evaluate_likelihood(model, data, check_stop);
+    case EvaluationSuite::kShapes:
+      return evaluate_shapes(model, data, check_stop);
+  }
+  throw Error("unknown suite {}", static_cast<int>(suite));
+}
+
+/// What two files of results must have in common for one to complete the other.
+ordered_json identity_of(const EvaluatedModel& model, const EvaluationData& data) {
+  return {{"checkpoint", model.checkpoint.filename().string()},
+          {"manifest", model.hash},
+          {"step", model.step},
+          {"validation_images", data.size()},
+          {"dalle", build_info().version}};
+}
+
+/// The suites that a file of results has of this model; empty if it is of another one.
+ordered_json finished_suites(const fs::path& file, const ordered_json& identity) {
+  if (!fs::exists(file)) return ordered_json::object();
+  const ordered_json found =
+      ordered_json::parse(read_file(file), nullptr, /*allow_exceptions=*/false);
+  if (!found.is_object() || !found.contains("suites") || !found.at("suites").is_object())
+    throw Error("{}: not a file of results; give another name with --out, or remove it",
+                file.string());
+  return found.value("model", ordered_json()) == identity ? found.at("suites")
+                                                          : ordered_json::object();
+}
+
+}  // namespace
+
+EvaluatedModel load_evaluated_model(const fs::path& path, c10::Device device) {
+  const std::optional<CheckpointContent> dvae = read_dvae(path);
+  if (!dvae) {
+    TrainedDalle dalle = load_trained_dalle(path, device);
+    return {.checkpoint = dalle.checkpoint,
+            .hash = dalle.hash,
+            .step = dalle.step,
+            .config = dalle.config,
+            .vae = dalle.vae,
+            .dalle = std::move(dalle)};
+  }
+  const auto config = load_config_text<ExperimentConfig>(dvae->files.at(kConfigFile),
+                                                         (dvae->path / kConfigFile).string());
+  DiscreteVae vae(config.dvae.model, Precision::kFloat32);
+  load_weights(*vae, dvae->tensors.at(kEmaTensors), tensors_file(dvae->path, kEmaTensors).string());
+  vae->to(device);
+  return {.checkpoint = dvae->path,
+          .hash = sha256_of_file(dvae->path / Manifest::kFileName),
+          .step = dvae->step,
+          .config = config,
+          .vae = vae,
+          .dalle = std::nullopt};
+}
+
+fs::path run_of_model(const fs::path& path) {
+  for (fs::path folder = path; folder.has_relative_path(); folder = folder.parent_path())
+    if (folder.filename() == "checkpoints") return folder.parent_path();
+  return path;
+}
+
+ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions& options,
+                            const CheckStop& check_stop) {
+  for (const EvaluationSuite suite : options.suites) require_possible(model, suite);
+  const std::vector<EvaluationSuite> suites =
+      options.suites.empty() ? possible_suites(model) : options.suites;
+  const EvaluationData data(model, options.limit);
+  ordered_json result{{"model", identity_of(model, data)}, {"suites", ordered_json::object()}};
+  result["suites"] = finished_suites(options.out, result["model"]);
+  for (const EvaluationSuite suite : suites) {
+    const std::string name(to_string(suite));
+    if (result["suites"].contains(name) && !options.restart) {
+      log_info("{}: already in {} (--restart computes it again)", name, options.out.string());
+      continue;
+    }
+    result["suites"][name] = run_suite(suite, model, data, check_stop);
+    write_file_atomically(options.out, result.dump(2) + "\n");
+  }
+  return result;
+}
+
+std::string evaluation_table(const ordered_json& evaluation) {
+  std::string table;
+  for (const auto& [suite, metrics] : evaluation.at("suites").items())
+    for (const auto& [name, metric] : metrics.items()) {
+      if (!metric.is_object() || !metric.contains("value")) continue;
+      table +=
+          fmt::format("{:<15} {:<33} {:>10.4f}", suite, name, metric.at("value").get<double>());
+      if (metric.contains("low"))
+        table += fmt::format("  ({:.4f} to {:.4f})", metric.at("low").get<double>(),
+                             metric.at("high").get<double>());
+      table += "\n";
+    }
+  return table;
+}
+
+}  // namespace dalle

@@ -1,0 +1,114 @@
+#include "eval/shapes_match.h"
+
+#include <gtest/gtest.h>
+
+namespace dalle {
+namespace {
+
+ShapesObject object(ShapeColor color, ShapeKind shape, double x, double y = 0.5) {
+  return {.shape = shape, .color = color, .x = x, .y = y};
+}
+
+DetectedScene seen(std::vector<ShapesObject> objects) {
+  return {.objects = std::move(objects), .background = ShapeBackground::kWhite};
+}
+
+const ShapesObject kRedCircle = object(ShapeColor::kRed, ShapeKind::kCircle, 0.2);
+const ShapesObject kBlueSquare = object(ShapeColor::kBlue, ShapeKind::kSquare, 0.7);
+const ShapesDescription kTwo = parse_shapes_caption("a red circle left of a blue square");
+
+void expect_errors(const ShapesMatch& match, const ShapesErrors& expected) {
+  EXPECT_FALSE(match.exact);
+  EXPECT_EQ(match.errors.missing_objects, expected.missing_objects);
+  EXPECT_EQ(match.errors.extra_objects, expected.extra_objects);
+  EXPECT_EQ(match.errors.wrong_values, expected.wrong_values);
+  EXPECT_EQ(match.errors.binding, expected.binding);
+}
+
+TEST(ShapesMatchTest, ObjectsMatchInAnyOrder) {
+  for (const auto& objects : {std::vector{kRedCircle, kBlueSquare}, {kBlueSquare, kRedCircle}}) {
+    const ShapesMatch match = match_shapes(kTwo, seen(objects));
+    EXPECT_TRUE(match.exact);
+    EXPECT_TRUE(match.count);
+    EXPECT_EQ(match.shape, (StatedValues{2, 2}));
+    EXPECT_EQ(match.color, (StatedValues{2, 2}));
+    EXPECT_EQ(match.relation, (StatedValues{1, 1}));
+    EXPECT_EQ(match.size, (StatedValues{0, 0})) << "not stated";
+    EXPECT_EQ(match.atoms(), (StatedValues{6, 6})) << "with the count";
+  }
+}
+
+TEST(ShapesMatchTest, UnstatedAttributesMayHaveAnyValue) {
+  ShapesObject circle = kRedCircle;
+  circle.texture = ShapeTexture::kDotted;
+  circle.size = ShapeSize::kSmall;
+  EXPECT_TRUE(match_shapes(parse_shapes_caption("a red circle"), seen({circle})).exact);
+  EXPECT_FALSE(match_shapes(parse_shapes_caption("a large red circle"), seen({circle})).exact);
+}
+
+TEST(ShapesMatchTest, SwappedColorsAreBindingErrors) {
+  const auto match = match_shapes(kTwo, seen({object(ShapeColor::kBlue, ShapeKind::kCircle, 0.2),
+                                              object(ShapeColor::kRed, ShapeKind::kSquare, 0.7)}));
+  expect_errors(match, {.binding = 2});
+  EXPECT_EQ(match.shape, (StatedValues{2, 2}));
+  EXPECT_EQ(match.color, (StatedValues{0, 2}));
+  EXPECT_EQ(match.relation, (StatedValues{1, 1}));
+}
+
+TEST(ShapesMatchTest, AValueThatNoObjectWronglyHasIsAWrongValue) {
+  const auto green = object(ShapeColor::kGreen, ShapeKind::kCircle, 0.2);
+  expect_errors(match_shapes(kTwo, seen({green, kBlueSquare})), {.wrong_values = 1});
+  // Both are described as red; that the square is so is right.
+  expect_errors(match_shapes(parse_shapes_caption("a red circle left of a red square"),
+                             seen({green, object(ShapeColor::kRed, ShapeKind::kSquare, 0.7)})),
+                {.wrong_values = 1});
+}
+
+TEST(ShapesMatchTest, AValueOnAnExtraObjectIsABindingError) {
+  const auto match = match_shapes(parse_shapes_caption("a red circle"),
+                                  seen({object(ShapeColor::kBlue, ShapeKind::kCircle, 0.2),
+                                        object(ShapeColor::kRed, ShapeKind::kStar, 0.8)}));
+  expect_errors(match, {.extra_objects = 1, .binding = 1});
+}
+
+TEST(ShapesMatchTest, MissingObjectsLackAllTheirAttributes) {
+  const auto match = match_shapes(kTwo, seen({kBlueSquare}));
+  expect_errors(match, {.missing_objects = 1});
+  EXPECT_FALSE(match.count);
+  EXPECT_EQ(match.shape, (StatedValues{1, 2}));
+  EXPECT_EQ(match.color, (StatedValues{1, 2}));
+  EXPECT_EQ(match.relation, (StatedValues{0, 1}));
+  expect_errors(match_shapes(kTwo, seen({})), {.missing_objects = 2});
+}
+
+TEST(ShapesMatchTest, ExtraObjectsAreNotExact) {
+  const auto match = match_shapes(
+      kTwo, seen({kRedCircle, kBlueSquare, object(ShapeColor::kPink, ShapeKind::kStar, 0.5, 0.9)}));
+  expect_errors(match, {.extra_objects = 1});
+  EXPECT_FALSE(match.count);
+  EXPECT_EQ(match.atoms(), (StatedValues{5, 6}));
+}
+
+TEST(ShapesMatchTest, RelationsCountBetweenTheAssignedObjects) {
+  const ShapesMatch match = match_shapes(
+      parse_shapes_caption("a red circle right of a blue square"), seen({kRedCircle, kBlueSquare}));
+  expect_errors(match, {});
+  EXPECT_EQ(match.relation, (StatedValues{0, 1}));
+  // Two equal objects: the assignment with the right relation counts.
+  EXPECT_TRUE(match_shapes(parse_shapes_caption("a small red circle right of a red circle"),
+                           seen({{.color = ShapeColor::kRed, .size = ShapeSize::kSmall, .x = 0.2},
+                                 {.color = ShapeColor::kRed, .size = ShapeSize::kSmall, .x = 0.8}}))
+                  .exact);
+}
+
+TEST(ShapesMatchTest, TheBackgroundCountsIfStated) {
+  const auto black = parse_shapes_caption("a red circle on a black background");
+  EXPECT_EQ(match_shapes(black, seen({kRedCircle})).background, (StatedValues{0, 1}));
+  EXPECT_FALSE(match_shapes(black, seen({kRedCircle})).exact);
+  EXPECT_TRUE(
+      match_shapes(black, {.objects = {kRedCircle}, .background = ShapeBackground::kBlack}).exact);
+  EXPECT_FALSE(match_shapes(black, {.objects = {kRedCircle}, .background = std::nullopt}).exact);
+}
+
+}  // namespace
+}  // namespace dalle

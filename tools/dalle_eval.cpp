@@ -1,0 +1,98 @@
+// dalle-eval: measures a trained model on the validation data of its config.
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "command_line.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "core/log.h"
+#include "core/stop_signal.h"
+#include "experiment/model_evaluation.h"
+
+namespace {
+
+using namespace dalle;
+namespace fs = std::filesystem;
+
+struct Arguments {
+  std::string model;
+  std::vector<std::string> suites = {"all"};
+  std::string out;
+  std::string device = "auto";
+  int64_t limit = 0;
+  bool restart = false;
+};
+
+void add_options(CLI::App& app, Arguments& arguments) {
+  std::vector<std::string> names = {"all"};
+  for (const auto& [suite, name] : enum_names(EvaluationSuite{})) names.emplace_back(name);
+  app.add_option("--model", arguments.model,
+                 "run folder or checkpoint; default: the most recently finished run under runs/");
+  app.add_option(
+         "--suite", arguments.suites,
+         "what to measure: reconstruction, codes, likelihood, shapes, or all that the model "
+         "and its data allow")
+      ->check(CLI::IsMember(names))
+      ->capture_default_str();
+  app.add_option("--limit", arguments.limit, "validation images to use; 0: all")
+      ->transform(whole_number(0))
+      ->capture_default_str();
+  app.add_option("--out", arguments.out,
+                 "file of results; default: evaluation.json in the run folder");
+  app.add_flag("--restart", arguments.restart, "also compute again what the file already has");
+  add_device_option(app, arguments.device);
+}
+
+std::vector<EvaluationSuite> chosen_suites(const std::vector<std::string>& names) {
+  std::vector<EvaluationSuite> suites;
+  for (const std::string& chosen : names) {
+    if (chosen == "all") return {};
+    for (const auto& [suite, name] : enum_names(EvaluationSuite{}))
+      if (name == chosen) suites.push_back(suite);
+  }
+  return suites;
+}
+
+int evaluate(const Arguments& arguments) {
+  const c10::Device device = find_device(arguments.device);
+  const fs::path path =
+      arguments.model.empty() ? newest_finished_run("runs") : fs::path(arguments.model);
+  EvaluatedModel model = load_evaluated_model(path, device);
+  const ModelEvaluationOptions options{.suites = chosen_suites(arguments.suites),
+                                       .limit = arguments.limit,
+                                       .out = arguments.out.empty()
+                                                  ? run_of_model(path) / "evaluation.json"
+                                                  : fs::path(arguments.out),
+                                       .restart = arguments.restart};
+  check_can_write(options.out);
+  log_info("evaluating {} (step {})", model.checkpoint.string(), model.step);
+  const StopSignal stop;
+  try {
+    const auto result = evaluate_model(model, options, [&] {
+      if (stop.requested()) throw StopRequested();
+    });
+    fmt::print("{}", evaluation_table(result));
+  } catch (const StopRequested&) {
+    log_info("stopped: finished suites are in {}; the same command continues",
+             options.out.string());
+    return 128 + stop.number();
+  }
+  log_info("wrote {}", options.out.string());
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Measures a trained model on the validation data of its config.", "dalle-eval");
+  Arguments arguments;
+  add_options(app, arguments);
+  const ToolText text{
+      .examples =
+          "  dalle-eval --model runs/shapes-demo\n"
+          "  dalle-eval --model runs/photos --suite reconstruction codes --limit 1000\n",
+      .memory_advice = "use a smaller model or close other programs"};
+  return dalle::run_tool(app, argc, argv, text, [&] { return evaluate(arguments); });
+}
