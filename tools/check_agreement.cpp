@@ -160,8 +160,9 @@ CheckResult check_codes(c10::Device device) {
   const auto codes_on = [&](c10::Device target) {
     DalleModel model = make_transformer(config, target);
     perturb_weights(*model);
-    return generate_codes(model, random_sequences(config, 1, at::kCPU).captions[0], {},
-                          {.seed = 7, .count = 12});
+    return generate_codes(
+        model, {.caption = random_sequences(config, 1, at::kCPU).captions[0], .count = 12}, {},
+        {.seed = 7});
   };
   const double share =
       codes_on(device).eq(codes_on(at::kCPU)).to(torch::kDouble).mean().item<double>();

@@ -66,15 +66,16 @@ CheckResult measure_noise(const ExperimentConfig& config, c10::Device device) {
 }
 
 CheckResult measure_sampling(const ExperimentConfig& config, c10::Device device) {
+  constexpr int64_t kImages = 12;
   const DalleModel model = make_transformer(config, device);
   const at::Tensor caption = random_sequences(config, 1, at::kCPU).captions[0];
   const auto begin = std::chrono::steady_clock::now();
-  generate_codes(model, caption, {}, {.count = kGenerationBatch});
+  generate_codes(model, {.caption = caption, .count = kImages}, {}, {});
   const double seconds = seconds_since(begin);
-  const double tokens = static_cast<double>(kGenerationBatch * config.layout().image_length());
+  const double tokens = static_cast<double>(kImages * config.layout().image_length());
   return {.outcome = CheckOutcome::kMeasured,
-          .found = fmt::format("{:.0f} tokens/s, {} images in {:.2f} s", tokens / seconds,
-                               kGenerationBatch, seconds),
+          .found = fmt::format("{:.0f} tokens/s, {} images in {:.2f} s", tokens / seconds, kImages,
+                               seconds),
           .numbers = {{"tokens_per_s", tokens / seconds}, {"seconds", seconds}}};
 }
 

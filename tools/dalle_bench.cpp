@@ -1,4 +1,5 @@
-// dalle-bench: measures how fast this machine trains an experiment, alone and on several ranks.
+// dalle-bench: measures how fast this machine trains an experiment, alone and on several ranks, and
+// how fast it generates image tokens.
 
 #include <sys/wait.h>
 #include <unistd.h>
@@ -14,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "bench_decode.h"
 #include "command_line.h"
 #include "core/config_io.h"
 #include "core/error.h"
@@ -156,6 +158,27 @@ std::string row(const Json& result, double alone) {
       time.at("gflops").get<double>(), time.at("matmul_utilization").get<double>());
 }
 
+void add_options(CLI::App& app, BenchDecodeArguments& arguments) {
+  app.add_option("--model", arguments.model, "run folder or checkpoint");
+  app.add_option("--config", arguments.config,
+                 "without --model: the YAML file of a model, which is measured untrained");
+  app.add_option("--set", arguments.overrides, "override a key of the config; repeatable")
+      ->allow_extra_args(false);
+  app.add_option("--images", arguments.images, "numbers of images generated at once, e.g. 1,16")
+      ->delimiter(',')
+      ->transform(whole_number(1, 4096))
+      ->capture_default_str();
+  app.add_option("--windows", arguments.windows,
+                 "windows of parallel decoding to compare; 1: sequential decoding")
+      ->delimiter(',')
+      ->transform(whole_number(1, 1024))
+      ->capture_default_str();
+  app.add_option("--repeat", arguments.repeat, "repetitions, of which the median is printed")
+      ->transform(whole_number(1, 1000))
+      ->capture_default_str();
+  app.add_option("--json", arguments.json, "also write the numbers to this file");
+}
+
 int bench_training(const Arguments& arguments) {
   const ExperimentConfig config = load_experiment(arguments.config, arguments.overrides);
   const TemporaryFolder folder;
@@ -200,7 +223,7 @@ int bench_training(const Arguments& arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Measures how fast this machine trains.", "dalle-bench");
+  CLI::App app("Measures how fast this machine trains and generates.", "dalle-bench");
   app.require_subcommand(1);
   Arguments arguments;
   add_options(*app.add_subcommand("train",
@@ -209,11 +232,20 @@ int main(int argc, char** argv) {
                                   "sending them overlaps with computing, share of the machine's "
                                   "measured matmul peak"),
               arguments);
+  BenchDecodeArguments decode_arguments;
+  CLI::App& decode = *app.add_subcommand(
+      "decode",
+      "generating image tokens on the CPU: time per image, passes through the model, and the rate "
+      "of reading weights next to that of reading memory");
+  add_options(decode, decode_arguments);
   const ToolText text{
       .examples =
           "  dalle-bench train --config configs/dalle-50m.yaml --ranks 1,2,4 --set "
           "data.kind=shapes\n"
-          "  dalle-bench train --config configs/shapes-demo.yaml --stage dvae --json bench.json\n",
+          "  dalle-bench train --config configs/shapes-demo.yaml --stage dvae --json bench.json\n"
+          "  dalle-bench decode --model runs/shapes-demo --images 1,16 --windows 1,8,16,32\n",
       .memory_advice = "lower micro_batch_size or --ranks"};
-  return run_tool(app, argc, argv, text, [&] { return bench_training(arguments); });
+  return run_tool(app, argc, argv, text, [&] {
+    return decode.parsed() ? bench_decode(decode_arguments) : bench_training(arguments);
+  });
 }

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
-#include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -20,7 +20,7 @@
 #include "core/utf8.h"
 #include "data/image/image.h"
 #include "experiment/trained_dalle.h"
-#include "sample/generate_codes.h"
+#include "sample/generate_images.h"
 #include "sample/grid_file.h"
 #include "sample/sample_files.h"
 
@@ -49,6 +49,9 @@ struct Arguments {
   std::optional<double> temperature;
   std::optional<int64_t> top_k;
   std::optional<double> top_p;
+  std::optional<int64_t> batch_size;
+  std::string decode;
+  std::optional<int64_t> window;
 };
 
 std::string check_format(const std::string& name) {
@@ -95,6 +98,18 @@ void add_options(CLI::App& app, Arguments& arguments) {
                  "sample from the fewest codes whose total probability reaches p")
       ->transform(number(top_p.min, top_p.max))
       ->check(check_top_p);
+  app.add_option("--batch-size", arguments.batch_size,
+                 "images generated at once, which takes memory; the images are the same on a CPU; "
+                 "default: 32, or fewer for models with large keys and values")
+      ->transform(whole_number(1, 4096));
+  app.add_option("--decode", arguments.decode,
+                 "sequential, parallel (guess codes ahead and keep what proves right) or auto; the "
+                 "images are the same; default: the model's config")
+      ->check(CLI::IsMember({"sequential", "parallel", "auto"}));
+  app.add_option(
+         "--window", arguments.window,
+         "codes of an image that are computed together at most; default: the model's config")
+      ->transform(whole_number(1, 1024));
   app.add_option("--out", arguments.out, "folder for the images")
       ->transform(without_mark)
       ->capture_default_str();
@@ -122,6 +137,13 @@ void check_captions(const std::vector<std::string>& captions) {
   }
 }
 
+DecodeConfig decode_config(const Arguments& arguments, DecodeConfig decode) {
+  for (const auto& [mode, name] : enum_names(DecodeMode{}))
+    if (arguments.decode == name) decode.decode = mode;
+  decode.window = arguments.window.value_or(decode.window);
+  return decode;
+}
+
 /// The sampling settings of the config, overridden by the options.
 SamplingConfig sampling_config(const Arguments& arguments, SamplingConfig sampling) {
   sampling.temperature = arguments.temperature.value_or(sampling.temperature);
@@ -130,66 +152,59 @@ SamplingConfig sampling_config(const Arguments& arguments, SamplingConfig sampli
   return sampling;
 }
 
-/// Generates the images of a caption and writes each batch of them as soon as it is generated.
-/// @param tokens_done  called with the number of image tokens generated for this caption
-/// @param image_done   called with each image after it is written
-void generate(const TrainedDalle& dalle, const ImageRequest& request, int64_t count,
-              SampleFiles& files, const std::function<void(int64_t)>& tokens_done,
-              const std::function<void(int64_t number, const RgbImage&)>& image_done) {
-  int64_t tokens_before = 0;
-  for (int64_t first = 0; first < count; first += kGenerationBatch) {
-    const GenerateOptions options{.seed = static_cast<uint64_t>(request.seed),
-                                  .first_image = first,
-                                  .count = std::min(kGenerationBatch, count - first)};
-    const std::vector<RgbImage> images =
-        generate_images(dalle, request.caption, request.sampling, options,
-                        [&](int64_t done, int64_t) { tokens_done(tokens_before + done); });
-    tokens_before += dalle.config.layout().image_length();
-    for (int64_t number = first; const RgbImage& image : images) {
-      files.write(number, image);
-      image_done(number++, image);
-    }
-  }
-}
+/// The image files of each different caption, by the caption.
+using Files = std::map<std::string, SampleFiles>;
 
-/// Generates the images of all captions.
-/// @return  the number of images written, which is smaller than requested after a stop
-int64_t generate_all(const TrainedDalle& dalle, const Arguments& arguments, int64_t count,
-                     std::optional<GridFile>& grid, const StopSignal& stop) {
+Files open_files(const TrainedDalle& dalle, const Arguments& arguments) {
   const SamplingConfig sampling = sampling_config(arguments, dalle.config.sample);
   const ImageFormat format = *find_image_format(arguments.format);
-  const int64_t batches = (count + kGenerationBatch - 1) / kGenerationBatch;
-  const int64_t tokens_per_caption = batches * dalle.config.layout().image_length();
-  const auto captions = static_cast<int64_t>(arguments.captions.size());
-  Progress progress("generating image tokens", captions * tokens_per_caption);
-  int64_t written = 0;
-  for (int64_t c = 0; c < captions; ++c) {
-    const ImageRequest request{.caption = arguments.captions[static_cast<size_t>(c)],
+  Files files;
+  for (const std::string& caption : arguments.captions) {
+    const ImageRequest request{.caption = caption,
                                .seed = arguments.seed,
                                .sampling = sampling,
                                .model = dalle.hash,
                                .step = dalle.step};
-    SampleFiles files(arguments.out, request, dalle.config.sample, format);
-    try {
-      generate(
-          dalle, request, count, files,
-          [&](int64_t tokens) {
-            if (stop.requested()) throw StopRequested();
-            progress.update(c * tokens_per_caption + tokens);
-          },
-          [&](int64_t number, const RgbImage& image) {
-            if (grid) grid->place(c * count + number, image);
-            ++written;
-          });
-    } catch (const StopRequested&) {
-      files.describe();
-      return written;
-    } catch (...) {
-      files.describe();
-      throw;
-    }
-    files.describe();
+    files.try_emplace(caption, arguments.out, request, dalle.config.sample, format);
   }
+  return files;
+}
+
+/// Generates the images of all captions together, and writes each as soon as it is complete.
+/// @return  the number of images written, which is smaller than requested after a stop
+int64_t generate_all(const TrainedDalle& dalle, const Arguments& arguments, int64_t count,
+                     std::optional<GridFile>& grid, const StopSignal& stop) {
+  std::vector<CaptionImages> requests;
+  for (const std::string& caption : arguments.captions)
+    requests.push_back({.caption = caption_tokens(dalle, caption), .count = count});
+  Files files = open_files(dalle, arguments);
+  Progress progress("generating image tokens", static_cast<int64_t>(requests.size()) * count *
+                                                   dalle.config.layout().image_length());
+  int64_t written = 0;
+  const auto write = [&](size_t caption, int64_t number, const RgbImage& image) {
+    files.at(arguments.captions[caption]).write(number, image);
+    if (grid) grid->place(static_cast<int64_t>(caption) * count + number, image);
+    ++written;
+  };
+  const auto describe = [&] {
+    for (auto& [caption, of_caption] : files) of_caption.describe();
+  };
+  try {
+    generate_images(dalle.model, dalle.vae, requests,
+                    sampling_config(arguments, dalle.config.sample),
+                    {.seed = static_cast<uint64_t>(arguments.seed),
+                     .batch_size = arguments.batch_size.value_or(0),
+                     .decode = decode_config(arguments, dalle.config.sample)},
+                    write, [&](int64_t done, int64_t) {
+                      if (stop.requested()) throw StopRequested();
+                      progress.update(done);
+                    });
+  } catch (const StopRequested&) {
+  } catch (...) {
+    describe();
+    throw;
+  }
+  describe();
   return written;
 }
 

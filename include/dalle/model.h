@@ -70,9 +70,8 @@ class DALLE_API Model {
   /// @throws dalle::Error if the caption is not UTF-8
   std::vector<int64_t> tokenize(const std::string& caption) const;
 
-  /// Generates images of a caption. Image i of a seed is the one that dalle-sample writes, bit for
-  /// bit on the same kind of machine, whatever `first` and `count` are. Images are computed in
-  /// blocks of twelve, so one costs as much as twelve: whole blocks waste nothing.
+  /// Generates images of a caption. Image i of a seed is the one that dalle-sample writes. On the
+  /// CPU it is the same, bit for bit on the same kind of machine, whatever `first` and `count` are.
   ///
   /// @return  [count, 3, image_size, image_size] uint8: decode() of generate_codes()
   /// @throws dalle::Error if an option is out of range, the caption is blank or not UTF-8, or the

@@ -34,13 +34,10 @@ SamplingConfig checked_sampling(const SampleOptions& options, SamplingConfig sam
   return sampling;
 }
 
-GenerateOptions checked_range(const SampleOptions& options) {
+void check_range(const SampleOptions& options) {
   if (options.seed < 0) throw Error("seed: found {}, expected at least 0", options.seed);
   if (options.first < 0) throw Error("first: found {}, expected at least 0", options.first);
   if (options.count < 1) throw Error("count: found {}, expected at least 1", options.count);
-  return {.seed = static_cast<uint64_t>(options.seed),
-          .first_image = options.first,
-          .count = options.count};
 }
 
 /// [1, 3, H, W] float32 in [0, 1] on the device
@@ -76,10 +73,11 @@ struct Model::State {
   c10::Device device;
 
   /// [text_length - 1] int64
-  at::Tensor padded_caption(const std::string& caption) const {
-    const std::vector<int64_t> tokens = dalle.tokenizer.encode(caption);
-    if (tokens.empty()) throw Error("caption {:?}: empty, expected words", caption);
-    return pad_caption(tokens, dalle.config.layout().max_caption_tokens());
+  at::Tensor checked_caption(const std::string& caption) const {
+    const at::Tensor tokens = caption_tokens(dalle, caption);
+    if (tokens.eq(kPadToken).all().item<bool>())
+      throw Error("caption {:?}: empty, expected words", caption);
+    return tokens;
   }
 };
 
@@ -132,9 +130,12 @@ at::Tensor Model::generate(const std::string& caption, const SampleOptions& opti
 
 at::Tensor Model::generate_codes(const std::string& caption, const SampleOptions& options) const {
   const TrainedDalle& dalle = state_->dalle;
-  return dalle::generate_codes(dalle.model, state_->padded_caption(caption),
-                               checked_sampling(options, dalle.config.sample),
-                               checked_range(options));
+  check_range(options);
+  const CaptionImages images{.caption = state_->checked_caption(caption),
+                             .first_image = options.first,
+                             .count = options.count};
+  return dalle::generate_codes(dalle.model, images, checked_sampling(options, dalle.config.sample),
+                               {.seed = static_cast<uint64_t>(options.seed)});
 }
 
 at::Tensor Model::encode(const at::Tensor& images) const {
@@ -175,7 +176,7 @@ LogLikelihood Model::log_likelihood(const std::vector<std::string>& captions,
                            .image = torch::empty({count}, at::kDouble)};
   // One by one: a loss is a mean over all samples of its batch.
   for (int64_t i = 0; i < count; ++i) {
-    const at::Tensor caption = state_->padded_caption(captions[static_cast<size_t>(i)])
+    const at::Tensor caption = state_->checked_caption(captions[static_cast<size_t>(i)])
                                    .unsqueeze(0)
                                    .to(state_->device);  // [1, text_length - 1]
     const LossCounts targets = model->count_targets(caption);

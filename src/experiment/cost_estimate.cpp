@@ -111,16 +111,19 @@ void add_step(const ExperimentConfig& config, const DalleModelCost& model_cost,
                                                     : model.depth * model_cost.block + larger_head);
 }
 
-/// Bytes of the keys and values of sample images, the copies of them that one layer reads, and that
-/// layer's weights.
-int64_t sampling_bytes(const ExperimentConfig& config, int64_t block_parameters) {
+/// Bytes that generating sample images takes, on a GPU or on a CPU, whichever is more.
+int64_t sampling_bytes(const ExperimentConfig& config, const DalleModelCost& cost) {
   const TransformerConfig& model = config.dalle.model;
-  const Precision precision = config.dalle.train.precision;
-  const int64_t layer =
-      2 * kGenerationBatch * config.layout().length() * model.width * bytes_of(precision);
-  const int64_t weights =
-      precision == Precision::kBfloat16 ? block_parameters * bytes_of(precision) : 0;
-  return (model.depth + 1) * layer + weights;
+  const int64_t value_bytes = bytes_of(config.dalle.train.precision);
+  const int64_t images = default_batch_size(model, config.layout());
+  const int64_t layer = 2 * images * config.layout().length() * model.width;
+  // Keys and values, the copies of them that one layer reads, and that layer's weights.
+  const int64_t on_gpu = (model.depth + 1) * layer * value_bytes +
+                         (value_bytes < kFloatBytes ? cost.block * value_bytes : 0);
+  // Keys and values, and the packed weights of a CpuDecoder.
+  const int64_t on_cpu = model.depth * (layer * kFloatBytes + cost.block * value_bytes) +
+                         cost.image_head * kFloatBytes;
+  return std::max(on_gpu, on_cpu);
 }
 
 std::string count_text(int64_t count) {
@@ -219,7 +222,7 @@ DalleCost estimate_dalle_cost(const ExperimentConfig& config, int64_t text_vocab
   cost.memory =
       memory_of_parameters(cost.parameters(), config.dalle.train, config.distributed, ranks);
   cost.memory.frozen_weights = dvae.parameters() * kFloatBytes;
-  cost.memory.sampling = sampling_bytes(config, model_cost.block);
+  cost.memory.sampling = sampling_bytes(config, model_cost);
   cost.memory_with_recompute = cost.memory_without_recompute = cost.memory;
   add_step(config, model_cost, cost.micro_batch_size, true, cost.memory_with_recompute);
   add_step(config, model_cost, cost.micro_batch_size, false, cost.memory_without_recompute);

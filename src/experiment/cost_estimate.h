@@ -26,7 +26,7 @@ struct MemoryEstimate {
   /// In a step: copies of the buckets of gradients that are in transit at once, at most. Gloo and
   /// reduce_dtype need all of them; NCCL needs less in float32.
   int64_t sent_copies = 0;
-  int64_t sampling = 0;  ///< keys and values while sample images are generated, between two steps
+  int64_t sampling = 0;  ///< while sample images are generated, between two steps
 
   /// Of the host (on a CPU: in addition to all others) while a checkpoint is written: the copy of
   /// what is saved, on the rank that writes most of it. Reading one takes no more.

@@ -11,6 +11,7 @@
 #include "eval/shapes_match.h"
 #include "experiment/evaluation_suites.h"
 #include "experiment/experiment_data.h"
+#include "sample/generate_images.h"
 
 namespace dalle {
 namespace {
@@ -96,18 +97,26 @@ struct JudgedImages {
 
 JudgedImages judge_generated(const TrainedDalle& dalle, const std::vector<std::string>& captions,
                              const CheckStop& check_stop) {
-  JudgedImages judged;
-  Progress progress("shapes: captions to generate images of",
-                    static_cast<int64_t>(captions.size()));
-  for (int64_t done = 0; const std::string& caption : captions) {
-    const ShapesDescription description = parse_shapes_caption(caption);
-    const GenerateOptions options{.seed = static_cast<uint64_t>(dalle.config.seed),
-                                  .count = kGenerationBatch};
-    for (const RgbImage& image : generate_images(dalle, caption, dalle.config.sample, options,
-                                                 [&](int64_t, int64_t) { check_stop(); }))
-      judged.add(match_shapes(description, detect_shapes(image)));
-    progress.update(++done);
+  std::vector<ShapesDescription> descriptions;
+  std::vector<CaptionImages> requests;
+  for (const std::string& caption : captions) {
+    descriptions.push_back(parse_shapes_caption(caption));
+    requests.push_back(
+        {.caption = caption_tokens(dalle, caption), .count = kJudgedImagesPerCaption});
   }
+  JudgedImages judged;
+  const auto images = static_cast<int64_t>(captions.size()) * kJudgedImagesPerCaption;
+  Progress progress("shapes: image tokens", images * dalle.config.layout().image_length());
+  generate_images(
+      dalle.model, dalle.vae, requests, dalle.config.sample,
+      {.seed = static_cast<uint64_t>(dalle.config.seed)},
+      [&](size_t request, int64_t, const RgbImage& image) {
+        judged.add(match_shapes(descriptions[request], detect_shapes(image)));
+      },
+      [&](int64_t done, int64_t) {
+        check_stop();
+        progress.update(done);
+      });
   return judged;
 }
 
@@ -154,8 +163,8 @@ ordered_json evaluate_likelihood(EvaluatedModel& model, const EvaluationData& da
 
 ordered_json evaluate_shapes(EvaluatedModel& model, const EvaluationData& data,
                              const CheckStop& check_stop) {
-  // With a batch of images for each, about a thousand images: an interval of three points.
-  constexpr size_t kMaxCaptions = 84;
+  // A thousand images: an interval of three points.
+  constexpr size_t kMaxCaptions = 250;
   std::vector<std::string> captions;
   JudgedImages reconstructed;
   data.for_each_batch("shapes: reconstructions", check_stop, [&](const Batch& batch) {

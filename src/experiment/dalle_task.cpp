@@ -184,16 +184,24 @@ ImageGroups DalleTask::sample_images(int64_t, const RankShare& share) {
   if (captions.empty()) captions = first_samples(validation_, kShownCaptions).texts;
   const EvaluationMode without_dropout(model_);
   ImageGroups groups;
+  std::vector<int64_t> numbers;
+  std::vector<CaptionImages> requests;
   for (size_t i = 0; i < captions.size(); ++i) {
     const auto number = static_cast<int64_t>(i);
     if (!share.has(number)) continue;
-    const at::Tensor tokens =
-        pad_caption(tokenizer_.encode(captions[i]), config_.layout().max_caption_tokens());
-    groups[number] = generate_images(
-        model_, vae_, tokens, config_.sample,
-        {.seed = static_cast<uint64_t>(config_.seed), .count = config_.sample.count},
-        [&](int64_t, int64_t) { share.check_stop(); });
+    numbers.push_back(number);
+    requests.push_back({.caption = pad_caption(tokenizer_.encode(captions[i]),
+                                               config_.layout().max_caption_tokens()),
+                        .count = config_.sample.count});
+    groups[number].resize(static_cast<size_t>(config_.sample.count));
   }
+  generate_images(
+      model_, vae_, requests, config_.sample,
+      {.seed = static_cast<uint64_t>(config_.seed), .decode = config_.sample},
+      [&](size_t request, int64_t image, const RgbImage& pixels) {
+        groups[numbers[request]][static_cast<size_t>(image)] = pixels;
+      },
+      [&](int64_t, int64_t) { share.check_stop(); });
   return groups;
 }
 

@@ -46,6 +46,9 @@ nlohmann::ordered_json evaluate_codes(EvaluatedModel& model, const EvaluationDat
 // These need model.dalle.
 nlohmann::ordered_json evaluate_likelihood(EvaluatedModel& model, const EvaluationData& data,
                                            const CheckStop& check_stop);
+/// Of the shapes suite; more captions tell more than more images of each.
+constexpr int64_t kJudgedImagesPerCaption = 4;
+
 nlohmann::ordered_json evaluate_shapes(EvaluatedModel& model, const EvaluationData& data,
                                        const CheckStop& check_stop);
 

@@ -17,6 +17,7 @@
 #include "dist/distributed_config.h"
 #include "model/discrete_vae_config.h"
 #include "model/transformer_config.h"
+#include "sample/decode_config.h"
 #include "sample/sampling_config.h"
 #include "train/train_config.h"
 
@@ -94,7 +95,7 @@ struct DalleStageConfig {
   }
 };
 
-struct SampleStageConfig : SamplingConfig {
+struct SampleStageConfig : SamplingConfig, DecodeConfig {
   std::vector<std::string> captions;
   int64_t count = 4;
 
@@ -105,6 +106,7 @@ struct SampleStageConfig : SamplingConfig {
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& visit) {
     SamplingConfig::fields(self, visit);
+    DecodeConfig::fields(self, visit);
     visit("captions", self.captions,
           {.help = "captions of the sample images during training; empty: captions of validation "
                    "samples"});

@@ -4,6 +4,7 @@
 #include <optional>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/checkpoint_files.h"
@@ -135,17 +136,13 @@ TrainedDalle load_trained_dalle(const fs::path& path, c10::Device device) {
           .model = model};
 }
 
-std::vector<RgbImage> generate_images(const TrainedDalle& dalle, const std::string& caption,
-                                      const SamplingConfig& sampling,
-                                      const GenerateOptions& options,
-                                      const GenerateProgress& progress) {
+at::Tensor caption_tokens(const TrainedDalle& dalle, const std::string& caption) {
   const std::vector<int64_t> tokens = dalle.tokenizer.encode(caption);
   const int64_t longest = dalle.config.layout().max_caption_tokens();
-  if (tokens.size() > static_cast<size_t>(longest) && options.first_image == 0)
+  if (tokens.size() > static_cast<size_t>(longest))
     log_warning("the caption has {} tokens; the model reads only the first {}", tokens.size(),
                 longest);
-  return generate_images(dalle.model, dalle.vae, pad_caption(tokens, longest), sampling, options,
-                         progress);
+  return pad_caption(tokens, longest);
 }
 
 fs::path newest_finished_run(const fs::path& runs) {

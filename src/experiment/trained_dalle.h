@@ -3,16 +3,14 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
-#include <vector>
 
+#include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>
 
 #include "data/text/tokenizer.h"
 #include "experiment/experiment_config.h"
 #include "model/dalle_model.h"
 #include "model/discrete_vae.h"
-#include "sample/generate_images.h"
-#include "sample/sampling_config.h"
 
 namespace dalle {
 
@@ -37,13 +35,10 @@ struct TrainedDalle {
 /// of the wrong shape
 TrainedDalle load_trained_dalle(const std::filesystem::path& path, c10::Device device);
 
-/// generate_images() of a caption as text. Warns, with image 0, of a caption that is too
-/// long.
+/// The tokens of a caption, for a CaptionImages. Warns of a caption that is too long.
+/// @return  [text_length - 1] int64
 /// @throws dalle::Error if the caption is not UTF-8
-std::vector<RgbImage> generate_images(const TrainedDalle& dalle, const std::string& caption,
-                                      const SamplingConfig& sampling,
-                                      const GenerateOptions& options,
-                                      const GenerateProgress& progress = {});
+at::Tensor caption_tokens(const TrainedDalle& dalle, const std::string& caption);
 
 /// The run folder under `runs` whose DALL-E finished last, by the times that the runs recorded; of
 /// copies, which have the same time, the first by name.

@@ -76,7 +76,9 @@ class DalleModelImpl : public torch::nn::Module {
   /// @return          [B, image vocabulary] float32
   at::Tensor decode_step(DecodeState& state, const at::Tensor& previous);
 
+  const TransformerConfig& config() const { return config_; }
   const SequenceLayout& layout() const { return layout_; }
+  Precision precision() const { return precision_; }
   int64_t image_vocab_size() const { return image_vocab_size_; }
 
  private:

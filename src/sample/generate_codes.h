@@ -1,41 +1,68 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <span>
 
 #include <ATen/core/Tensor.h>
 
 #include "model/dalle_model.h"
+#include "sample/decode_config.h"
 #include "sample/sampling_config.h"
 
 namespace dalle {
 
 /// Which images of a caption to generate.
-struct GenerateOptions {
-  uint64_t seed = 1;
+struct CaptionImages {
+  at::Tensor caption;       ///< [text_length - 1] int64 on the CPU, padded with kPadToken
   int64_t first_image = 0;  ///< index of the first image
   int64_t count = 1;
 };
 
-/// Images are generated in batches of this size, however few are requested: see generate_codes().
-/// Callers that request whole batches in order generate no image twice.
-inline constexpr int64_t kGenerationBatch = 12;
+struct GenerateOptions {
+  uint64_t seed = 1;
+  int64_t batch_size = 0;    ///< images at once; 0: default_batch_size()
+  DecodeConfig decode = {};  ///< CPU only
+};
 
-/// Called after each decode step with the number of image tokens sampled so far and in total.
+/// 32, or as many images as have keys and values of at most 1 GiB.
+int64_t default_batch_size(const TransformerConfig& config, const SequenceLayout& layout);
+
+/// What generating did, for benchmarks.
+struct GenerateStatistics {
+  int64_t passes = 0;        ///< through the model
+  int64_t rows = 0;          ///< of all passes
+  int64_t codes = 0;         ///< that were generated
+  int64_t weight_bytes = 0;  ///< that a pass reads; 0 if not known
+};
+
+/// Called with each image as soon as its codes are complete, in no particular order.
+/// @param request  index of its CaptionImages
+/// @param codes    [grid_height, grid_width] int64 on the CPU
+using CodesDone = std::function<void(size_t request, int64_t image, const at::Tensor& codes)>;
+
+/// Called after each pass with the number of image tokens sampled so far and in total. It may throw
+/// to stop.
 using GenerateProgress = std::function<void(int64_t done, int64_t total)>;
 
-/// Samples the image tokens of a caption, with a KV cache.
+/// Samples the image tokens of captions. Memory does not depend on the number of images.
 ///
 /// The token of image i at a position is sampled with one uniform number that depends only on
-/// (seed, caption, i, position). Because matrix products of different batch sizes round
-/// differently, the batch size is fixed and image i always has the same row; the first and the last
-/// batch are filled up with other images. So image i of a seed is the same, bit for bit, whatever
-/// else is generated.
+/// (seed, caption, i, position). On the CPU, image i of a seed is the same, bit for bit, whatever
+/// else is generated, and for any batch size, decode mode and number of threads: see CpuDecoder. On
+/// other devices, matrix products of different batch sizes round differently, so image i may differ
+/// in some codes if the count or the batch size differs; equal calls give equal images.
 ///
-/// @param caption  [text_length - 1] int64, padded with kPadToken
-/// @return         [count, grid_height, grid_width] int64 on the CPU
 /// @throws dalle::Error if the model's logits are not finite
-at::Tensor generate_codes(DalleModel model, const at::Tensor& caption,
+GenerateStatistics generate_codes(DalleModel model, std::span<const CaptionImages> requests,
+                                  const SamplingConfig& sampling, const GenerateOptions& options,
+                                  const CodesDone& codes_done,
+                                  const GenerateProgress& progress = {});
+
+/// The codes of one caption's images.
+/// @return  [count, grid_height, grid_width] int64 on the CPU
+at::Tensor generate_codes(DalleModel model, const CaptionImages& images,
                           const SamplingConfig& sampling, const GenerateOptions& options,
                           const GenerateProgress& progress = {});
 

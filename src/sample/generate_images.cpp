@@ -6,17 +6,17 @@
 
 namespace dalle {
 
-std::vector<RgbImage> generate_images(DalleModel model, DiscreteVae vae, const at::Tensor& caption,
-                                      const SamplingConfig& sampling,
-                                      const GenerateOptions& options,
-                                      const GenerateProgress& progress) {
-  const at::Tensor codes =
-      generate_codes(std::move(model), caption, sampling, options, progress);  // [n, h, w]
-  std::vector<RgbImage> images;
-  // One by one, because batches of different sizes may round differently.
-  for (int64_t i = 0; i < options.count; ++i)
-    images.push_back(tensor_to_image(vae->decode(codes.slice(0, i, i + 1))[0]));
-  return images;
+GenerateStatistics generate_images(DalleModel model, DiscreteVae vae,
+                                   std::span<const CaptionImages> requests,
+                                   const SamplingConfig& sampling, const GenerateOptions& options,
+                                   const ImageDone& image_done, const GenerateProgress& progress) {
+  return generate_codes(
+      std::move(model), requests, sampling, options,
+      [&](size_t request, int64_t image, const at::Tensor& codes) {
+        // One by one, because batches of different sizes may round differently.
+        image_done(request, image, tensor_to_image(vae->decode(codes.unsqueeze(0))[0]));
+      },
+      progress);
 }
 
 }  // namespace dalle

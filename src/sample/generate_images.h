@@ -1,8 +1,9 @@
 #pragma once
 
-#include <vector>
-
-#include <ATen/core/Tensor.h>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
 
 #include "data/image/rgb_image.h"
 #include "model/dalle_model.h"
@@ -12,15 +13,18 @@
 
 namespace dalle {
 
-/// Generates images of a caption: the transformer generates image tokens, which the dVAE decodes.
+/// Called with each image as soon as it is complete, in no particular order.
+/// @param request  index of its CaptionImages
+using ImageDone = std::function<void(size_t request, int64_t image, const RgbImage& pixels)>;
+
+/// Generates images of captions: the transformer generates image tokens, which the dVAE decodes,
+/// one image at a time. See generate_codes() for what image i of a seed depends on.
 ///
-/// Image i of a seed does not depend on the count or on other captions.
-///
-/// @param caption  [text_length - 1] int64, from pad_caption()
 /// @throws dalle::Error if the model's logits are not finite
-std::vector<RgbImage> generate_images(DalleModel model, DiscreteVae vae, const at::Tensor& caption,
-                                      const SamplingConfig& sampling,
-                                      const GenerateOptions& options,
-                                      const GenerateProgress& progress = {});
+GenerateStatistics generate_images(DalleModel model, DiscreteVae vae,
+                                   std::span<const CaptionImages> requests,
+                                   const SamplingConfig& sampling, const GenerateOptions& options,
+                                   const ImageDone& image_done,
+                                   const GenerateProgress& progress = {});
 
 }  // namespace dalle

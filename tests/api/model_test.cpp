@@ -1,6 +1,8 @@
 #include "dalle/model.h"
 
 #include <cmath>
+#include <map>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,6 +14,7 @@
 #include "data/image/image.h"
 #include "error_of.h"
 #include "experiment/trained_dalle.h"
+#include "sample/generate_images.h"
 
 namespace dalle {
 namespace {
@@ -45,13 +48,17 @@ TEST(Model, GeneratesTheImagesOfTheSampler) {
   sampling.temperature = 0.7;
   sampling.top_k = 5;
   sampling.top_p = 0.9;
-  const std::vector<RgbImage> expected =
-      generate_images(dalle, "a red circle", sampling, {.seed = 9, .first_image = 11, .count = 3});
+  const CaptionImages request{
+      .caption = caption_tokens(dalle, "a red circle"), .first_image = 11, .count = 3};
+  std::map<int64_t, at::Tensor> expected;
+  generate_images(dalle.model, dalle.vae, std::span(&request, 1), sampling, {.seed = 9},
+                  [&](size_t, int64_t image, const RgbImage& pixels) {
+                    expected[image] = image_to_tensor(pixels);
+                  });
   const at::Tensor images = model.generate(
       "a red circle",
       {.seed = 9, .first = 11, .count = 3, .temperature = 0.7, .top_k = 5, .top_p = 0.9});
-  for (int64_t i = 0; i < 3; ++i)
-    EXPECT_TRUE(images[i].equal(image_to_tensor(expected[static_cast<size_t>(i)]))) << i;
+  for (int64_t i = 0; i < 3; ++i) EXPECT_TRUE(images[i].equal(expected.at(11 + i))) << i;
 }
 
 TEST(Model, DecodesWhatItGenerates) {

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <map>
+#include <span>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "core/files.h"
 #include "experiment/experiment.h"
 #include "experiment/trained_dalle.h"
+#include "sample/generate_images.h"
 #include "temporary_directory.h"
 
 #include <nlohmann/json.hpp>
@@ -49,8 +51,10 @@ TEST(FormerVersion, ItsModelGeneratesImages) {
   EXPECT_EQ(dalle.step, 20);
   EXPECT_EQ(dalle.config.dalle.train.max_grad_norm, 4);
   EXPECT_EQ(dalle.config.dalle.train.ema_decay, 0.99);
-  const std::vector<RgbImage> images =
-      generate_images(dalle, "a red circle", {}, {.seed = 1, .count = 2});
+  const CaptionImages request{.caption = caption_tokens(dalle, "a red circle"), .count = 2};
+  std::vector<RgbImage> images;
+  generate_images(dalle.model, dalle.vae, std::span(&request, 1), {}, {.seed = 1},
+                  [&](size_t, int64_t, const RgbImage& image) { images.push_back(image); });
   ASSERT_EQ(images.size(), 2u);
   EXPECT_EQ(images[0].width, 32);
 }

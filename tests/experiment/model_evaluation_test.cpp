@@ -169,7 +169,7 @@ TEST_F(ModelEvaluationTest, ShapesJudgesABatchOfImagesForEachCaption) {
   EvaluatedModel model = with_transformer();
   const auto found = evaluate_shapes(model, EvaluationData(model, /*limit=*/2), [] {});
   EXPECT_EQ(found.at("captions"), 2);
-  EXPECT_EQ(found.at("images"), 2 * kGenerationBatch);
+  EXPECT_EQ(found.at("images"), 2 * kJudgedImagesPerCaption);
   EXPECT_EQ(found.at("reconstructions"), 2);
   EXPECT_LE(value_of(found.at("exact")), value_of(found.at("count")));
 }

@@ -137,7 +137,7 @@ TEST(Experiment, LearnsSixtyFourImagesByHeart) {
   for (int64_t i = 0; i < kImages; ++i) {
     const auto caption = pad_caption(dalle.tokenizer.encode(scenes[static_cast<size_t>(i)].caption),
                                      config.layout().max_caption_tokens());
-    const auto drawn = generate_codes(dalle.model, caption, {.temperature = 0}, {.count = 1});
+    const auto drawn = generate_codes(dalle.model, {.caption = caption}, {.temperature = 0}, {});
     exact += torch::equal(drawn.view({kCells}), codes[i]) ? 1 : 0;
   }
   EXPECT_EQ(exact, kImages);

@@ -1,8 +1,13 @@
 #include "sample/generate_codes.h"
 
+#include <cmath>
 #include <limits>
+#include <span>
+#include <utility>
+#include <vector>
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
@@ -13,30 +18,46 @@ namespace {
 
 constexpr SequenceLayout kLayout{.text_length = 4, .grid_height = 3, .grid_width = 3};
 
-DalleModel small_model() {
+struct ModelOptions {
+  int64_t width = 16;
+  int64_t vocab = 20;
+  Precision precision = Precision::kFloat32;
+  std::vector<AttentionKind> attention = TransformerConfig().attention;
+};
+
+DalleModel small_model(const ModelOptions& options = {}) {
   TransformerConfig config;
   config.depth = 2;
   config.heads = 2;
-  config.width = 16;
-  config.text_length = 4;
+  config.width = options.width;
+  config.text_length = kLayout.text_length;
   config.conv_kernel = 3;
+  config.attention = options.attention;
   config.init = TransformerInit::kNormal002;
-  DalleModel model(config, kLayout, 10, 20);
+  DalleModel model(config, kLayout, 10, options.vocab, options.precision);
   model->initialize(at::make_generator<at::CPUGeneratorImpl>(3));
   const torch::NoGradGuard no_grad;
   for (auto& parameter : model->parameters())
-    if (parameter.dim() == 2) parameter *= 15;
+    if (parameter.dim() == 2) parameter *= 15 * 4 / std::sqrt(static_cast<double>(options.width));
   model->eval();
   return model;
 }
 
-at::Tensor caption() {
-  return torch::tensor({int64_t{3}, int64_t{5}, kPadToken});
+at::Tensor caption(int64_t first = 3) {
+  return torch::tensor({first, int64_t{5}, kPadToken});
 }
 
-at::Tensor generate(DalleModel model, const GenerateOptions& options,
+struct Images {
+  int64_t first_image = 0;
+  int64_t count = 1;
+};
+
+at::Tensor generate(DalleModel model, const Images& images, const GenerateOptions& options = {},
                     const SamplingConfig& sampling = {}) {
-  return generate_codes(std::move(model), caption(), sampling, options);
+  return generate_codes(
+      std::move(model),
+      {.caption = caption(), .first_image = images.first_image, .count = images.count}, sampling,
+      options);
 }
 
 TEST(GenerateCodes, ReturnsGridsOfCodes) {
@@ -46,37 +67,103 @@ TEST(GenerateCodes, ReturnsGridsOfCodes) {
   EXPECT_LT(codes.max().item<int64_t>(), 20);
 }
 
-TEST(GenerateCodes, ImageIOfASeedDoesNotDependOnTheCount) {
-  auto model = small_model();
-  const auto many = generate(model, {.seed = 4, .count = 30});
-  EXPECT_TRUE(torch::equal(generate(model, {.seed = 4, .count = 1}), many.slice(0, 0, 1)));
-  EXPECT_TRUE(torch::equal(generate(model, {.seed = 4, .count = 13}), many.slice(0, 0, 13)));
-  EXPECT_TRUE(torch::equal(generate(model, {.seed = 4, .first_image = 7, .count = 11}),
-                           many.slice(0, 7, 18)));
+TEST(GenerateCodes, ImageIOfASeedDoesNotDependOnTheCountBatchSizeOrThreads) {
+  const int threads = at::get_num_threads();
+  for (const auto precision : {Precision::kFloat32, Precision::kBfloat16})
+    for (const ModelOptions& options :
+         {ModelOptions{.precision = precision},
+          ModelOptions{.width = 128, .vocab = 300, .precision = precision}}) {
+      auto model = small_model(options);
+      const auto many = generate(model, {.count = 40}, {.seed = 4});
+      for (const int set : {1, 2}) {
+        at::set_num_threads(set);
+        for (const int64_t batch_size : {1, 3, 64})
+          for (const Images images : {Images{0, 1}, Images{0, 14}, Images{7, 11}, Images{39, 1}})
+            EXPECT_TRUE(
+                torch::equal(generate(model, images, {.seed = 4, .batch_size = batch_size}),
+                             many.slice(0, images.first_image, images.first_image + images.count)))
+                << "width " << options.width << ", " << set << " threads, images from "
+                << images.first_image << " by " << batch_size;
+      }
+      at::set_num_threads(threads);
+    }
 }
 
-TEST(GenerateCodes, ImageIOfASeedDoesNotDependOnTheCountAtTheWidthOfTheDemo) {
-  for (const auto precision : {Precision::kFloat32, Precision::kBfloat16}) {
-    TransformerConfig config;
-    config.depth = 4;
-    config.heads = 4;
-    config.width = 128;
-    config.text_length = kLayout.text_length;
-    config.init = TransformerInit::kNormal002;
-    DalleModel model(config, kLayout, 10, 300, precision);
-    model->initialize(at::make_generator<at::CPUGeneratorImpl>(3));
-    const auto many = generate(model, {.seed = 4, .count = 25});
-    EXPECT_TRUE(torch::equal(generate(model, {.seed = 4, .count = 1}), many.slice(0, 0, 1)));
-    EXPECT_TRUE(torch::equal(generate(model, {.seed = 4, .count = 14}), many.slice(0, 0, 14)));
-    EXPECT_TRUE(torch::equal(generate(model, {.seed = 4, .first_image = 10, .count = 5}),
-                             many.slice(0, 10, 15)));
+TEST(GenerateCodes, ImageIOfASeedDoesNotDependOnOtherCaptions) {
+  auto model = small_model();
+  std::vector<CaptionImages> requests;
+  std::vector<at::Tensor> alone;
+  for (int64_t c = 0; c < 7; ++c) {
+    requests.push_back({.caption = caption(c), .first_image = c, .count = 1 + c % 3});
+    alone.push_back(generate_codes(model, requests.back(), {}, {.seed = 9}));
   }
+  for (const int64_t batch_size : {1, 4, 32}) {
+    int64_t images = 0;
+    const auto compare = [&](size_t request, int64_t image, const at::Tensor& codes) {
+      ++images;
+      EXPECT_TRUE(torch::equal(codes, alone[request][image - requests[request].first_image]));
+    };
+    generate_codes(model, requests, {}, {.seed = 9, .batch_size = batch_size}, compare);
+    EXPECT_EQ(images, 13);
+  }
+  EXPECT_FALSE(
+      torch::equal(alone[0][0], generate_codes(model, {.caption = caption(1)}, {}, {})[0]));
+}
+
+TEST(GenerateCodes, CompletesImagesInTurnSoThatMemoryDoesNotDependOnTheCount) {
+  auto model = small_model();
+  const CaptionImages request{.caption = caption(), .count = 9};
+  int64_t passes = 0;
+  std::vector<int64_t> completed_after;
+  const GenerateStatistics statistics = generate_codes(
+      model, std::span(&request, 1), {}, {.batch_size = 2, .decode = {DecodeMode::kSequential, 1}},
+      [&](size_t, int64_t, const at::Tensor&) { completed_after.push_back(passes + 1); },
+      [&](int64_t, int64_t) { ++passes; });
+  EXPECT_EQ(completed_after, (std::vector<int64_t>{9, 9, 18, 18, 27, 27, 36, 36, 45}));
+  EXPECT_EQ(statistics.passes, 45);
+  EXPECT_EQ(statistics.rows, 81);
+  EXPECT_EQ(statistics.codes, 81);
+}
+
+TEST(GenerateCodes, ParallelDecodingGivesTheCodesOfSequentialDecoding) {
+  for (const auto& [kind, kind_name] : enum_names(AttentionKind{}))
+    for (const SamplingConfig& sampling :
+         {SamplingConfig{}, SamplingConfig{.temperature = 0.3}, SamplingConfig{.temperature = 0},
+          SamplingConfig{.top_k = 3}, SamplingConfig{.top_p = 0.7}}) {
+      auto model = small_model({.attention = {kind}});
+      const auto expected = generate(model, {.count = 25},
+                                     {.seed = 2, .decode = {DecodeMode::kSequential, 1}}, sampling);
+      for (const DecodeMode mode : {DecodeMode::kParallel, DecodeMode::kAuto})
+        for (const int64_t window : {1, 2, 5, 9, 100})
+          for (const int64_t batch_size : {1, 4})
+            EXPECT_TRUE(torch::equal(
+                generate(model, {.count = 25},
+                         {.seed = 2, .batch_size = batch_size, .decode = {mode, window}}, sampling),
+                expected))
+                << kind_name << ", window " << window << ", batch size " << batch_size;
+    }
+}
+
+TEST(GenerateCodes, ParallelDecodingNeedsFewerPassesWhereGuessesAreRight) {
+  auto model = small_model();
+  {
+    const torch::NoGradGuard no_grad;  // then no code depends on another
+    model->named_parameters()["image_embedding"].zero_();
+  }
+  const CaptionImages request{.caption = caption()};
+  const auto passes = [&](DecodeMode mode) {
+    return generate_codes(model, std::span(&request, 1), {}, {.decode = {mode, 9}},
+                          [](size_t, int64_t, const at::Tensor&) {})
+        .passes;
+  };
+  EXPECT_EQ(passes(DecodeMode::kSequential), 9);
+  EXPECT_LE(passes(DecodeMode::kParallel), 2);  // the second confirms the guesses of the first
 }
 
 TEST(GenerateCodes, SamplesTheFirstTokenFromTheModelsDistribution) {
   auto model = small_model();
   constexpr int64_t kSamples = 1200;
-  const auto first = generate(model, {.seed = 6, .count = kSamples}).flatten(1).select(1, 0);
+  const auto first = generate(model, {.count = kSamples}, {.seed = 6}).flatten(1).select(1, 0);
   const torch::NoGradGuard no_grad;
   DecodeState state = model->prefill(caption().unsqueeze(0));
   const auto expected =
@@ -92,13 +179,13 @@ TEST(GenerateCodes, SamplesTheFirstTokenFromTheModelsDistribution) {
 
 TEST(GenerateCodes, DependsOnTheSeed) {
   auto model = small_model();
-  EXPECT_FALSE(torch::equal(generate(model, {.seed = 4, .count = 3}),
-                            generate(model, {.seed = 5, .count = 3})));
+  EXPECT_FALSE(torch::equal(generate(model, {.count = 3}, {.seed = 4}),
+                            generate(model, {.count = 3}, {.seed = 5})));
 }
 
 TEST(GenerateCodes, AtTemperatureZeroTakesTheMostLikelyCodes) {
   auto model = small_model();
-  const auto codes = generate(model, {.count = 1}, {.temperature = 0}).view({1, 9});
+  const auto codes = generate(model, {.count = 1}, {}, {.temperature = 0}).view({1, 9});
   const torch::NoGradGuard no_grad;
   const auto head = model->named_parameters()["image_head.weight"];
   const auto logits =
@@ -108,12 +195,13 @@ TEST(GenerateCodes, AtTemperatureZeroTakesTheMostLikelyCodes) {
 
 TEST(GenerateCodes, ReportsProgressToTheEnd) {
   int64_t calls = 0, last = 0, total = 0;
-  generate_codes(small_model(), caption(), {}, {.count = 20}, [&](int64_t done, int64_t all) {
-    ++calls;
-    EXPECT_GT(done, last);
-    last = done;
-    total = all;
-  });
+  generate_codes(small_model(), {.caption = caption(), .count = 20}, {}, {},
+                 [&](int64_t done, int64_t all) {
+                   ++calls;
+                   EXPECT_GT(done, last);
+                   last = done;
+                   total = all;
+                 });
   EXPECT_GT(calls, 0);
   EXPECT_EQ(last, total);
 }

@@ -731,6 +731,22 @@ class ToolsTest(unittest.TestCase):
         for name, content in few.items():
             self.assertEqual(content, more[name], name)
 
+    def test_batch_size_and_decoding_change_no_image(self):
+        def images_with(*options, **environment):
+            out = self.fresh("out")
+            self.assert_succeeds(self.sample("a red circle", "a blue star", "a red circle", "--out", out, "--count", 5, "--seed", 3,
+                                             *options, model=self.whole, **environment))
+            return self.images(out)
+
+        expected = images_with("--batch-size", 1, "--decode", "sequential")
+        self.assertEqual(len(expected), 10)
+        for options in (("--batch-size", 4), ("--decode", "parallel", "--window", 7), ("--decode", "auto", "--window", 100)):
+            self.assertEqual(images_with(*options), expected, options)
+        self.assertEqual(images_with(OMP_NUM_THREADS="2"), expected)
+        self.assert_fails(self.sample("a", "--decode", "guess", model=self.whole), 2, "--decode")
+        self.assert_fails(self.sample("a", "--window", 0, model=self.whole), 2, "--window")
+        self.assert_fails(self.sample("a", "--batch-size", 0, model=self.whole), 2, "--batch-size")
+
     def test_a_copied_checkpoint_is_sufficient_for_sampling(self):
         newest = sorted((self.whole / "checkpoints" / "dalle").glob("step-*"))[-1]
         alone = self.fresh("alone")
@@ -1039,6 +1055,20 @@ class ToolsTest(unittest.TestCase):
         self.assertEqual(len(result.stdout.splitlines()), 4)
         self.assert_fails(run("dalle-bench", "train", "--config", self.work / "none.yaml"), 1, "none.yaml")
         self.assert_fails(run("dalle-bench", "train"), 2, "--config")
+
+    def test_the_benchmark_of_decoding_counts_passes(self):
+        numbers = self.work / "bench.json"
+        subject = ("--images", "1,3", "--windows", "1,4", "--repeat", 1, "--json", numbers)
+        for model in (("--model", self.whole), ("--config", TINY)):
+            self.assert_succeeds(run("dalle-bench", "decode", *model, *subject))
+            report = json.loads(numbers.read_text())
+            self.assertEqual([(line["images"], line["decode"]) for line in report["results"]],
+                             [(images, mode) for images in (1, 3) for mode in ("sequential", "window 4", "auto")])
+            sequential, parallel = report["results"][:2]
+            self.assertEqual(sequential["rows_per_pass"], 1)
+            self.assertLessEqual(parallel["passes"], sequential["passes"])
+            self.assertGreater(report["bandwidth"], 0)
+        self.assert_fails(run("dalle-bench", "decode"), 1, "--model", "--config")
 
     # ---- dalle-check ----
 

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/sequence_layout.h"
+#include "nn/attention_kind.h"
+#include "nn/decode_kernels.h"
+
+namespace dalle {
+
+/// Where a cache holds the image positions of one attention kind, in an order in which the
+/// positions that a state attends to are few runs of consecutive cells: raster order, or by columns
+/// for patterns that read columns.
+class AttendedRuns {
+ public:
+  /// @throws dalle::Error if conv_kernel is even or not positive
+  AttendedRuns(AttentionKind kind, const SequenceLayout& layout, int64_t conv_kernel);
+
+  /// The cell of an image position.
+  int64_t cell(int64_t position) const { return cells_[static_cast<size_t>(position)]; }
+
+  /// The cells of the positions that a state attends to, its own included, in increasing order.
+  std::span<const CellRun> runs(int64_t position) const;
+
+ private:
+  std::vector<int64_t> cells_;  // by position
+  std::vector<CellRun> runs_;   // of all positions
+  std::vector<size_t> first_;   // of each position's runs, and the end
+};
+
+}  // namespace dalle

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "nn/activation.h"
+#include "nn/decode_kernels.h"
+#include "tensor/precision.h"
+
+namespace dalle {
+
+/// y = x wᵀ + b for few rows, from weights that are packed once. Reads each weight once for all
+/// rows (LibTorch's products choose their order of summation by the number of rows; these do not).
+///
+/// A result depends only on its row of x and on the instruction set: not on the other rows, their
+/// number or threads. Under kBfloat16 the weights are stored in bfloat16, and x and the sums remain
+/// float32, so a result is more exact than that of Linear, which rounds x and the result as well.
+class PackedLinear {
+ public:
+  /// @param weight  [out, in] float32
+  /// @param bias    [out] float32, or undefined
+  PackedLinear(const at::Tensor& weight, const at::Tensor& bias, Precision precision,
+               const DecodeKernels& kernels = decode_kernels());
+
+  /// @param x           [rows, x_stride], of which the first `in` columns are used
+  /// @param y           [rows, padded_out()]; columns from `out` on become 0
+  /// @param activation  applied to the products
+  void multiply(const float* x, int64_t x_stride, int64_t rows, float* y,
+                std::optional<Activation> activation = std::nullopt) const;
+
+  int64_t out() const { return out_; }
+  int64_t padded_out() const { return static_cast<int64_t>(bias_.size()); }
+
+  /// Bytes of weights that a product reads.
+  int64_t bytes() const;
+
+ private:
+  void multiply_panels(const RowBlock& block, int64_t first, int64_t panels) const;
+
+  const DecodeKernels* kernels_;
+  int64_t in_;
+  int64_t out_;
+  // [panels, in, kPanelWidth]; one of them is empty.
+  std::vector<float> float_weight_;
+  std::vector<uint16_t> bfloat16_weight_;
+  std::vector<float> bias_;  // [panels, kPanelWidth]
+};
+
+}  // namespace dalle

@@ -1,0 +1,171 @@
+#include "sample/decode_schedule.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include <ATen/Parallel.h>
+#include <torch/types.h>
+
+#include "core/error.h"
+#include "core/seconds.h"
+
+namespace dalle {
+namespace {
+
+std::span<const int64_t> tokens_of(const CaptionImages& request) {
+  return {request.caption.const_data_ptr<int64_t>(), static_cast<size_t>(request.caption.numel())};
+}
+
+}  // namespace
+
+DecodeSchedule::DecodeSchedule(CpuDecoder& decoder, std::span<const CaptionImages> requests,
+                               const SamplingConfig& sampling, const GenerateOptions& options,
+                               int64_t images)
+    : decoder_(decoder),
+      requests_(requests),
+      options_(options),
+      sampling_(sampling),
+      captions_(static_cast<size_t>(images)),
+      images_(static_cast<size_t>(images)) {
+  statistics_.weight_bytes = decoder.weight_bytes();
+  rows_.reserve(static_cast<size_t>(most_rows(options.decode, images)));
+  for (ImageSlot& slot : images_) start_next(slot);
+}
+
+int64_t DecodeSchedule::most_rows(const DecodeConfig& config, int64_t images) {
+  switch (config.decode) {
+    case DecodeMode::kSequential:
+      return images;
+    case DecodeMode::kParallel:
+      return images * config.window;
+    case DecodeMode::kAuto:
+      return std::max(images, config.window);
+  }
+  throw Error("decode mode {} is unknown", static_cast<int>(config.decode));
+}
+
+/// The slot that holds the caption of a request, which is read if it is new.
+int64_t DecodeSchedule::caption_slot(size_t request) {
+  const auto number = [&](auto slot) { return static_cast<int64_t>(slot - captions_.begin()); };
+  const auto same = std::ranges::find_if(captions_, [&](const CaptionSlot& slot) {
+    return slot.users > 0 && slot.request == request;
+  });
+  if (same != captions_.end()) return ++same->users, number(same);
+  const auto free = std::ranges::find(captions_, 0, &CaptionSlot::users);
+  DALLE_CHECK(free != captions_.end());  // there are as many as images in work
+  const auto tokens = tokens_of(requests_[request]);
+  *free = {.request = request, .users = 1, .noise = ImageNoise(options_.seed, tokens)};
+  decoder_.read_caption(number(free), tokens);
+  return number(free);
+}
+
+/// Gives the next image of the requests to a slot, if there is one.
+void DecodeSchedule::start_next(ImageSlot& slot) {
+  slot.active = next_request_ < requests_.size();
+  if (!slot.active) return;
+  ++active_;
+  const CaptionImages& request = requests_[next_request_];
+  slot.request = next_request_;
+  slot.image = request.first_image + next_image_;
+  slot.caption = caption_slot(next_request_);
+  slot.codes.assign(static_cast<size_t>(decoder_.layout().image_length()), 0);
+  slot.known = slot.guessed = 0;
+  if (++next_image_ == request.count) ++next_request_, next_image_ = 0;
+}
+
+/// The most positions of an image in a pass. With kAuto, the window is divided among the images in
+/// work: a pass of many images is limited by arithmetic, and wrong guesses would cost time.
+int64_t DecodeSchedule::largest_window() const {
+  switch (options_.decode.decode) {
+    case DecodeMode::kSequential:
+      return 1;
+    case DecodeMode::kParallel:
+      return options_.decode.window;
+    case DecodeMode::kAuto:
+      return std::max<int64_t>(1, options_.decode.window / active_);
+  }
+  throw Error("decode mode {} is unknown", static_cast<int>(options_.decode.decode));
+}
+
+int64_t DecodeSchedule::window_of(const ImageSlot& slot) const {
+  const int64_t left = static_cast<int64_t>(slot.codes.size()) - slot.known;
+  const bool tuned = options_.decode.decode == DecodeMode::kAuto;
+  return std::min({left, largest_window(), tuned ? tuner_.window() : left});
+}
+
+void DecodeSchedule::add_rows(int64_t number) {
+  ImageSlot& slot = images_[static_cast<size_t>(number)];
+  const int64_t end = slot.known + window_of(slot);
+  for (int64_t position = slot.known; position < end; ++position) {
+    const auto p = static_cast<size_t>(position);
+    // The first guess at a position: the same as the one before it.
+    if (position > 0 && position >= slot.guessed) slot.codes[p] = slot.codes[p - 1];
+    rows_.push_back({.caption = slot.caption,
+                     .image = number,
+                     .position = position,
+                     .previous = position == 0 ? 0 : slot.codes[p - 1]});
+  }
+  slot.guessed = std::max(slot.guessed, end);
+}
+
+void DecodeSchedule::sample_rows() {
+  const auto threads = static_cast<size_t>(at::get_num_threads());
+  while (samplers_.size() < threads) samplers_.emplace_back(sampling_);
+  tokens_.resize(rows_.size());
+  at::parallel_for(0, static_cast<int64_t>(rows_.size()), 1, [&](int64_t begin, int64_t end) {
+    TokenSampler& sampler = samplers_[static_cast<size_t>(at::get_thread_num())];
+    for (int64_t i = begin; i < end; ++i) {
+      const DecodeRow& row = rows_[static_cast<size_t>(i)];
+      const ImageSlot& slot = images_[static_cast<size_t>(row.image)];
+      const double uniform =
+          captions_[static_cast<size_t>(row.caption)].noise.at(slot.image, row.position);
+      tokens_[static_cast<size_t>(i)] = sampler.sample(decoder_.logits(i), uniform);
+    }
+  });
+}
+
+/// Takes over the tokens of a slot's rows, as codes up to the first wrong guess and then as
+/// guesses.
+/// @return  the number of codes
+int64_t DecodeSchedule::accept(ImageSlot& slot, std::span<const int64_t> tokens) {
+  const auto first = static_cast<size_t>(slot.known);
+  size_t known = 1;
+  while (known < tokens.size() && slot.codes[first + known - 1] == tokens[known - 1]) ++known;
+  std::ranges::copy(tokens, slot.codes.begin() + slot.known);
+  slot.known += static_cast<int64_t>(known);
+  return static_cast<int64_t>(known);
+}
+
+void DecodeSchedule::finish(ImageSlot& slot, const CodesDone& codes_done) {
+  const SequenceLayout& layout = decoder_.layout();
+  codes_done(slot.request, slot.image,
+             torch::tensor(slot.codes, at::kLong).view({layout.grid_height, layout.grid_width}));
+  --captions_[static_cast<size_t>(slot.caption)].users;
+  --active_;
+  start_next(slot);
+}
+
+int64_t DecodeSchedule::pass(const CodesDone& codes_done) {
+  const auto start = std::chrono::steady_clock::now();
+  const int64_t largest = largest_window();
+  rows_.clear();
+  for (size_t i = 0; i < images_.size(); ++i)
+    if (images_[i].active) add_rows(static_cast<int64_t>(i));
+  decoder_.step(rows_);
+  sample_rows();
+  const double seconds = seconds_since(start);
+  int64_t codes = 0;
+  for (size_t begin = 0, end; begin < rows_.size(); begin = end) {
+    ImageSlot& slot = images_[static_cast<size_t>(rows_[begin].image)];
+    for (end = begin + 1; end < rows_.size() && rows_[end].image == rows_[begin].image;) ++end;
+    codes += accept(slot, std::span(tokens_).subspan(begin, end - begin));
+    if (slot.known == static_cast<int64_t>(slot.codes.size())) finish(slot, codes_done);
+  }
+  tuner_.record(seconds, codes, largest);
+  ++statistics_.passes;
+  statistics_.rows += static_cast<int64_t>(rows_.size());
+  statistics_.codes += codes;
+  return codes;
+}
+
+}  // namespace dalle

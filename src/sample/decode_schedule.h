@@ -1,0 +1,84 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "model/cpu_decoder.h"
+#include "sample/generate_codes.h"
+#include "sample/image_noise.h"
+#include "sample/token_sampler.h"
+#include "sample/window_tuner.h"
+
+namespace dalle {
+
+/// Generates images of captions with a CpuDecoder. Each pass evaluates one or more positions of
+/// each image in work; when an image is complete, the next one takes its place.
+///
+/// Several positions of an image in one pass: the inputs of all but the first are guesses, the
+/// tokens that the previous pass sampled there. A row is right if the inputs up to its own are
+/// right, for its noise is known beforehand and no row depends on those after it. So all rows up to
+/// the first wrong guess, this one's included, give what sequential decoding would have sampled;
+/// the keys and values of the others are overwritten by later passes.
+///
+/// Source: Wiggers and Hoogeboom 2020, "Predictive Sampling with Forecasting Autoregressive Models"
+/// (fixed-point iteration with reparametrized noise)
+class DecodeSchedule {
+ public:
+  DecodeSchedule(CpuDecoder& decoder, std::span<const CaptionImages> requests,
+                 const SamplingConfig& sampling, const GenerateOptions& options, int64_t images);
+
+  /// Whether images are left.
+  bool is_done() const { return active_ == 0; }
+
+  /// @return  the number of tokens that are known since
+  int64_t pass(const CodesDone& codes_done);
+
+  const GenerateStatistics& statistics() const { return statistics_; }
+
+  /// Rows of the largest pass.
+  static int64_t most_rows(const DecodeConfig& config, int64_t images);
+
+ private:
+  struct CaptionSlot {
+    size_t request = 0;
+    int64_t users = 0;
+    ImageNoise noise{0, {}};
+  };
+  struct ImageSlot {
+    bool active = false;
+    size_t request = 0;
+    int64_t image = 0;
+    int64_t caption = 0;         ///< slot
+    std::vector<int64_t> codes;  ///< the known ones, then guesses
+    int64_t known = 0;
+    int64_t guessed = 0;  ///< end of the positions that were sampled at least once
+  };
+
+  void start_next(ImageSlot& slot);
+  int64_t caption_slot(size_t request);
+  int64_t largest_window() const;
+  int64_t window_of(const ImageSlot& slot) const;
+  void add_rows(int64_t number);
+  void sample_rows();
+  int64_t accept(ImageSlot& slot, std::span<const int64_t> tokens);
+  void finish(ImageSlot& slot, const CodesDone& codes_done);
+
+  CpuDecoder& decoder_;
+  std::span<const CaptionImages> requests_;
+  GenerateOptions options_;
+  SamplingConfig sampling_;
+  std::vector<CaptionSlot> captions_;
+  std::vector<ImageSlot> images_;
+  int64_t active_ = 0;
+  size_t next_request_ = 0;
+  int64_t next_image_ = 0;  ///< of this request, from 0
+  std::vector<DecodeRow> rows_;
+  std::vector<int64_t> tokens_;         ///< of the rows
+  std::vector<TokenSampler> samplers_;  ///< one per thread
+  WindowTuner tuner_;
+  GenerateStatistics statistics_;
+};
+
+}  // namespace dalle

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "sample/sampling_config.h"
+
+namespace dalle {
+
+/// Samples tokens from softmax(logits / temperature), restricted to the top_k most likely tokens
+/// and then to the fewest whose total probability reaches top_p. Temperature 0 selects the most
+/// likely token. Of tokens that are equally likely, the first ones count as more likely.
+///
+/// Sums are in float64 and in the order of the tokens. Nothing is sorted: top_k is a partial
+/// selection, and top_p takes the most likely tokens from a heap. Allocates nothing after the first
+/// call.
+class TokenSampler {
+ public:
+  explicit TokenSampler(const SamplingConfig& sampling);
+
+  /// @return  as many as logits: the probabilities times a number; valid until the next call
+  /// @throws dalle::Error if a logit is not finite
+  std::span<const double> weights(std::span<const float> logits);
+
+  /// Inverts the cumulative distribution.
+  /// @param uniform  in [0, 1)
+  /// @return         never a token of probability 0
+  /// @throws dalle::Error if a logit is not finite
+  int64_t sample(std::span<const float> logits, double uniform);
+
+ private:
+  void keep_top_k();
+  void keep_top_p();
+
+  SamplingConfig sampling_;
+  std::vector<double> weights_;
+  std::vector<double> selected_;  // scratch of keep_top_k()
+  std::vector<int32_t> order_;    // scratch of keep_top_p()
+};
+
+/// Inverts a cumulative distribution.
+/// @param weights  not negative, not all 0, of any sum
+/// @param uniform  in [0, 1)
+/// @return         the index of a positive weight
+int64_t invert_cumulative(std::span<const double> weights, double uniform);
+
+}  // namespace dalle

@@ -1,0 +1,186 @@
+#include "bench_decode.h"
+
+#include <algorithm>
+#include <chrono>
+#include <iostream>
+#include <numeric>
+#include <utility>
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+#include <torch/types.h>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/machine.h"
+#include "core/seconds.h"
+#include "experiment/trained_dalle.h"
+#include "nn/decode_kernels.h"
+#include "sample/generate_codes.h"
+
+#include <nlohmann/json.hpp>
+
+namespace dalle {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+/// Of a config without a tokenizer; only the size of an embedding depends on it.
+constexpr int64_t kTextVocab = 16'384;
+
+struct Subject {
+  std::string name;
+  DalleModel model = nullptr;
+  SamplingConfig sampling;
+};
+
+/// The worst case of parallel decoding: a model whose codes are hardly predictable.
+Subject untrained(const BenchDecodeArguments& arguments) {
+  std::vector<std::string> overrides = arguments.overrides;
+  overrides.insert(overrides.begin(), "data.path=none");  // it is not read
+  const ExperimentConfig config = load_experiment(arguments.config, overrides);
+  DalleModel model(config.dalle.model, config.layout(), kTextVocab, config.dvae.model.vocab_size,
+                   config.dalle.train.precision);
+  model->initialize(at::make_generator<at::CPUGeneratorImpl>(1));
+  model->eval();
+  return {.name = config.name + ", untrained", .model = model, .sampling = config.sample};
+}
+
+Subject subject_of(const BenchDecodeArguments& arguments) {
+  if (arguments.model.empty() == arguments.config.empty())
+    throw Error("decode: expected either --model or --config");
+  if (arguments.model.empty()) return untrained(arguments);
+  const TrainedDalle dalle = load_trained_dalle(arguments.model, c10::kCPU);
+  return {.name = dalle.config.name, .model = dalle.model, .sampling = dalle.config.sample};
+}
+
+/// Bytes per second that all threads together read from a buffer larger than any cache.
+double measure_bandwidth() {
+  const at::Tensor buffer = torch::ones({int64_t{64} << 20});  // 256 MiB
+  const float* const values = buffer.const_data_ptr<float>();
+  double best = 0;
+  for (int trial = 0; trial < 5; ++trial) {
+    const auto begin = std::chrono::steady_clock::now();
+    at::parallel_for(0, buffer.numel() / 1024, 1, [&](int64_t first, int64_t last) {
+      const at::Tensor part =
+          at::from_blob(const_cast<float*>(values) + first * 1024, {(last - first) * 1024});
+      if (part.sum().item<float>() <= 0) throw Error("the sum of ones is not positive");
+    });
+    best = std::max(best, static_cast<double>(buffer.nbytes()) / seconds_since(begin));
+  }
+  return best;
+}
+
+struct Measurement {
+  std::vector<double> seconds;
+  GenerateStatistics statistics;
+  at::Tensor codes;
+};
+
+/// Images [0, images) of captions of one token each; four images share a caption.
+Measurement measure(const Subject& subject, int64_t images, const DecodeConfig& decode,
+                    int64_t repeat) {
+  std::vector<CaptionImages> requests;
+  for (int64_t first = 0; first < images; first += 4) {
+    at::Tensor caption =
+        at::full({subject.model->layout().max_caption_tokens()}, kPadToken, at::kLong);
+    if (caption.numel() > 0) caption[0] = 4 + first / 4;  // the first tokens are special
+    requests.push_back({.caption = caption, .count = std::min<int64_t>(4, images - first)});
+  }
+  const SequenceLayout& layout = subject.model->layout();
+  Measurement found{
+      .seconds = {},
+      .statistics = {},
+      .codes = torch::zeros({images, layout.grid_height, layout.grid_width}, at::kLong)};
+  for (int64_t trial = 0; trial < repeat; ++trial) {
+    const auto begin = std::chrono::steady_clock::now();
+    found.statistics = generate_codes(
+        subject.model, requests, subject.sampling, {.batch_size = images, .decode = decode},
+        [&](size_t request, int64_t image, const at::Tensor& codes) {
+          found.codes[static_cast<int64_t>(request) * 4 + image].copy_(codes);
+        });
+    found.seconds.push_back(seconds_since(begin));
+  }
+  std::ranges::sort(found.seconds);
+  return found;
+}
+
+Json result_of(const Measurement& found, int64_t images, const std::string& mode,
+               double bandwidth) {
+  const GenerateStatistics& statistics = found.statistics;
+  const double seconds = found.seconds[found.seconds.size() / 2];
+  const auto codes = static_cast<double>(statistics.codes);
+  const double bytes = static_cast<double>(statistics.weight_bytes * statistics.passes);
+  return {{"images", images},
+          {"decode", mode},
+          {"ms_per_image", 1e3 * seconds / static_cast<double>(images)},
+          {"ms_per_image_fastest", 1e3 * found.seconds.front() / static_cast<double>(images)},
+          {"ms_per_image_slowest", 1e3 * found.seconds.back() / static_cast<double>(images)},
+          {"tokens_per_s", codes / seconds},
+          {"passes", statistics.passes},
+          {"rows_per_pass",
+           static_cast<double>(statistics.rows) / static_cast<double>(statistics.passes)},
+          {"weight_bytes_per_token", bytes / codes},
+          {"weight_bytes_per_s", bytes / seconds},
+          {"share_of_bandwidth", bytes / seconds / bandwidth}};
+}
+
+std::string row(const Json& result) {
+  return fmt::format(
+      "{:>6} {:>13} {:>10.1f} {:>17} {:>9.0f} {:>7} {:>6.1f} {:>9.3f} {:>7.1f} {:>6.0f}%\n",
+      result["images"].get<int64_t>(), result["decode"].get<std::string>(),
+      result["ms_per_image"].get<double>(),
+      fmt::format("{:.1f} to {:.1f}", result["ms_per_image_fastest"].get<double>(),
+                  result["ms_per_image_slowest"].get<double>()),
+      result["tokens_per_s"].get<double>(), result["passes"].get<int64_t>(),
+      result["rows_per_pass"].get<double>(), result["weight_bytes_per_token"].get<double>() / 1e6,
+      result["weight_bytes_per_s"].get<double>() / 1e9,
+      100 * result["share_of_bandwidth"].get<double>());
+}
+
+std::vector<std::pair<std::string, DecodeConfig>> modes_of(const BenchDecodeArguments& arguments) {
+  std::vector<std::pair<std::string, DecodeConfig>> modes;
+  for (const int64_t window : arguments.windows)
+    modes.emplace_back(window == 1 ? "sequential" : fmt::format("window {}", window),
+                       DecodeConfig{DecodeMode::kParallel, window});
+  modes.emplace_back("auto", DecodeConfig{});
+  return modes;
+}
+
+}  // namespace
+
+int bench_decode(const BenchDecodeArguments& arguments) {
+  const Subject subject = subject_of(arguments);
+  const double bandwidth = measure_bandwidth();
+  std::cout << fmt::format(
+      "{}: {} image tokens; {}, {} kernels, {} threads, reading {:.1f} GB/s\n"
+      "{:>6} {:>13} {:>10} {:>17} {:>9} {:>7} {:>6} {:>9} {:>7} {:>7}\n",
+      subject.name, subject.model->layout().image_length(), this_processor().model,
+      decode_kernels().name, at::get_num_threads(), bandwidth / 1e9, "images", "decode", "ms/image",
+      "fastest, slowest", "tokens/s", "passes", "rows", "MB/token", "GB/s", "peak");
+  Json results = Json::array();
+  for (const int64_t images : arguments.images) {
+    at::Tensor expected;
+    for (const auto& [name, decode] : modes_of(arguments)) {
+      const Measurement found = measure(subject, images, decode, arguments.repeat);
+      if (!expected.defined()) expected = found.codes;
+      if (!torch::equal(found.codes, expected))
+        throw Error("{} images by {}: the codes differ from those of the first mode", images, name);
+      results.push_back(result_of(found, images, name, bandwidth));
+      std::cout << row(results.back()) << std::flush;
+    }
+  }
+  if (!arguments.json.empty())
+    write_file_atomically(arguments.json, Json{{"model", subject.name},
+                                               {"processor", this_processor().model},
+                                               {"kernels", decode_kernels().name},
+                                               {"threads", at::get_num_threads()},
+                                               {"bandwidth", bandwidth},
+                                               {"results", results}}
+                                                  .dump(2) +
+                                              "\n");
+  return 0;
+}
+
+}  // namespace dalle
