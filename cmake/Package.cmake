@@ -1,8 +1,8 @@
 # The installed package: `cmake --install build/release --prefix X` installs the tools, the headers of include/dalle/, and
 # libdalle.so with a CMake package, so that find_package(dalle) defines dalle::dalle.
 #
-# The library consists of the very objects of the tools, and exports only what the headers declare: the other libraries that
-# are linked into it, and the versions of its headers, stay its own business.
+# The library is linked from the same objects as the tools and exports only what the headers declare, so programs depend
+# neither on the other libraries that are linked into it nor on their versions.
 include(CMakePackageConfigHelpers)
 string(REGEX MATCH "^[0-9]+\\.[0-9]+" Torch_VERSION_MINOR "${Torch_VERSION}")
 cmake_path(GET OPENMP_RUNTIME PARENT_PATH OPENMP_FOLDER)

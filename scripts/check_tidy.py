@@ -3,7 +3,8 @@
 
 Usage: check_tidy.py [PREFIX ...]     e.g. check_tidy.py src tools; default: src tools tests
 
-Nearly all of clang-tidy's time goes into LibTorch's headers, so it checks many sources as one. Run scripts/build.sh first.
+clang-tidy spends nearly all of its time on LibTorch's headers, so this script joins many sources into one. Run
+scripts/build.sh first.
 """
 import concurrent.futures
 import json
@@ -18,7 +19,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build/release"
 INCLUDE = re.compile(r'^#include "(.*\.cpp)"', re.MULTILINE)
-LIBRARY_PARTS = 2  # check_unity.sh makes sure that any sources of the library can be joined
+LIBRARY_PARTS = 2  # check_unity.sh ensures that any sources of the library can be joined
 
 
 def sources_of(path: pathlib.Path) -> list[pathlib.Path]:
@@ -29,7 +30,7 @@ def sources_of(path: pathlib.Path) -> list[pathlib.Path]:
 
 
 def flags_of(command: str) -> list[str]:
-    """The compiler's flags without the output, the source and the precompiled header, which is g++'s."""
+    """The compiler's flags without the output, the source and the precompiled header, which only g++ can read."""
     words = shlex.split(command)[1:]
     flags = []
     while words:
@@ -42,7 +43,7 @@ def flags_of(command: str) -> list[str]:
 
 
 def parts(prefixes: list[str]) -> list[tuple[list[pathlib.Path], list[str]]]:
-    """What is checked at once: sources and the flags that compile them."""
+    """The sources to check together, with the flags that compile them."""
     found, library, library_flags = [], [], []
     for entry in json.loads((BUILD / "compile_commands.json").read_text()):
         sources = [source for source in sources_of(pathlib.Path(entry["file"])) if source.is_relative_to(ROOT)
@@ -59,7 +60,7 @@ def parts(prefixes: list[str]) -> list[tuple[list[pathlib.Path], list[str]]]:
 
 
 def check(sources: list[pathlib.Path], flags: list[str]) -> str:
-    """Returns what clang-tidy complains about."""
+    """Returns clang-tidy's warnings."""
     with tempfile.TemporaryDirectory() as folder:
         joined = pathlib.Path(folder, "joined.cpp")
         joined.write_text("".join(f'#include "{source}"  // NOLINT(bugprone-suspicious-include)\n' for source in sources))

@@ -20,12 +20,13 @@ began=$SECONDS
 say "1/4 packages and LibTorch"
 scripts/setup.sh
 say "2/4 build"
-scripts/build.sh dalle-train dalle-sample
+scripts/build.sh dalle-train dalle-sample dalle-eval
 say "3/4 training on $device: tokenizer, dVAE, DALL-E ($run)"
 build/release/bin/dalle-train --config configs/shapes-demo.yaml --device "$device"
 say "4/4 images"
 build/release/bin/dalle-sample --model "$run" --device "$device" --count 4 --seed 1 --grid "$run/samples.png" \
   --out "$run/images" "${captions[@]}"
+build/release/bin/dalle-eval --model "$run" --device "$device" --suite shapes --limit 100
 
 # numbers STAGE KEY: prints the values of a metric at all evaluations of a stage, one per line.
 numbers() { sed -n "s/^{\"stage\":\"$1\",.*\"$2\":\([-0-9.e]*\).*/\1/p" "$run/metrics.jsonl"; }
@@ -33,14 +34,17 @@ numbers() { sed -n "s/^{\"stage\":\"$1\",.*\"$2\":\([-0-9.e]*\).*/\1/p" "$run/me
 verdict() { awk -v x="$1" -v min="$2" -v max="$3" 'BEGIN {print (x < min || x > max) ? "unusual" : "normal"}'; }
 psnr=$(numbers dvae psnr_hard | sort -g | tail -n 1)
 nats=$(numbers dalle validation/image | tail -n 1)
+exact=$(python3 -c 'import json, sys; print(100 * json.load(open(sys.argv[1]))["suites"]["shapes"]["exact"]["value"])' \
+  "$run/evaluation.json")
 
 say "done in $(((SECONDS - began) / 60)) min $(((SECONDS - began) % 60)) s"
 cat <<EOF
 Images    $run/samples.png: one row of 4 images for each of: ${captions[*]@Q}
-dVAE      $(printf '%.1f' "$psnr") dB PSNR of validation images decoded from their codes; typically 30 to 33, so this is $(verdict "$psnr" 29.95 33.05)
-DALL-E    $(printf '%.2f' "$nats") nats per code on validation images; typically up to 0.35, so this is $(verdict "$nats" 0 0.355)
+dVAE      $(printf '%.1f' "$psnr") dB PSNR of validation images decoded from their codes; typically 38 to 44, so this is $(verdict "$psnr" 37.95 44.05)
+DALL-E    $(printf '%.3f' "$nats") nats per code on validation images; typically up to 0.03, so this is $(verdict "$nats" 0 0.0305)
+Captions  $(printf '%.0f' "$exact") % of 400 more images show exactly what their caption says; typically 90 to 100, so this is $(verdict "$exact" 89.5 100)
 
-Try       build/release/bin/dalle-sample "a small purple circle on a black background"
+Try       build/release/bin/dalle-sample "a small purple circle"
           build/release/bin/dalle-train --config configs/shapes-64.yaml        two objects, all attributes; hours
           build/release/bin/dalle-train --config configs/images-64.yaml --set data.path=YOUR_IMAGES
 EOF

@@ -26,7 +26,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// Of a config without a tokenizer; only the size of an embedding depends on it.
+/// For a config without a tokenizer; only the size of an embedding depends on it.
 constexpr int64_t kTextVocab = 16'384;
 
 struct Subject {
@@ -35,10 +35,10 @@ struct Subject {
   SamplingConfig sampling;
 };
 
-/// The worst case of parallel decoding: a model whose codes are hardly predictable.
+/// The worst case for parallel decoding: a model whose codes are hard to predict.
 Subject untrained(const BenchDecodeArguments& arguments) {
   std::vector<std::string> overrides = arguments.overrides;
-  overrides.insert(overrides.begin(), "data.path=none");  // it is not read
+  overrides.insert(overrides.begin(), "data.path=none");  // required, but not read
   const ExperimentConfig config = load_experiment(arguments.config, overrides);
   DalleModel model(config.dalle.model, config.layout(), kTextVocab, config.dvae.model.vocab_size,
                    config.dalle.train.precision);
@@ -49,13 +49,13 @@ Subject untrained(const BenchDecodeArguments& arguments) {
 
 Subject subject_of(const BenchDecodeArguments& arguments) {
   if (arguments.model.empty() == arguments.config.empty())
-    throw Error("decode: expected either --model or --config");
+    throw Error("decode: expected exactly one of --model and --config");
   if (arguments.model.empty()) return untrained(arguments);
   const TrainedDalle dalle = load_trained_dalle(arguments.model, c10::kCPU);
   return {.name = dalle.config.name, .model = dalle.model, .sampling = dalle.config.sample};
 }
 
-/// Bytes per second that all threads together read from a buffer larger than any cache.
+/// The bytes per second that all threads together can read from a buffer larger than most caches.
 double measure_bandwidth() {
   const at::Tensor buffer = torch::ones({int64_t{64} << 20});  // 256 MiB
   const float* const values = buffer.const_data_ptr<float>();
@@ -166,7 +166,7 @@ int bench_decode(const BenchDecodeArguments& arguments) {
       const Measurement found = measure(subject, images, decode, arguments.repeat);
       if (!expected.defined()) expected = found.codes;
       if (!torch::equal(found.codes, expected))
-        throw Error("{} images by {}: the codes differ from those of the first mode", images, name);
+        throw Error("{} images, {}: the codes differ from those of the first mode", images, name);
       results.push_back(result_of(found, images, name, bandwidth));
       std::cout << row(results.back()) << std::flush;
     }

@@ -8,7 +8,7 @@ namespace dalle {
 
 struct BenchDecodeArguments {
   std::string model;                              ///< a run or checkpoint folder
-  std::string config;                             ///< without a model: the YAML file of one
+  std::string config;                             ///< the YAML file to use without `model`
   std::vector<std::string> overrides;             ///< of the config
   std::vector<int64_t> images = {1, 16};          ///< generated at once
   std::vector<int64_t> windows = {1, 8, 16, 32};  ///< 1: sequential decoding

@@ -43,7 +43,7 @@ int exit_status_of(const std::exception& error);
 CLI::Validator whole_number(int64_t min, int64_t max = std::numeric_limits<int64_t>::max());
 CLI::Validator number(double min, double max);
 
-/// Adds `--device`, a name for find_device().
+/// Adds `--device`, whose value is meant for find_device().
 void add_device_option(CLI::App& app, std::string& name);
 
 }  // namespace dalle

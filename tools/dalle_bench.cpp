@@ -161,7 +161,7 @@ std::string row(const Json& result, double alone) {
 void add_options(CLI::App& app, BenchDecodeArguments& arguments) {
   app.add_option("--model", arguments.model, "run folder or checkpoint");
   app.add_option("--config", arguments.config,
-                 "without --model: the YAML file of a model, which is measured untrained");
+                 "the YAML file of a model to measure untrained, instead of --model");
   app.add_option("--set", arguments.overrides, "override a key of the config; repeatable")
       ->allow_extra_args(false);
   app.add_option("--images", arguments.images, "numbers of images generated at once, e.g. 1,16")
@@ -173,7 +173,7 @@ void add_options(CLI::App& app, BenchDecodeArguments& arguments) {
       ->delimiter(',')
       ->transform(whole_number(1, 1024))
       ->capture_default_str();
-  app.add_option("--repeat", arguments.repeat, "repetitions, of which the median is printed")
+  app.add_option("--repeat", arguments.repeat, "number of repetitions; the medians are printed")
       ->transform(whole_number(1, 1000))
       ->capture_default_str();
   app.add_option("--json", arguments.json, "also write the numbers to this file");
@@ -235,8 +235,8 @@ int main(int argc, char** argv) {
   BenchDecodeArguments decode_arguments;
   CLI::App& decode = *app.add_subcommand(
       "decode",
-      "generating image tokens on the CPU: time per image, passes through the model, and the rate "
-      "of reading weights next to that of reading memory");
+      "speed of generating image tokens on the CPU: time per image, passes through the model, and "
+      "the rate of reading weights compared to the memory bandwidth");
   add_options(decode, decode_arguments);
   const ToolText text{
       .examples =

@@ -32,16 +32,16 @@ void add_options(CLI::App& app, Arguments& arguments) {
                  "run folder or checkpoint; default: the most recently finished run under runs/");
   app.add_option(
          "--suite", arguments.suites,
-         "what to measure: reconstruction, codes, likelihood, shapes, or all that the model "
-         "and its data allow")
+         "what to measure: reconstruction, codes, likelihood, shapes, or all, which selects "
+         "those that the model and its data allow")
       ->check(CLI::IsMember(names))
       ->capture_default_str();
   app.add_option("--limit", arguments.limit, "validation images to use; 0: all")
       ->transform(whole_number(0))
       ->capture_default_str();
   app.add_option("--out", arguments.out,
-                 "file of results; default: evaluation.json in the run folder");
-  app.add_flag("--restart", arguments.restart, "also compute again what the file already has");
+                 "results file; default: evaluation.json in the run folder");
+  app.add_flag("--restart", arguments.restart, "also recompute what the file already contains");
   add_device_option(app, arguments.device);
 }
 
@@ -75,7 +75,7 @@ int evaluate(const Arguments& arguments) {
     });
     fmt::print("{}", evaluation_table(result));
   } catch (const StopRequested&) {
-    log_info("stopped: finished suites are in {}; the same command continues",
+    log_info("stopped; finished suites are saved in {}; run the same command to continue",
              options.out.string());
     return 128 + stop.number();
   }

@@ -98,17 +98,19 @@ void add_options(CLI::App& app, Arguments& arguments) {
                  "sample from the fewest codes whose total probability reaches p")
       ->transform(number(top_p.min, top_p.max))
       ->check(check_top_p);
-  app.add_option("--batch-size", arguments.batch_size,
-                 "images generated at once, which takes memory; the images are the same on a CPU; "
-                 "default: 32, or fewer for models with large keys and values")
+  app.add_option(
+         "--batch-size", arguments.batch_size,
+         "images generated at once; more take more memory; on a CPU, this does not change the "
+         "images; default: 32, or fewer for models with large keys and values")
       ->transform(whole_number(1, 4096));
-  app.add_option("--decode", arguments.decode,
-                 "sequential, parallel (guess codes ahead and keep what proves right) or auto; the "
-                 "images are the same; default: the model's config")
+  app.add_option(
+         "--decode", arguments.decode,
+         "sequential, parallel (guess codes ahead and keep the correct ones) or auto; does not "
+         "change the images; default: the model's config")
       ->check(CLI::IsMember({"sequential", "parallel", "auto"}));
   app.add_option(
          "--window", arguments.window,
-         "codes of an image that are computed together at most; default: the model's config")
+         "maximum number of codes of an image to compute in one pass; default: the model's config")
       ->transform(whole_number(1, 1024));
   app.add_option("--out", arguments.out, "folder for the images")
       ->transform(without_mark)
@@ -130,10 +132,11 @@ fs::path find_model(const std::string& argument) {
 }
 
 void check_captions(const std::vector<std::string>& captions) {
-  for (const std::string& caption : captions) {
+  for (size_t i = 0; i < captions.size(); ++i) {
+    const std::string& caption = captions[i];
     if (is_blank(caption)) throw Error("caption {:?}: empty, expected words", caption);
     if (const size_t byte = first_invalid_utf8(caption); byte < caption.size())
-      throw Error("caption {:?}: byte {} is invalid, expected UTF-8", caption, byte);
+      throw Error("caption {}: byte {} is invalid, expected UTF-8", i + 1, byte);
   }
 }
 
@@ -152,7 +155,7 @@ SamplingConfig sampling_config(const Arguments& arguments, SamplingConfig sampli
   return sampling;
 }
 
-/// The image files of each different caption, by the caption.
+/// The image files of each distinct caption, keyed by the caption.
 using Files = std::map<std::string, SampleFiles>;
 
 Files open_files(const TrainedDalle& dalle, const Arguments& arguments) {
@@ -171,7 +174,7 @@ Files open_files(const TrainedDalle& dalle, const Arguments& arguments) {
 }
 
 /// Generates the images of all captions together, and writes each as soon as it is complete.
-/// @return  the number of images written, which is smaller than requested after a stop
+/// @return  the number of images written; fewer than requested after a stop
 int64_t generate_all(const TrainedDalle& dalle, const Arguments& arguments, int64_t count,
                      std::optional<GridFile>& grid, const StopSignal& stop) {
   std::vector<CaptionImages> requests;

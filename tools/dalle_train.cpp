@@ -70,7 +70,8 @@ void add_options(CLI::App& app, Arguments& arguments) {
                "print parameters, FLOPs, memory and checkpoint size, and exit");
 }
 
-/// Starts the ranks of --ranks, unless they could not train together. Returns the exit status.
+/// Starts the ranks for --ranks, after checking that they can train together. Returns the exit
+/// status.
 int launch_ranks(const ExperimentConfig& config, const Arguments& arguments,
                  const std::filesystem::path& folder, const RankInfo& launched,
                  const std::optional<std::string>& piped, char** argv) {

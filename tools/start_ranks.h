@@ -6,11 +6,11 @@
 
 namespace dalle {
 
-/// The content of `path` if it can be read only once, like a pipe; nothing for a file.
+/// The content of `path` if it can be read only once, like a pipe; nothing for a regular file.
 std::optional<std::string> text_of_pipe(const std::string& path);
 
 /// Starts `ranks` ranks with the arguments of main, and waits for them. A config from a pipe is
-/// passed to them in a file in memory.
+/// passed to them as an in-memory file.
 /// @param config  the value of --config
 /// @param piped   from text_of_pipe()
 /// @return        the exit status

@@ -2,8 +2,8 @@
 
 /// The public API of dalle: everything that these headers declare in namespace dalle.
 ///
-/// Tensors are LibTorch's, so a program links the LibTorch that the package was built with
-/// (2.11); the CMake package finds it. Messages go to standard error.
+/// Tensors are LibTorch's, so a program must link the LibTorch version that the package was built
+/// with (2.11); the CMake package finds it. Log messages go to standard error.
 
 #include "dalle/error.h"
 #include "dalle/image.h"

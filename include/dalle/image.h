@@ -9,17 +9,17 @@
 
 namespace dalle {
 
-/// Reads a JPEG, PNG, WebP or BMP file as 8-bit RGB. Applies its EXIF orientation and puts
-/// transparent images on white.
+/// Reads a JPEG, PNG, WebP or BMP file as 8-bit RGB. Applies its EXIF orientation and composites
+/// transparent images onto white.
 ///
 /// @return  [3, height, width] uint8 on the CPU
 /// @throws dalle::Error naming the file if it cannot be read, is not an image, or is truncated
 DALLE_API at::Tensor load_image(const std::filesystem::path& path);
 
-/// Same, but the central square of the image, scaled to the side `size`, as validation images are.
+/// Same, but center-crops the image to a square and scales it to `size`, like validation images.
 ///
 /// @return  [3, size, size] uint8 on the CPU
-/// @throws dalle::Error also if the size is not positive or the image is smaller
+/// @throws dalle::Error also if `size` is not positive or the image is smaller
 DALLE_API at::Tensor load_image(const std::filesystem::path& path, int64_t size);
 
 /// Writes an image in the format of the file name: .png (lossless), .jpg, .jpeg or .webp
@@ -27,8 +27,8 @@ DALLE_API at::Tensor load_image(const std::filesystem::path& path, int64_t size)
 ///
 /// @param image  [3, height, width] on any device: uint8, or floating point in [0, 1], which is
 ///               clamped and rounded
-/// @throws dalle::Error naming the file if its extension is unknown, the tensor has another shape
-///         or type or holds a value that is not finite, or writing fails
+/// @throws dalle::Error naming the file if its extension is unknown, the tensor has the wrong shape
+///         or type or contains a value that is not finite, or writing fails
 DALLE_API void save_image(const at::Tensor& image, const std::filesystem::path& path);
 
 }  // namespace dalle

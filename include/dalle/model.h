@@ -14,17 +14,17 @@
 namespace dalle {
 
 /// Which images of a caption to generate, and how their codes are sampled. Settings without a value
-/// are those of the model's config (`sample`).
+/// come from `sample` in the model's config.
 struct SampleOptions {
   int64_t seed = 1;                        ///< at least 0
   int64_t first = 0;                       ///< index of the first image, at least 0
   int64_t count = 1;                       ///< at least 1
   std::optional<double> temperature = {};  ///< in [0, 100]; 0 takes the most likely code
-  std::optional<int64_t> top_k = {};       ///< sample from the k most likely codes; 0: all
-  std::optional<double> top_p = {};  ///< in (0, 1]: from the fewest whose probability reaches p
+  std::optional<int64_t> top_k = {};       ///< sample from the k most likely codes; 0: from all
+  std::optional<double> top_p = {};        ///< in (0, 1]; from the fewest codes that add up to p
 };
 
-/// The natural logarithms of probabilities that a model assigns to samples, on the CPU.
+/// The log-probabilities (natural logarithm) that a model assigns to samples, on the CPU.
 struct LogLikelihood {
   at::Tensor text;   ///< [N] float64, of the caption's tokens
   at::Tensor image;  ///< [N] float64, of the codes given the caption
@@ -33,10 +33,11 @@ struct LogLikelihood {
 /// A trained DALL-E: transformer, discrete VAE and tokenizer, read from one checkpoint.
 ///
 /// Sizes: images have image_size() x image_size() pixels and grid_size() x grid_size() codes. All
-/// results are on the CPU; arguments may be on any device. The result for an image does not depend,
-/// in any bit, on what else is in a call.
+/// results are on the CPU; arguments may be on any device. The result for an image is the same, bit
+/// for bit, whatever else is in the call, except that on a GPU the codes that generate() and
+/// generate_codes() sample may differ if `count` differs.
 ///
-/// A model may be moved to another thread, but used by only one at a time. A moved-from model may
+/// A model may be used from any thread, but only from one at a time. A moved-from model may
 /// only be destroyed or assigned to. No function changes a model or records gradients.
 ///
 /// All functions throw c10::Error or std::bad_alloc if memory runs out.
@@ -44,13 +45,13 @@ class DALLE_API Model {
  public:
   /// Loads the EMA weights of a checkpoint of the stage dalle.
   ///
-  /// Limits LibTorch's threads to the CPUs that the process may use, unless OMP_NUM_THREADS is set,
-  /// and disables TF32, for the whole process: so generate() computes what dalle-sample does.
+  /// For the whole process, limits LibTorch's threads to the CPUs that the process may use (unless
+  /// OMP_NUM_THREADS is set) and disables TF32, so that generate() computes what dalle-sample does.
   ///
   /// @param path    a checkpoint folder, the file `latest` or `best` that names one, or a run
   ///                folder, whose newest valid checkpoint is read
   /// @param device  "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N"
-  /// @throws dalle::Error naming the file that is missing or corrupt, or the device
+  /// @throws dalle::Error naming the missing or corrupt file, or the device that cannot be used
   static Model load(const std::filesystem::path& path, const std::string& device = "auto");
 
   Model(Model&& other) noexcept;
@@ -60,18 +61,18 @@ class DALLE_API Model {
   std::filesystem::path checkpoint() const;  ///< the folder that was read
   int64_t step() const;                      ///< of the checkpoint
   int64_t image_size() const;                ///< in pixels
-  int64_t grid_size() const;                 ///< rows, and columns, of an image's codes
-  int64_t image_vocab_size() const;          ///< number of different codes
-  int64_t text_vocab_size() const;           ///< number of different text tokens
-  int64_t max_caption_tokens() const;        ///< further tokens of a caption are ignored
+  int64_t grid_size() const;                 ///< rows (and columns) of an image's codes
+  int64_t image_vocab_size() const;          ///< number of distinct codes
+  int64_t text_vocab_size() const;           ///< number of distinct text tokens
+  int64_t max_caption_tokens() const;        ///< any further tokens of a caption are ignored
 
   /// The BPE tokens of a caption.
-  /// @return  in [0, text_vocab_size()); not truncated; none if the caption is blank
+  /// @return  in [0, text_vocab_size()), not truncated; empty if the caption is blank
   /// @throws dalle::Error if the caption is not UTF-8
   std::vector<int64_t> tokenize(const std::string& caption) const;
 
-  /// Generates images of a caption. Image i of a seed is the one that dalle-sample writes. On the
-  /// CPU it is the same, bit for bit on the same kind of machine, whatever `first` and `count` are.
+  /// Generates images of a caption. Image i of a seed is the one that dalle-sample writes. On
+  /// CPUs of the same kind it is the same, bit for bit, whatever `first` and `count` are.
   ///
   /// @return  [count, 3, image_size, image_size] uint8: decode() of generate_codes()
   /// @throws dalle::Error if an option is out of range, the caption is blank or not UTF-8, or the
@@ -84,28 +85,28 @@ class DALLE_API Model {
   /// @throws dalle::Error as generate() does
   at::Tensor generate_codes(const std::string& caption, const SampleOptions& options = {}) const;
 
-  /// The most likely codes of images, as the transformer is trained on.
+  /// The most likely codes of images, which is what the transformer is trained on.
   ///
   /// @param images  [N, 3, H, W] uint8, or floating point in [0, 1]; any H and W that are multiples
   ///                of image_size() / grid_size()
-  /// @return        [N, h, w] int64 in [0, image_vocab_size()), of H x W / (image_size /
-  ///                grid_size)^2 codes each
-  /// @throws dalle::Error if the tensor has another type or shape
+  /// @return        [N, h, w] int64 in [0, image_vocab_size()), with
+  ///                h = H grid_size() / image_size() and w = W grid_size() / image_size()
+  /// @throws dalle::Error if the tensor has the wrong type or shape
   at::Tensor encode(const at::Tensor& images) const;
 
-  /// The images of codes.
+  /// The images that codes represent.
   ///
   /// @param codes  [N, h, w] int64 in [0, image_vocab_size())
   /// @return       [N, 3, H, W] uint8
-  /// @throws dalle::Error if the tensor has another type or shape, or a code is out of range
+  /// @throws dalle::Error if the tensor has the wrong type or shape, or a code is out of range
   at::Tensor decode(const at::Tensor& codes) const;
 
-  /// What the model thinks of captions and the codes of their images: the exact log-likelihoods
-  /// under the transformer, with temperature 1. Only the first max_caption_tokens() count.
+  /// The exact log-likelihoods of captions and of the codes of their images under the transformer,
+  /// at temperature 1. Only the first max_caption_tokens() tokens of a caption count.
   ///
   /// @param captions  N of them
   /// @param codes     [N, grid_size, grid_size] int64 in [0, image_vocab_size()), as encode() gives
-  /// @throws dalle::Error if there is not one caption per grid, the codes have another type or
+  /// @throws dalle::Error if there is not one caption per grid, the codes have the wrong type or
   ///         shape or are out of range, or a caption is blank or not UTF-8
   LogLikelihood log_likelihood(const std::vector<std::string>& captions,
                                const at::Tensor& codes) const;

@@ -9,7 +9,7 @@
 namespace dalle {
 namespace {
 
-/// Calls `work` and puts the file's name in front of its errors.
+/// Calls `work` and prefixes its errors with the file's name.
 template <class Work>
 auto naming(const std::filesystem::path& path, const Work& work) {
   try {
@@ -20,7 +20,7 @@ auto naming(const std::filesystem::path& path, const Work& work) {
 }
 
 RgbImage read_image(const std::filesystem::path& path) {
-  const std::string bytes = read_file(path);  // names the file itself
+  const std::string bytes = read_file(path);  // its errors already name the file
   return naming(path, [&] { return decode_image(bytes); });
 }
 
@@ -44,8 +44,8 @@ void save_image(const at::Tensor& image, const std::filesystem::path& path) {
   if (!format) throw Error("{}: expected a name that ends in .png, .jpg or .webp", path.string());
   if (!image.defined() || image.dim() != 3 || image.size(0) != 3 || image.numel() == 0 ||
       !(image.scalar_type() == at::kByte || image.is_floating_point()))
-    throw Error("{}: found an image {}, expected [3, height, width] of bytes or floating point",
-                path.string(), describe_tensor(image));
+    throw Error("{}: found {}, expected uint8 or floating point [3, height, width]", path.string(),
+                describe_tensor(image));
   const std::string bytes =
       naming(path, [&] { return encode_image(tensor_to_image(image.detach().cpu()), *format); });
   write_file_atomically(path, bytes);

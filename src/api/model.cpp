@@ -52,7 +52,7 @@ void check_images(const at::Tensor& images) {
       images.defined() && (images.scalar_type() == at::kByte || images.is_floating_point());
   if (!has_pixels || images.dim() != 4 || images.size(1) != 3 ||
       images.size(2) * images.size(3) == 0)
-    throw Error("images: found {}, expected bytes or floating point [N, 3, H, W]",
+    throw Error("images: found {}, expected uint8 or floating point [N, 3, H, W]",
                 describe_tensor(images));
 }
 
@@ -145,7 +145,7 @@ at::Tensor Model::encode(const at::Tensor& images) const {
   at::Tensor codes = torch::empty(
       {images.size(0), images.size(2) / pixels_per_code, images.size(3) / pixels_per_code},
       at::kLong);
-  // One by one, because batches of different sizes may round differently.
+  // One by one, because rounding may depend on the batch size.
   for (int64_t i = 0; i < images.size(0); ++i)
     codes.narrow(0, i, 1).copy_(vae->encode(model_pixels(images.narrow(0, i, 1), state_->device)));
   return codes;
@@ -174,7 +174,7 @@ LogLikelihood Model::log_likelihood(const std::vector<std::string>& captions,
   DalleModel model = state_->dalle.model;
   LogLikelihood likelihood{.text = torch::empty({count}, at::kDouble),
                            .image = torch::empty({count}, at::kDouble)};
-  // One by one: a loss is a mean over all samples of its batch.
+  // One by one, because a loss is the mean over its batch.
   for (int64_t i = 0; i < count; ++i) {
     const at::Tensor caption = state_->checked_caption(captions[static_cast<size_t>(i)])
                                    .unsqueeze(0)

@@ -17,13 +17,13 @@
 namespace dalle {
 namespace {
 
-/// Held by the call of train() that is running: the signal handlers and the log file are the
-/// process's. The run's log file is closed at its end.
+/// Held by the running call of train(), because signal handlers and the log file belong to the
+/// process. Its destructor closes the run's log file.
 class OnlyTraining {
  public:
   OnlyTraining() {
     if (is_running.exchange(true))
-      throw Error("train: found another call running, expected one at a time in a process");
+      throw Error("train: another call is already running; only one at a time is supported");
   }
   ~OnlyTraining() {
     close_log_file();

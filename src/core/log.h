@@ -14,12 +14,12 @@ enum class LogLevel { kInfo, kWarning, kError };
 /// Writes one line to standard error and to the log file, if one is open. Thread-safe.
 void log_line(LogLevel level, std::string_view line);
 
-/// Also appends every line, with a timestamp, to `path`, which is created if missing, and no longer
-/// to the file that was opened before.
+/// Also appends every line, with a timestamp, to `path`, which is created if missing. It replaces
+/// the log file that was open before, if any.
 /// @throws dalle::Error if the file cannot be opened
 void open_log_file(const std::filesystem::path& path);
 
-/// From now on lines go to the console alone.
+/// From now on, lines go only to the console.
 void close_log_file();
 
 /// From now on only errors go to the console, prefixed with the rank: rank 0 logs for all ranks.

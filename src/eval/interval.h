@@ -13,13 +13,13 @@ struct Interval {
 };
 
 /// The mean of independent measurements, with the normal interval: 1.96 standard errors to each
-/// side. The interval of a single measurement is that value.
+/// side. The interval of a single measurement is the value itself.
 /// @param values  not empty
 Interval mean_interval(std::span<const double> values);
 
 /// The ratio of two sums over independent images, such as bits per token, with the normal interval
 /// of the ratio estimator: images are independent of one another, but their tokens are not.
-/// @param sums, counts  of each image; the counts do not sum to 0
+/// @param sums, counts  one per image; the counts must not sum to 0
 Interval ratio_interval(std::span<const double> sums, std::span<const double> counts);
 
 /// A proportion, with Wilson's score interval.

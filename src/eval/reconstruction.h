@@ -36,7 +36,7 @@ at::Tensor position_code_counts(const at::Tensor& codes, int64_t vocab_size);
 /// @return        [h w] float64, nats in [0, ln K]
 at::Tensor position_entropy(const at::Tensor& counts);
 
-/// Images moved by one pixel to the right; their first column is repeated.
+/// Shifts images one pixel to the right and repeats their first column.
 ///
 /// @param images  [B, C, H, W]
 at::Tensor shift_right(const at::Tensor& images);

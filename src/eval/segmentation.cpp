@@ -34,7 +34,7 @@ std::vector<Taps> resize_taps(int64_t from, int64_t to) {
     double sum = 0;
     for (int64_t j = first; j <= last; ++j)
       sum += catmull_rom((static_cast<double>(j) - center) / width);
-    for (int64_t j = first; j <= last; ++j)  // the pixels at the border repeat beyond it
+    for (int64_t j = first; j <= last; ++j)  // border pixels are repeated beyond the border
       tap.weights[static_cast<size_t>(std::clamp<int64_t>(j, 0, from - 1) - tap.first)] +=
           static_cast<float>(catmull_rom((static_cast<double>(j) - center) / width) / sum);
   }
@@ -88,10 +88,10 @@ PixelMask spread_value(const PixelMask& mask, uint8_t value) {
   return {.height = mask.height, .width = mask.width, .pixels = std::move(all)};
 }
 
-/// Numbers of the pixels of a mask.
+/// Indices of pixels of a mask, in raster order of the mask.
 using PixelList = std::vector<int32_t>;
 
-/// Calls `visit` with the numbers of a pixel's four neighbors.
+/// Calls `visit` with the indices of a pixel's four neighbors.
 template <class Visit>
 void for_each_neighbor(const PixelMask& mask, int32_t pixel, Visit&& visit) {
   const auto width = static_cast<int32_t>(mask.width),
@@ -119,7 +119,7 @@ std::vector<PixelList> components(const PixelMask& mask, int64_t min_pixels) {
   return found;
 }
 
-/// The region that pixels of a mask occupy, whose first row and column are at `top` and `left`.
+/// The region that the given pixels of a mask occupy. The mask is at row `top`, column `left`.
 Region region_of(const PixelList& pixels, int64_t width, int64_t top, int64_t left) {
   int64_t first_row = pixels.front() / width, last_row = first_row;
   int64_t first_column = width, last_column = -1;

@@ -9,17 +9,17 @@
 
 namespace dalle {
 
-/// A square image, one float plane for each of red, green and blue, with values in [0, 255].
+/// A square image with one float plane each for red, green and blue; values are in [0, 255].
 struct ColorPlanes {
   int64_t side = 0;
   std::array<std::vector<float>, 3> planes;  ///< side * side values each, rows from the top
 };
 
-/// Scales a square image with a bicubic kernel (Catmull-Rom), widened to the pixel distance of the
-/// smaller image when it reduces, and clamps the result to [0, 255].
+/// Resizes a square image with a bicubic kernel (Catmull-Rom) and clamps the result to [0, 255].
+/// For downscaling, the kernel is widened by the scale factor.
 ColorPlanes resize_bicubic(const RgbImage& image, int64_t side);
 
-/// A set of pixels of an image or of a part of it.
+/// A set of pixels of an image or of a part of one.
 struct PixelMask {
   int64_t height = 0;
   int64_t width = 0;
@@ -32,11 +32,11 @@ struct PixelMask {
   int64_t count() const;
 };
 
-/// Adds the pixels that have one of the mask among their eight neighbors.
+/// Adds all pixels that have at least one of their eight neighbors in the mask.
 PixelMask dilate(const PixelMask& mask);
 
-/// Removes the pixels that have one outside of the mask among their eight neighbors. What is beyond
-/// the border does not count.
+/// Removes all pixels that have at least one of their eight neighbors outside the mask. Positions
+/// beyond the image border do not count as outside.
 PixelMask erode(const PixelMask& mask);
 
 /// A part of an image: a mask and where it is.
@@ -46,14 +46,14 @@ struct Region {
   PixelMask mask;
 };
 
-/// The sets of connected pixels (with four neighbors) that have at least `min_pixels`, in the order
-/// of their first pixels, each with a border of one empty pixel.
+/// The connected components (of four neighbors) with at least `min_pixels` pixels, in the order of
+/// their first pixels, each with a border of one empty pixel.
 std::vector<Region> connected_regions(const PixelMask& mask, int64_t min_pixels);
 
-/// Divides a region at its narrowest places: erodes it until what is left has several parts of at
-/// least `min_pixels`, and gives each pixel to the nearest one.
+/// Splits a region at its narrowest places: erodes it until it falls into several parts of at least
+/// `min_pixels` pixels, and assigns each pixel to the nearest part.
 ///
-/// @return  the parts; none if the region has no narrow place
+/// @return  the parts; empty if the region does not fall into several
 std::vector<Region> split_region(const Region& region, int64_t min_pixels);
 
 }  // namespace dalle

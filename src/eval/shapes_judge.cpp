@@ -17,11 +17,11 @@ namespace {
 constexpr int64_t kSide = 256;         // all images are judged at this size
 constexpr int64_t kBorder = 4;         // objects are at least 0.02 of the side from the border
 constexpr float kMinContrast = 48;     // RGB distance of an object from the background
-constexpr float kEdgeContrast = 0.3F;  // of an outline, relative to the object; a dark tone has 0.4
+constexpr float kEdgeContrast = 0.3F;  // of an outline, relative to the object; dark tones have 0.4
 constexpr int64_t kMinPixels = 400;    // of an object; the smallest one rendered has 2,700
 constexpr double kSizeBoundary = 0.15;  // radius between small (at most .125) and large (.18)
-constexpr int kEdge = 3;               // pixels next to the outline of which only the shape is read
-constexpr double kClearOverlap = 0.8;  // with a template; objects that touch have less
+constexpr int kEdge = 3;                // pixels along the outline, used only for the shape
+constexpr double kClearOverlap = 0.8;   // with a template; objects that touch have less
 
 /// Sets size and position: the centroid, and the radius of the circle with the same area.
 ShapesObject measured(const Region& region) {
@@ -42,7 +42,7 @@ ShapesObject measured(const Region& region) {
 
 /// The mask of a shape on a grid that spans kReach radii to each side of its centroid.
 constexpr int kGrid = 64;
-constexpr double kReach = 1.7;  // the farthest point of all shapes is 1.56 radii away
+constexpr double kReach = 1.7;  // no shape extends beyond 1.56 radii
 using ShapeGrid = std::bitset<static_cast<size_t>(kGrid* kGrid)>;
 
 template <class Inside>
@@ -135,7 +135,7 @@ constexpr int kCells = 16;
 constexpr double kPeriod = kTexturePeriod * kSide;  // in pixels
 using PeriodCells = std::array<double, static_cast<size_t>(kCells* kCells)>;
 
-/// The tones of an object's pixels, summed over the cells that they fall into. A tone is the
+/// The tones of an object's pixels, summed over the cells into which they fall. A tone is the
 /// projection onto the object's color: 1 for the first tone and 0.4 for the second one.
 struct FoldedTones {
   PeriodCells counts{};
@@ -169,7 +169,7 @@ FoldedTones fold_tones(const ColorPlanes& image, std::span<const int32_t> pixels
   return folded;
 }
 
-/// How well a pattern of the second, darker tone explains the tones.
+/// How well a pattern of the darker second tone explains the tones.
 struct PatternFit {
   double correlation = 0;  ///< of darkness and pattern, in [-1, 1]
   double amplitude = 0;    ///< difference between the tones, as a fraction of their mean
@@ -274,8 +274,8 @@ PixelMask smoothed(const PixelMask& mask) {
   return dilate(erode(erode(dilate(mask))));
 }
 
-/// The part of a region within the outline of its object. Between object and background, colors
-/// mix; how far out they still differ from the background depends on the object's contrast.
+/// The part of a region within the outline of its object. Colors mix between object and background,
+/// and how far out they still differ from the background depends on the object's contrast.
 PixelMask within_outline(const Region& region, std::span<const float> contrast) {
   std::vector<float> values;
   const auto contrast_at = [&](int64_t row, int64_t column) {
@@ -298,7 +298,7 @@ PixelMask within_outline(const Region& region, std::span<const float> contrast) 
   return smoothed(inside);
 }
 
-/// The objects that a region is: one, or several that touch.
+/// Appends the objects of a region: one, or several that touch.
 void append_objects(const Region& region, std::vector<Region>& objects) {
   const double overlap = fit_shape(region).overlap;
   const std::vector<Region> parts =
@@ -325,8 +325,8 @@ std::vector<Region> find_objects(const ColorPlanes& image, const std::array<floa
   return objects;
 }
 
-/// The pixels of a region at least `margin` pixels from its outline, as numbers in the image; all
-/// of them if none is.
+/// The indices in the image of a region's pixels that are at least `margin` pixels from its
+/// outline; of all its pixels if none is.
 std::vector<int32_t> inner_pixels(const Region& region, int margin) {
   PixelMask inner = region.mask;
   for (int i = 0; i < margin; ++i) inner = erode(inner);
@@ -353,9 +353,8 @@ ShapesObject judge_object(const ColorPlanes& image, const Region& region) {
 DetectedScene detect_shapes(const RgbImage& image) {
   constexpr int64_t kSmallestSide = 16;
   if (image.width != image.height || image.width < kSmallestSide)
-    throw Error(
-        "the judge of shapes: found an image of {} x {} pixels, expected a square of at least {}",
-        image.width, image.height, kSmallestSide);
+    throw Error("shapes judge: found an image of {} x {} pixels, expected a square of at least {}",
+                image.width, image.height, kSmallestSide);
   const ColorPlanes planes = resize_bicubic(image, kSide);
   const std::array<float, 3> border = border_color(planes);
   DetectedScene scene{.objects = {}, .background = likeliest_background(border)};

@@ -10,14 +10,14 @@ namespace dalle {
 
 /// What the judge sees in an image.
 struct DetectedScene {
-  std::vector<ShapesObject> objects;          ///< from the largest to the smallest
-  std::optional<ShapeBackground> background;  ///< none if the border of the image has a color
+  std::vector<ShapesObject> objects;          ///< largest first
+  std::optional<ShapeBackground> background;  ///< none if the image's border is colored
 };
 
-/// Reads the background and the objects of an image of the shapes data set back from its pixels. It
-/// is a fixed procedure without learned parts: objects are what differs from the border's color,
-/// and each gets the likeliest shape, color, size and texture, whatever it is. docs/evaluation.md
-/// describes the steps and how often they are right on rendered scenes.
+/// Recovers the background and the objects of an image of the shapes data set from its pixels. The
+/// procedure is fixed and has no learned parts: objects are what differs from the border's color,
+/// and each gets the likeliest shape, color, size and texture, even if none fits well.
+/// docs/evaluation.md describes the steps and their accuracy on rendered scenes.
 ///
 /// @param image  square, of at least 16 pixels
 /// @throws dalle::Error if it is not

@@ -7,7 +7,7 @@
 namespace dalle {
 namespace {
 
-/// The number of the detected object of each described one; none for missing objects.
+/// For each described object, the index of its detected object; none for missing objects.
 using Assignment = std::vector<std::optional<size_t>>;
 
 /// Calls `use` with the stated value of an attribute, its member in ShapesObject and its counter in
@@ -23,7 +23,7 @@ void for_each_attribute(Use&& use) {
 int right_attributes(const DescribedObject& described, const ShapesObject& object) {
   int right = 0;
   for_each_attribute([&](auto stated, auto seen, auto) {
-    right += (described.*stated) == object.*seen;  // none differs from all values
+    right += (described.*stated) == object.*seen;  // an unstated value equals none
   });
   return right;
 }
@@ -55,9 +55,9 @@ class BestAssignment {
   const Assignment& best() const { return best_; }
 
  private:
-  /// @param missing  described objects that still have to go without a detected one
+  /// @param missing  how many described objects must still remain unassigned
   void assign_from(size_t i, int right, size_t missing) {
-    // Attributes count more than all relations together.
+    // One attribute counts more than all relations together.
     constexpr int kAttribute = 100;
     if (i == current_.size()) {
       int score = kAttribute * right;
@@ -83,7 +83,7 @@ class BestAssignment {
 
   const ShapesDescription& description_;
   const DetectedScene& detected_;
-  std::vector<std::vector<int>> right_;  // of each described object, on each detected one
+  std::vector<std::vector<int>> right_;  // [described][detected]: number of correct attributes
   std::vector<bool> is_used_;
   Assignment current_;
   Assignment best_;

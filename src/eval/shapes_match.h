@@ -7,7 +7,7 @@
 
 namespace dalle {
 
-/// How many of the stated values of a kind an image shows.
+/// How many stated values of one kind an image shows correctly.
 struct StatedValues {
   int64_t right = 0;
   int64_t stated = 0;
@@ -20,18 +20,18 @@ struct StatedValues {
   bool operator==(const StatedValues&) const = default;
 };
 
-/// How an image differs from its description. Attributes of the description that are not right are
-/// one of: of a missing object, a binding error, or a wrong value.
+/// How an image differs from its description. An attribute that is not shown correctly belongs to a
+/// missing object, is a binding error, or is a wrong value.
 struct ShapesErrors {
-  int64_t missing_objects = 0;  ///< described, but no object is left for them
+  int64_t missing_objects = 0;  ///< described, but not assigned a detected object
   int64_t extra_objects = 0;    ///< more than described
-  int64_t wrong_values = 0;     ///< no object wrongly has the value of the attribute either
+  int64_t wrong_values = 0;     ///< wrong, but not a binding error
   int64_t binding = 0;          ///< the value is on an object that should not have it
 };
 
-/// The judgement of an image against a description.
+/// How well an image matches a description.
 struct ShapesMatch {
-  bool exact = false;  ///< all that is stated is right, and there are no other objects
+  bool exact = false;  ///< everything stated is correct, and there are no other objects
   bool count = false;  ///< as many objects as described
   StatedValues shape, color, size, texture, background, relation;
   ShapesErrors errors;
@@ -40,9 +40,9 @@ struct ShapesMatch {
   StatedValues atoms() const;
 };
 
-/// Compares what the judge sees with a description. Each described object is assigned a detected
-/// one, such that the most attributes and then the most relations are right; attributes that are
-/// not stated may have any value.
+/// Compares what the judge sees with a description. Assigns a detected object to each described one
+/// so that as many attributes as possible are correct and, among those assignments, as many
+/// relations as possible. Attributes that are not stated may have any value.
 ShapesMatch match_shapes(const ShapesDescription& description, const DetectedScene& detected);
 
 }  // namespace dalle

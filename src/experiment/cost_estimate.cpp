@@ -111,7 +111,7 @@ void add_step(const ExperimentConfig& config, const DalleModelCost& model_cost,
                                                     : model.depth * model_cost.block + larger_head);
 }
 
-/// Bytes that generating sample images takes, on a GPU or on a CPU, whichever is more.
+/// Bytes needed to generate sample images, on a GPU or on a CPU, whichever is more.
 int64_t sampling_bytes(const ExperimentConfig& config, const DalleModelCost& cost) {
   const TransformerConfig& model = config.dalle.model;
   const int64_t value_bytes = bytes_of(config.dalle.train.precision);

@@ -74,7 +74,7 @@ struct JudgedImages {
     errors.binding += match.errors.binding;
   }
 
-  /// Adds the proportions to `json`, with `prefix` in front of their names.
+  /// Adds the proportions to `json`, with `prefix` before their names.
   void write(ordered_json& json, const std::string& prefix) const {
     json[prefix + "exact"] = as_json(wilson_interval(exact, images));
     json[prefix + "count"] = as_json(wilson_interval(count, images));
@@ -163,7 +163,7 @@ ordered_json evaluate_likelihood(EvaluatedModel& model, const EvaluationData& da
 
 ordered_json evaluate_shapes(EvaluatedModel& model, const EvaluationData& data,
                              const CheckStop& check_stop) {
-  // A thousand images: an interval of three points.
+  // With 1,000 images, the interval is at most 3 percentage points to each side.
   constexpr size_t kMaxCaptions = 250;
   std::vector<std::string> captions;
   JudgedImages reconstructed;

@@ -23,8 +23,8 @@ class EvaluationData {
 
   int64_t size() const { return size_; }
 
-  /// Calls `use` with batches of up to 32 samples, in order, and reports the progress as `what`.
-  /// `check_stop` is called between them.
+  /// Calls `use` with batches of up to 32 samples, in order, and reports progress under the name
+  /// `what`. Calls `check_stop` before each batch.
   void for_each_batch(const std::string& what, const CheckStop& check_stop,
                       const std::function<void(const Batch&)>& use) const;
 
@@ -46,7 +46,7 @@ nlohmann::ordered_json evaluate_codes(EvaluatedModel& model, const EvaluationDat
 // These need model.dalle.
 nlohmann::ordered_json evaluate_likelihood(EvaluatedModel& model, const EvaluationData& data,
                                            const CheckStop& check_stop);
-/// Of the shapes suite; more captions tell more than more images of each.
+/// For the suite shapes. More captions are more informative than more images of each.
 constexpr int64_t kJudgedImagesPerCaption = 4;
 
 nlohmann::ordered_json evaluate_shapes(EvaluatedModel& model, const EvaluationData& data,

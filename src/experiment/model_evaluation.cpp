@@ -26,7 +26,7 @@ bool is_dvae_checkpoint(const fs::path& path) {
          !read_manifest(path).files.contains(kTokenizerFile);
 }
 
-/// The checkpoint of the stage dvae that `path` means; nothing if it means one of the stage dalle.
+/// The dVAE checkpoint that `path` refers to; nothing if it refers to one of the stage dalle.
 std::optional<CheckpointContent> read_dvae(const fs::path& path) {
   const std::set<std::string> parts = {kEmaTensors, kConfigFile};
   if (is_dvae_checkpoint(path)) return read_checkpoint(path, parts);
@@ -42,7 +42,7 @@ void require_possible(const EvaluatedModel& model, EvaluationSuite suite) {
   const bool needs_transformer =
       suite == EvaluationSuite::kLikelihood || suite == EvaluationSuite::kShapes;
   if (needs_transformer && !model.dalle)
-    throw Error("--suite {}: {} holds a dVAE and no transformer; train the stage dalle first",
+    throw Error("--suite {}: {} contains a dVAE but no transformer; train the stage dalle first",
                 to_string(suite), model.checkpoint.string());
   if (suite == EvaluationSuite::kShapes && model.config.data.kind != DatasetKind::kShapes)
     throw Error("--suite shapes: the data of {} is of kind {}, expected shapes",
@@ -72,7 +72,7 @@ ordered_json run_suite(EvaluationSuite suite, EvaluatedModel& model, const Evalu
   throw Error("unknown suite {}", static_cast<int>(suite));
 }
 
-/// What two files of results must have in common for one to complete the other.
+/// What must be the same for results to be added to an existing file.
 ordered_json identity_of(const EvaluatedModel& model, const EvaluationData& data) {
   return {{"checkpoint", model.checkpoint.filename().string()},
           {"manifest", model.hash},
@@ -81,13 +81,13 @@ ordered_json identity_of(const EvaluatedModel& model, const EvaluationData& data
           {"dalle", build_info().version}};
 }
 
-/// The suites that a file of results has of this model; empty if it is of another one.
+/// The suites that a results file contains for this model; empty if it is for another model.
 ordered_json finished_suites(const fs::path& file, const ordered_json& identity) {
   if (!fs::exists(file)) return ordered_json::object();
   const ordered_json found =
       ordered_json::parse(read_file(file), nullptr, /*allow_exceptions=*/false);
   if (!found.is_object() || !found.contains("suites") || !found.at("suites").is_object())
-    throw Error("{}: not a file of results; give another name with --out, or remove it",
+    throw Error("{}: not a results file; choose another file with --out, or remove it",
                 file.string());
   return found.value("model", ordered_json()) == identity ? found.at("suites")
                                                           : ordered_json::object();
@@ -136,7 +136,7 @@ ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions&
   for (const EvaluationSuite suite : suites) {
     const std::string name(to_string(suite));
     if (result["suites"].contains(name) && !options.restart) {
-      log_info("{}: already in {} (--restart computes it again)", name, options.out.string());
+      log_info("{}: already in {} (--restart recomputes it)", name, options.out.string());
       continue;
     }
     result["suites"][name] = run_suite(suite, model, data, check_stop);

@@ -30,7 +30,7 @@ constexpr auto enum_names(EvaluationSuite) {
        {kShapes, "shapes"}}};
 }
 
-/// A model to evaluate: a dVAE, and the transformer if that has been trained.
+/// A model to evaluate: a dVAE, and the transformer if it has been trained.
 struct EvaluatedModel {
   std::filesystem::path checkpoint;  ///< its folder
   std::string hash;                  ///< of the checkpoint's manifest
@@ -40,29 +40,29 @@ struct EvaluatedModel {
   std::optional<TrainedDalle> dalle;
 };
 
-/// Reads the newest valid checkpoint of a run: of the stage dalle, or else of the stage dvae; or
-/// the checkpoint at `path`.
+/// Reads the checkpoint at `path` or, if that is a run folder, the newest valid one of the stage
+/// dalle, or else of the stage dvae.
 /// @throws dalle::Error as load_trained_dalle() does
 EvaluatedModel load_evaluated_model(const std::filesystem::path& path, c10::Device device);
 
-/// The run folder that a model belongs to: of RUN/checkpoints/STAGE/CHECKPOINT and the folders
-/// between them, RUN; other paths as they are.
+/// The run folder that a model belongs to: RUN for RUN/checkpoints, RUN/checkpoints/STAGE and
+/// RUN/checkpoints/STAGE/CHECKPOINT. Returns other paths unchanged.
 std::filesystem::path run_of_model(const std::filesystem::path& path);
 
 struct ModelEvaluationOptions {
   std::vector<EvaluationSuite> suites;  ///< empty: all that the model and its data allow
   int64_t limit = 0;                    ///< validation images to use; 0: all
-  std::filesystem::path out;            ///< the file of results
-  bool restart = false;                 ///< also recompute what the file has of this model
+  std::filesystem::path out;            ///< the results file
+  bool restart = false;                 ///< also recompute what the file already contains
 };
 
 /// Evaluates a model on the validation data of its config, one suite after the other, and writes
-/// the file of results after each. Suites that the file already has, of the same checkpoint and
-/// limit, are not computed again; results of other models are replaced.
+/// the results file after each. Suites that the file already contains for the same checkpoint,
+/// number of images and version of dalle are not recomputed; other results are replaced.
 ///
 /// @return  the file's content
-/// @throws dalle::Error if there is nothing to evaluate on, or if a suite was requested that needs
-///         a transformer or the data set shapes, and there is none; StopRequested from `check_stop`
+/// @throws dalle::Error if there is no validation data, or if a requested suite needs a transformer
+///         or the data set shapes, and there is none; whatever `check_stop` throws
 nlohmann::ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions& options,
                                       const CheckStop& check_stop);
 

@@ -56,7 +56,7 @@ c10::Device device_of(const RankInfo& info, const std::string& name) {
   const c10::Device device = find_device(name);
   if (device.is_cpu() || info.local_world_size == 1) return device;
   if (name != "auto" && name != "cuda")
-    throw Error("device {}: {} ranks on this machine need one GPU each; use the device cuda", name,
+    throw Error("device {}: {} ranks on this machine need one GPU each; use \"cuda\"", name,
                 info.local_world_size);
   const auto gpus = static_cast<int64_t>(at::getNumGPUs());
   // With srun --gpus-per-task=1 each rank sees only its own GPU, as the first one.

@@ -13,7 +13,7 @@ namespace dalle {
 
 /// The ranks according to the launcher. A shell opened by srun --pty is a task of its Slurm step,
 /// but a command typed there is not one of that many ranks.
-/// @param ranks_here  that this process is going to start itself; 1: it trains
+/// @param ranks_here  how many ranks this process will start; 1: it trains itself
 RankInfo find_ranks(int64_t ranks_here);
 
 /// The device of this rank: "cuda" and "auto" give each rank of a machine its own GPU.

@@ -51,7 +51,7 @@ TrainingEnd run_training(const ExperimentConfig& config, const std::filesystem::
     log_info("finished: {}", folder.string());
     return {};
   }
-  // Without a signal here, another rank was asked.
+  // Without a signal here, another rank received it.
   return {.outcome = TrainOutcome::kStopped, .signal = stop.requested() ? stop.number() : SIGTERM};
 }
 

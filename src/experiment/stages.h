@@ -21,7 +21,7 @@ constexpr auto enum_names(Stage) {
                     std::pair{Stage::kDalle, std::string_view("dalle")}};
 }
 
-/// The stage of that name; none if it is empty.
+/// The stage with this name; none if the name is empty.
 /// @throws dalle::Error for any other name
 inline std::optional<Stage> find_stage(std::string_view name) {
   if (name.empty()) return std::nullopt;

@@ -6,13 +6,13 @@
 
 namespace dalle {
 
-/// Sets LibTorch up, for the whole process, to compute what every program of this project computes:
+/// Configures LibTorch, for the whole process, the way all programs of this project use it:
 ///
-/// - as many threads as the process has CPUs, if there are more and OMP_NUM_THREADS is not set,
-///   because the OpenMP runtime respects the affinity mask but not a container's CPU quota;
-/// - without TF32: the precision float32 means all of its bits, also in convolutions on GPUs.
+/// - at most as many threads as the process has CPUs, unless OMP_NUM_THREADS is set, because the
+///   OpenMP runtime respects the affinity mask but not a container's CPU quota;
+/// - no TF32, so that float32 has its full precision, also in convolutions on GPUs.
 ///
-/// It can be repeated.
+/// Calling it again has no further effect.
 void set_up_torch();
 
 /// Silences LibTorch's log: when a rank dies, it warns with backtraces of exceptions that this

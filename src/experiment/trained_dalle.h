@@ -35,7 +35,7 @@ struct TrainedDalle {
 /// of the wrong shape
 TrainedDalle load_trained_dalle(const std::filesystem::path& path, c10::Device device);
 
-/// The tokens of a caption, for a CaptionImages. Warns of a caption that is too long.
+/// The tokens of a caption, for a CaptionImages. Warns if the caption is too long.
 /// @return  [text_length - 1] int64
 /// @throws dalle::Error if the caption is not UTF-8
 at::Tensor caption_tokens(const TrainedDalle& dalle, const std::string& caption);

@@ -13,7 +13,7 @@
 namespace dalle {
 namespace {
 
-/// Heads of rows that a thread attends to at least.
+/// The least work of a thread in attention, in heads of rows.
 constexpr int64_t kHeadsPerThread = 8;
 
 using Parameters = torch::OrderedDict<std::string, at::Tensor>;
@@ -92,7 +92,7 @@ CpuDecoder::CpuDecoder(const DalleModel& model, const DecoderCapacity& capacity,
   allocate(logits_, image_head_[0].padded_out());
 }
 
-/// Keys [heads, head width, key stride], then values [heads, cells, padded head width], per layer.
+/// For each layer and head: keys [head width, key stride], then values [cells, padded head width].
 CpuDecoder::CacheShape CpuDecoder::cache_shape(int64_t cells) const {
   const int64_t key_stride = round_up(cells, kVectorSlack) + kVectorSlack;
   const int64_t head_size = head_width_ * key_stride + cells * round_up(head_width_, kVectorSlack);
@@ -176,7 +176,7 @@ std::span<const float> CpuDecoder::logits(int64_t row) const {
                                     static_cast<size_t>(head.out()));
 }
 
-/// From the embeddings in x_ to the states after the last norm in normalized_.
+/// Computes the states after the last norm, in normalized_, from the embeddings in x_.
 void CpuDecoder::run_blocks() {
   const auto rows = static_cast<int64_t>(states_.size());
   const auto threads = static_cast<size_t>(at::get_num_threads());

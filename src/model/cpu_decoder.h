@@ -14,8 +14,8 @@
 
 namespace dalle {
 
-/// How much a CpuDecoder works on at once. The memory of a caption or image is allocated when its
-/// slot is first used.
+/// How much a CpuDecoder can work on at once. The memory of a caption or image is allocated when
+/// its slot is first used.
 struct DecoderCapacity {
   int64_t captions = 1;
   int64_t images = 1;
@@ -24,27 +24,27 @@ struct DecoderCapacity {
 
 /// One row of a decoding step: the state of an image that predicts the code at `position`.
 struct DecodeRow {
-  int64_t caption = 0;   ///< slot of a caption that was read
+  int64_t caption = 0;   ///< slot, filled by read_caption()
   int64_t image = 0;     ///< slot
   int64_t position = 0;  ///< in [0, image_length)
   int64_t previous = 0;  ///< the code at the position before; ignored at position 0
 };
 
-/// Decodes image tokens on the CPU with the weights of a DalleModel, which is its oracle: the same
-/// arithmetic without tensors, from packed weights and static caches of keys and values.
+/// Decodes image tokens on the CPU with the weights of a DalleModel, which is its oracle. It does
+/// the same arithmetic without tensors, from packed weights and static KV caches.
 ///
-/// A row's logits depend on its caption, on the codes of its image before its position and on the
+/// A row's logits depend only on its caption, the codes of its image before its position and the
 /// instruction set. They are the same, bit for bit, whatever other rows are in the step, and for
 /// any number of threads. A step may contain rows of different captions, images and positions, and
 /// several positions of one image, each of which attends to those before it.
 ///
 /// Matrix products read weights in the model's precision; everything between them is float32. Under
-/// bfloat16 this is more exact than the model, which rounds activations, keys and values as well.
+/// bfloat16 this is more accurate than the model, which also rounds activations, keys and values.
 /// A step in which no slot is new allocates nothing.
 class CpuDecoder {
  public:
   /// Packs the weights of the blocks and the image head, and shares the embeddings and norms: the
-  /// model's parameters must not change as long as the decoder is used.
+  /// model's parameters must not change while the decoder is in use.
   /// @param model  on the CPU, with float32 parameters
   CpuDecoder(const DalleModel& model, const DecoderCapacity& capacity,
              const DecodeKernels& kernels = decode_kernels());
@@ -55,9 +55,9 @@ class CpuDecoder {
   /// @param tokens  [text_length - 1], padded with kPadToken
   void read_caption(int64_t caption, std::span<const int64_t> tokens);
 
-  /// Computes the logits of each row, and stores the row's keys and values in place of those that
-  /// the image had at this position. Those of all positions before must be stored, or be in this
-  /// step.
+  /// Computes the logits of each row, and stores the row's keys and values, replacing those of the
+  /// image at this position. Those of all earlier positions must already be stored or be part of
+  /// this step.
   void step(std::span<const DecodeRow> rows);
 
   /// The logits of a row of the latest step.
@@ -66,7 +66,7 @@ class CpuDecoder {
 
   const SequenceLayout& layout() const { return layout_; }
 
-  /// Bytes of weights that a step reads, whatever its number of rows.
+  /// Bytes of weights that a step reads, regardless of its number of rows.
   int64_t weight_bytes() const;
 
   /// Bytes of keys and values of an image.

@@ -9,7 +9,7 @@
 namespace dalle {
 namespace {
 
-/// Appends the runs of the cells at the given distances before a position.
+/// Appends the runs of cells that lie at the given distances before a position.
 void append_runs(const std::vector<int64_t>& distances, const std::vector<int64_t>& cells,
                  int64_t position, std::vector<CellRun>& runs) {
   std::vector<int64_t> attended;

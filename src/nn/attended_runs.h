@@ -10,9 +10,9 @@
 
 namespace dalle {
 
-/// Where a cache holds the image positions of one attention kind, in an order in which the
-/// positions that a state attends to are few runs of consecutive cells: raster order, or by columns
-/// for patterns that read columns.
+/// The order in which a cache stores the image positions of one attention kind: raster order, or
+/// column by column for patterns that read columns. In this order, the positions that a state
+/// attends to form few runs of consecutive cells.
 class AttendedRuns {
  public:
   /// @throws dalle::Error if conv_kernel is even or not positive
@@ -21,7 +21,7 @@ class AttendedRuns {
   /// The cell of an image position.
   int64_t cell(int64_t position) const { return cells_[static_cast<size_t>(position)]; }
 
-  /// The cells of the positions that a state attends to, its own included, in increasing order.
+  /// The cells of the positions that a state attends to, including its own, in increasing order.
   std::span<const CellRun> runs(int64_t position) const;
 
  private:

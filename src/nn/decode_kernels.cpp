@@ -9,8 +9,8 @@
 
 #include <ATen/Version.h>
 
-// The same source is compiled once for each instruction set. GCC's vector types have no operation
-// of their own for machines without the instruction set, so whole functions carry the target.
+// The same source is compiled once per instruction set. GCC compiles operations on its vector types
+// for the target of the enclosing function, so every function carries the target attribute.
 #define DALLE_LANES 4
 #define DALLE_ROWS_AT_ONCE 1
 #define DALLE_TARGET

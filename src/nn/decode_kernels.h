@@ -10,7 +10,7 @@ namespace dalle {
 /// outputs.
 inline constexpr int64_t kPanelWidth = 32;
 
-/// Buffers that a kernel reads in whole vectors have this many readable floats behind their end.
+/// Buffers that a kernel reads in whole vectors have this many readable floats after their end.
 inline constexpr int64_t kVectorSlack = 16;
 
 /// Rows of a product, y = x wᵀ + bias.
@@ -43,7 +43,7 @@ struct HeadAttention {
   const float* query = nullptr;  ///< [head_width], already scaled
   int64_t head_width = 0;
   HeadCache text;
-  int64_t text_cells = 0;  ///< attended from the first one on
+  int64_t text_cells = 0;  ///< attended, starting with the first one
   HeadCache image;
   std::span<const CellRun> image_runs;
   float* scores = nullptr;  ///< scratch for one float per attended cell, and kVectorSlack
@@ -52,8 +52,8 @@ struct HeadAttention {
 
 /// The arithmetic of decoding on the CPU for one instruction set.
 ///
-/// Every sum has one fixed order for each row and output, so results of a row do not depend on the
-/// other rows of a call or on threads. They do depend on the instruction set.
+/// Every sum has a fixed order for each row and output, so the results of a row do not depend on
+/// the other rows of a call or on threads. They do depend on the instruction set.
 struct DecodeKernels {
   const char* name;
 

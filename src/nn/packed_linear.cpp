@@ -11,10 +11,10 @@
 namespace dalle {
 namespace {
 
-/// A thread should have at least so many multiplications, or starting it costs more.
+/// The fewest multiplications for which starting a thread pays off.
 constexpr int64_t kProductsPerThread = 1 << 17;
 
-/// weight [out, in] -> [panels, in, kPanelWidth], filled up with zeros.
+/// weight [out, in] -> [panels, in, kPanelWidth], padded with zeros.
 template <class Value>
 std::vector<Value> packed(const at::Tensor& weight, int64_t panels) {
   const int64_t out = weight.size(0), in = weight.size(1);

@@ -13,11 +13,12 @@
 namespace dalle {
 
 /// y = x wᵀ + b for few rows, from weights that are packed once. Reads each weight once for all
-/// rows (LibTorch's products choose their order of summation by the number of rows; these do not).
+/// rows.
 ///
-/// A result depends only on its row of x and on the instruction set: not on the other rows, their
-/// number or threads. Under kBfloat16 the weights are stored in bfloat16, and x and the sums remain
-/// float32, so a result is more exact than that of Linear, which rounds x and the result as well.
+/// A result depends only on its row of x and the instruction set, not on the other rows, their
+/// number or the threads (LibTorch's products choose their order of summation by the number of
+/// rows). Under kBfloat16 the weights are stored in bfloat16, but x and the sums remain float32, so
+/// a result is more accurate than that of Linear, which also rounds x and the result.
 class PackedLinear {
  public:
   /// @param weight  [out, in] float32
@@ -26,7 +27,7 @@ class PackedLinear {
                const DecodeKernels& kernels = decode_kernels());
 
   /// @param x           [rows, x_stride], of which the first `in` columns are used
-  /// @param y           [rows, padded_out()]; columns from `out` on become 0
+  /// @param y           [rows, padded_out()]; the columns after `out` become 0
   /// @param activation  applied to the products
   void multiply(const float* x, int64_t x_stride, int64_t rows, float* y,
                 std::optional<Activation> activation = std::nullopt) const;

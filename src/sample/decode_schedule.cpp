@@ -25,6 +25,8 @@ DecodeSchedule::DecodeSchedule(CpuDecoder& decoder, std::span<const CaptionImage
       requests_(requests),
       options_(options),
       sampling_(sampling),
+      tuned_(options.decode.decode == DecodeMode::kAuto &&
+             decoder.weight_bytes() > options.decode.cached_bytes),
       captions_(static_cast<size_t>(images)),
       images_(static_cast<size_t>(images)) {
   statistics_.weight_bytes = decoder.weight_bytes();
@@ -41,10 +43,10 @@ int64_t DecodeSchedule::most_rows(const DecodeConfig& config, int64_t images) {
     case DecodeMode::kAuto:
       return std::max(images, config.window);
   }
-  throw Error("decode mode {} is unknown", static_cast<int>(config.decode));
+  throw Error("unknown decode mode {}", static_cast<int>(config.decode));
 }
 
-/// The slot that holds the caption of a request, which is read if it is new.
+/// The slot that holds the caption of a request. Reads the caption if no slot holds it yet.
 int64_t DecodeSchedule::caption_slot(size_t request) {
   const auto number = [&](auto slot) { return static_cast<int64_t>(slot - captions_.begin()); };
   const auto same = std::ranges::find_if(captions_, [&](const CaptionSlot& slot) {
@@ -52,14 +54,14 @@ int64_t DecodeSchedule::caption_slot(size_t request) {
   });
   if (same != captions_.end()) return ++same->users, number(same);
   const auto free = std::ranges::find(captions_, 0, &CaptionSlot::users);
-  DALLE_CHECK(free != captions_.end());  // there are as many as images in work
+  DALLE_CHECK(free != captions_.end());  // there are as many slots as images in progress
   const auto tokens = tokens_of(requests_[request]);
   *free = {.request = request, .users = 1, .noise = ImageNoise(options_.seed, tokens)};
   decoder_.read_caption(number(free), tokens);
   return number(free);
 }
 
-/// Gives the next image of the requests to a slot, if there is one.
+/// Assigns the next image of the requests to a slot, if any is left.
 void DecodeSchedule::start_next(ImageSlot& slot) {
   slot.active = next_request_ < requests_.size();
   if (!slot.active) return;
@@ -74,7 +76,7 @@ void DecodeSchedule::start_next(ImageSlot& slot) {
 }
 
 /// The most positions of an image in a pass. With kAuto, the window is divided among the images in
-/// work: a pass of many images is limited by arithmetic, and wrong guesses would cost time.
+/// progress: a pass over many images is limited by arithmetic, so wrong guesses would cost time.
 int64_t DecodeSchedule::largest_window() const {
   switch (options_.decode.decode) {
     case DecodeMode::kSequential:
@@ -82,15 +84,14 @@ int64_t DecodeSchedule::largest_window() const {
     case DecodeMode::kParallel:
       return options_.decode.window;
     case DecodeMode::kAuto:
-      return std::max<int64_t>(1, options_.decode.window / active_);
+      return tuned_ ? std::max<int64_t>(1, options_.decode.window / active_) : 1;
   }
-  throw Error("decode mode {} is unknown", static_cast<int>(options_.decode.decode));
+  throw Error("unknown decode mode {}", static_cast<int>(options_.decode.decode));
 }
 
 int64_t DecodeSchedule::window_of(const ImageSlot& slot) const {
   const int64_t left = static_cast<int64_t>(slot.codes.size()) - slot.known;
-  const bool tuned = options_.decode.decode == DecodeMode::kAuto;
-  return std::min({left, largest_window(), tuned ? tuner_.window() : left});
+  return std::min({left, largest_window(), tuned_ ? tuner_.window() : left});
 }
 
 void DecodeSchedule::add_rows(int64_t number) {
@@ -98,7 +99,7 @@ void DecodeSchedule::add_rows(int64_t number) {
   const int64_t end = slot.known + window_of(slot);
   for (int64_t position = slot.known; position < end; ++position) {
     const auto p = static_cast<size_t>(position);
-    // The first guess at a position: the same as the one before it.
+    // The first guess at a position is the code before it.
     if (position > 0 && position >= slot.guessed) slot.codes[p] = slot.codes[p - 1];
     rows_.push_back({.caption = slot.caption,
                      .image = number,
@@ -124,8 +125,8 @@ void DecodeSchedule::sample_rows() {
   });
 }
 
-/// Takes over the tokens of a slot's rows, as codes up to the first wrong guess and then as
-/// guesses.
+/// Stores the tokens sampled in a slot's rows: as codes as long as the rows' inputs were correct,
+/// and as guesses after that.
 /// @return  the number of codes
 int64_t DecodeSchedule::accept(ImageSlot& slot, std::span<const int64_t> tokens) {
   const auto first = static_cast<size_t>(slot.known);

@@ -14,13 +14,13 @@
 namespace dalle {
 
 /// Generates images of captions with a CpuDecoder. Each pass evaluates one or more positions of
-/// each image in work; when an image is complete, the next one takes its place.
+/// each image in progress; when an image is complete, the next one takes its place.
 ///
-/// Several positions of an image in one pass: the inputs of all but the first are guesses, the
-/// tokens that the previous pass sampled there. A row is right if the inputs up to its own are
-/// right, for its noise is known beforehand and no row depends on those after it. So all rows up to
-/// the first wrong guess, this one's included, give what sequential decoding would have sampled;
-/// the keys and values of the others are overwritten by later passes.
+/// If a pass evaluates several positions of an image, the inputs of all but the first are guesses:
+/// the tokens that the previous pass sampled there. A row is correct if its input and all earlier
+/// ones are correct, because its noise is known in advance and no row depends on later ones. So all
+/// rows before the first one with a wrong input give what sequential decoding would have sampled;
+/// later passes overwrite the keys and values of the others.
 ///
 /// Source: Wiggers and Hoogeboom 2020, "Predictive Sampling with Forecasting Autoregressive Models"
 /// (fixed-point iteration with reparametrized noise)
@@ -29,10 +29,11 @@ class DecodeSchedule {
   DecodeSchedule(CpuDecoder& decoder, std::span<const CaptionImages> requests,
                  const SamplingConfig& sampling, const GenerateOptions& options, int64_t images);
 
-  /// Whether images are left.
+  /// Whether all images are complete.
   bool is_done() const { return active_ == 0; }
 
-  /// @return  the number of tokens that are known since
+  /// Runs one pass and calls `codes_done` for each image that it completes.
+  /// @return  the number of tokens that it confirmed
   int64_t pass(const CodesDone& codes_done);
 
   const GenerateStatistics& statistics() const { return statistics_; }
@@ -69,6 +70,7 @@ class DecodeSchedule {
   std::span<const CaptionImages> requests_;
   GenerateOptions options_;
   SamplingConfig sampling_;
+  bool tuned_;  ///< whether the window is that of tuner_
   std::vector<CaptionSlot> captions_;
   std::vector<ImageSlot> images_;
   int64_t active_ = 0;

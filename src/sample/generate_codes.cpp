@@ -27,7 +27,7 @@ GenerateStatistics generate_on_cpu(const DalleModel& model, std::span<const Capt
   return schedule.statistics();
 }
 
-/// Images [first, first + count) of a request, one token of all of them at a time.
+/// Generates images [first, first + count) of a request, one position of all of them at a time.
 /// @return  [count, image_length]
 at::Tensor generate_batch(DalleModel& model, const CaptionImages& request,
                           const SamplingConfig& sampling, uint64_t seed, int64_t first,

@@ -26,15 +26,15 @@ struct GenerateOptions {
   DecodeConfig decode = {};  ///< CPU only
 };
 
-/// 32, or as many images as have keys and values of at most 1 GiB.
+/// 32, or fewer if the keys and values of so many images would take more than 1 GiB.
 int64_t default_batch_size(const TransformerConfig& config, const SequenceLayout& layout);
 
-/// What generating did, for benchmarks.
+/// Statistics of a generation, for benchmarks.
 struct GenerateStatistics {
   int64_t passes = 0;        ///< through the model
-  int64_t rows = 0;          ///< of all passes
-  int64_t codes = 0;         ///< that were generated
-  int64_t weight_bytes = 0;  ///< that a pass reads; 0 if not known
+  int64_t rows = 0;          ///< summed over all passes
+  int64_t codes = 0;         ///< generated
+  int64_t weight_bytes = 0;  ///< read by one pass; 0 if unknown
 };
 
 /// Called with each image as soon as its codes are complete, in no particular order.
@@ -51,8 +51,8 @@ using GenerateProgress = std::function<void(int64_t done, int64_t total)>;
 /// The token of image i at a position is sampled with one uniform number that depends only on
 /// (seed, caption, i, position). On the CPU, image i of a seed is the same, bit for bit, whatever
 /// else is generated, and for any batch size, decode mode and number of threads: see CpuDecoder. On
-/// other devices, matrix products of different batch sizes round differently, so image i may differ
-/// in some codes if the count or the batch size differs; equal calls give equal images.
+/// other devices, the rounding of matrix products depends on the batch size, so image i may differ
+/// in some codes if the count or the batch size differs.
 ///
 /// @throws dalle::Error if the model's logits are not finite
 GenerateStatistics generate_codes(DalleModel model, std::span<const CaptionImages> requests,

@@ -13,7 +13,7 @@ GenerateStatistics generate_images(DalleModel model, DiscreteVae vae,
   return generate_codes(
       std::move(model), requests, sampling, options,
       [&](size_t request, int64_t image, const at::Tensor& codes) {
-        // One by one, because batches of different sizes may round differently.
+        // One by one, because rounding may depend on the batch size.
         image_done(request, image, tensor_to_image(vae->decode(codes.unsqueeze(0))[0]));
       },
       progress);

@@ -36,7 +36,7 @@ std::span<const double> TokenSampler::weights(std::span<const float> logits) {
   return weights_;
 }
 
-/// Of scores, whose weight is their exponential.
+/// At this point weights_ contains scores: the weights before exponentiation.
 void TokenSampler::keep_top_k() {
   selected_ = weights_;
   const auto last = selected_.begin() + sampling_.top_k - 1;

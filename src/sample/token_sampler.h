@@ -10,7 +10,7 @@ namespace dalle {
 
 /// Samples tokens from softmax(logits / temperature), restricted to the top_k most likely tokens
 /// and then to the fewest whose total probability reaches top_p. Temperature 0 selects the most
-/// likely token. Of tokens that are equally likely, the first ones count as more likely.
+/// likely token. Among equally likely tokens, the first ones count as more likely.
 ///
 /// Sums are in float64 and in the order of the tokens. Nothing is sorted: top_k is a partial
 /// selection, and top_p takes the most likely tokens from a heap. Allocates nothing after the first
@@ -19,11 +19,11 @@ class TokenSampler {
  public:
   explicit TokenSampler(const SamplingConfig& sampling);
 
-  /// @return  as many as logits: the probabilities times a number; valid until the next call
+  /// @return  unnormalized probabilities, one per logit; valid until the next call
   /// @throws dalle::Error if a logit is not finite
   std::span<const double> weights(std::span<const float> logits);
 
-  /// Inverts the cumulative distribution.
+  /// Samples a token by inverting the cumulative distribution.
   /// @param uniform  in [0, 1)
   /// @return         never a token of probability 0
   /// @throws dalle::Error if a logit is not finite
@@ -40,7 +40,7 @@ class TokenSampler {
 };
 
 /// Inverts a cumulative distribution.
-/// @param weights  not negative, not all 0, of any sum
+/// @param weights  not negative, not all 0; they need not sum to 1
 /// @param uniform  in [0, 1)
 /// @return         the index of a positive weight
 int64_t invert_cumulative(std::span<const double> weights, double uniform);

@@ -5,11 +5,11 @@
 namespace dalle {
 namespace {
 
-/// The first pass of a wider window has no guesses yet for its last positions, so it is not
-/// counted.
+/// Passes of a block. In a trial of a wider window, the first pass has no guesses yet for its last
+/// positions, so it is not measured.
 constexpr int64_t kPasses = 8, kTrialPasses = 5;
 
-/// What a trial must gain, so that noise alone does not move the window.
+/// The speedup that a trial must show, so that noise alone does not change the window.
 constexpr double kGain = 1.1;
 
 constexpr int64_t kMostFailures = 6;

@@ -4,21 +4,21 @@
 
 namespace dalle {
 
-/// Chooses the window of DecodeMode::kAuto by what it brings: codes per second, as measured. How
-/// much a wider pass costs depends on the machine and the model, and how many guesses are right on
-/// the model and the image.
+/// Chooses the window of DecodeMode::kAuto by measuring codes per second. The cost of a wider pass
+/// depends on the machine and the model, and the number of correct guesses depends on the model and
+/// the image.
 ///
-/// It begins with sequential decoding, tries twice the window and keeps what is faster. After a
-/// trial that is not, it tries the other direction later, and waits twice as long each time: where
-/// guesses are never right, trials take a small part of the time.
+/// It begins with sequential decoding, tries twice the window and keeps it if it is clearly faster.
+/// After a failed trial it waits and then tries the other direction. The wait doubles with each
+/// failure in a row, up to a limit, so trials take little time even if guesses are never correct.
 class WindowTuner {
  public:
-  /// Of the next pass: a power of two.
+  /// The window of the next pass: a power of two.
   int64_t window() const { return trial_ > 0 ? trial_ : best_; }
 
   /// Records a pass with this window.
-  /// @param codes    that it confirmed, of all images
-  /// @param largest  window that may be tried
+  /// @param codes    codes that the pass confirmed, in all images
+  /// @param largest  the largest window that may be tried
   void record(double seconds, int64_t codes, int64_t largest);
 
  private:

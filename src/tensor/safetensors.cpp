@@ -18,8 +18,6 @@
 namespace dalle {
 namespace {
 
-using Json = nlohmann::json;
-
 static_assert(std::endian::native == std::endian::little, "safetensors are little-endian");
 
 constexpr const char* kMetadata = "__metadata__";
@@ -44,15 +42,15 @@ class StrictParse {
  public:
   explicit StrictParse(const std::string& source) : source_(source) {}
 
-  bool operator()(int depth, Json::parse_event_t event, const Json& parsed) {
+  bool operator()(int depth, nlohmann::json::parse_event_t event, const nlohmann::json& parsed) {
     switch (event) {
-      case Json::parse_event_t::object_start:
-      case Json::parse_event_t::array_start:
+      case nlohmann::json::parse_event_t::object_start:
+      case nlohmann::json::parse_event_t::array_start:
         if (depth > 2) throw Error("{}: the header is nested more than three levels deep", source_);
         keys_.resize(static_cast<size_t>(depth) + 1);
         keys_.back().clear();
         break;
-      case Json::parse_event_t::key:
+      case nlohmann::json::parse_event_t::key:
         record_key(depth, parsed.get_ref<const std::string&>());
         break;
       default:
@@ -66,7 +64,7 @@ class StrictParse {
  private:
   void record_key(int depth, const std::string& key) {  // depth 1 is the top level
     if (!keys_.at(static_cast<size_t>(depth) - 1).insert(key).second)
-      throw Error("{}: duplicate key {} in the header", source_, Json(key).dump());
+      throw Error("{}: duplicate key {} in the header", source_, nlohmann::json(key).dump());
     if (depth == 1) names_.push_back(key);
   }
 
@@ -78,7 +76,7 @@ class StrictParse {
 /// Reads the JSON object of one tensor; `who` names the file and the tensor in messages.
 class EntryParser {
  public:
-  EntryParser(std::string who, const Json& json) : who_(std::move(who)), json_(json) {
+  EntryParser(std::string who, const nlohmann::json& json) : who_(std::move(who)), json_(json) {
     if (!json.is_object()) throw Error("{}: expected an object, found {}", who_, json.type_name());
     for (const auto& [key, value] : json.items())
       if (key != "dtype" && key != "shape" && key != "data_offsets")
@@ -86,17 +84,17 @@ class EntryParser {
   }
 
   std::string dtype() const {
-    const Json& value = member("dtype");
+    const nlohmann::json& value = member("dtype");
     if (!value.is_string())
       throw Error("{}: dtype: expected a string, found {}", who_, value.dump());
     return value.get<std::string>();
   }
 
   std::vector<int64_t> sizes(const char* key) const {
-    const Json& list = member(key);
+    const nlohmann::json& list = member(key);
     if (!list.is_array()) throw Error("{}: {}: expected a list, found {}", who_, key, list.dump());
     std::vector<int64_t> sizes;
-    for (const Json& value : list) {
+    for (const nlohmann::json& value : list) {
       constexpr uint64_t kLimit = std::numeric_limits<int64_t>::max();
       if (!value.is_number_unsigned() || value.get<uint64_t>() > kLimit)
         throw Error("{}: {}: expected integers from 0 to {}, found {}", who_, key, kLimit,
@@ -107,14 +105,14 @@ class EntryParser {
   }
 
  private:
-  const Json& member(const char* key) const {
+  const nlohmann::json& member(const char* key) const {
     const auto found = json_.find(key);
     if (found == json_.end()) throw Error("{}: missing {}", who_, key);
     return *found;
   }
 
   std::string who_;
-  const Json& json_;
+  const nlohmann::json& json_;
 };
 
 /// The size of a tensor in bytes; nothing if it overflows, even when dimensions of size 0 are left
@@ -129,10 +127,11 @@ std::optional<int64_t> byte_count(const std::vector<int64_t>& shape, int64_t ele
   return empty ? 0 : bytes;
 }
 
-SafetensorsEntry parse_entry(const std::string& source, const std::string& name, const Json& json) {
+SafetensorsEntry parse_entry(const std::string& source, const std::string& name,
+                             const nlohmann::json& json) {
   if (std::ranges::any_of(name, [](unsigned char c) { return c < 0x20 || c == 0x7f; }))
     throw Error("{}: the name of a tensor contains a control character: {}", source,
-                Json(name).dump());
+                nlohmann::json(name).dump());
   const std::string who = fmt::format("{}: tensor \"{}\"", source, name);
   const EntryParser parser(who, json);
   SafetensorsEntry entry{.name = name, .dtype = parser.dtype(), .shape = parser.sizes("shape")};
@@ -145,7 +144,8 @@ SafetensorsEntry parse_entry(const std::string& source, const std::string& name,
     throw Error("{}: begins at byte {}, but ends at byte {}", who, entry.begin, entry.end);
 
   const auto element_size = safetensors_element_size(entry.dtype);
-  if (!element_size) throw Error("{}: unsupported type {}", who, Json(entry.dtype).dump());
+  if (!element_size)
+    throw Error("{}: unsupported type {}", who, nlohmann::json(entry.dtype).dump());
   const auto bytes = byte_count(entry.shape, *element_size);
   if (!bytes) throw Error("{}: its shape is too large", who);
   if (*bytes != entry.end - entry.begin)
@@ -177,7 +177,8 @@ void check_coverage(const std::string& source, const std::vector<SafetensorsEntr
     throw Error("{}: {} bytes after the last tensor", source, data_size - covered);
 }
 
-std::map<std::string, std::string> parse_metadata(const std::string& source, const Json& json) {
+std::map<std::string, std::string> parse_metadata(const std::string& source,
+                                                  const nlohmann::json& json) {
   if (!json.is_object()) throw Error("{}: {}: expected an object", source, kMetadata);
   std::map<std::string, std::string> metadata;
   for (const auto& [key, value] : json.items()) {
@@ -194,13 +195,13 @@ SafetensorsHeader parse_header(const std::string& source, const std::string& tex
   if (!text.starts_with('{') || text.find('\0') != std::string::npos)
     throw Error("{}: not a safetensors file: its header is not a JSON object", source);
   StrictParse strict(source);
-  Json json;
+  nlohmann::json json;
   try {
-    json = Json::parse(text, std::ref(strict));
-  } catch (const Json::parse_error& error) {
+    json = nlohmann::json::parse(text, std::ref(strict));
+  } catch (const nlohmann::json::parse_error& error) {
     throw Error("{}: not a safetensors file: invalid JSON in its header, at byte {}", source,
                 kLengthSize + error.byte - 1);
-  } catch (const Json::out_of_range&) {
+  } catch (const nlohmann::json::out_of_range&) {
     throw Error("{}: a number in the header is out of range", source);
   }
   SafetensorsHeader header;
@@ -257,15 +258,16 @@ std::string format_safetensors_header(const SafetensorsHeader& header) {
   std::set<std::string_view> names;
   try {
     if (!header.metadata.empty())
-      text += fmt::format("{}:{},", Json(kMetadata).dump(), Json(header.metadata).dump());
+      text += fmt::format("{}:{},", nlohmann::json(kMetadata).dump(),
+                          nlohmann::json(header.metadata).dump());
     for (const SafetensorsEntry& entry : header.entries) {
       DALLE_CHECK(entry.name != kMetadata && names.insert(entry.name).second);
-      const Json json = {{"dtype", entry.dtype},
-                         {"shape", entry.shape},
-                         {"data_offsets", {entry.begin, entry.end}}};
-      text += fmt::format("{}:{},", Json(entry.name).dump(), json.dump());
+      const nlohmann::json json = {{"dtype", entry.dtype},
+                                   {"shape", entry.shape},
+                                   {"data_offsets", {entry.begin, entry.end}}};
+      text += fmt::format("{}:{},", nlohmann::json(entry.name).dump(), json.dump());
     }
-  } catch (const Json::type_error&) {
+  } catch (const nlohmann::json::type_error&) {
     throw Error("a tensor's name or the metadata is not UTF-8");
   }
   if (text.ends_with(',')) text.pop_back();

@@ -102,8 +102,8 @@ INSTANTIATE_TEST_SUITE_P(
         Conflict{"data: {shapes: {min_objects: 3}}",
                  "x.yaml:1:30: data.shapes.min_objects: found 3, expected at most "
                  "data.shapes.max_objects, which is 2"},
-        Conflict{"data: {shapes: {position_grid: 3}}",
-                 "x.yaml:1:32: data.shapes.position_grid: found 3, expected 0 or at least 4"},
+        Conflict{"data: {shapes: {position_grid: 4}}",
+                 "x.yaml:1:32: data.shapes.position_grid: found 4, expected 0 or at least 5"},
         Conflict{"data: {shapes: {shapes: [star, star]}}",
                  "x.yaml:1:25: data.shapes.shapes: found a name twice, expected each at most "
                  "once"},

@@ -211,14 +211,14 @@ TEST_F(ModelEvaluationTest, AStopKeepsFinishedSuites) {
 
 TEST_F(ModelEvaluationTest, SaysWhatASuiteNeeds) {
   EXPECT_THAT(error_of([&] { evaluate(dvae_alone(), {EvaluationSuite::kLikelihood}); }),
-              HasSubstr("--suite likelihood: step-00000001 holds a dVAE and no transformer"));
+              HasSubstr("--suite likelihood: step-00000001 contains a dVAE but no transformer"));
   EvaluatedModel photos = with_transformer();
   photos.config.data.kind = DatasetKind::kFolder;
   EXPECT_THAT(error_of([&] { evaluate(std::move(photos), {EvaluationSuite::kShapes}); }),
               HasSubstr("is of kind folder, expected shapes"));
   write_file_atomically(out_, "a report");
   EXPECT_THAT(error_of([&] { evaluate(dvae_alone(), {EvaluationSuite::kCodes}); }),
-              HasSubstr("evaluation.json: not a file of results"));
+              HasSubstr("evaluation.json: not a results file"));
 }
 
 TEST(RunOfModelTest, IsTheFolderAboveCheckpoints) {

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Installs the package in a temporary folder, builds programs against it, and compares what they do with the tools.
+"""Installs the package in a temporary folder, builds programs against it, and compares their results with the tools'.
 
 Usage: package_test.py BUILD_FOLDER CMAKE CXX_COMPILER [-v] [-k PART_OF_A_NAME]
 """
@@ -50,7 +50,7 @@ class PackageTest(unittest.TestCase):
 
     @classmethod
     def configure(cls, folder, *options):
-        """Without TORCH_ROOT in the environment: it would select a LibTorch other than the build's."""
+        """Clears TORCH_ROOT, which could select a different LibTorch than the build's."""
         return run(CMAKE, "-S", HERE, "-B", folder, "-DCMAKE_BUILD_TYPE=Release", f"-DCMAKE_CXX_COMPILER={COMPILER}",
                    f"-DCMAKE_PREFIX_PATH={cls.installed}", *options, TORCH_ROOT="")
 

@@ -136,12 +136,29 @@ TEST(GenerateCodes, ParallelDecodingGivesTheCodesOfSequentialDecoding) {
       for (const DecodeMode mode : {DecodeMode::kParallel, DecodeMode::kAuto})
         for (const int64_t window : {1, 2, 5, 9, 100})
           for (const int64_t batch_size : {1, 4})
-            EXPECT_TRUE(torch::equal(
-                generate(model, {.count = 25},
-                         {.seed = 2, .batch_size = batch_size, .decode = {mode, window}}, sampling),
-                expected))
+            EXPECT_TRUE(torch::equal(generate(model, {.count = 25},
+                                              {.seed = 2,
+                                               .batch_size = batch_size,
+                                               .decode = {mode, window, /*cached_bytes=*/0}},
+                                              sampling),
+                                     expected))
                 << kind_name << ", window " << window << ", batch size " << batch_size;
     }
+}
+
+TEST(GenerateCodes, AutoIsSequentialWhileTheWeightsFitInCaches) {
+  // All parameters are 0, so every guess is right and wider passes would pay off.
+  TransformerConfig config;
+  config.depth = config.heads = 1;
+  config.width = 8;
+  config.text_length = 4;
+  const SequenceLayout layout{.text_length = 4, .grid_height = 16, .grid_width = 16};
+  const DalleModel model(config, layout, 10, 20);
+  const CaptionImages request{.caption = caption()};
+  const auto statistics = generate_codes(model, std::span(&request, 1), {}, {},
+                                         [](size_t, int64_t, const at::Tensor&) {});
+  EXPECT_EQ(statistics.passes, 256);
+  EXPECT_EQ(statistics.rows, 256);
 }
 
 TEST(GenerateCodes, ParallelDecodingNeedsFewerPassesWhereGuessesAreRight) {

@@ -28,14 +28,14 @@ std::string length_bytes(uint64_t length) {
 }
 
 /// Does not flush to disk like write_file_atomically(), because tests write thousands of files.
-void put(const std::filesystem::path& path, std::string_view bytes) {
+void store(const std::filesystem::path& path, std::string_view bytes) {
   std::ofstream(path, std::ios::binary) << bytes;
 }
 
 /// The error for a file with this header and `data_size` bytes of data.
 std::string error_of_header(const std::string& json, size_t data_size = 24) {
   const TemporaryDirectory folder;
-  put(folder / "x", length_bytes(json.size()) + json + std::string(data_size, 'd'));
+  store(folder / "x", length_bytes(json.size()) + json + std::string(data_size, 'd'));
   return error_of([&] { read_safetensors_header(folder / "x"); });
 }
 
@@ -58,14 +58,14 @@ TEST(SafetensorsHeader, ReadsBackAsWrittenInOrder) {
   const std::string bytes = format_safetensors_header(header);
   EXPECT_EQ(bytes.size() % 8, 0u);
   EXPECT_EQ(bytes.substr(0, 8), length_bytes(bytes.size() - 8));
-  put(folder / "x", bytes + std::string(35, 'd'));
+  store(folder / "x", bytes + std::string(35, 'd'));
   header.data_start = static_cast<int64_t>(bytes.size());
   EXPECT_EQ(read_safetensors_header(folder / "x"), header);
 }
 
 TEST(SafetensorsHeader, ReadsAFileWithoutTensors) {
   const TemporaryDirectory folder;
-  put(folder / "x", format_safetensors_header({}));
+  store(folder / "x", format_safetensors_header({}));
   EXPECT_TRUE(read_safetensors_header(folder / "x").entries.empty());
 }
 
@@ -78,7 +78,7 @@ TEST(SafetensorsHeader, ReadsDataInAnotherOrderThanTheHeader) {
 TEST(SafetensorsHeader, RejectsTruncatedFiles) {
   const TemporaryDirectory folder;
   const std::string bytes = format_safetensors_header(example()) + std::string(35, 'd');
-  put(folder / "x", bytes);
+  store(folder / "x", bytes);
   for (size_t size = bytes.size(); size-- > 0;) {
     std::filesystem::resize_file(folder / "x", size);
     EXPECT_THAT(error_of([&] { read_safetensors_header(folder / "x"); }), HasSubstr("/x: "))
@@ -94,7 +94,7 @@ TEST(SafetensorsHeader, SurvivesEveryChangedByte) {
     for (const char value : {'\0', '\xff', '"', '{', '[', '-', '9', ',', '.', 'e'}) {
       std::string changed = bytes + "ddd";
       changed[i] = value;
-      put(folder / "x", changed);
+      store(folder / "x", changed);
       error_of(
           [&] { read_safetensors_header(folder / "x"); });  // any other exception fails the test
     }
@@ -104,13 +104,13 @@ TEST(SafetensorsHeader, RejectsFilesThatAreNotSafetensors) {
   const TemporaryDirectory folder;
   const auto error = [&] { return error_of([&] { read_safetensors_header(folder / "x"); }); };
   EXPECT_THAT(error(), HasSubstr("x: cannot read: No such file"));
-  put(folder / "x", "");
+  store(folder / "x", "");
   EXPECT_THAT(error(), EndsWith("x: not a safetensors file: it has 0 bytes"));
-  put(folder / "x", "PK\3\4 a zip archive of another library");
+  store(folder / "x", "PK\3\4 a zip archive of another library");
   EXPECT_THAT(error(), HasSubstr("not a safetensors file: it claims a header of"));
-  put(folder / "x", length_bytes(~uint64_t{0}) + "{}");
+  store(folder / "x", length_bytes(~uint64_t{0}) + "{}");
   EXPECT_THAT(error(), HasSubstr("claims a header of 18446744073709551615 bytes"));
-  put(folder / "x", length_bytes(99'000'000) + "{}");
+  store(folder / "x", length_bytes(99'000'000) + "{}");
   EXPECT_THAT(error(), HasSubstr("claims a header of 99000000 bytes, but has only 10"));
   EXPECT_THAT(error_of([&] { read_safetensors_header(folder.path()); }),
               HasSubstr("expected a safetensors file, found a directory"));

@@ -1010,8 +1010,6 @@ class ToolsTest(unittest.TestCase):
             described = json.loads((out / "a-red-circle-seed1.json").read_text())
             self.assertEqual({entry["file"] for entry in described}, set(images))
 
-    # ---- benchmark ----
-
     # ---- evaluation ----
 
     def test_evaluation_is_kept_and_completed(self):
@@ -1025,7 +1023,7 @@ class ToolsTest(unittest.TestCase):
         self.assertEqual(set(suites), {"codes", "reconstruction", "likelihood"})
         self.assertEqual(suites["codes"]["images"], 16)
         again = run("dalle-eval", "--model", newest_checkpoint(copy, "dalle"), "--suite", "codes", "--device", "cpu")
-        self.assertIn("codes: already in", again.stderr)  # the checkpoint of a run writes to the run's file
+        self.assertIn("codes: already in", again.stderr)  # a checkpoint's results go to its run's file
         self.assertEqual(json.loads((copy / "evaluation.json").read_text())["suites"], suites)
 
     def test_evaluation_of_a_dvae_needs_no_transformer(self):
@@ -1035,7 +1033,7 @@ class ToolsTest(unittest.TestCase):
         self.assert_succeeds(result)
         self.assertEqual(set(json.loads((copy / "evaluation.json").read_text())["suites"]), {"codes", "reconstruction"})
         self.assert_fails(run("dalle-eval", "--model", copy, "--suite", "likelihood", "--device", "cpu"), 1,
-                          "holds a dVAE and no transformer")
+                          "contains a dVAE but no transformer")
 
     def test_invalid_evaluations_are_rejected(self):
         self.assert_fails(run("dalle-eval", "--model", self.work / "nothing", "--device", "cpu"), 1, "no such model")
@@ -1043,7 +1041,9 @@ class ToolsTest(unittest.TestCase):
         out = self.fresh("file")
         out.write_text("{}")
         self.assert_fails(run("dalle-eval", "--model", self.whole, "--suite", "codes", "--out", out, "--device", "cpu"), 1,
-                          out, "not a file of results")
+                          out, "not a results file")
+
+    # ---- benchmark ----
 
     def test_the_benchmark_reports_each_number_of_ranks(self):
         numbers = self.work / "bench.json"

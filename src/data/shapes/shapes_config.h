@@ -94,8 +94,8 @@ struct ShapesConfig {
     checks.require(min_objects <= max_objects, "min_objects", {"max_objects"},
                    "found {}, expected at most {}, which is {}", min_objects,
                    checks.path("max_objects"), max_objects);
-    checks.require(position_grid == 0 || position_grid >= 4, "position_grid", {},
-                   "found {}, expected 0 or at least 4", position_grid);
+    checks.require(position_grid == 0 || position_grid >= 5, "position_grid", {},
+                   "found {}, expected 0 or at least 5", position_grid);
     checks.require_distinct(shapes, "shapes");
     checks.require_distinct(colors, "colors");
     checks.require_distinct(sizes, "sizes");
@@ -118,7 +118,7 @@ struct ShapesConfig {
     visit("textures", self.textures, {.help = "textures in use; empty: all"});
     visit("backgrounds", self.backgrounds, {.help = "backgrounds in use; empty: all"});
     visit("position_grid", self.position_grid,
-          {.help = "objects are centered in the cells of a grid with this many cells a side, and "
+          {.help = "objects are centered in the cells of a grid with this many cells per side, and "
                    "each size has one radius; 0: anywhere, and radii vary by a few percent",
            .min = 0,
            .max = 256});

@@ -24,7 +24,7 @@ std::vector<std::string> words_of(std::string_view caption) {
   return words;
 }
 
-/// A caption as words, read from the left.
+/// Reads the words of a caption from left to right.
 class CaptionReader {
  public:
   explicit CaptionReader(std::string_view caption) : caption_(caption), words_(words_of(caption)) {}
@@ -107,10 +107,10 @@ std::optional<ShapesRelation> read_relation(CaptionReader& reader) {
   return std::nullopt;
 }
 
-/// "and the COLOR SHAPE" names the last object again, as the first one of another relation.
+/// "and the COLOR SHAPE" repeats the last object, as the first one of the next relation.
 void read_repetition(CaptionReader& reader, const DescribedObject& last) {
   const DescribedObject again = read_object(reader);
-  reader.expect("the color and shape of the object before",
+  reader.expect("the color and shape of the previous object",
                 again.shape == last.shape && again.color == last.color);
 }
 

@@ -8,7 +8,7 @@
 
 namespace dalle {
 
-/// What a caption says of an object; attributes without a value may be anything.
+/// What a caption says about an object; attributes without a value may be anything.
 struct DescribedObject {
   std::optional<ShapeKind> shape;
   std::optional<ShapeColor> color;
@@ -18,7 +18,7 @@ struct DescribedObject {
   bool operator==(const DescribedObject&) const = default;
 };
 
-/// What a caption says of an image: its objects and nothing else on the background.
+/// What a caption says about an image. The image contains these objects and no others.
 struct ShapesDescription {
   std::vector<DescribedObject> objects;
   std::vector<ShapesRelation> relations;  ///< of each object to the next one
@@ -27,13 +27,13 @@ struct ShapesDescription {
   bool operator==(const ShapesDescription&) const = default;
 };
 
-/// All that is true of a scene, relations included.
+/// Describes a scene completely, including the relations.
 ShapesDescription describe_scene(const ShapesScene& scene);
 
-/// Reads a caption of the grammar of shapes_caption(), in the phrasing of training or in the one
-/// held out; adjectives may have any order.
+/// Parses a caption that follows the grammar of shapes_caption(), in the training phrasing or the
+/// held-out one; adjectives may come in any order.
 ///
-/// @throws dalle::Error naming the caption and the first word that is not expected there
+/// @throws dalle::Error naming the caption and the first unexpected word
 ShapesDescription parse_shapes_caption(std::string_view caption);
 
 }  // namespace dalle

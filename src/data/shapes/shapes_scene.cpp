@@ -124,8 +124,8 @@ bool fits(const ShapesScene& scene, size_t i) {
   return i == 0 || relation_holds(scene.objects[i - 1], scene.relations[i - 1], object);
 }
 
-/// A coordinate of the center of an object that reaches this far and must stay inside the image:
-/// anywhere, or at the center of one of `grid` cells.
+/// A random coordinate for the center of an object that extends `reach` to each side and must stay
+/// inside the image: anywhere if `grid` is 0, or else at the center of one of `grid` cells.
 double coordinate(double reach, int64_t grid, SeedStream& random) {
   if (grid == 0) return between(reach, 1 - reach, random);
   const auto cells = static_cast<double>(grid);

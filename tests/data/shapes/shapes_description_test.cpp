@@ -26,7 +26,8 @@ TEST(ShapesDescriptionTest, CaptionsOfScenesAreReadBack) {
 }
 
 TEST(ShapesDescriptionTest, UnstatedAttributesAreFree) {
-  const DescribedObject circle{.shape = ShapeKind::kCircle, .color = ShapeColor::kRed};
+  const DescribedObject circle{
+      .shape = ShapeKind::kCircle, .color = ShapeColor::kRed, .size = {}, .texture = {}};
   EXPECT_EQ(parse_shapes_caption("a red circle"),
             (ShapesDescription{.objects = {circle}, .relations = {}, .background = {}}));
   EXPECT_EQ(parse_shapes_caption("there is a red circle"), parse_shapes_caption("a red circle"));
@@ -55,7 +56,7 @@ TEST(ShapesDescriptionTest, SaysWhichWordIsUnexpected) {
   EXPECT_THAT(error("a red circle near a blue ring"),
               HasSubstr("found \"near\" as word 4, expected a relation"));
   EXPECT_THAT(error("a red circle above a blue ring, and the red circle above a green star"),
-              HasSubstr("expected the color and shape of the object before"));
+              HasSubstr("expected the color and shape of the previous object"));
   EXPECT_THAT(error("a red circle on a pink background"), HasSubstr("found \"pink\" as word 6"));
 }
 

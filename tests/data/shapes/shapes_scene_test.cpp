@@ -126,7 +126,7 @@ TEST(ShapesScene, EachLevelTestsItsOwnRule) {
 }
 
 TEST(ShapesScene, APositionGridCentersObjectsInItsCellsAndFixesTheRadii) {
-  for (const int64_t grid : {4, 5, 16}) {
+  for (const int64_t grid : {5, 6, 16}) {
     ShapesConfig config;
     config.position_grid = grid;
     const auto cells = static_cast<double>(grid);
