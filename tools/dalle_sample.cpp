@@ -132,11 +132,10 @@ fs::path find_model(const std::string& argument) {
 }
 
 void check_captions(const std::vector<std::string>& captions) {
-  for (size_t i = 0; i < captions.size(); ++i) {
-    const std::string& caption = captions[i];
+  for (const std::string& caption : captions) {
     if (is_blank(caption)) throw Error("caption {:?}: empty, expected words", caption);
     if (const size_t byte = first_invalid_utf8(caption); byte < caption.size())
-      throw Error("caption {}: byte {} is invalid, expected UTF-8", i + 1, byte);
+      throw Error("caption {:?}: byte {} is invalid, expected UTF-8", caption, byte);
   }
 }
 
