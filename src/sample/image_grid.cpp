@@ -8,6 +8,7 @@ namespace dalle {
 namespace {
 
 constexpr int64_t kGridMargin = 2;
+constexpr uint8_t kGridGray = 208;  ///< sets white images apart
 
 }  // namespace
 
@@ -24,7 +25,7 @@ ImageGrid::ImageGrid(int64_t count, int64_t columns, int64_t image_width, int64_
   const ImageGridSize size = image_grid_size(count, columns, image_width, image_height);
   grid_.width = size.width;
   grid_.height = size.height;
-  grid_.pixels.assign(static_cast<size_t>(grid_.width * grid_.height * 3), 255);
+  grid_.pixels.assign(static_cast<size_t>(grid_.width * grid_.height * 3), kGridGray);
 }
 
 void ImageGrid::place(int64_t number, const RgbImage& image) {

@@ -16,7 +16,7 @@ ImageGridSize image_grid_size(int64_t count, int64_t columns, int64_t image_widt
                               int64_t image_height);
 
 /// A grid of `count` images of the same size in rows of `columns`, from the top left, with two
-/// white pixels between and around them. Images are placed one by one.
+/// light gray pixels between and around them. Images are placed one by one.
 class ImageGrid {
  public:
   ImageGrid(int64_t count, int64_t columns, int64_t image_width, int64_t image_height);
@@ -24,7 +24,7 @@ class ImageGrid {
   /// @throws dalle::Error if the image has a different size
   void place(int64_t number, const RgbImage& image);
 
-  /// White where no image has been placed.
+  /// Light gray where no image has been placed.
   const RgbImage& image() const { return grid_; }
 
  private:

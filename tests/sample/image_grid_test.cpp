@@ -27,8 +27,8 @@ TEST(ImageGrid, ArrangesImagesInRows) {
   EXPECT_EQ(at(grid, 2, 2), 1);
   EXPECT_EQ(at(grid, 7, 3), 2);
   EXPECT_EQ(at(grid, 4, 7), 3);
-  EXPECT_EQ(at(grid, 7, 7), 255);  // no image there
-  EXPECT_EQ(at(grid, 5, 2), 255);  // between images
+  EXPECT_EQ(at(grid, 7, 7), 208);  // no image there
+  EXPECT_EQ(at(grid, 5, 2), 208);  // between images
 }
 
 TEST(ImageGrid, ContainsTheImagesPlacedSoFar) {
@@ -36,7 +36,7 @@ TEST(ImageGrid, ContainsTheImagesPlacedSoFar) {
   grid.place(2, plain(7));
   EXPECT_EQ(grid.image().height, 10);
   EXPECT_EQ(at(grid.image(), 2, 6), 7);
-  EXPECT_EQ(at(grid.image(), 2, 2), 255);
+  EXPECT_EQ(at(grid.image(), 2, 2), 208);
   EXPECT_THROW(grid.place(0, plain(7, 2, 3)), Error);
 }
 
