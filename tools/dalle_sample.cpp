@@ -175,10 +175,8 @@ Files open_files(const TrainedDalle& dalle, const Arguments& arguments) {
 /// Generates the images of all captions together, and writes each as soon as it is complete.
 /// @return  the number of images written; fewer than requested after a stop
 int64_t generate_all(const TrainedDalle& dalle, const Arguments& arguments, int64_t count,
-                     std::optional<GridFile>& grid, const StopSignal& stop) {
-  std::vector<CaptionImages> requests;
-  for (const std::string& caption : arguments.captions)
-    requests.push_back({.caption = caption_tokens(dalle, caption), .count = count});
+                     const std::vector<CaptionImages>& requests, std::optional<GridFile>& grid,
+                     const StopSignal& stop) {
   Files files = open_files(dalle, arguments);
   Progress progress("generating image tokens", static_cast<int64_t>(requests.size()) * count *
                                                    dalle.config.layout().image_length());
@@ -225,15 +223,15 @@ int sample(const Arguments& arguments) {
   if (!arguments.grid.empty()) grid.emplace(arguments.grid);
   const TrainedDalle dalle = load_trained_dalle(path, device);
   log_info("generating with {} (step {})", dalle.checkpoint.string(), dalle.step);
-  for (const std::string& caption : arguments.captions)
-    if (dalle.tokenizer.encode(caption).empty())
-      throw Error("caption {:?}: empty, expected words", caption);
   const auto captions = static_cast<int64_t>(arguments.captions.size());
   const int64_t count = arguments.count.value_or(dalle.config.sample.count);
+  std::vector<CaptionImages> requests;
+  for (const std::string& caption : arguments.captions)
+    requests.push_back({.caption = caption_tokens(dalle, caption), .count = count});
   if (grid) grid->allocate(captions, count, dalle.config.data.image_size);
 
   const StopSignal stop;
-  const int64_t written = generate_all(dalle, arguments, count, grid, stop);
+  const int64_t written = generate_all(dalle, arguments, count, requests, grid, stop);
   if (written < captions * count) {
     log_info("stopped: {} of {} images are in {}{}", written, captions * count, arguments.out,
              grid ? "; the grid was not written" : "");

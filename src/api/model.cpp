@@ -6,11 +6,10 @@
 
 #include "core/error.h"
 #include "core/sequence_layout.h"
-#include "data/batch.h"
 #include "data/image/image.h"
 #include "experiment/torch_setup.h"
 #include "experiment/trained_dalle.h"
-#include "sample/generate_codes.h"
+#include "sample/generate_images.h"
 #include "tensor/describe_tensor.h"
 
 namespace dalle {
@@ -71,14 +70,6 @@ void check_codes(const at::Tensor& codes, int64_t count, int64_t grid, int64_t v
 struct Model::State {
   TrainedDalle dalle;
   c10::Device device;
-
-  /// [text_length - 1] int64
-  at::Tensor checked_caption(const std::string& caption) const {
-    const at::Tensor tokens = caption_tokens(dalle, caption);
-    if (tokens.eq(kPadToken).all().item<bool>())
-      throw Error("caption {:?}: empty, expected words", caption);
-    return tokens;
-  }
 };
 
 Model::Model(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -131,7 +122,7 @@ at::Tensor Model::generate(const std::string& caption, const SampleOptions& opti
 at::Tensor Model::generate_codes(const std::string& caption, const SampleOptions& options) const {
   const TrainedDalle& dalle = state_->dalle;
   check_range(options);
-  const CaptionImages images{.caption = state_->checked_caption(caption),
+  const CaptionImages images{.caption = caption_tokens(dalle, caption),
                              .first_image = options.first,
                              .count = options.count};
   return dalle::generate_codes(dalle.model, images, checked_sampling(options, dalle.config.sample),
@@ -154,15 +145,12 @@ at::Tensor Model::encode(const at::Tensor& images) const {
 at::Tensor Model::decode(const at::Tensor& codes) const {
   if (!codes.defined() || codes.dim() != 3 || codes.size(1) * codes.size(2) == 0)
     throw Error("codes: found {}, expected Long [N, h, w]", describe_tensor(codes));
-  DiscreteVae vae = state_->dalle.vae;
   const int64_t pixels_per_code = image_size() / grid_size();
   at::Tensor images = torch::empty(
       {codes.size(0), 3, codes.size(1) * pixels_per_code, codes.size(2) * pixels_per_code},
       at::kByte);
-  for (int64_t i = 0; i < codes.size(0); ++i) {
-    const at::Tensor image = vae->decode(codes.narrow(0, i, 1).to(state_->device))[0];
-    images[i].copy_(image_to_tensor(tensor_to_image(image)));
-  }
+  for (int64_t i = 0; i < codes.size(0); ++i)
+    images[i].copy_(image_to_tensor(decode_image(state_->dalle.vae, codes[i])));
   return images;
 }
 
@@ -176,7 +164,7 @@ LogLikelihood Model::log_likelihood(const std::vector<std::string>& captions,
                            .image = torch::empty({count}, at::kDouble)};
   // One by one, because a loss is the mean over its batch.
   for (int64_t i = 0; i < count; ++i) {
-    const at::Tensor caption = state_->checked_caption(captions[static_cast<size_t>(i)])
+    const at::Tensor caption = caption_tokens(state_->dalle, captions[static_cast<size_t>(i)])
                                    .unsqueeze(0)
                                    .to(state_->device);  // [1, text_length - 1]
     const LossCounts targets = model->count_targets(caption);

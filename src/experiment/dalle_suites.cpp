@@ -18,10 +18,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-ordered_json as_json(const Interval& interval) {
-  return {{"value", interval.value}, {"low", interval.low}, {"high", interval.high}};
-}
-
 /// How well the tokens of one image or caption are predicted.
 struct TokenScores {
   at::Tensor bits;  ///< [N] float64, -log2 of the probability of each token
@@ -76,11 +72,11 @@ struct JudgedImages {
 
   /// Adds the proportions to `json`, with `prefix` before their names.
   void write(ordered_json& json, const std::string& prefix) const {
-    json[prefix + "exact"] = as_json(wilson_interval(exact, images));
-    json[prefix + "count"] = as_json(wilson_interval(count, images));
+    json[prefix + "exact"] = number_of(wilson_interval(exact, images));
+    json[prefix + "count"] = number_of(wilson_interval(count, images));
     const auto write_values = [&](const char* name, const StatedValues& values) {
       if (values.stated > 0)
-        json[prefix + name] = as_json(wilson_interval(values.right, values.stated));
+        json[prefix + name] = number_of(wilson_interval(values.right, values.stated));
     };
     write_values("shape", shape);
     write_values("color", color);
@@ -151,13 +147,13 @@ ordered_json evaluate_likelihood(EvaluatedModel& model, const EvaluationData& da
   const at::Tensor top1 = right.to(at::kDouble) / static_cast<double>(data.size());
   const double* first = top1.const_data_ptr<double>();
   return {{"images", data.size()},
-          {"text_bits_per_token", as_json(ratio_interval(text.bits, text.tokens))},
-          {"image_bits_per_token", as_json(ratio_interval(image.bits, image.tokens))},
-          {"bits_per_image", as_json(mean_interval(image.bits))},
-          {"text_top1", as_json(ratio_interval(text.top1, text.tokens))},
-          {"text_top5", as_json(ratio_interval(text.top5, text.tokens))},
-          {"image_top1", as_json(ratio_interval(image.top1, image.tokens))},
-          {"image_top5", as_json(ratio_interval(image.top5, image.tokens))},
+          {"text_bits_per_token", number_of(ratio_interval(text.bits, text.tokens))},
+          {"image_bits_per_token", number_of(ratio_interval(image.bits, image.tokens))},
+          {"bits_per_image", number_of(mean_interval(image.bits))},
+          {"text_top1", number_of(ratio_interval(text.top1, text.tokens))},
+          {"text_top5", number_of(ratio_interval(text.top5, text.tokens))},
+          {"image_top1", number_of(ratio_interval(image.top1, image.tokens))},
+          {"image_top5", number_of(ratio_interval(image.top5, image.tokens))},
           {"image_top1_by_position", std::vector<double>(first, first + image_length)}};
 }
 
@@ -187,7 +183,7 @@ ordered_json evaluate_shapes(EvaluatedModel& model, const EvaluationData& data,
     return static_cast<double>(judged.exact) / static_cast<double>(judged.images);
   };
   if (reconstructed.exact > 0)
-    result["exact_over_ceiling"] = {{"value", share(generated) / share(reconstructed)}};
+    result["exact_over_ceiling"] = number_of(share(generated) / share(reconstructed));
   return result;
 }
 

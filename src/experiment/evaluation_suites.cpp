@@ -23,14 +23,6 @@ using nlohmann::ordered_json;
 constexpr int64_t kEvaluationBatch = 32;
 constexpr double kFlawlessPsnr = 100;  ///< decibels of an exact reconstruction, instead of infinity
 
-ordered_json number_of(double value) {
-  return {{"value", value}};
-}
-
-ordered_json number_of(const Interval& interval) {
-  return {{"value", interval.value}, {"low", interval.low}, {"high", interval.high}};
-}
-
 void append(std::vector<double>& values, const at::Tensor& more) {
   const at::Tensor doubles = more.to(at::kCPU, at::kDouble).contiguous();
   const double* first = doubles.const_data_ptr<double>();
@@ -56,6 +48,14 @@ std::vector<double> differences(const std::vector<double>& a, const std::vector<
 }
 
 }  // namespace
+
+ordered_json number_of(double value) {
+  return {{"value", value}};
+}
+
+ordered_json number_of(const Interval& interval) {
+  return {{"value", interval.value}, {"low", interval.low}, {"high", interval.high}};
+}
 
 EvaluationData::EvaluationData(const EvaluatedModel& model, int64_t limit)
     : datasets_(open_datasets(model.config.data, static_cast<uint64_t>(model.config.seed))) {

@@ -8,6 +8,7 @@
 #include "data/datasets.h"
 #include "data/sample_source.h"
 #include "data/skipped_samples.h"
+#include "eval/interval.h"
 #include "experiment/model_evaluation.h"
 
 #include <nlohmann/json.hpp>
@@ -35,8 +36,11 @@ class EvaluationData {
   std::unique_ptr<SampleSource> source_;
 };
 
-// The suites. Each number is {"value": x} or {"value": x, "low": l, "high": h} with its 95 %
-// interval; docs/evaluation.md defines them. They throw what `check_stop` throws.
+/// A number as the results file has it: {"value": x}, or {"value": x, "low": l, "high": h}.
+nlohmann::ordered_json number_of(double value);
+nlohmann::ordered_json number_of(const Interval& interval);
+
+// The suites. docs/evaluation.md defines their numbers. They throw what `check_stop` throws.
 
 nlohmann::ordered_json evaluate_reconstruction(EvaluatedModel& model, const EvaluationData& data,
                                                const CheckStop& check_stop);

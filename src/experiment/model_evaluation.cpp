@@ -38,23 +38,30 @@ std::optional<CheckpointContent> read_dvae(const fs::path& path) {
   return std::nullopt;
 }
 
-void require_possible(const EvaluatedModel& model, EvaluationSuite suite) {
+/// Why a suite cannot be run; empty if it can.
+std::string obstacle_to(EvaluationSuite suite, const EvaluatedModel& model) {
   const bool needs_transformer =
       suite == EvaluationSuite::kLikelihood || suite == EvaluationSuite::kShapes;
   if (needs_transformer && !model.dalle)
-    throw Error("--suite {}: {} contains a dVAE but no transformer; train the stage dalle first",
-                to_string(suite), model.checkpoint.string());
+    return fmt::format("{} contains a dVAE but no transformer; train the stage dalle first",
+                       model.checkpoint.string());
   if (suite == EvaluationSuite::kShapes && model.config.data.kind != DatasetKind::kShapes)
-    throw Error("--suite shapes: the data of {} is of kind {}, expected shapes",
-                model.checkpoint.string(), to_string(model.config.data.kind));
+    return fmt::format("the data of {} is of kind {}, expected shapes", model.checkpoint.string(),
+                       to_string(model.config.data.kind));
+  return "";
 }
 
-std::vector<EvaluationSuite> possible_suites(const EvaluatedModel& model) {
-  std::vector<EvaluationSuite> suites = {EvaluationSuite::kReconstruction, EvaluationSuite::kCodes};
-  if (!model.dalle) return suites;
-  suites.push_back(EvaluationSuite::kLikelihood);
-  if (model.config.data.kind == DatasetKind::kShapes) suites.push_back(EvaluationSuite::kShapes);
-  return suites;
+/// The requested suites, or all possible ones if none is.
+std::vector<EvaluationSuite> suites_to_run(const EvaluatedModel& model,
+                                           const std::vector<EvaluationSuite>& requested) {
+  for (const EvaluationSuite suite : requested)
+    if (const std::string obstacle = obstacle_to(suite, model); !obstacle.empty())
+      throw Error("--suite {}: {}", to_string(suite), obstacle);
+  if (!requested.empty()) return requested;
+  std::vector<EvaluationSuite> possible;
+  for (const auto& [suite, name] : enum_names(EvaluationSuite{}))
+    if (obstacle_to(suite, model).empty()) possible.push_back(suite);
+  return possible;
 }
 
 ordered_json run_suite(EvaluationSuite suite, EvaluatedModel& model, const EvaluationData& data,
@@ -127,9 +134,7 @@ fs::path run_of_model(const fs::path& path) {
 
 ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions& options,
                             const CheckStop& check_stop) {
-  for (const EvaluationSuite suite : options.suites) require_possible(model, suite);
-  const std::vector<EvaluationSuite> suites =
-      options.suites.empty() ? possible_suites(model) : options.suites;
+  const std::vector<EvaluationSuite> suites = suites_to_run(model, options.suites);
   const EvaluationData data(model, options.limit);
   ordered_json result{{"model", identity_of(model, data)}, {"suites", ordered_json::object()}};
   result["suites"] = finished_suites(options.out, result["model"]);

@@ -138,6 +138,7 @@ TrainedDalle load_trained_dalle(const fs::path& path, c10::Device device) {
 
 at::Tensor caption_tokens(const TrainedDalle& dalle, const std::string& caption) {
   const std::vector<int64_t> tokens = dalle.tokenizer.encode(caption);
+  if (tokens.empty()) throw Error("caption {:?}: empty, expected words", caption);
   const int64_t longest = dalle.config.layout().max_caption_tokens();
   if (tokens.size() > static_cast<size_t>(longest))
     log_warning("the caption has {} tokens; the model reads only the first {}", tokens.size(),

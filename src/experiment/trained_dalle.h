@@ -37,7 +37,7 @@ TrainedDalle load_trained_dalle(const std::filesystem::path& path, c10::Device d
 
 /// The tokens of a caption, for a CaptionImages. Warns if the caption is too long.
 /// @return  [text_length - 1] int64
-/// @throws dalle::Error if the caption is not UTF-8
+/// @throws dalle::Error if the caption is blank or not UTF-8
 at::Tensor caption_tokens(const TrainedDalle& dalle, const std::string& caption);
 
 /// The run folder under `runs` whose DALL-E finished last, by the times that the runs recorded; of

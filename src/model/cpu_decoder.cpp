@@ -217,19 +217,18 @@ void CpuDecoder::store_keys_and_values(int64_t layer) {
   for (size_t row = 0; row < states_.size(); ++row) {
     const State& state = states_[row];
     const bool is_image = state.image_cache != nullptr;
+    float* const cache = is_image ? state.image_cache : state.text_cache;
     const CacheShape& shape = is_image ? image_shape_ : text_shape_;
     const int64_t cell = is_image ? block.pattern->cell(state.position) : state.position;
     const float* const key = qkv_.data() +
                              static_cast<int64_t>(row) * block.query_key_value.padded_out() +
                              config_.width;
     for (int64_t head = 0; head < config_.heads; ++head) {
-      float* const keys = (is_image ? state.image_cache : state.text_cache) +
-                          layer * shape.layer_size + head * shape.head_size;
-      float* const values = keys + head_width_ * shape.key_stride;
+      const HeadCache to = head_cache(cache, shape, layer, head);
       for (int64_t d = 0; d < head_width_; ++d)
-        keys[d * shape.key_stride + cell] = key[head * head_width_ + d];
+        to.keys[d * to.key_stride + cell] = key[head * head_width_ + d];
       std::copy_n(key + config_.width + head * head_width_, head_width_,
-                  values + cell * round_up(head_width_, kVectorSlack));
+                  to.values + cell * to.value_stride);
     }
   }
 }

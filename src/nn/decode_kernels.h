@@ -31,9 +31,9 @@ struct CellRun {
 
 /// The keys and values of one head, of text or of an image.
 struct HeadCache {
-  const float* keys = nullptr;    ///< [head width, key_stride]: scores of consecutive cells are
-                                  ///< computed together
-  const float* values = nullptr;  ///< [cells, value_stride]
+  float* keys = nullptr;    ///< [head width, key_stride]: scores of consecutive cells are
+                            ///< computed together
+  float* values = nullptr;  ///< [cells, value_stride]
   int64_t key_stride = 0;
   int64_t value_stride = 0;  ///< a multiple of kVectorSlack
 };

@@ -25,11 +25,12 @@ DecodeSchedule::DecodeSchedule(CpuDecoder& decoder, std::span<const CaptionImage
       requests_(requests),
       options_(options),
       sampling_(sampling),
-      tuned_(options.decode.decode == DecodeMode::kAuto &&
-             decoder.weight_bytes() > options.decode.cached_bytes),
       captions_(static_cast<size_t>(images)),
       images_(static_cast<size_t>(images)) {
   statistics_.weight_bytes = decoder.weight_bytes();
+  DecodeMode& mode = options_.decode.decode;
+  if (mode == DecodeMode::kAuto && statistics_.weight_bytes <= options.decode.cached_bytes)
+    mode = DecodeMode::kSequential;
   rows_.reserve(static_cast<size_t>(most_rows(options.decode, images)));
   for (ImageSlot& slot : images_) start_next(slot);
 }
@@ -84,14 +85,15 @@ int64_t DecodeSchedule::largest_window() const {
     case DecodeMode::kParallel:
       return options_.decode.window;
     case DecodeMode::kAuto:
-      return tuned_ ? std::max<int64_t>(1, options_.decode.window / active_) : 1;
+      return std::max<int64_t>(1, options_.decode.window / active_);
   }
   throw Error("unknown decode mode {}", static_cast<int>(options_.decode.decode));
 }
 
 int64_t DecodeSchedule::window_of(const ImageSlot& slot) const {
   const int64_t left = static_cast<int64_t>(slot.codes.size()) - slot.known;
-  return std::min({left, largest_window(), tuned_ ? tuner_.window() : left});
+  const bool is_tuned = options_.decode.decode == DecodeMode::kAuto;
+  return std::min({left, largest_window(), is_tuned ? tuner_.window() : left});
 }
 
 void DecodeSchedule::add_rows(int64_t number) {

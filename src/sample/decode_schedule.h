@@ -70,7 +70,6 @@ class DecodeSchedule {
   std::span<const CaptionImages> requests_;
   GenerateOptions options_;
   SamplingConfig sampling_;
-  bool tuned_;  ///< whether the window is that of tuner_
   std::vector<CaptionSlot> captions_;
   std::vector<ImageSlot> images_;
   int64_t active_ = 0;

@@ -6,6 +6,11 @@
 
 namespace dalle {
 
+RgbImage decode_image(DiscreteVae vae, const at::Tensor& codes) {
+  const at::Device device = vae->parameters().front().device();
+  return tensor_to_image(vae->decode(codes.unsqueeze(0).to(device))[0]);
+}
+
 GenerateStatistics generate_images(DalleModel model, DiscreteVae vae,
                                    std::span<const CaptionImages> requests,
                                    const SamplingConfig& sampling, const GenerateOptions& options,
@@ -13,8 +18,7 @@ GenerateStatistics generate_images(DalleModel model, DiscreteVae vae,
   return generate_codes(
       std::move(model), requests, sampling, options,
       [&](size_t request, int64_t image, const at::Tensor& codes) {
-        // One by one, because rounding may depend on the batch size.
-        image_done(request, image, tensor_to_image(vae->decode(codes.unsqueeze(0))[0]));
+        image_done(request, image, decode_image(vae, codes));
       },
       progress);
 }

@@ -13,6 +13,10 @@
 
 namespace dalle {
 
+/// The image of codes [h, w] int64 in [0, K), on any device. Images are decoded one by one, because
+/// rounding may depend on the batch size.
+RgbImage decode_image(DiscreteVae vae, const at::Tensor& codes);
+
 /// Called with each image as soon as it is complete, in no particular order.
 /// @param request  index of its CaptionImages
 using ImageDone = std::function<void(size_t request, int64_t image, const RgbImage& pixels)>;

@@ -14,6 +14,7 @@
 #include "eval/reconstruction.h"
 #include "experiment/evaluation_suites.h"
 #include "experiment/experiment_data.h"
+#include "shapes_experiment.h"
 #include "temporary_directory.h"
 
 namespace dalle {
@@ -23,21 +24,10 @@ using nlohmann::ordered_json;
 using testing::HasSubstr;
 
 ExperimentConfig tiny_experiment() {
-  ExperimentConfig config;
-  config.data.kind = DatasetKind::kShapes;
-  config.data.image_size = 32;
-  config.data.shapes.samples = 20;
-  config.data.shapes.validation_samples = 10;
-  config.data.shapes.max_objects = 1;
-  config.data.shapes.hold_out = false;
+  ExperimentConfig config = shapes_experiment();
   config.dvae.model = {
       .groups = 3, .blocks_per_group = 1, .hidden = 8, .vocab_size = 16, .codebook_width = 8};
   config.dalle.model.depth = 1;
-  config.dalle.model.heads = 2;
-  config.dalle.model.width = 16;
-  config.dalle.model.text_length = 16;
-  config.dalle.model.conv_kernel = 3;
-  config.dalle.model.init = TransformerInit::kNormal002;
   return config;
 }
 

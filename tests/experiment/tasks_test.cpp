@@ -17,6 +17,7 @@
 #include "experiment/dalle_task.h"
 #include "experiment/dvae_task.h"
 #include "experiment/experiment_data.h"
+#include "shapes_experiment.h"
 #include "temporary_directory.h"
 
 namespace dalle {
@@ -29,13 +30,7 @@ using testing::IsSupersetOf;
 using testing::Le;
 
 ExperimentConfig small_experiment() {
-  ExperimentConfig config;
-  config.data.kind = DatasetKind::kShapes;
-  config.data.image_size = 32;
-  config.data.shapes.samples = 20;
-  config.data.shapes.validation_samples = 10;
-  config.data.shapes.max_objects = 1;
-  config.data.shapes.hold_out = false;
+  ExperimentConfig config = shapes_experiment();
   config.tokenizer.vocab_size = 300;
   config.dvae.model = {
       .groups = 3, .blocks_per_group = 1, .hidden = 32, .vocab_size = 64, .codebook_width = 16};
@@ -43,11 +38,6 @@ ExperimentConfig small_experiment() {
   config.dvae.train.eval_samples = config.dalle.train.eval_samples = 10;
   config.dvae.train.micro_batch_size = config.dalle.train.micro_batch_size = 3;
   config.dalle.model.depth = 2;
-  config.dalle.model.heads = 2;
-  config.dalle.model.width = 16;
-  config.dalle.model.text_length = 16;
-  config.dalle.model.conv_kernel = 3;
-  config.dalle.model.init = TransformerInit::kNormal002;  // the paper's head of zeros sees no codes
   config.dalle.crops_per_image = 2;
   return config;
 }
