@@ -59,6 +59,8 @@ target_link_libraries(torch INTERFACE ${TORCH_ROOT}/lib/libtorch_cpu.so ${TORCH_
 file(GLOB llvm_libraries /usr/lib/llvm-*/lib)
 find_library(OPENMP_RUNTIME NAMES libomp.so.5 omp iomp5 HINTS ${llvm_libraries} REQUIRED)
 target_link_libraries(torch INTERFACE "-Wl,--push-state,--no-as-needed" ${OPENMP_RUNTIME} "-Wl,--pop-state")
+# Without it, at::parallel_for in our sources runs on one thread. Only for compiling: the runtime is the one above.
+target_compile_options(torch INTERFACE $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-fopenmp>)
 if(Torch_CUDA)
   target_include_directories(torch SYSTEM INTERFACE ${CUDAToolkit_INCLUDE_DIRS})
   # No symbol of libtorch_cuda is referenced, so without --no-as-needed the linker would drop it.

@@ -37,7 +37,7 @@ def flags_of(command: str) -> list[str]:
         word = words.pop(0)
         if word in ("-o", "-c", "-include"):
             words.pop(0)
-        elif word not in ("-Winvalid-pch", "-Werror=invalid-pch", "-Wno-subobject-linkage"):
+        elif word not in ("-fopenmp", "-Winvalid-pch", "-Werror=invalid-pch", "-Wno-subobject-linkage"):
             flags.append(word)
     return flags
 

@@ -13,8 +13,8 @@
 namespace dalle {
 namespace {
 
-/// The least work of a thread in attention, in heads of rows.
-constexpr int64_t kHeadsPerThread = 8;
+/// Text states that are computed together, so that few passes over the weights read a caption.
+constexpr int64_t kCaptionRows = 32;
 
 using Parameters = torch::OrderedDict<std::string, at::Tensor>;
 
@@ -41,8 +41,9 @@ CpuDecoder::CpuDecoder(const DalleModel& model, const DecoderCapacity& capacity,
       layout_(model->layout()),
       head_width_(config_.width / config_.heads),
       stride_(round_up(config_.width, kPanelWidth)),
-      text_shape_(cache_shape(layout_.text_length)),
-      image_shape_(cache_shape(layout_.image_length())) {
+      most_rows_(std::max(capacity.rows, std::min(kCaptionRows, layout_.text_length))),
+      text_shape_(config_, layout_.text_length),
+      image_shape_(config_, layout_.image_length()) {
   DALLE_CHECK(capacity.captions > 0 && capacity.images > 0 && capacity.rows > 0);
   const Parameters parameters = model->named_parameters();
   const auto norm = [&](const std::string& name) {
@@ -67,8 +68,8 @@ CpuDecoder::CpuDecoder(const DalleModel& model, const DecoderCapacity& capacity,
                        .pattern = &patterns_[pattern_of.at(config_.attention_of_layer(layer))]});
   }
   norm_ = norm("norm");
-  image_head_.emplace_back(parameter(parameters, "image_head.weight"), at::Tensor(),
-                           Precision::kFloat32, kernels);  // as in the model
+  image_head_.emplace(parameter(parameters, "image_head.weight"), at::Tensor(), Precision::kFloat32,
+                      kernels);  // float32 as in the model
   text_embedding_ = parameter(parameters, "text_embedding");
   pad_embedding_ = parameter(parameters, "pad_embedding");
   start_of_text_ = parameter(parameters, "start_of_text");
@@ -80,41 +81,38 @@ CpuDecoder::CpuDecoder(const DalleModel& model, const DecoderCapacity& capacity,
 
   text_caches_.resize(static_cast<size_t>(capacity.captions));
   image_caches_.resize(static_cast<size_t>(capacity.images));
-  const auto rows = static_cast<size_t>(capacity.rows);
-  states_.reserve(rows);
+  states_.reserve(static_cast<size_t>(most_rows_));
   const auto allocate = [&](std::vector<float>& buffer, int64_t columns) {
-    buffer.resize(rows * static_cast<size_t>(columns));
+    buffer.resize(static_cast<size_t>(most_rows_ * columns));
   };
   for (std::vector<float>* buffer : {&x_, &normalized_, &attended_, &branch_})
     allocate(*buffer, stride_);
   allocate(qkv_, blocks_[0].query_key_value.padded_out());
   allocate(mlp_, blocks_[0].expand.padded_out());
-  allocate(logits_, image_head_[0].padded_out());
+  allocate(logits_, image_head_->padded_out());
 }
 
-/// For each layer and head: keys [head width, key stride], then values [cells, padded head width].
-CpuDecoder::CacheShape CpuDecoder::cache_shape(int64_t cells) const {
-  const int64_t key_stride = round_up(cells, kVectorSlack) + kVectorSlack;
-  const int64_t head_size = head_width_ * key_stride + cells * round_up(head_width_, kVectorSlack);
-  return {.cells = cells,
-          .key_stride = key_stride,
-          .head_size = head_size,
-          .layer_size = config_.heads * head_size};
-}
+CpuDecoder::CacheShape::CacheShape(const TransformerConfig& config, int64_t cells)
+    : key_stride(round_up(cells, kVectorSlack) + kVectorSlack),
+      value_stride(round_up(config.width / config.heads, kVectorSlack)),
+      head_width(config.width / config.heads),
+      head_size(head_width * key_stride + cells * value_stride),
+      layer_size(config.heads * head_size),
+      size(config.depth * layer_size) {}
 
 HeadCache CpuDecoder::head_cache(float* cache, const CacheShape& shape, int64_t layer,
-                                 int64_t head) const {
+                                 int64_t head) {
   float* const keys = cache + layer * shape.layer_size + head * shape.head_size;
   return {.keys = keys,
-          .values = keys + head_width_ * shape.key_stride,
+          .values = keys + shape.head_width * shape.key_stride,
           .key_stride = shape.key_stride,
-          .value_stride = round_up(head_width_, kVectorSlack)};
+          .value_stride = shape.value_stride};
 }
 
 float* CpuDecoder::cache_of(std::vector<std::vector<float>>& slots, int64_t slot,
                             const CacheShape& shape) {
   std::vector<float>& cache = slots.at(static_cast<size_t>(slot));
-  if (cache.empty()) cache.resize(static_cast<size_t>(config_.depth * shape.layer_size));
+  if (cache.empty()) cache.resize(static_cast<size_t>(shape.size));
   return cache.data();
 }
 
@@ -139,10 +137,9 @@ void CpuDecoder::read_caption(int64_t caption, std::span<const int64_t> tokens) 
   for (const int64_t token : tokens)
     DALLE_CHECK(token == kPadToken || (token >= 0 && token < text_embedding_.size(0)));
   float* const cache = cache_of(text_caches_, caption, text_shape_);
-  const auto most = static_cast<int64_t>(states_.capacity());
-  for (int64_t first = 0; first < layout_.text_length; first += most) {
+  for (int64_t first = 0; first < layout_.text_length; first += most_rows_) {
     states_.clear();
-    for (int64_t p = first; p < std::min(first + most, layout_.text_length); ++p) {
+    for (int64_t p = first; p < std::min(first + most_rows_, layout_.text_length); ++p) {
       embed_text(tokens, p, x_.data() + (p - first) * stride_);
       states_.push_back({.text_cache = cache, .position = p});
     }
@@ -151,7 +148,7 @@ void CpuDecoder::read_caption(int64_t caption, std::span<const int64_t> tokens) 
 }
 
 void CpuDecoder::step(std::span<const DecodeRow> rows) {
-  DALLE_CHECK(!rows.empty() && rows.size() <= states_.capacity());
+  DALLE_CHECK(!rows.empty() && static_cast<int64_t>(rows.size()) <= most_rows_);
   states_.clear();
   for (const DecodeRow& row : rows) {
     DALLE_CHECK(row.position >= 0 && row.position < layout_.image_length());
@@ -166,14 +163,13 @@ void CpuDecoder::step(std::span<const DecodeRow> rows) {
                        .position = row.position});
   }
   run_blocks();
-  image_head_[0].multiply(normalized_.data(), stride_, static_cast<int64_t>(rows.size()),
-                          logits_.data());
+  image_head_->multiply(normalized_.data(), stride_, static_cast<int64_t>(rows.size()),
+                        logits_.data());
 }
 
 std::span<const float> CpuDecoder::logits(int64_t row) const {
-  const PackedLinear& head = image_head_[0];
-  return std::span(logits_).subspan(static_cast<size_t>(row * head.padded_out()),
-                                    static_cast<size_t>(head.out()));
+  return std::span(logits_).subspan(static_cast<size_t>(row * image_head_->padded_out()),
+                                    static_cast<size_t>(image_head_->out()));
 }
 
 /// Computes the states after the last norm, in normalized_, from the embeddings in x_.
@@ -200,7 +196,7 @@ void CpuDecoder::run_blocks() {
 
 /// x_ += branch; normalized_ = norm(x_).
 void CpuDecoder::add_and_normalize(const float* branch, const Norm& norm) {
-  constexpr int64_t kRowsPerThread = 8;
+  constexpr int64_t kRowsPerThread = 64;
   const auto rows = static_cast<int64_t>(states_.size());
   at::parallel_for(0, rows, kRowsPerThread, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
@@ -237,7 +233,8 @@ void CpuDecoder::attend(int64_t layer) {
   const Block& block = blocks_[static_cast<size_t>(layer)];
   const int64_t heads = config_.heads, rows = static_cast<int64_t>(states_.size());
   const float scale = 1.0F / std::sqrt(static_cast<float>(head_width_));
-  at::parallel_for(0, rows * heads, kHeadsPerThread, [&](int64_t begin, int64_t end) {
+  const int64_t grain = 1 + kProductsPerThread / (head_width_ * layout_.length());
+  at::parallel_for(0, rows * heads, grain, [&](int64_t begin, int64_t end) {
     float* const scores = scores_.data() + at::get_thread_num() * (layout_.length() + kVectorSlack);
     for (int64_t i = begin; i < end; ++i) {
       const int64_t row = i / heads, head = i % heads;
@@ -264,16 +261,16 @@ void CpuDecoder::attend(int64_t layer) {
 }
 
 int64_t CpuDecoder::weight_bytes() const {
-  int64_t bytes = image_head_[0].bytes();
+  int64_t bytes = image_head_->bytes();
   for (const Block& block : blocks_)
     bytes += block.query_key_value.bytes() + block.output.bytes() + block.expand.bytes() +
              block.contract.bytes();
   return bytes;
 }
 
-int64_t CpuDecoder::image_cache_bytes(const TransformerConfig& config,
-                                      const SequenceLayout& layout) {
-  return 2 * config.depth * config.width * layout.image_length() *
+int64_t CpuDecoder::cache_bytes(const TransformerConfig& config, const SequenceLayout& layout) {
+  return (CacheShape(config, layout.text_length).size +
+          CacheShape(config, layout.image_length()).size) *
          static_cast<int64_t>(sizeof(float));
 }
 

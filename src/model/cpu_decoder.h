@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -19,7 +20,7 @@ namespace dalle {
 struct DecoderCapacity {
   int64_t captions = 1;
   int64_t images = 1;
-  int64_t rows = 1;  ///< of a step
+  int64_t rows = 1;  ///< of a step; captions are read at least 32 states at a time
 };
 
 /// One row of a decoding step: the state of an image that predicts the code at `position`.
@@ -69,8 +70,8 @@ class CpuDecoder {
   /// Bytes of weights that a step reads, regardless of its number of rows.
   int64_t weight_bytes() const;
 
-  /// Bytes of keys and values of an image.
-  static int64_t image_cache_bytes(const TransformerConfig& config, const SequenceLayout& layout);
+  /// Bytes of the keys and values of an image and of a caption.
+  static int64_t cache_bytes(const TransformerConfig& config, const SequenceLayout& layout);
 
  private:
   struct Norm {
@@ -81,9 +82,11 @@ class CpuDecoder {
     PackedLinear query_key_value, output, expand, contract;
     const AttendedRuns* pattern;
   };
-  /// Where the keys and values of a slot are in its buffer, for each layer and head.
+  /// Where the keys and values of a slot are in its buffer, for each layer and head: keys
+  /// [head width, key_stride], then values [cells, value_stride].
   struct CacheShape {
-    int64_t cells = 0, key_stride = 0, head_size = 0, layer_size = 0;
+    CacheShape(const TransformerConfig& config, int64_t cells);
+    int64_t key_stride, value_stride, head_width, head_size, layer_size, size;
   };
   /// A text or image state. Text states have no image cache.
   struct State {
@@ -92,8 +95,7 @@ class CpuDecoder {
     int64_t position = 0;  // in the text or in the image
   };
 
-  CacheShape cache_shape(int64_t cells) const;
-  HeadCache head_cache(float* cache, const CacheShape& shape, int64_t layer, int64_t head) const;
+  static HeadCache head_cache(float* cache, const CacheShape& shape, int64_t layer, int64_t head);
   float* cache_of(std::vector<std::vector<float>>& slots, int64_t slot, const CacheShape& shape);
   void embed_text(std::span<const int64_t> tokens, int64_t position, float* x) const;
   void embed_image(const DecodeRow& row, float* x) const;
@@ -108,11 +110,12 @@ class CpuDecoder {
   SequenceLayout layout_;
   int64_t head_width_;
   int64_t stride_;  // of activations of the model's width
+  int64_t most_rows_;
   CacheShape text_shape_, image_shape_;
   std::vector<AttendedRuns> patterns_;
   std::vector<Block> blocks_;
   Norm norm_;
-  std::vector<PackedLinear> image_head_;  // one
+  std::optional<PackedLinear> image_head_;
   at::Tensor text_embedding_, pad_embedding_, start_of_text_, text_position_;
   at::Tensor image_embedding_, start_of_image_, row_position_, column_position_;
 

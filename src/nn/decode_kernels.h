@@ -5,9 +5,8 @@
 
 namespace dalle {
 
-/// Weights are packed into panels of this many outputs, [in, kPanelWidth] each. Rows of activations
-/// are padded with zeros to a multiple of it, so that no kernel needs a remainder loop over
-/// outputs.
+/// Weights are packed into panels of this many outputs, [in, kPanelWidth] each. Outputs are padded
+/// to a multiple of it, so that no product needs a remainder loop.
 inline constexpr int64_t kPanelWidth = 32;
 
 /// Buffers that a kernel reads in whole vectors have this many readable floats after their end.

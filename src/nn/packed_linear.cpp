@@ -11,9 +11,6 @@
 namespace dalle {
 namespace {
 
-/// The fewest multiplications for which starting a thread pays off.
-constexpr int64_t kProductsPerThread = 1 << 17;
-
 /// weight [out, in] -> [panels, in, kPanelWidth], padded with zeros.
 template <class Value>
 std::vector<Value> packed(const at::Tensor& weight, int64_t panels) {
@@ -34,7 +31,7 @@ std::vector<Value> packed(const at::Tensor& weight, int64_t panels) {
 PackedLinear::PackedLinear(const at::Tensor& weight, const at::Tensor& bias, Precision precision,
                            const DecodeKernels& kernels)
     : kernels_(&kernels), in_(weight.size(1)), out_(weight.size(0)) {
-  DALLE_CHECK(weight.dim() == 2 && weight.is_cpu() && weight.scalar_type() == at::kFloat);
+  DALLE_CHECK(weight.is_cpu() && weight.scalar_type() == at::kFloat);
   const int64_t panels = round_up(out_, kPanelWidth) / kPanelWidth;
   if (precision == Precision::kBfloat16)
     bfloat16_weight_ = packed<uint16_t>(weight.detach().to(at::kBFloat16).contiguous(), panels);
@@ -42,7 +39,7 @@ PackedLinear::PackedLinear(const at::Tensor& weight, const at::Tensor& bias, Pre
     float_weight_ = packed<float>(weight.detach().contiguous(), panels);
   bias_.resize(static_cast<size_t>(panels * kPanelWidth));
   if (!bias.defined()) return;
-  DALLE_CHECK(bias.numel() == out_ && bias.scalar_type() == at::kFloat);
+  DALLE_CHECK(bias.numel() == out_ && bias.is_cpu() && bias.scalar_type() == at::kFloat);
   std::copy_n(bias.contiguous().const_data_ptr<float>(), out_, bias_.begin());
 }
 
@@ -57,6 +54,7 @@ void PackedLinear::multiply_panels(const RowBlock& block, int64_t first, int64_t
 
 void PackedLinear::multiply(const float* x, int64_t x_stride, int64_t rows, float* y,
                             std::optional<Activation> activation) const {
+  DALLE_CHECK(rows > 0);
   const int64_t y_stride = padded_out();
   const auto activate_in_place = !activation                        ? nullptr
                                  : *activation == Activation::kGelu ? kernels_->gelu

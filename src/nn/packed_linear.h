@@ -12,6 +12,11 @@
 
 namespace dalle {
 
+/// The fewest multiplications for which decoding starts a thread: some 50 to 100 microseconds. With
+/// less, waiting for one another costs more than threads gain, above all beside other busy
+/// programs.
+inline constexpr int64_t kProductsPerThread = 1 << 19;
+
 /// y = x wᵀ + b for few rows, from weights that are packed once. Reads each weight once for all
 /// rows.
 ///
@@ -26,6 +31,7 @@ class PackedLinear {
   PackedLinear(const at::Tensor& weight, const at::Tensor& bias, Precision precision,
                const DecodeKernels& kernels = decode_kernels());
 
+  /// @param rows        at least 1
   /// @param x           [rows, x_stride], of which the first `in` columns are used
   /// @param y           [rows, padded_out()]; the columns after `out` become 0
   /// @param activation  applied to the products

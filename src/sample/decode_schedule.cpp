@@ -28,21 +28,25 @@ DecodeSchedule::DecodeSchedule(CpuDecoder& decoder, std::span<const CaptionImage
       captions_(static_cast<size_t>(images)),
       images_(static_cast<size_t>(images)) {
   statistics_.weight_bytes = decoder.weight_bytes();
+  options_.decode.window = std::min(options_.decode.window, decoder.layout().image_length());
   DecodeMode& mode = options_.decode.decode;
   if (mode == DecodeMode::kAuto && statistics_.weight_bytes <= options.decode.cached_bytes)
     mode = DecodeMode::kSequential;
-  rows_.reserve(static_cast<size_t>(most_rows(options.decode, images)));
+  rows_.reserve(
+      static_cast<size_t>(most_rows(options.decode, images, decoder.layout().image_length())));
   for (ImageSlot& slot : images_) start_next(slot);
 }
 
-int64_t DecodeSchedule::most_rows(const DecodeConfig& config, int64_t images) {
+int64_t DecodeSchedule::most_rows(const DecodeConfig& config, int64_t images,
+                                  int64_t image_length) {
+  const int64_t window = std::min(config.window, image_length);
   switch (config.decode) {
     case DecodeMode::kSequential:
       return images;
     case DecodeMode::kParallel:
-      return images * config.window;
+      return images * window;
     case DecodeMode::kAuto:
-      return std::max(images, config.window);
+      return std::max(images, window);
   }
   throw Error("unknown decode mode {}", static_cast<int>(config.decode));
 }
@@ -50,9 +54,7 @@ int64_t DecodeSchedule::most_rows(const DecodeConfig& config, int64_t images) {
 /// The slot that holds the caption of a request. Reads the caption if no slot holds it yet.
 int64_t DecodeSchedule::caption_slot(size_t request) {
   const auto number = [&](auto slot) { return static_cast<int64_t>(slot - captions_.begin()); };
-  const auto same = std::ranges::find_if(captions_, [&](const CaptionSlot& slot) {
-    return slot.users > 0 && slot.request == request;
-  });
+  const auto same = std::ranges::find(captions_, request, &CaptionSlot::request);
   if (same != captions_.end()) return ++same->users, number(same);
   const auto free = std::ranges::find(captions_, 0, &CaptionSlot::users);
   DALLE_CHECK(free != captions_.end());  // there are as many slots as images in progress
@@ -115,7 +117,9 @@ void DecodeSchedule::sample_rows() {
   const auto threads = static_cast<size_t>(at::get_num_threads());
   while (samplers_.size() < threads) samplers_.emplace_back(sampling_);
   tokens_.resize(rows_.size());
-  at::parallel_for(0, static_cast<int64_t>(rows_.size()), 1, [&](int64_t begin, int64_t end) {
+  constexpr int64_t kClassesPerThread = 1 << 13;  // some 50 microseconds
+  const int64_t grain = 1 + kClassesPerThread / static_cast<int64_t>(decoder_.logits(0).size());
+  at::parallel_for(0, static_cast<int64_t>(rows_.size()), grain, [&](int64_t begin, int64_t end) {
     TokenSampler& sampler = samplers_[static_cast<size_t>(at::get_thread_num())];
     for (int64_t i = begin; i < end; ++i) {
       const DecodeRow& row = rows_[static_cast<size_t>(i)];

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -39,12 +40,12 @@ class DecodeSchedule {
   const GenerateStatistics& statistics() const { return statistics_; }
 
   /// Rows of the largest pass.
-  static int64_t most_rows(const DecodeConfig& config, int64_t images);
+  static int64_t most_rows(const DecodeConfig& config, int64_t images, int64_t image_length);
 
  private:
   struct CaptionSlot {
-    size_t request = 0;
-    int64_t users = 0;
+    std::optional<size_t> request;  ///< whose caption it holds
+    int64_t users = 0;              ///< images in progress
     ImageNoise noise{0, {}};
   };
   struct ImageSlot {

@@ -21,7 +21,8 @@ GenerateStatistics generate_on_cpu(const DalleModel& model, std::span<const Capt
                                    const std::function<void(int64_t)>& add_progress) {
   CpuDecoder decoder(model, {.captions = images,
                              .images = images,
-                             .rows = DecodeSchedule::most_rows(options.decode, images)});
+                             .rows = DecodeSchedule::most_rows(options.decode, images,
+                                                               model->layout().image_length())});
   DecodeSchedule schedule(decoder, requests, sampling, options, images);
   while (!schedule.is_done()) add_progress(schedule.pass(codes_done));
   return schedule.statistics();
@@ -81,7 +82,7 @@ GenerateStatistics generate_on_device(DalleModel& model, std::span<const Caption
 
 int64_t default_batch_size(const TransformerConfig& config, const SequenceLayout& layout) {
   constexpr int64_t kImages = 32, kBytes = int64_t{1} << 30;
-  return std::clamp<int64_t>(kBytes / CpuDecoder::image_cache_bytes(config, layout), 1, kImages);
+  return std::clamp<int64_t>(kBytes / CpuDecoder::cache_bytes(config, layout), 1, kImages);
 }
 
 GenerateStatistics generate_codes(DalleModel model, std::span<const CaptionImages> requests,

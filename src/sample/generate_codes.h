@@ -26,7 +26,7 @@ struct GenerateOptions {
   DecodeConfig decode = {};  ///< CPU only
 };
 
-/// 32, or fewer if the keys and values of so many images would take more than 1 GiB.
+/// 32, or fewer if the keys and values of so many images and captions would take more than 1 GiB.
 int64_t default_batch_size(const TransformerConfig& config, const SequenceLayout& layout);
 
 /// Statistics of a generation, for benchmarks.

@@ -29,7 +29,7 @@ class WindowTuner {
   int64_t trial_ = 0;     ///< 0: none
   double best_rate_ = 0;  ///< codes per second, when best_ was last measured
   bool wider_ = true;     ///< direction of the next trial
-  int64_t failures_ = 0;  ///< trials since the latest success
+  int64_t failures_ = 0;  ///< in a row, at most 6
   int64_t waiting_ = 2;   ///< blocks until the next trial; the first one runs with cold caches
   // This block of passes.
   int64_t passes_ = 0;

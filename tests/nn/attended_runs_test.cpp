@@ -36,6 +36,18 @@ TEST(AttendedRuns, AreTheCellsOfTheMask) {
       }
 }
 
+TEST(AttendedRuns, GivesEachPositionACellOfItsOwn) {
+  for (const SequenceLayout& layout : kLayouts)
+    for (const auto& [kind, name] : enum_names(AttentionKind{})) {
+      const AttendedRuns runs(kind, layout, 3);
+      std::set<int64_t> cells;
+      for (int64_t p = 0; p < layout.image_length(); ++p) cells.insert(runs.cell(p));
+      EXPECT_EQ(static_cast<int64_t>(cells.size()), layout.image_length()) << name;
+      EXPECT_EQ(*cells.begin(), 0) << name;
+      EXPECT_EQ(*cells.rbegin(), layout.image_length() - 1) << name;
+    }
+}
+
 TEST(AttendedRuns, AreFew) {
   const SequenceLayout layout{.text_length = 3, .grid_height = 8, .grid_width = 8};
   const auto most = [&](AttentionKind kind) {

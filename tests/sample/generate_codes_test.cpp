@@ -146,7 +146,7 @@ TEST(GenerateCodes, ParallelDecodingGivesTheCodesOfSequentialDecoding) {
     }
 }
 
-TEST(GenerateCodes, AutoIsSequentialWhileTheWeightsFitInCaches) {
+TEST(GenerateCodes, AutoGuessesOnlyIfTheWeightsDoNotFitInCaches) {
   // All parameters are 0, so every guess is right and wider passes would pay off.
   TransformerConfig config;
   config.depth = config.heads = 1;
@@ -155,10 +155,15 @@ TEST(GenerateCodes, AutoIsSequentialWhileTheWeightsFitInCaches) {
   const SequenceLayout layout{.text_length = 4, .grid_height = 16, .grid_width = 16};
   const DalleModel model(config, layout, 10, 20);
   const CaptionImages request{.caption = caption()};
-  const auto statistics = generate_codes(model, std::span(&request, 1), {}, {},
-                                         [](size_t, int64_t, const at::Tensor&) {});
-  EXPECT_EQ(statistics.passes, 256);
-  EXPECT_EQ(statistics.rows, 256);
+  const auto statistics = [&](int64_t cached_bytes) {
+    return generate_codes(model, std::span(&request, 1), {},
+                          {.decode = {.cached_bytes = cached_bytes}},
+                          [](size_t, int64_t, const at::Tensor&) {});
+  };
+  const GenerateStatistics cached = statistics(1 << 20), streamed = statistics(0);
+  EXPECT_EQ(cached.passes, 256);
+  EXPECT_EQ(cached.rows, 256);
+  EXPECT_GT(streamed.rows, streamed.passes);
 }
 
 TEST(GenerateCodes, ParallelDecodingNeedsFewerPassesWhereGuessesAreRight) {
@@ -224,10 +229,14 @@ TEST(GenerateCodes, ReportsProgressToTheEnd) {
 }
 
 TEST(GenerateCodes, RejectsAModelWithNonFiniteWeights) {
-  auto model = small_model();
   const torch::NoGradGuard no_grad;
-  model->named_parameters()["image_head.weight"].fill_(std::numeric_limits<float>::quiet_NaN());
-  EXPECT_THROW(generate(model, {.count = 1}), Error);
+  for (const char* name :
+       {"image_head.weight", "block_1.attention.query_key_value.weight",
+        "block_1.attention.output.weight", "block_1.expand.weight", "block_1.contract.weight"}) {
+    auto model = small_model();
+    model->named_parameters()[name].flatten()[0] = std::numeric_limits<float>::quiet_NaN();
+    EXPECT_THROW(generate(model, {.count = 1}), Error) << name;
+  }
 }
 
 }  // namespace
