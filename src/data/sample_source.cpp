@@ -48,22 +48,35 @@ Sample SampleSource::at(int64_t position) const {
   std::string latest;
   for (int64_t attempt = 0; attempt <= size; ++attempt) {
     const int64_t index = attempt == 0 ? index_at(position) : replacements.index(attempt - 1);
-    const int64_t crop = crop_number(position, index);
-    // Outside of `try`: an error of the cache does not make a sample invalid.
-    const at::Tensor codes = codes_ ? codes_(index, crop) : at::Tensor();
-    std::string reason;
-    try {
-      return make(position, index, crop, codes);
-    } catch (const Error& error) {
-      reason = error.what();
-    } catch (const std::system_error& error) {  // while reading its file
-      reason = error.what();
-    }
-    const std::string key = dataset_.key(index);
-    skipped_.add(key, reason);
-    latest = fmt::format("{}: {}", key, reason);
+    auto made = try_to_make(position, index);
+    if (auto* sample = std::get_if<Sample>(&made)) return std::move(*sample);
+    latest = fmt::format("{}: {}", dataset_.key(index), std::get<std::string>(made));
   }
   throw NoUsableSample("all {} samples are invalid; the last one was {}", size, latest);
+}
+
+std::optional<Sample> SampleSource::unreplaced(int64_t position) const {
+  DALLE_CHECK(position >= 0);
+  auto made = try_to_make(position, index_at(position));
+  if (auto* sample = std::get_if<Sample>(&made)) return std::move(*sample);
+  return std::nullopt;
+}
+
+/// @return  the sample of a raw sample, or the recorded reason why that is invalid
+std::variant<Sample, std::string> SampleSource::try_to_make(int64_t position, int64_t index) const {
+  const int64_t crop = crop_number(position, index);
+  // Outside of `try`: an error of the cache does not make a sample invalid.
+  const at::Tensor codes = codes_ ? codes_(index, crop) : at::Tensor();
+  std::string reason;
+  try {
+    return make(position, index, crop, codes);
+  } catch (const Error& error) {
+    reason = error.what();
+  } catch (const std::system_error& error) {  // while reading its file
+    reason = error.what();
+  }
+  skipped_.add(dataset_.key(index), reason);
+  return reason;
 }
 
 at::Tensor SampleSource::image(int64_t index, int64_t crop) const {

@@ -3,7 +3,9 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "core/error.h"
@@ -67,6 +69,10 @@ class SampleSource {
   ///         all are
   Sample at(int64_t position) const;
 
+  /// Returns the sample at a position, or nothing if its raw sample is invalid, which is recorded.
+  /// @throws dalle::Error if too many samples are invalid (see SkippedSamples)
+  std::optional<Sample> unreplaced(int64_t position) const;
+
   /// Returns the codes of crop `crop` of raw sample `index`: [N] int64 in [0, K), or an undefined
   /// tensor if the sample is invalid. Its exceptions are not blamed on the sample; they end the
   /// run.
@@ -85,6 +91,7 @@ class SampleSource {
   const EpochPermutation& order() const { return order_; }
 
  private:
+  std::variant<Sample, std::string> try_to_make(int64_t position, int64_t index) const;
   Sample make(int64_t position, int64_t index, int64_t crop, const at::Tensor& codes) const;
   int64_t index_at(int64_t position) const;
   int64_t crop_number(int64_t position, int64_t index) const;

@@ -1,6 +1,8 @@
 #include "eval/interval.h"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <vector>
 
@@ -11,13 +13,22 @@ namespace {
 
 constexpr double kNormalQuantile = 1.959963984540054;  // 97.5 %
 
-}  // namespace
-
-Interval mean_interval(std::span<const double> values) {
-  return ratio_interval(values, std::vector<double>(values.size(), 1.0));
+/// @param n  above 0; need not be whole
+Interval wilson(double p, double n) {
+  const double z2 = kNormalQuantile * kNormalQuantile;
+  const double center = (p + z2 / (2 * n)) / (1 + z2 / n);
+  const double half =
+      kNormalQuantile * std::sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n);
+  return {.value = p, .low = center - half, .high = center + half};
 }
 
-Interval ratio_interval(std::span<const double> sums, std::span<const double> counts) {
+struct Ratio {
+  double value;
+  double error;  // standard error; infinite for a single pair
+  double total;  // of the counts
+};
+
+Ratio ratio_of(std::span<const double> sums, std::span<const double> counts) {
   DALLE_CHECK(!sums.empty() && sums.size() == counts.size());
   const auto n = static_cast<double>(sums.size());
   const double total = std::accumulate(counts.begin(), counts.end(), 0.0);
@@ -28,21 +39,37 @@ Interval ratio_interval(std::span<const double> sums, std::span<const double> co
     const double residual = sums[i] - ratio * counts[i];
     squares += residual * residual;
   }
-  const double error = sums.size() == 1 ? 0 : std::sqrt(n / (n - 1) * squares) / std::abs(total);
-  return {.value = ratio,
-          .low = ratio - kNormalQuantile * error,
-          .high = ratio + kNormalQuantile * error};
+  const double error = sums.size() == 1 ? std::numeric_limits<double>::infinity()
+                                        : std::sqrt(n / (n - 1) * squares) / std::abs(total);
+  return {.value = ratio, .error = error, .total = total};
+}
+
+}  // namespace
+
+Interval mean_interval(std::span<const double> values) {
+  return ratio_interval(values, std::vector<double>(values.size(), 1.0));
+}
+
+Interval ratio_interval(std::span<const double> sums, std::span<const double> counts) {
+  const Ratio ratio = ratio_of(sums, counts);
+  return {.value = ratio.value,
+          .low = ratio.value - kNormalQuantile * ratio.error,
+          .high = ratio.value + kNormalQuantile * ratio.error};
 }
 
 Interval wilson_interval(int64_t right, int64_t total) {
   DALLE_CHECK(total > 0 && right >= 0 && right <= total);
-  const auto n = static_cast<double>(total);
-  const double p = static_cast<double>(right) / n;
-  const double z2 = kNormalQuantile * kNormalQuantile;
-  const double center = (p + z2 / (2 * n)) / (1 + z2 / n);
-  const double half =
-      kNormalQuantile * std::sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n);
-  return {.value = p, .low = center - half, .high = center + half};
+  return wilson(static_cast<double>(right) / static_cast<double>(total),
+                static_cast<double>(total));
+}
+
+Interval clustered_proportion(std::span<const double> right, std::span<const double> totals) {
+  const Ratio ratio = ratio_of(right, totals);
+  const double p = ratio.value, clusters = static_cast<double>(right.size());
+  DALLE_CHECK(p >= 0 && p <= 1);
+  const bool varies = right.size() > 1 && ratio.error > 0 && p * (1 - p) > 0;
+  const double independent = varies ? p * (1 - p) / (ratio.error * ratio.error) : clusters;
+  return wilson(p, std::clamp(independent, 1.0, ratio.total));
 }
 
 }  // namespace dalle

@@ -13,7 +13,7 @@ struct Interval {
 };
 
 /// The mean of independent measurements, with the normal interval: 1.96 standard errors to each
-/// side. The interval of a single measurement is the value itself.
+/// side. The interval of a single measurement is infinite.
 /// @param values  not empty
 Interval mean_interval(std::span<const double> values);
 
@@ -22,9 +22,18 @@ Interval mean_interval(std::span<const double> values);
 /// @param sums, counts  one per image; the counts must not sum to 0
 Interval ratio_interval(std::span<const double> sums, std::span<const double> counts);
 
-/// A proportion, with Wilson's score interval.
+/// A proportion of independent observations, with Wilson's score interval.
 /// @param total  above 0
 /// Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference"
 Interval wilson_interval(int64_t right, int64_t total);
+
+/// A proportion of observations that depend on one another within clusters, such as the tokens of
+/// an image or the images of a caption: Wilson's interval for the number of independent
+/// observations that would have the variance of the ratio estimator over clusters. That number is
+/// at most that of the observations; it is that of the clusters if all observations agree.
+/// @param right, totals  one per cluster; the totals must not sum to 0
+/// Source: Korn and Graubard 1998, "Confidence intervals for proportions with small expected number
+/// of positive counts estimated from survey data" (with Wilson's interval instead of the exact one)
+Interval clustered_proportion(std::span<const double> right, std::span<const double> totals);
 
 }  // namespace dalle

@@ -5,6 +5,7 @@
 #include <bitset>
 #include <cmath>
 #include <numbers>
+#include <numeric>
 #include <span>
 
 #include "core/error.h"
@@ -21,10 +22,12 @@ constexpr float kEdgeContrast = 0.3F;  // of an outline, relative to the object;
 constexpr int64_t kMinPixels = 400;    // of an object; the smallest one rendered has 2,700
 constexpr double kSizeBoundary = 0.15;  // radius between small (at most .125) and large (.18)
 constexpr int kEdge = 3;                // pixels along the outline, used only for the shape
-constexpr double kClearOverlap = 0.8;   // with a template; objects that touch have less
+constexpr double kMinChroma =
+    24;  // of an object with a color, on average; pink, the palest, has 150
+constexpr double kClearOverlap = 0.8;  // with a template; objects that touch have less
 
 /// Sets size and position: the centroid, and the radius of the circle with the same area.
-ShapesObject measured(const Region& region) {
+DetectedObject measured(const Region& region) {
   double x = 0, y = 0, area = 0;
   for (int64_t row = 0; row < region.mask.height; ++row)
     for (int64_t column = 0; column < region.mask.width; ++column)
@@ -33,9 +36,9 @@ ShapesObject measured(const Region& region) {
         y += static_cast<double>(region.top + row) + 0.5;
         area += 1;
       }
-  ShapesObject object{.x = x / area / kSide,
-                      .y = y / area / kSide,
-                      .radius = std::sqrt(area / std::numbers::pi) / kSide};
+  DetectedObject object{.x = x / area / kSide,
+                        .y = y / area / kSide,
+                        .radius = std::sqrt(area / std::numbers::pi) / kSide};
   object.size = object.radius < kSizeBoundary ? ShapeSize::kSmall : ShapeSize::kLarge;
   return object;
 }
@@ -69,7 +72,7 @@ ShapeFit fit_shape(const Region& region) {
           shape_grid([s = shape](double x, double y) { return shape_distance(s, x, y) < 0; }));
     return grids;
   }();
-  const ShapesObject object = measured(region);
+  const DetectedObject object = measured(region);
   const ShapeGrid grid = shape_grid([&](double x, double y) {
     const double column = (object.x + x * object.radius) * kSide - static_cast<double>(region.left);
     const double row = (object.y + y * object.radius) * kSide - static_cast<double>(region.top);
@@ -100,9 +103,11 @@ double hue_of(double red, double green, double blue) {
   return sextant < 0 ? 60 * sextant + 360 : 60 * sextant;
 }
 
-/// The color whose hue is nearest to that of most pixels. Pixels vote with the difference between
-/// their largest and smallest channel, because the hue of a gray or dark pixel is noise.
-ShapeColor likeliest_color(const ColorPlanes& image, std::span<const int32_t> pixels) {
+/// The color whose hue is nearest to that of most pixels, if they have one. Pixels vote with their
+/// chroma, the difference between their largest and smallest channel, because the hue of a gray or
+/// dark pixel is noise.
+std::optional<ShapeColor> likeliest_color(const ColorPlanes& image,
+                                          std::span<const int32_t> pixels) {
   static const std::array<ShapeColor, 360> color_of_hue = [] {
     std::array<ShapeColor, 360> colors{};
     for (size_t hue = 0; hue < colors.size(); ++hue) {
@@ -127,6 +132,8 @@ ShapeColor likeliest_color(const ColorPlanes& image, std::span<const int32_t> pi
     votes[static_cast<size_t>(color_of_hue[hue])] +=
         std::max({red, green, blue}) - std::min({red, green, blue});
   }
+  const double chroma = std::accumulate(votes.begin(), votes.end(), 0.0);
+  if (chroma < kMinChroma * static_cast<double>(pixels.size())) return std::nullopt;
   return static_cast<ShapeColor>(std::ranges::max_element(votes) - votes.begin());
 }
 
@@ -269,32 +276,40 @@ std::vector<float> distances(const ColorPlanes& image, const std::array<float, 3
   return result;
 }
 
-/// Removes single pixels and fills single holes.
+PixelMask empty_mask() {
+  return {.height = kSide,
+          .width = kSide,
+          .pixels = std::vector<uint8_t>(static_cast<size_t>(kSide * kSide))};
+}
+
+/// Removes single pixels and fills single holes of a mask of the image.
 PixelMask smoothed(const PixelMask& mask) {
   return dilate(erode(erode(dilate(mask))));
 }
 
-/// The part of a region within the outline of its object. Colors mix between object and background,
-/// and how far out they still differ from the background depends on the object's contrast.
+/// The indices in the image of a region's pixels.
+std::vector<int32_t> pixels_of(const Region& region) {
+  std::vector<int32_t> pixels;
+  for (int64_t row = 0; row < region.mask.height; ++row)
+    for (int64_t column = 0; column < region.mask.width; ++column)
+      if (region.mask.at(row, column))
+        pixels.push_back(static_cast<int32_t>((region.top + row) * kSide + region.left + column));
+  return pixels;
+}
+
+/// The part of a region within the outline of its object, as a mask of the whole image. Colors mix
+/// between object and background, and how far out they still differ from the background depends on
+/// the object's contrast.
 PixelMask within_outline(const Region& region, std::span<const float> contrast) {
+  const std::vector<int32_t> pixels = pixels_of(region);
   std::vector<float> values;
-  const auto contrast_at = [&](int64_t row, int64_t column) {
-    return contrast[static_cast<size_t>((region.top + row) * kSide + region.left + column)];
-  };
-  const auto for_each_pixel = [&](auto&& use) {
-    for (int64_t row = 0; row < region.mask.height; ++row)
-      for (int64_t column = 0; column < region.mask.width; ++column)
-        if (region.mask.at(row, column)) use(row, column);
-  };
-  for_each_pixel([&](int64_t row, int64_t column) { values.push_back(contrast_at(row, column)); });
+  for (const int32_t pixel : pixels) values.push_back(contrast[static_cast<size_t>(pixel)]);
   const auto high = values.begin() + static_cast<int64_t>(values.size() * 9 / 10);
   std::ranges::nth_element(values, high);
   const float threshold = std::max(kMinContrast, kEdgeContrast * *high);
-  PixelMask inside = region.mask;
-  for_each_pixel([&](int64_t row, int64_t column) {
-    if (contrast_at(row, column) <= threshold)
-      inside.pixels[static_cast<size_t>(row * inside.width + column)] = 0;
-  });
+  PixelMask inside = empty_mask();
+  for (const int32_t pixel : pixels)
+    inside.pixels[static_cast<size_t>(pixel)] = contrast[static_cast<size_t>(pixel)] > threshold;
   return smoothed(inside);
 }
 
@@ -313,38 +328,31 @@ void append_objects(const Region& region, std::vector<Region>& objects) {
 
 std::vector<Region> find_objects(const ColorPlanes& image, const std::array<float, 3>& background) {
   const std::vector<float> contrast = distances(image, background);
-  PixelMask mask{.height = kSide, .width = kSide, .pixels = {}};
-  for (const float value : contrast) mask.pixels.push_back(value > kMinContrast);
+  PixelMask mask = empty_mask();
+  std::ranges::transform(contrast, mask.pixels.begin(),
+                         [](float value) { return value > kMinContrast; });
   std::vector<Region> objects;
   for (const Region& region : connected_regions(smoothed(mask), kMinPixels))
-    for (Region part : connected_regions(within_outline(region, contrast), kMinPixels)) {
-      part.top += region.top;
-      part.left += region.left;
+    for (const Region& part : connected_regions(within_outline(region, contrast), kMinPixels))
       append_objects(part, objects);
-    }
   return objects;
 }
 
 /// The indices in the image of a region's pixels that are at least `margin` pixels from its
 /// outline; of all its pixels if none is.
 std::vector<int32_t> inner_pixels(const Region& region, int margin) {
-  PixelMask inner = region.mask;
-  for (int i = 0; i < margin; ++i) inner = erode(inner);
-  if (inner.count() == 0) inner = region.mask;
-  std::vector<int32_t> pixels;
-  for (int64_t row = 0; row < inner.height; ++row)
-    for (int64_t column = 0; column < inner.width; ++column)
-      if (inner.at(row, column))
-        pixels.push_back(static_cast<int32_t>((region.top + row) * kSide + region.left + column));
-  return pixels;
+  Region inner = region;
+  for (int i = 0; i < margin; ++i) inner.mask = erode(inner.mask);
+  const std::vector<int32_t> pixels = pixels_of(inner);
+  return pixels.empty() ? pixels_of(region) : pixels;
 }
 
-ShapesObject judge_object(const ColorPlanes& image, const Region& region) {
-  ShapesObject object = measured(region);
+DetectedObject judge_object(const ColorPlanes& image, const Region& region) {
+  DetectedObject object = measured(region);
   const std::vector<int32_t> pixels = inner_pixels(region, kEdge);
   object.shape = fit_shape(region).shape;
   object.color = likeliest_color(image, pixels);
-  object.texture = likeliest_texture(image, pixels, object.color);
+  if (object.color) object.texture = likeliest_texture(image, pixels, *object.color);
   return object;
 }
 
@@ -360,11 +368,11 @@ DetectedScene detect_shapes(const RgbImage& image) {
   DetectedScene scene{.objects = {}, .background = likeliest_background(border)};
   for (const Region& region : find_objects(planes, border))
     scene.objects.push_back(judge_object(planes, region));
-  std::ranges::stable_sort(scene.objects, std::ranges::greater{}, &ShapesObject::radius);
+  std::ranges::stable_sort(scene.objects, std::ranges::greater{}, &DetectedObject::radius);
   return scene;
 }
 
-ShapesRelation relation_of(const ShapesObject& first, const ShapesObject& second) {
+ShapesRelation relation_of(const DetectedObject& first, const DetectedObject& second) {
   const double dx = second.x - first.x, dy = second.y - first.y;
   if (std::abs(dx) >= std::abs(dy)) return dx >= 0 ? ShapesRelation::kLeft : ShapesRelation::kRight;
   return dy >= 0 ? ShapesRelation::kAbove : ShapesRelation::kBelow;

@@ -10,20 +10,20 @@ namespace {
 /// For each described object, the index of its detected object; none for missing objects.
 using Assignment = std::vector<std::optional<size_t>>;
 
-/// Calls `use` with the stated value of an attribute, its member in ShapesObject and its counter in
-/// ShapesMatch, for each attribute of objects.
+/// Calls `use` with the stated value of an attribute, its member in DetectedObject and its counter
+/// in ShapesMatch, for each attribute of objects.
 template <class Use>
 void for_each_attribute(Use&& use) {
-  use(&DescribedObject::shape, &ShapesObject::shape, &ShapesMatch::shape);
-  use(&DescribedObject::color, &ShapesObject::color, &ShapesMatch::color);
-  use(&DescribedObject::size, &ShapesObject::size, &ShapesMatch::size);
-  use(&DescribedObject::texture, &ShapesObject::texture, &ShapesMatch::texture);
+  use(&DescribedObject::shape, &DetectedObject::shape, &ShapesMatch::shape);
+  use(&DescribedObject::color, &DetectedObject::color, &ShapesMatch::color);
+  use(&DescribedObject::size, &DetectedObject::size, &ShapesMatch::size);
+  use(&DescribedObject::texture, &DetectedObject::texture, &ShapesMatch::texture);
 }
 
-int right_attributes(const DescribedObject& described, const ShapesObject& object) {
+int right_attributes(const DescribedObject& described, const DetectedObject& object) {
   int right = 0;
   for_each_attribute([&](auto stated, auto seen, auto) {
-    right += (described.*stated) == object.*seen;  // an unstated value equals none
+    right += (described.*stated) && (described.*stated) == object.*seen;
   });
   return right;
 }
@@ -35,26 +35,29 @@ bool relation_is_right(const ShapesDescription& description, const DetectedScene
              description.relations[i];
 }
 
-/// Tries all assignments and keeps the first of the best ones.
+/// Tries all assignments of the largest detected objects and keeps the first of the best ones.
 class BestAssignment {
  public:
   BestAssignment(const ShapesDescription& description, const DetectedScene& detected)
       : description_(description),
         detected_(detected),
-        is_used_(detected.objects.size(), false),
+        is_used_(std::min(detected.objects.size(), kMostObjects), false),
         current_(description.objects.size()) {
     for (const DescribedObject& described : description.objects) {
       std::vector<int>& row = right_.emplace_back();
-      for (const ShapesObject& object : detected.objects)
+      for (const DetectedObject& object : detected.objects)
         row.push_back(right_attributes(described, object));
     }
-    const size_t described = description.objects.size(), found = detected.objects.size();
+    const size_t described = description.objects.size(), found = is_used_.size();
     assign_from(0, 0, described - std::min(described, found));
   }
 
   const Assignment& best() const { return best_; }
 
  private:
+  /// Captions describe up to four; an image of noise may have a hundred.
+  static constexpr size_t kMostObjects = 8;
+
   /// @param missing  how many described objects must still remain unassigned
   void assign_from(size_t i, int right, size_t missing) {
     // One attribute counts more than all relations together.

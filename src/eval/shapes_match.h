@@ -27,6 +27,14 @@ struct ShapesErrors {
   int64_t extra_objects = 0;    ///< more than described
   int64_t wrong_values = 0;     ///< wrong, but not a binding error
   int64_t binding = 0;          ///< the value is on an object that should not have it
+
+  ShapesErrors& operator+=(const ShapesErrors& other) {
+    missing_objects += other.missing_objects;
+    extra_objects += other.extra_objects;
+    wrong_values += other.wrong_values;
+    binding += other.binding;
+    return *this;
+  }
 };
 
 /// How well an image matches a description.

@@ -5,6 +5,7 @@
 #include <functional>
 #include <numbers>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <opencv2/imgcodecs.hpp>
@@ -48,7 +49,7 @@ TEST(ShapesJudgeTest, RecognizesEachAttributeOfAnObject) {
           const DetectedScene found = detect_shapes(render_scene(scene, 64));
           EXPECT_EQ(found.background, background);
           ASSERT_EQ(found.objects.size(), 1u) << shape_name << " " << color_name;
-          const ShapesObject& object = found.objects.front();
+          const DetectedObject& object = found.objects.front();
           EXPECT_EQ(object.shape, shape) << shape_name << " " << texture_name;
           EXPECT_EQ(object.color, color) << color_name << " on " << background_name;
           EXPECT_EQ(object.size, scene.objects[0].size) << shape_name;
@@ -61,8 +62,8 @@ TEST(ShapesJudgeTest, RecognizesEachAttributeOfAnObject) {
 }
 
 TEST(ShapesJudgeTest, RecognizesRelations) {
-  const ShapesObject center{.x = 0.5, .y = 0.5};
-  const auto at = [](double x, double y) { return ShapesObject{.x = x, .y = y}; };
+  const DetectedObject center{.x = 0.5, .y = 0.5};
+  const auto at = [](double x, double y) { return DetectedObject{.x = x, .y = y}; };
   EXPECT_EQ(relation_of(at(0.2, 0.6), center), ShapesRelation::kLeft);
   EXPECT_EQ(relation_of(at(0.8, 0.4), center), ShapesRelation::kRight);
   EXPECT_EQ(relation_of(at(0.6, 0.2), center), ShapesRelation::kAbove);
@@ -217,6 +218,45 @@ TEST(ShapesJudgeTest, AcceptsImagesThatAreAllForegroundOrNoise) {
     for (uint8_t& pixel : noise.pixels) pixel = static_cast<uint8_t>(random.below(256));
     EXPECT_NO_THROW(detect_shapes(noise));
   }
+}
+
+// Outlines are smoothed, which must not extend an object beyond the image.
+TEST(ShapesJudgeTest, SeesObjectsAtTheBorder) {
+  constexpr int64_t kSide = 256;
+  for (const int64_t thickness : {2, 3, 4, 5, 8})
+    for (int side = 0; side < 4; ++side) {
+      RgbImage image = flat_image(kSide, 255);
+      for (int64_t along = 0; along < kSide; ++along)
+        for (int64_t depth = 0; depth < thickness; ++depth) {
+          const int64_t across = side % 2 == 0 ? depth : kSide - 1 - depth;
+          const int64_t row = side < 2 ? across : along, column = side < 2 ? along : across;
+          std::fill_n(image.pixels.begin() + (row * kSide + column) * 3, 3, uint8_t{0});
+        }
+      const DetectedScene found = detect_shapes(image);
+      ASSERT_EQ(found.objects.size(), 1u) << thickness << " pixels at side " << side;
+      const DetectedObject& object = found.objects.front();
+      const double across = static_cast<double>(thickness) / 2 / kSide;
+      const double expected = side % 2 == 0 ? across : 1 - across;
+      EXPECT_NEAR(side < 2 ? object.y : object.x, expected, 1e-9);
+      EXPECT_NEAR(object.radius * object.radius * std::numbers::pi, 2 * across, 1e-9);
+    }
+}
+
+TEST(ShapesJudgeTest, ObjectsWithoutAHueHaveNoColor) {
+  const ShapesScene scene{.objects = {{.shape = ShapeKind::kCircle, .radius = 0.19}},
+                          .relations = {},
+                          .background = ShapeBackground::kWhite};
+  RgbImage image = render_scene(scene, 64);
+  for (size_t i = 0; i < image.pixels.size(); i += 3) {  // red to gray
+    const uint8_t green = image.pixels[i + 1];
+    image.pixels[i] = green;
+  }
+  const DetectedScene found = detect_shapes(image);
+  ASSERT_EQ(found.objects.size(), 1u);
+  EXPECT_EQ(found.objects.front().color, std::nullopt);
+  EXPECT_TRUE(match_shapes(parse_shapes_caption("a large circle"), found).exact);
+  for (const auto& [color, name] : enum_names(ShapeColor{}))
+    EXPECT_FALSE(match_shapes(parse_shapes_caption(fmt::format("a {} circle", name)), found).exact);
 }
 
 TEST(ShapesJudgeTest, RejectsImagesThatAreNotSquare) {

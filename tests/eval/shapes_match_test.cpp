@@ -5,16 +5,16 @@
 namespace dalle {
 namespace {
 
-ShapesObject object(ShapeColor color, ShapeKind shape, double x, double y = 0.5) {
+DetectedObject object(ShapeColor color, ShapeKind shape, double x, double y = 0.5) {
   return {.shape = shape, .color = color, .x = x, .y = y};
 }
 
-DetectedScene seen(std::vector<ShapesObject> objects) {
+DetectedScene seen(std::vector<DetectedObject> objects) {
   return {.objects = std::move(objects), .background = ShapeBackground::kWhite};
 }
 
-const ShapesObject kRedCircle = object(ShapeColor::kRed, ShapeKind::kCircle, 0.2);
-const ShapesObject kBlueSquare = object(ShapeColor::kBlue, ShapeKind::kSquare, 0.7);
+const DetectedObject kRedCircle = object(ShapeColor::kRed, ShapeKind::kCircle, 0.2);
+const DetectedObject kBlueSquare = object(ShapeColor::kBlue, ShapeKind::kSquare, 0.7);
 const ShapesDescription kTwo = parse_shapes_caption("a red circle left of a blue square");
 
 void expect_errors(const ShapesMatch& match, const ShapesErrors& expected) {
@@ -39,7 +39,7 @@ TEST(ShapesMatchTest, ObjectsMatchInAnyOrder) {
 }
 
 TEST(ShapesMatchTest, UnstatedAttributesMayHaveAnyValue) {
-  ShapesObject circle = kRedCircle;
+  DetectedObject circle = kRedCircle;
   circle.texture = ShapeTexture::kDotted;
   circle.size = ShapeSize::kSmall;
   EXPECT_TRUE(match_shapes(parse_shapes_caption("a red circle"), seen({circle})).exact);
@@ -69,6 +69,14 @@ TEST(ShapesMatchTest, AValueOnAnExtraObjectIsABindingError) {
                                   seen({object(ShapeColor::kBlue, ShapeKind::kCircle, 0.2),
                                         object(ShapeColor::kRed, ShapeKind::kStar, 0.8)}));
   expect_errors(match, {.extra_objects = 1, .binding = 1});
+}
+
+TEST(ShapesMatchTest, ObjectsBeyondTheLargestOnesAreExtra) {
+  std::vector<DetectedObject> objects(200, object(ShapeColor::kGreen, ShapeKind::kStar, 0.5));
+  objects[0] = kRedCircle;
+  const auto match = match_shapes(kTwo, seen(objects));
+  EXPECT_EQ(match.color, (StatedValues{1, 2}));
+  EXPECT_EQ(match.errors.extra_objects, 198);
 }
 
 TEST(ShapesMatchTest, MissingObjectsLackAllTheirAttributes) {
