@@ -26,10 +26,10 @@ build/release/bin/dalle-train --config configs/shapes-demo.yaml --device "$devic
 say "4/4 images"
 build/release/bin/dalle-sample --model "$run" --device "$device" --count 4 --seed 1 --grid "$run/samples.png" \
   --out "$run/images" "${captions[@]}"
-build/release/bin/dalle-eval --model "$run" --device "$device" --suite shapes --limit 100
+build/release/bin/dalle-eval --model "$run" --device "$device" --suite shapes --limit 400
 
 # numbers STAGE KEY: prints the values of a metric at all evaluations of a stage, one per line.
-numbers() { sed -n "s/^{\"stage\":\"$1\",.*\"$2\":\([-0-9.e]*\).*/\1/p" "$run/metrics.jsonl"; }
+numbers() { sed -n "s|^{\"stage\":\"$1\",.*\"$2\":\([-0-9.e]*\).*|\1|p" "$run/metrics.jsonl"; }
 # verdict VALUE MIN MAX: prints whether the value is in the typical range.
 verdict() { awk -v x="$1" -v min="$2" -v max="$3" 'BEGIN {print (x < min || x > max) ? "unusual" : "normal"}'; }
 psnr=$(numbers dvae psnr_hard | sort -g | tail -n 1)
