@@ -3,7 +3,7 @@
 # third_party/.
 #
 #   scripts/setup.sh                 everything
-#   scripts/setup.sh --checks        everything, and what .ci/run needs to analyze and fuzz the code: clang
+#   scripts/setup.sh --checks        everything, and what scripts/check_tidy.py and scripts/fuzz.sh need: clang
 #   TORCH_ROOT=/opt/libtorch scripts/setup.sh   everything except LibTorch; the build uses the given one
 #
 # Problems with the machine are reported before anything is downloaded. The script can be repeated: it skips what is already

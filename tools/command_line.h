@@ -21,7 +21,7 @@ inline constexpr int kExitUsage = 2;
 /// Texts of a tool for --help and for errors.
 struct ToolText {
   std::string examples;       ///< command lines, each indented and ending in a newline
-  std::string memory_advice;  ///< what to do when memory runs out: "lower --count"
+  std::string memory_advice;  ///< what to do when memory runs out: "lower --batch-size"
 };
 
 /// Adds --version and the examples, parses the arguments and runs `body`. An exception becomes one

@@ -259,7 +259,7 @@ int main(int argc, char** argv) {
           "  dalle-sample \"a red circle\" \"a blue square\" --count 8 --grid grid.png\n"
           "  dalle-sample \"a red circle\" --model runs/shapes-demo --temperature 0.8 --seed 7\n",
       .memory_advice =
-          "lower --count (with --grid, also use fewer captions), use a smaller model, or "
+          "lower --batch-size (with --grid, also use fewer images), use a smaller model, or "
           "close other programs"};
   return dalle::run_tool(app, argc, marked.data(), text, [&] { return sample(arguments); });
 }

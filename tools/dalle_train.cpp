@@ -1,5 +1,6 @@
 // dalle-train: trains an experiment from its YAML, stage by stage. The same command resumes it.
 
+#include <cstdlib>
 #include <exception>
 #include <filesystem>
 #include <iostream>
@@ -11,6 +12,7 @@
 #include "core/config_io.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "core/strict_number.h"
 #include "dist/process_group.h"
 #include "dist/rank_info.h"
 #include "experiment/cost_estimate.h"
@@ -93,6 +95,15 @@ int launch_ranks(const ExperimentConfig& config, const Arguments& arguments,
   return start_ranks(arguments.ranks, arguments.config, piped, argv);
 }
 
+/// Whether a cluster or torchrun has started this job before: such an attempt resumes what the
+/// first one saved, also with --restart.
+bool is_later_attempt() {
+  for (const char* name : {"SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT"})
+    if (const char* count = std::getenv(name); count != nullptr && parse_number(count) > 0.0)
+      return true;
+  return false;
+}
+
 int train(const Arguments& arguments, char** argv) {
   if (arguments.describe) return std::cout << describe_config<ExperimentConfig>(), 0;
   if (arguments.json_schema)
@@ -118,10 +129,12 @@ int train(const Arguments& arguments, char** argv) {
   options.only = find_stage(arguments.stage);
   options.allow_config_change = arguments.allow_config_change;
   try {
-    const FolderUse folder_use = arguments.restart ? FolderUse::kRestart : FolderUse::kResume;
+    const bool restarts = arguments.restart && !is_later_attempt();
+    const FolderUse folder_use = restarts ? FolderUse::kRestart : FolderUse::kResume;
     const TrainingEnd end = run_training(config, folder, folder_use, options);
     if (end.outcome == TrainOutcome::kFinished) return 0;
-    log_info("stopped and saved; run the same command to resume");
+    log_info("stopped and saved; run the same command{} to resume",
+             arguments.restart ? " without --restart" : "");
     return 128 + end.signal;
   } catch (const std::exception& error) {
     const std::string message = error_line(error, kMemoryAdvice);

@@ -10,13 +10,14 @@
 namespace dalle {
 
 /// Reads a JPEG, PNG, WebP or BMP file as 8-bit RGB. Applies its EXIF orientation and composites
-/// transparent images onto white.
+/// transparent images onto white. These functions set OpenCV's number of threads to one.
 ///
 /// @return  [3, height, width] uint8 on the CPU
 /// @throws dalle::Error naming the file if it cannot be read, is not an image, or is truncated
 DALLE_API at::Tensor load_image(const std::filesystem::path& path);
 
-/// Same, but center-crops the image to a square and scales it to `size`, like validation images.
+/// Same, but center-crops the image to a square and scales it to `size`, like validation images if
+/// `data.background` is 255, the default.
 ///
 /// @return  [3, size, size] uint8 on the CPU
 /// @throws dalle::Error also if `size` is not positive or the image is smaller

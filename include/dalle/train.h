@@ -33,7 +33,8 @@ struct TrainResult {
 /// interruption (on a GPU, with `distributed.bitwise`).
 ///
 /// Several ranks train together if this program was started by torchrun, srun or mpirun. They call
-/// train() together, and only once; if one of them is lost, this process exits.
+/// train() together, and only once. If one of them is lost, train() throws or, where it cannot
+/// return because a collective with NCCL hangs, this process exits with status 3.
 ///
 /// While it runs, the first SIGINT, SIGTERM, SIGUSR1 or SIGHUP saves and stops the training, and a
 /// second one (except SIGHUP) ends the process at once. Before the first step there is nothing to
@@ -42,9 +43,10 @@ struct TrainResult {
 ///
 /// It changes these settings of the process for good: LibTorch's number of threads (this rank's
 /// share of the CPUs that the process may use, or one with `distributed.bitwise`; OMP_NUM_THREADS
-/// overrides both); TF32 is disabled; with `distributed.bitwise` on a GPU, kernels are
-/// deterministic; LibTorch's log is silenced unless TORCH_CPP_LOG_LEVEL is set; and glibc keeps
-/// freed memory for later allocations.
+/// overrides both), which a later call can only lower; TF32 is disabled; with `distributed.bitwise`
+/// on a GPU, kernels are deterministic; the thread's CUDA device is that of the rank; on ranks above
+/// 0, only errors go to the console; LibTorch's log is silenced unless TORCH_CPP_LOG_LEVEL is set;
+/// OpenCV uses one thread; and glibc keeps freed memory for later allocations.
 ///
 /// Only one call may run in a process at a time.
 ///

@@ -125,8 +125,9 @@ at::Tensor Model::generate_codes(const std::string& caption, const SampleOptions
   const CaptionImages images{.caption = caption_tokens(dalle, caption),
                              .first_image = options.first,
                              .count = options.count};
-  return dalle::generate_codes(dalle.model, images, checked_sampling(options, dalle.config.sample),
-                               {.seed = static_cast<uint64_t>(options.seed)});
+  return dalle::generate_codes(
+      dalle.model, images, checked_sampling(options, dalle.config.sample),
+      {.seed = static_cast<uint64_t>(options.seed), .decode = dalle.config.sample});
 }
 
 at::Tensor Model::encode(const at::Tensor& images) const {

@@ -53,7 +53,8 @@ TrainResult train(const TrainRequest& request) {
   try {
     return {.run_folder = folder, .signal = run_training(config, folder, use, options).signal};
   } catch (const std::exception& error) {
-    options.group->announce_failure(error_text(error));
+    // The other ranks only log it, so that one of them reports it.
+    if (!options.group->announce_failure(error_text(error))) log_warning("{}", error_text(error));
     throw;
   }
 }

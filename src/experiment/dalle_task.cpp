@@ -129,14 +129,7 @@ bool DalleTask::cache_codes(const std::filesystem::path& path, ProcessGroup& gro
 /// [B, N] image tokens of a batch: read from the cache, or computed by the frozen dVAE.
 at::Tensor DalleTask::codes_of(const Batch& batch) {
   if (batch.codes.defined()) return batch.codes.to(device_);
-  const torch::NoGradGuard no_grad;
-  const at::Tensor images = unit_images(batch, device_);
-  if (config_.dalle.image_tokens == ImageTokens::kArgmax) return vae_->encode(images).flatten(1);
-  std::vector<uint64_t> seeds;
-  for (const int64_t position : batch.positions)
-    seeds.push_back(derive_seed(static_cast<uint64_t>(config_.seed), SeedPurpose::kGumbelNoise,
-                                static_cast<uint64_t>(position), /*stage two=*/1));
-  return vae_->sample_codes(images, seeds).flatten(1);
+  return image_tokens(vae_, batch, config_);
 }
 
 LossCounts DalleTask::count(const Batch& batch) const {

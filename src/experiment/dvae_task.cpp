@@ -57,21 +57,13 @@ DvaeTask::DvaeTask(const ExperimentConfig& config, ExperimentData& data, c10::De
 }
 
 /// Noise by global position: the same however the batch is split.
-at::Tensor DvaeTask::noise_of(const Batch& batch) const {
-  std::vector<uint64_t> seeds;
-  for (const int64_t position : batch.positions)
-    seeds.push_back(derive_seed(static_cast<uint64_t>(config_.seed), SeedPurpose::kGumbelNoise,
-                                static_cast<uint64_t>(position)));
-  return vae_->noise(seeds, config_.data.image_size, config_.data.image_size);
-}
-
 TaskLoss DvaeTask::loss(const Batch& micro_batch, const LossContext& context) {
   const DvaeTrainConfig& train = config_.dvae.train;
   const at::Tensor images = unit_images(micro_batch, device_);
   const double kl_weight = train.kl_weight.at(context.step);
   const bool is_hard = train.hard_codes_from > 0 && context.step >= train.hard_codes_from;
   const DvaeLoss loss = is_hard ? vae_->straight_through_loss(images, kl_weight)
-                                : vae_->loss(images, noise_of(micro_batch),
+                                : vae_->loss(images, gumbel_noise(vae_, micro_batch, config_),
                                              train.temperature.at(context.step), kl_weight);
   const double share =
       static_cast<double>(micro_batch.size()) / static_cast<double>(context.counts.samples);
@@ -92,7 +84,8 @@ std::optional<EvaluationPart> DvaeTask::evaluate(int64_t step, const RankShare& 
   at::Tensor counts = torch::zeros({vocab_size}, torch::kLong);
   const auto evaluate_batch = [&](int64_t number, const Batch& batch) {
     const at::Tensor images = unit_images(batch, device_);  // [B, 3, S, S]
-    const DvaeEvaluation found = vae_->evaluate(images, noise_of(batch), temperature, kl_weight);
+    const DvaeEvaluation found =
+        vae_->evaluate(images, gumbel_noise(vae_, batch, config_), temperature, kl_weight);
     RunningMeans& means = part.batches[number];
     means.add("loss", found.loss.total.item<double>(), batch.size());
     means.add("reconstruction", found.loss.reconstruction.item<double>(), batch.size());

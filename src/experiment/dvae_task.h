@@ -32,8 +32,6 @@ class DvaeTask : public TrainTask {
   void add_to_checkpoint(CheckpointContent& content) const override;
 
  private:
-  at::Tensor noise_of(const Batch& batch) const;
-
   const ExperimentConfig& config_;
   c10::Device device_;
   SampleSource train_;

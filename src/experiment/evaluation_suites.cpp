@@ -4,13 +4,14 @@
 #include <cmath>
 #include <functional>
 #include <numbers>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include <torch/types.h>
 
 #include "core/error.h"
 #include "core/progress.h"
-#include "core/seeds.h"
 #include "eval/interval.h"
 #include "eval/reconstruction.h"
 #include "experiment/experiment_data.h"
@@ -20,7 +21,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr int64_t kEvaluationBatch = 32;
 constexpr double kFlawlessPsnr = 100;  ///< decibels of an exact reconstruction, instead of infinity
 
 void append(std::vector<double>& values, const at::Tensor& more) {
@@ -31,14 +31,6 @@ void append(std::vector<double>& values, const at::Tensor& more) {
 
 c10::Device device_of(const DiscreteVae& vae) {
   return vae->parameters().front().device();
-}
-
-at::Tensor noise_for(EvaluatedModel& model, const Batch& batch) {
-  std::vector<uint64_t> seeds;
-  for (const int64_t position : batch.positions)
-    seeds.push_back(derive_seed(static_cast<uint64_t>(model.config.seed), SeedPurpose::kGumbelNoise,
-                                static_cast<uint64_t>(position)));
-  return model.vae->noise(seeds, batch.images.size(2), batch.images.size(3));
 }
 
 std::vector<double> differences(const std::vector<double>& a, const std::vector<double>& b) {
@@ -54,6 +46,7 @@ ordered_json number_of(double value) {
 }
 
 ordered_json number_of(const Interval& interval) {
+  if (!std::isfinite(interval.high)) return number_of(interval.value);
   return {{"value", interval.value}, {"low", interval.low}, {"high", interval.high}};
 }
 
@@ -63,7 +56,11 @@ EvaluationData::EvaluationData(const EvaluatedModel& model, int64_t limit)
   if (validation.size() == 0)
     throw Error("data: the validation set is empty, expected at least one image");
   size_ = limit > 0 ? std::min(limit, validation.size()) : validation.size();
-  skipped_ = std::make_unique<SkippedSamples>(std::filesystem::path(), validation.size(),
+  const TrainConfig& train = model.dalle ? static_cast<const TrainConfig&>(model.config.dalle.train)
+                                         : static_cast<const TrainConfig&>(model.config.dvae.train);
+  batch_size_ = evaluation_batch_size(train);
+  skipped_ = std::make_unique<SkippedSamples>(std::filesystem::path(),
+                                              judged_with_validation(model.config.data, datasets_),
                                               model.config.data.max_invalid_fraction);
   SampleSourceOptions options = validation_options(model.config);
   options.with_caption = model.dalle.has_value();
@@ -74,41 +71,50 @@ EvaluationData::EvaluationData(const EvaluatedModel& model, int64_t limit)
 void EvaluationData::for_each_batch(const std::string& what, const CheckStop& check_stop,
                                     const std::function<void(const Batch&)>& use) const {
   Progress progress(what, size_);
-  for (int64_t begin = 0; begin < size_; begin += kEvaluationBatch) {
+  bool any = false;
+  for (int64_t begin = 0; begin < size_; begin += batch_size_) {
     check_stop();
+    const int64_t end = std::min(begin + batch_size_, size_);
     std::vector<Sample> samples;
-    for (int64_t i = begin; i < std::min(begin + kEvaluationBatch, size_); ++i)
-      samples.push_back(source_->at(i));
-    use(stack(samples));
-    progress.update(std::min(begin + kEvaluationBatch, size_));
+    for (int64_t i = begin; i < end; ++i)
+      if (std::optional<Sample> sample = source_->unreplaced(i))
+        samples.push_back(std::move(*sample));
+    if (!samples.empty()) use(stack(samples));
+    any |= !samples.empty();
+    progress.update(end);
   }
+  if (!any) throw Error("data: none of the {} validation samples can be used", size_);
 }
 
 ordered_json evaluate_reconstruction(EvaluatedModel& model, const EvaluationData& data,
                                      const CheckStop& check_stop) {
   const DvaeTrainConfig& train = model.config.dvae.train;
-  const double temperature = train.temperature.at(train.steps);
+  // A checkpoint of the stage dalle does not record which step its dVAE is of.
+  const double temperature = train.temperature.at(model.dalle ? train.steps : model.step);
   const double pixels = 3.0 * std::pow(static_cast<double>(model.config.data.image_size), 2);
   const auto positions = static_cast<double>(model.config.layout().image_length());
   std::vector<double> hard, soft, similarity;
+  std::vector<int64_t> indices;
   double reconstruction = 0, kl = 0;
   data.for_each_batch("reconstruction: images", check_stop, [&](const Batch& batch) {
     const at::Tensor images = unit_images(batch, device_of(model.vae));
     const DvaeEvaluation found =
-        model.vae->evaluate(images, noise_for(model, batch), temperature, /*kl_weight=*/1);
+        model.vae->evaluate(images, gumbel_noise(model.vae, batch, model.config), temperature,
+                            /*kl_weight=*/1);
     append(hard, psnr(images, found.hard_images).clamp_max(kFlawlessPsnr));
     append(soft, psnr(images, found.soft_images).clamp_max(kFlawlessPsnr));
     append(similarity, structural_similarity(images, found.hard_images));
+    indices.insert(indices.end(), batch.positions.begin(), batch.positions.end());
     reconstruction += found.loss.reconstruction.item<double>() * static_cast<double>(batch.size());
     kl += found.loss.kl.item<double>() * static_cast<double>(batch.size());
   });
-  const auto count = static_cast<double>(data.size());
+  const auto count = static_cast<double>(hard.size());
   const double nats = reconstruction / count + kl / count * positions / pixels;
   const auto worst = std::ranges::min_element(hard) - hard.begin();
-  return {{"images", data.size()},
+  return {{"images", hard.size()},
           {"psnr", number_of(mean_interval(hard))},
           {"psnr_worst", number_of(hard[static_cast<size_t>(worst)])},
-          {"worst_image", worst},
+          {"worst_image", indices[static_cast<size_t>(worst)]},
           {"ssim", number_of(mean_interval(similarity))},
           {"psnr_soft", number_of(mean_interval(soft))},
           {"soft_hard_gap", number_of(mean_interval(differences(soft, hard)))},
@@ -121,11 +127,12 @@ ordered_json evaluate_codes(EvaluatedModel& model, const EvaluationData& data,
                             const CheckStop& check_stop) {
   const int64_t vocab_size = model.config.dvae.model.vocab_size;
   at::Tensor counts;  // [h w, K]
-  std::vector<double> flips;
+  std::vector<double> flips, positions;
   data.for_each_batch("codes: images", check_stop, [&](const Batch& batch) {
     const at::Tensor images = unit_images(batch, device_of(model.vae));
     const at::Tensor codes = model.vae->encode(images);  // [B, h, w]
-    append(flips, codes.ne(model.vae->encode(shift_right(images))).to(at::kDouble).mean({1, 2}));
+    append(flips, codes.ne(model.vae->encode(shift_right(images))).to(at::kDouble).sum({1, 2}));
+    positions.resize(flips.size(), static_cast<double>(codes[0].numel()));
     const at::Tensor found = position_code_counts(codes.cpu(), vocab_size);
     counts = counts.defined() ? counts + found : found;
   });
@@ -134,12 +141,12 @@ ordered_json evaluate_codes(EvaluatedModel& model, const EvaluationData& data,
   std::vector<double> entropies;
   append(entropies, entropy);
   const auto tokens = static_cast<double>(counts.sum().item<int64_t>());
-  return {{"images", data.size()},
+  return {{"images", flips.size()},
           {"tokens_per_code", number_of(tokens / static_cast<double>(vocab_size))},
           {"used_fraction", number_of(health.used_share)},
           {"perplexity", number_of(health.perplexity)},
           {"perplexity_over_codes", number_of(health.perplexity / static_cast<double>(vocab_size))},
-          {"flip_rate", number_of(mean_interval(flips))},
+          {"flip_rate", number_of(clustered_proportion(flips, positions))},
           {"entropy_bits", number_of(entropy.mean().item<double>())},
           {"entropy_bits_by_position", entropies}};
 }

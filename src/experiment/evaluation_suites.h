@@ -3,9 +3,11 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "data/batch.h"
 #include "data/datasets.h"
+#include "data/fingerprint.h"
 #include "data/sample_source.h"
 #include "data/skipped_samples.h"
 #include "eval/interval.h"
@@ -15,28 +17,37 @@
 
 namespace dalle {
 
-/// The first validation samples of a model's config.
+/// The first validation samples of a model's config. With a transformer, those without a caption
+/// are invalid.
 class EvaluationData {
  public:
   /// @param limit  how many samples to use; 0: all
   /// @throws dalle::Error if the data set cannot be opened or has no validation samples
   EvaluationData(const EvaluatedModel& model, int64_t limit);
 
+  /// Including invalid samples.
   int64_t size() const { return size_; }
 
-  /// Calls `use` with batches of up to 32 samples, in order, and reports progress under the name
-  /// `what`. Calls `check_stop` before each batch.
+  /// Identifies the names, not the contents, of the validation samples.
+  std::string fingerprint() const { return dalle::fingerprint(*datasets_.validation); }
+
+  /// Calls `use` with batches of valid samples, in order, and reports progress under the name
+  /// `what`. A batch is no larger than those of the training, whose memory suffices. Calls
+  /// `check_stop` before each batch.
+  /// @throws dalle::Error if no sample is valid, or too many of the data set are not
   void for_each_batch(const std::string& what, const CheckStop& check_stop,
                       const std::function<void(const Batch&)>& use) const;
 
  private:
   int64_t size_ = 0;
+  int64_t batch_size_ = 0;
   DatasetPair datasets_;
   std::unique_ptr<SkippedSamples> skipped_;
   std::unique_ptr<SampleSource> source_;
 };
 
-/// A number as the results file has it: {"value": x}, or {"value": x, "low": l, "high": h}.
+/// A number as the results file has it: {"value": x}, or {"value": x, "low": l, "high": h} if the
+/// interval is finite.
 nlohmann::ordered_json number_of(double value);
 nlohmann::ordered_json number_of(const Interval& interval);
 
@@ -50,9 +61,6 @@ nlohmann::ordered_json evaluate_codes(EvaluatedModel& model, const EvaluationDat
 // These need model.dalle.
 nlohmann::ordered_json evaluate_likelihood(EvaluatedModel& model, const EvaluationData& data,
                                            const CheckStop& check_stop);
-/// For the suite shapes. More captions are more informative than more images of each.
-constexpr int64_t kJudgedImagesPerCaption = 4;
-
 nlohmann::ordered_json evaluate_shapes(EvaluatedModel& model, const EvaluationData& data,
                                        const CheckStop& check_stop);
 

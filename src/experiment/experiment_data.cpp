@@ -21,13 +21,6 @@
 namespace dalle {
 namespace {
 
-/// The number that invalid validation samples are a fraction of. The few samples that were split
-/// off the training set are too few to judge by: one invalid image must not end the run.
-int64_t judged_with_validation(const DataConfig& config, const DatasetPair& datasets) {
-  const bool is_part = config.kind != DatasetKind::kShapes && config.validation_path.empty();
-  return datasets.validation->size() + (is_part ? datasets.train->size() : 0);
-}
-
 /// The lists of skipped samples of all other ranks.
 std::vector<std::filesystem::path> lists_of_others(const RunPaths& run, int64_t ranks,
                                                    std::filesystem::path (RunPaths::*list)()
@@ -39,6 +32,11 @@ std::vector<std::filesystem::path> lists_of_others(const RunPaths& run, int64_t 
 }
 
 }  // namespace
+
+int64_t judged_with_validation(const DataConfig& config, const DatasetPair& datasets) {
+  const bool is_part = config.kind != DatasetKind::kShapes && config.validation_path.empty();
+  return datasets.validation->size() + (is_part ? datasets.train->size() : 0);
+}
 
 ExperimentData::ExperimentData(const ExperimentConfig& config, const RunPaths& run, int64_t ranks)
     : datasets_(open_datasets(config.data, static_cast<uint64_t>(config.seed))),
@@ -98,15 +96,17 @@ void require_captions(const Dataset& dataset, double max_invalid_fraction) {
         missing, checked, first);
 }
 
+int64_t evaluation_batch_size(const TrainConfig& train) {
+  constexpr int64_t kMaxBatch = 32;
+  return std::min(train.micro_batch_size > 0 ? train.micro_batch_size : train.batch_size,
+                  kMaxBatch);
+}
+
 bool for_each_evaluation_batch(const SampleSource& source, const TrainConfig& train,
                                const DataConfig& data, const RankShare& share,
                                const std::function<void(int64_t number, const Batch& batch)>& use) {
   const int64_t samples = std::min(train.eval_samples, source.order().size());
-  // What training computes at once fits into memory. A large batch would leave ranks without work;
-  // the limit does not depend on their number, which must not change what a batch holds.
-  constexpr int64_t kMaxBatch = 32;
-  const int64_t size = std::min(
-      {train.micro_batch_size > 0 ? train.micro_batch_size : train.batch_size, kMaxBatch, samples});
+  const int64_t size = std::min(evaluation_batch_size(train), samples);
   // The loader's batch n is batch number n * world_size + rank of all, the last of which may be
   // smaller.
   const auto position_of = [&](int64_t own) {
@@ -149,6 +149,25 @@ Batch first_samples(const SampleSource& source, int64_t count) {
 
 at::Tensor unit_images(const Batch& batch, c10::Device device) {
   return batch.images.to(device).to(torch::kFloat32).div_(255);
+}
+
+at::Tensor gumbel_noise(DiscreteVae vae, const Batch& batch, const ExperimentConfig& config) {
+  std::vector<uint64_t> seeds;
+  for (const int64_t position : batch.positions)
+    seeds.push_back(derive_seed(static_cast<uint64_t>(config.seed), SeedPurpose::kGumbelNoise,
+                                static_cast<uint64_t>(position)));
+  return vae->noise(seeds, config.data.image_size, config.data.image_size);
+}
+
+at::Tensor image_tokens(DiscreteVae vae, const Batch& batch, const ExperimentConfig& config) {
+  const torch::NoGradGuard no_grad;
+  const at::Tensor images = unit_images(batch, vae->parameters().front().device());
+  if (config.dalle.image_tokens == ImageTokens::kArgmax) return vae->encode(images).flatten(1);
+  std::vector<uint64_t> seeds;
+  for (const int64_t position : batch.positions)
+    seeds.push_back(derive_seed(static_cast<uint64_t>(config.seed), SeedPurpose::kGumbelNoise,
+                                static_cast<uint64_t>(position), /*stage two=*/1));
+  return vae->sample_codes(images, seeds).flatten(1);
 }
 
 }  // namespace dalle

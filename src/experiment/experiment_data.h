@@ -11,6 +11,7 @@
 #include "data/sample_source.h"
 #include "data/skipped_samples.h"
 #include "experiment/experiment_config.h"
+#include "model/discrete_vae.h"
 #include "train/rank_shares.h"
 #include "train/run_folder.h"
 
@@ -53,10 +54,17 @@ at::Generator initial_weights_generator(const ExperimentConfig& config, uint64_t
 /// @throws dalle::Error naming a sample and where its caption was searched for
 void require_captions(const Dataset& dataset, double max_invalid_fraction);
 
+/// The number that invalid validation samples are a fraction of. The few samples that were split
+/// off the training set are too few to judge by: one invalid image must not end the run.
+int64_t judged_with_validation(const DataConfig& config, const DatasetPair& datasets);
+
+/// The samples of an evaluation's batch. What training computes at once fits into memory. A large
+/// batch would leave ranks without work; the limit of 32 does not depend on their number, which
+/// must not change what a batch holds.
+int64_t evaluation_batch_size(const TrainConfig& train);
+
 /// Calls `use` with the batches in this rank's share of the first `train.eval_samples` samples of
-/// `source`, or all if there are fewer, in batches of the size that training computes at once, at
-/// most 32.
-/// Which samples a batch holds does not depend on the share.
+/// `source`, or all if there are fewer. Which samples a batch holds does not depend on the share.
 ///
 /// @return false, which is in the log, if not one of them can be used: a few validation samples may
 ///         all be invalid although few of the whole data set are (SkippedSamples judges that)
@@ -69,5 +77,14 @@ Batch first_samples(const SampleSource& source, int64_t count);
 
 /// [B, 3, S, S] float32 in [0, 1] on `device`
 at::Tensor unit_images(const Batch& batch, c10::Device device);
+
+/// The Gumbel noise of the samples of a batch, which the experiment's seed and their positions
+/// determine; see DiscreteVaeImpl::noise().
+at::Tensor gumbel_noise(DiscreteVae vae, const Batch& batch, const ExperimentConfig& config);
+
+/// The image tokens of a batch that the transformer models: the most likely codes or, with
+/// `dalle.image_tokens: sample`, sampled ones, which the seed and the positions determine.
+/// @return [B, N] int64 in [0, K)
+at::Tensor image_tokens(DiscreteVae vae, const Batch& batch, const ExperimentConfig& config);
 
 }  // namespace dalle

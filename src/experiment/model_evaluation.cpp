@@ -1,42 +1,19 @@
 #include "experiment/model_evaluation.h"
 
-#include <set>
+#include <cmath>
 #include <utility>
 
-#include "checkpoint/checkpoint.h"
-#include "checkpoint/checkpoint_files.h"
-#include "checkpoint/manifest.h"
 #include "core/build_info.h"
-#include "core/config_io.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/log.h"
 #include "experiment/evaluation_suites.h"
-#include "tensor/named_tensors.h"
-#include "train/run_folder.h"
 
 namespace dalle {
 namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::ordered_json;
-
-bool is_dvae_checkpoint(const fs::path& path) {
-  return fs::exists(path / Manifest::kFileName) &&
-         !read_manifest(path).files.contains(kTokenizerFile);
-}
-
-/// The dVAE checkpoint that `path` refers to; nothing if it refers to one of the stage dalle.
-std::optional<CheckpointContent> read_dvae(const fs::path& path) {
-  const std::set<std::string> parts = {kEmaTensors, kConfigFile};
-  if (is_dvae_checkpoint(path)) return read_checkpoint(path, parts);
-  if (!checkpoints_in(RunPaths(path).checkpoints("dalle")).empty()) return std::nullopt;
-  for (const fs::path& folder : {RunPaths(path).checkpoints("dvae"), path})
-    if (const auto found = checkpoints_in(folder);
-        !found.empty() && is_dvae_checkpoint(found.front()))
-      return read_newest_checkpoint(folder, parts);
-  return std::nullopt;
-}
 
 /// Why a suite cannot be run; empty if it can.
 std::string obstacle_to(EvaluationSuite suite, const EvaluatedModel& model) {
@@ -81,14 +58,30 @@ ordered_json run_suite(EvaluationSuite suite, EvaluatedModel& model, const Evalu
 
 /// What must be the same for results to be added to an existing file.
 ordered_json identity_of(const EvaluatedModel& model, const EvaluationData& data) {
+  const c10::Device device = model.vae->parameters().front().device();
   return {{"checkpoint", model.checkpoint.filename().string()},
           {"manifest", model.hash},
           {"step", model.step},
           {"validation_images", data.size()},
-          {"dalle", build_info().version}};
+          {"data", data.fingerprint()},
+          {"device", c10::DeviceTypeName(device.type(), /*lower_case=*/true)},
+          {"precision", to_string(model.precision)},
+          {"dalle", build_info().version},
+          {"revision", build_info().git_revision}};
 }
 
-/// The suites that a results file contains for this model; empty if it is for another model.
+/// Gives a results file the first free name of evaluation-1.json, evaluation-2.json, ...
+void move_aside(const fs::path& file) {
+  fs::path aside;
+  for (int64_t n = 1; aside.empty() || fs::exists(aside); ++n)
+    aside = file.parent_path() /
+            fmt::format("{}-{}{}", file.stem().string(), n, file.extension().string());
+  log_info("{} has results of another model, data set or build; it is now {}", file.string(),
+           aside.string());
+  fs::rename(file, aside);
+}
+
+/// The suites that a results file contains for this model. A file of another one is moved aside.
 ordered_json finished_suites(const fs::path& file, const ordered_json& identity) {
   if (!fs::exists(file)) return ordered_json::object();
   const ordered_json found =
@@ -96,45 +89,56 @@ ordered_json finished_suites(const fs::path& file, const ordered_json& identity)
   if (!found.is_object() || !found.contains("suites") || !found.at("suites").is_object())
     throw Error("{}: not a results file; choose another file with --out, or remove it",
                 file.string());
-  return found.value("model", ordered_json()) == identity ? found.at("suites")
-                                                          : ordered_json::object();
+  if (found.value("model", ordered_json()) == identity) return found.at("suites");
+  move_aside(file);
+  return ordered_json::object();
+}
+
+/// JSON has no such numbers, and they mean that the model is broken.
+void require_finite(const std::string& suite, const ordered_json& metrics) {
+  for (const auto& [name, metric] : metrics.items())
+    if (metric.is_object() && metric.contains("value") &&
+        !std::isfinite(metric.at("value").get<double>()))
+      throw Error("--suite {}: {} is {}, expected a finite number", suite, name,
+                  metric.at("value").get<double>());
 }
 
 }  // namespace
 
 EvaluatedModel load_evaluated_model(const fs::path& path, c10::Device device) {
-  const std::optional<CheckpointContent> dvae = read_dvae(path);
-  if (!dvae) {
-    TrainedDalle dalle = load_trained_dalle(path, device);
-    return {.checkpoint = dalle.checkpoint,
-            .hash = dalle.hash,
-            .step = dalle.step,
-            .config = dalle.config,
-            .vae = dalle.vae,
-            .dalle = std::move(dalle)};
-  }
-  const auto config = load_config_text<ExperimentConfig>(dvae->files.at(kConfigFile),
-                                                         (dvae->path / kConfigFile).string());
-  DiscreteVae vae(config.dvae.model, Precision::kFloat32);
-  load_weights(*vae, dvae->tensors.at(kEmaTensors), tensors_file(dvae->path, kEmaTensors).string());
-  vae->to(device);
-  return {.checkpoint = dvae->path,
-          .hash = sha256_of_file(dvae->path / Manifest::kFileName),
-          .step = dvae->step,
-          .config = config,
-          .vae = vae,
-          .dalle = std::nullopt};
+  if (const std::optional<TrainedDvae> dvae = load_trained_dvae(path, device))
+    return {.checkpoint = dvae->checkpoint,
+            .hash = dvae->hash,
+            .step = dvae->step,
+            .config = dvae->config,
+            .precision = dvae->precision,
+            .vae = dvae->vae,
+            .dalle = std::nullopt};
+  TrainedDalle dalle = load_trained_dalle(path, device);
+  return {.checkpoint = dalle.checkpoint,
+          .hash = dalle.hash,
+          .step = dalle.step,
+          .config = dalle.config,
+          .precision = dalle.model->precision(),
+          .vae = dalle.vae,
+          .dalle = std::move(dalle)};
 }
 
 fs::path run_of_model(const fs::path& path) {
-  for (fs::path folder = path; folder.has_relative_path(); folder = folder.parent_path())
-    if (folder.filename() == "checkpoints") return folder.parent_path();
-  return path;
+  fs::path folder = fs::absolute(path).lexically_normal();
+  if (folder.filename().empty()) folder = folder.parent_path();  // a trailing slash
+  const auto is_stage = [](const fs::path& p) {
+    return p.filename() == "dvae" || p.filename() == "dalle";
+  };
+  if (is_stage(folder.parent_path())) folder = folder.parent_path();
+  if (is_stage(folder)) folder = folder.parent_path();
+  return folder.filename() == "checkpoints" ? folder.parent_path() : path;
 }
 
 ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions& options,
                             const CheckStop& check_stop) {
   const std::vector<EvaluationSuite> suites = suites_to_run(model, options.suites);
+  const FileLock lock(fs::path(options.out) += ".lock");
   const EvaluationData data(model, options.limit);
   ordered_json result{{"model", identity_of(model, data)}, {"suites", ordered_json::object()}};
   result["suites"] = finished_suites(options.out, result["model"]);
@@ -144,7 +148,9 @@ ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions&
       log_info("{}: already in {} (--restart recomputes it)", name, options.out.string());
       continue;
     }
-    result["suites"][name] = run_suite(suite, model, data, check_stop);
+    const ordered_json metrics = run_suite(suite, model, data, check_stop);
+    require_finite(name, metrics);
+    result["suites"][name] = metrics;
     write_file_atomically(options.out, result.dump(2) + "\n");
   }
   return result;

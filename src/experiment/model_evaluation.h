@@ -36,17 +36,18 @@ struct EvaluatedModel {
   std::string hash;                  ///< of the checkpoint's manifest
   int64_t step = 0;
   ExperimentConfig config;
+  Precision precision = Precision::kFloat32;
   DiscreteVae vae;
   std::optional<TrainedDalle> dalle;
 };
 
-/// Reads the checkpoint at `path` or, if that is a run folder, the newest valid one of the stage
-/// dalle, or else of the stage dvae.
-/// @throws dalle::Error as load_trained_dalle() does
+/// Reads a model as load_trained_dalle() does or, if there is no checkpoint of the stage dalle, as
+/// load_trained_dvae() does.
+/// @throws dalle::Error as they do
 EvaluatedModel load_evaluated_model(const std::filesystem::path& path, c10::Device device);
 
-/// The run folder that a model belongs to: RUN for RUN/checkpoints, RUN/checkpoints/STAGE and
-/// RUN/checkpoints/STAGE/CHECKPOINT. Returns other paths unchanged.
+/// The run folder that a model belongs to: RUN, absolute, for RUN/checkpoints,
+/// RUN/checkpoints/STAGE and RUN/checkpoints/STAGE/CHECKPOINT. Returns other paths unchanged.
 std::filesystem::path run_of_model(const std::filesystem::path& path);
 
 struct ModelEvaluationOptions {
@@ -58,11 +59,13 @@ struct ModelEvaluationOptions {
 
 /// Evaluates a model on the validation data of its config, one suite after the other, and writes
 /// the results file after each. Suites that the file already contains for the same checkpoint,
-/// number of images and version of dalle are not recomputed; other results are replaced.
+/// validation images, device, precision and build are not recomputed. A file with other results is
+/// renamed. OUT.lock keeps a second process from writing the same file.
 ///
 /// @return  the file's content
-/// @throws dalle::Error if there is no validation data, or if a requested suite needs a transformer
-///         or the data set shapes, and there is none; whatever `check_stop` throws
+/// @throws dalle::Error if there is no validation data, if a requested suite needs a transformer or
+///         the data set shapes, and there is none, or if a result is not finite; whatever
+///         `check_stop` throws
 nlohmann::ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions& options,
                                       const CheckStop& check_stop);
 

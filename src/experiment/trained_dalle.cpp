@@ -68,6 +68,21 @@ CheckpointContent read_model(const fs::path& given) {
   throw Error("{}: holds no DALL-E checkpoint; train the stage dalle first", path.string());
 }
 
+/// What is read of a dVAE's checkpoint; nothing where load_trained_dvae() returns nothing.
+std::optional<CheckpointContent> read_dvae(const fs::path& given) {
+  const fs::path path = followed(given);
+  const std::set<std::string> parts = {kEmaTensors, kConfigFile};
+  if (!fs::is_directory(path)) return std::nullopt;
+  if (fs::exists(path / Manifest::kFileName))
+    return is_dvae_alone(path) ? std::optional(read_checkpoint(path, parts)) : std::nullopt;
+  for (const fs::path& folder : {RunPaths(path).checkpoints("dalle"), path / "dalle"})
+    if (!checkpoints_in(folder).empty()) return std::nullopt;
+  for (const fs::path& folder : {RunPaths(path).checkpoints("dvae"), path / "dvae", path})
+    if (std::ranges::any_of(checkpoints_in(folder), is_dvae_alone))
+      return read_newest_checkpoint(folder, parts);
+  return std::nullopt;
+}
+
 ExperimentConfig read_config(const CheckpointContent& content) {
   const std::string file = (content.path / kConfigFile).string();
   try {
@@ -128,7 +143,7 @@ TrainedDalle load_trained_dalle(const fs::path& path, c10::Device device) {
   model->to(device);
   model->eval();
   return {.checkpoint = checkpoint,
-          .hash = sha256_of_file(checkpoint / "manifest.json"),
+          .hash = sha256_of_file(checkpoint / Manifest::kFileName),
           .step = content.step,
           .config = config,
           .tokenizer = std::move(tokenizer),
@@ -136,13 +151,30 @@ TrainedDalle load_trained_dalle(const fs::path& path, c10::Device device) {
           .model = model};
 }
 
+std::optional<TrainedDvae> load_trained_dvae(const fs::path& path, c10::Device device) {
+  const std::optional<CheckpointContent> content = read_dvae(path);
+  if (!content) return std::nullopt;
+  const ExperimentConfig config = read_config(*content);
+  const Precision precision = sampling_precision(config.dvae.train.precision, device);
+  DiscreteVae vae(config.dvae.model, precision);
+  load_weights(*vae, content->tensors.at(kEmaTensors),
+               tensors_file(content->path, kEmaTensors).string());
+  vae->to(device);
+  return TrainedDvae{.checkpoint = content->path,
+                     .hash = sha256_of_file(content->path / Manifest::kFileName),
+                     .step = content->step,
+                     .config = config,
+                     .precision = precision,
+                     .vae = vae};
+}
+
 at::Tensor caption_tokens(const TrainedDalle& dalle, const std::string& caption) {
   const std::vector<int64_t> tokens = dalle.tokenizer.encode(caption);
   if (tokens.empty()) throw Error("caption {:?}: empty, expected words", caption);
   const int64_t longest = dalle.config.layout().max_caption_tokens();
   if (tokens.size() > static_cast<size_t>(longest))
-    log_warning("the caption has {} tokens; the model reads only the first {}", tokens.size(),
-                longest);
+    log_warning("caption {:?}: has {} tokens; the model reads only the first {}", caption,
+                tokens.size(), longest);
   return pad_caption(tokens, longest);
 }
 
@@ -171,8 +203,8 @@ fs::path newest_finished_run(const fs::path& runs) {
   if (finished.empty())
     throw Error("no finished training under {}: give --model, or train first with dalle-train{}",
                 runs.string(), passed_over);
-  std::ranges::stable_sort(finished,
-                           finished_later);  // equal ones stay in the order of their names
+  // Equal ones stay in the order of their names.
+  std::ranges::stable_sort(finished, finished_later);
   const FinishedRun& last = finished.front();
   for (const FinishedRun& other : std::span(finished).subspan(1))
     if (!finished_later(last, other))

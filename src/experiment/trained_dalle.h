@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include <ATen/core/Tensor.h>
@@ -32,8 +33,27 @@ struct TrainedDalle {
 ///              its folder `checkpoints` or `checkpoints/dalle`, whose newest valid checkpoint is
 ///              read
 /// @throws dalle::Error naming the file and, for tensors, each one that is missing, unexpected or
-/// of the wrong shape
+/// of
+///         the wrong shape
 TrainedDalle load_trained_dalle(const std::filesystem::path& path, c10::Device device);
+
+/// A dVAE of a checkpoint without a transformer.
+struct TrainedDvae {
+  std::filesystem::path checkpoint;  ///< its folder
+  std::string hash;                  ///< of the checkpoint's manifest
+  int64_t step = 0;
+  ExperimentConfig config;
+  Precision precision = Precision::kFloat32;
+  DiscreteVae vae;
+};
+
+/// Reads a checkpoint of the stage dvae.
+///
+/// @param path  as for load_trained_dalle(), of the stage dvae
+/// @return      nothing if the path does not exist or belongs to the stage dalle, or if the run has
+///              checkpoints of the stage dalle
+/// @throws dalle::Error as load_trained_dalle() does
+std::optional<TrainedDvae> load_trained_dvae(const std::filesystem::path& path, c10::Device device);
 
 /// The tokens of a caption, for a CaptionImages. Warns if the caption is too long.
 /// @return  [text_length - 1] int64

@@ -29,7 +29,7 @@ class RunPaths {
   std::filesystem::path log() const { return root / own("log", ".txt"); }   ///< the console's
   std::filesystem::path skipped() const {
     return root / own("skipped", ".jsonl");
-  }  ///< bad samples
+  }  ///< invalid samples
   std::filesystem::path skipped_validation() const {
     return root / own("skipped_validation", ".jsonl");
   }

@@ -1,6 +1,7 @@
 #include "experiment/model_evaluation.h"
 
 #include <cmath>
+#include <limits>
 #include <numbers>
 #include <utility>
 
@@ -150,18 +151,18 @@ TEST_F(ModelEvaluationTest, AUniformTransformerHasTheBitsOfItsVocabularies) {
   for (at::Tensor& parameter : model.dalle->model->parameters()) parameter.zero_();
   const auto found = evaluate_likelihood(model, EvaluationData(model, 0), [] {});
   EXPECT_NEAR(value_of(found.at("image_bits_per_token")), 4.0, 1e-6);
+  EXPECT_EQ(value_of(found.at("image_top5")), 0.0) << "all tokens are equally likely";
   EXPECT_NEAR(value_of(found.at("bits_per_image")), 64 * 4.0, 1e-4);
   EXPECT_NEAR(value_of(found.at("text_bits_per_token")),
               std::log2(static_cast<double>(model.dalle->tokenizer.vocab_size())), 1e-5);
 }
 
-TEST_F(ModelEvaluationTest, ShapesJudgesABatchOfImagesForEachCaption) {
+TEST_F(ModelEvaluationTest, ShapesJudgesAnImageForEachCaption) {
   EvaluatedModel model = with_transformer();
   const auto found = evaluate_shapes(model, EvaluationData(model, /*limit=*/2), [] {});
-  EXPECT_EQ(found.at("captions"), 2);
-  EXPECT_EQ(found.at("images"), 2 * kJudgedImagesPerCaption);
-  EXPECT_EQ(found.at("reconstructions"), 2);
-  EXPECT_LE(value_of(found.at("exact")), value_of(found.at("count")));
+  EXPECT_EQ(found.at("images"), 2);
+  EXPECT_TRUE(found.contains("color"));
+  EXPECT_TRUE(found.contains("ceiling_color"));
 }
 
 TEST_F(ModelEvaluationTest, FinishedSuitesAreKeptUntilTheModelChanges) {
@@ -183,6 +184,17 @@ TEST_F(ModelEvaluationTest, FinishedSuitesAreKeptUntilTheModelChanges) {
   other.hash = "def";
   const auto changed = evaluate(std::move(other), {EvaluationSuite::kCodes});
   EXPECT_FALSE(changed.at("suites").contains("reconstruction")) << "is of another model";
+  EXPECT_EQ(ordered_json::parse(read_file(folder_.path() / "evaluation-1.json")), again);
+}
+
+TEST_F(ModelEvaluationTest, ResultsThatAreNotFiniteAreRefused) {
+  const torch::NoGradGuard no_grad;
+  EvaluatedModel model = dvae_alone();
+  for (at::Tensor& parameter : model.vae->parameters())
+    parameter.fill_(std::numeric_limits<float>::quiet_NaN());
+  EXPECT_THAT(error_of([&] { evaluate(std::move(model), {EvaluationSuite::kReconstruction}); }),
+              HasSubstr("--suite reconstruction: psnr is nan, expected a finite number"));
+  EXPECT_FALSE(std::filesystem::exists(out_));
 }
 
 TEST_F(ModelEvaluationTest, AStopKeepsFinishedSuites) {
@@ -213,8 +225,13 @@ TEST_F(ModelEvaluationTest, SaysWhatASuiteNeeds) {
 
 TEST(RunOfModelTest, IsTheFolderAboveCheckpoints) {
   EXPECT_EQ(run_of_model("runs/x"), "runs/x");
-  EXPECT_EQ(run_of_model("runs/x/checkpoints/dalle/step-00000010"), "runs/x");
-  EXPECT_EQ(run_of_model("/a/runs/x/checkpoints"), "/a/runs/x");
+  EXPECT_EQ(run_of_model("runs/x/checkpoints/dalle/step-00000010"),
+            std::filesystem::absolute("runs/x"));
+  for (const char* path : {"/a/runs/x/checkpoints", "/a/runs/x/checkpoints/dvae/",
+                           "/a/runs/x/checkpoints/dalle/best", "/a/b/../runs/x/checkpoints/dvae"})
+    EXPECT_EQ(run_of_model(path), "/a/runs/x");
+  for (const char* path : {"/checkpoints/runs/x", "/checkpoints/a/x", "/a/models/step-00000010"})
+    EXPECT_EQ(run_of_model(path), path);
 }
 
 }  // namespace

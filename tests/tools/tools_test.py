@@ -1022,9 +1022,14 @@ class ToolsTest(unittest.TestCase):
         suites = json.loads((copy / "evaluation.json").read_text())["suites"]
         self.assertEqual(set(suites), {"codes", "reconstruction", "likelihood"})
         self.assertEqual(suites["codes"]["images"], 16)
-        again = run("dalle-eval", "--model", newest_checkpoint(copy, "dalle"), "--suite", "codes", "--device", "cpu")
-        self.assertIn("codes: already in", again.stderr)  # a checkpoint's results go to its run's file
-        self.assertEqual(json.loads((copy / "evaluation.json").read_text())["suites"], suites)
+        for path in newest_checkpoint(copy, "dalle"), copy / "checkpoints" / "dalle" / "latest", copy / "checkpoints":
+            again = run("dalle-eval", "--model", path, "--suite", "codes", "--device", "cpu")
+            self.assertIn("codes: already in", again.stderr)  # a checkpoint's results go to its run's file
+            self.assertEqual(json.loads((copy / "evaluation.json").read_text())["suites"], suites)
+        fewer = run("dalle-eval", "--model", copy, "--suite", "codes", "--limit", 5, "--device", "cpu")
+        self.assertIn("evaluation.json is now", fewer.stderr.replace("has results of another model, data set or build; it ", ""))
+        self.assertEqual(json.loads((copy / "evaluation-1.json").read_text())["suites"], suites)
+        self.assertEqual(json.loads((copy / "evaluation.json").read_text())["suites"]["codes"]["images"], 5)
 
     def test_evaluation_of_a_dvae_needs_no_transformer(self):
         copy = self.copy_of_whole()
@@ -1032,6 +1037,10 @@ class ToolsTest(unittest.TestCase):
         result = run("dalle-eval", "--model", copy, "--device", "cpu")
         self.assert_succeeds(result)
         self.assertEqual(set(json.loads((copy / "evaluation.json").read_text())["suites"]), {"codes", "reconstruction"})
+        newest = newest_checkpoint(copy, "dvae")
+        for path in copy / "checkpoints", newest.parent, newest, newest.parent / "best":
+            self.assertIn("codes: already in",
+                          run("dalle-eval", "--model", path, "--suite", "codes", "--device", "cpu").stderr, path)
         self.assert_fails(run("dalle-eval", "--model", copy, "--suite", "likelihood", "--device", "cpu"), 1,
                           "contains a dVAE but no transformer")
 
@@ -1280,7 +1289,7 @@ class ToolsTest(unittest.TestCase):
         self.assert_fails(result, 1, "out of memory: lower micro_batch_size")
         model = self.checkpoint_with(lambda config: re.sub(r"(?m)^(    width:) .*$", r"\1 65536", config))
         result = run_in_6_gb("dalle-sample", "a red circle", "--model", model, "--out", self.fresh("out"))
-        self.assert_fails(result, 1, "out of memory: lower --count")
+        self.assert_fails(result, 1, "out of memory: lower --batch-size")
         result = run_in_6_gb("dalle-bench", "train", "--config", TINY, *wide, "--stage", "dvae", "--ranks", 1, "--steps", 2)
         self.assertEqual(result.returncode, 1, result.stderr)
         self.assertIn("out of memory: lower micro_batch_size", result.stderr)
