@@ -4,12 +4,14 @@
 #
 #   scripts/demo.sh                     on the CPU, like the numbers in the README
 #   DALLE_DEVICE=cuda scripts/demo.sh   on another device; see --device
+#   scripts/demo.sh --set seed=2        options of dalle-train
+#   DALLE_DEMO_RUN=runs/x scripts/demo.sh   in another folder
 #
 # You can interrupt it at any time: started again, it skips finished parts and resumes training.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly run=runs/shapes-demo device=${DALLE_DEVICE:-cpu}
+readonly run=${DALLE_DEMO_RUN:-runs/shapes-demo} device=${DALLE_DEVICE:-cpu}
 readonly captions=(
   "a red circle" "a blue square" "a green triangle" "a yellow diamond"
   "a purple ring" "a cyan circle" "a blue diamond" "a green square")
@@ -22,7 +24,7 @@ scripts/setup.sh
 say "2/4 build"
 scripts/build.sh dalle-train dalle-sample dalle-eval
 say "3/4 training on $device: tokenizer, dVAE, DALL-E ($run)"
-build/release/bin/dalle-train --config configs/shapes-demo.yaml --device "$device"
+build/release/bin/dalle-train --config configs/shapes-demo.yaml --device "$device" --run-dir "$run" "$@"
 say "4/4 images"
 build/release/bin/dalle-sample --model "$run" --device "$device" --count 4 --seed 1 --grid "$run/samples.png" \
   --out "$run/images" "${captions[@]}"

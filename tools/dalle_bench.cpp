@@ -98,6 +98,7 @@ ExperimentConfig weakly_scaled(ExperimentConfig config, const Arguments& argumen
   shorten(config.dvae.train, is_dvae ? arguments.steps : 1);
   shorten(config.dalle.train, arguments.steps);
   config.dalle.train.sample_every = arguments.steps;
+  config.dalle.cache_codes = false;  // which would first encode the whole data set
   config.sample.captions = {"a"};
   config.sample.count = 1;
   TrainConfig& measured =

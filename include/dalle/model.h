@@ -79,19 +79,21 @@ class DALLE_API Model {
   ///         model's logits are not finite
   at::Tensor generate(const std::string& caption, const SampleOptions& options = {}) const;
 
-  /// Samples the codes of images of a caption.
+  /// Samples the codes of images of a caption. On a CPU, each call makes a packed copy of the
+  /// transformer's weights, so one call for several images is cheaper than several calls.
   ///
   /// @return  [count, grid_size, grid_size] int64 in [0, image_vocab_size()), rows from the top
   /// @throws dalle::Error as generate() does
   at::Tensor generate_codes(const std::string& caption, const SampleOptions& options = {}) const;
 
-  /// The most likely codes of images, which is what the transformer is trained on.
+  /// The most likely codes of images, on which the transformer is trained unless its config has
+  /// `dalle.image_tokens: sample`.
   ///
   /// @param images  [N, 3, H, W] uint8, or floating point in [0, 1]; any H and W that are multiples
   ///                of image_size() / grid_size()
   /// @return        [N, h, w] int64 in [0, image_vocab_size()), with
   ///                h = H grid_size() / image_size() and w = W grid_size() / image_size()
-  /// @throws dalle::Error if the tensor has the wrong type or shape
+  /// @throws dalle::Error if the tensor has the wrong type or shape, or a value outside [0, 1]
   at::Tensor encode(const at::Tensor& images) const;
 
   /// The images that codes represent.

@@ -53,6 +53,8 @@ void check_images(const at::Tensor& images) {
       images.size(2) * images.size(3) == 0)
     throw Error("images: found {}, expected uint8 or floating point [N, 3, H, W]",
                 describe_tensor(images));
+  if (images.is_floating_point() && !(images.ge(0) & images.le(1)).all().item<bool>())
+    throw Error("images: found values outside [0, 1], expected floating point in [0, 1] or uint8");
 }
 
 void check_codes(const at::Tensor& codes, int64_t count, int64_t grid, int64_t vocab_size) {
@@ -80,7 +82,7 @@ Model::~Model() = default;
 Model Model::load(const std::filesystem::path& path, const std::string& device_name) {
   set_up_torch();
   const c10::Device device = find_device(device_name);
-  return Model(std::make_unique<State>(load_trained_dalle(path, device), device));
+  return Model(std::unique_ptr<State>(new State{load_trained_dalle(path, device), device}));
 }
 
 std::filesystem::path Model::checkpoint() const {

@@ -44,16 +44,16 @@ DetectedObject measured(const Region& region) {
 }
 
 /// The mask of a shape on a grid that spans kReach radii to each side of its centroid.
-constexpr int kGrid = 64;
+constexpr int64_t kGrid = 64;
 constexpr double kReach = 1.7;  // no shape extends beyond 1.56 radii
 using ShapeGrid = std::bitset<static_cast<size_t>(kGrid* kGrid)>;
 
 template <class Inside>
 ShapeGrid shape_grid(Inside&& inside) {
   ShapeGrid grid;
-  const auto coordinate = [](int i) { return ((i + 0.5) / kGrid * 2 - 1) * kReach; };
-  for (int row = 0; row < kGrid; ++row)
-    for (int column = 0; column < kGrid; ++column)
+  const auto coordinate = [](int64_t i) { return ((i + 0.5) / kGrid * 2 - 1) * kReach; };
+  for (int64_t row = 0; row < kGrid; ++row)
+    for (int64_t column = 0; column < kGrid; ++column)
       grid[static_cast<size_t>(row * kGrid + column)] = inside(coordinate(column), coordinate(row));
   return grid;
 }
@@ -138,7 +138,7 @@ std::optional<ShapeColor> likeliest_color(const ColorPlanes& image,
 }
 
 /// Textures are compared over one period, divided into cells.
-constexpr int kCells = 16;
+constexpr int64_t kCells = 16;
 constexpr double kPeriod = kTexturePeriod * kSide;  // in pixels
 using PeriodCells = std::array<double, static_cast<size_t>(kCells* kCells)>;
 
@@ -182,10 +182,11 @@ struct PatternFit {
   double amplitude = 0;    ///< difference between the tones, as a fraction of their mean
 };
 
-PatternFit fit_pattern(const FoldedTones& folded, const PeriodCells& pattern, int down, int right) {
+PatternFit fit_pattern(const FoldedTones& folded, const PeriodCells& pattern, int64_t down,
+                       int64_t right) {
   double sum = 0, squares = 0, product = 0;
-  for (int row = 0; row < kCells; ++row)
-    for (int column = 0; column < kCells; ++column) {
+  for (int64_t row = 0; row < kCells; ++row)
+    for (int64_t column = 0; column < kCells; ++column) {
       const auto cell = static_cast<size_t>(row * kCells + column);
       const double share =
           pattern[static_cast<size_t>((row + down) % kCells * kCells + (column + right) % kCells)];
@@ -211,8 +212,8 @@ ShapeTexture likeliest_texture(const ColorPlanes& image, std::span<const int32_t
     std::vector<PeriodCells> all;
     for (const auto& [texture, name] : enum_names(ShapeTexture{})) {
       PeriodCells& pattern = all.emplace_back();
-      for (int row = 0; row < kCells; ++row)
-        for (int column = 0; column < kCells; ++column)
+      for (int64_t row = 0; row < kCells; ++row)
+        for (int64_t column = 0; column < kCells; ++column)
           pattern[static_cast<size_t>(row * kCells + column)] = second_tone(
               texture, (column + 0.5) / kCells * kPeriod, (row + 0.5) / kCells * kPeriod, kPeriod);
     }
@@ -225,8 +226,9 @@ ShapeTexture likeliest_texture(const ColorPlanes& image, std::span<const int32_t
   for (const auto& [texture, name] : enum_names(ShapeTexture{})) {
     if (texture == ShapeTexture::kSolid) continue;
     const PeriodCells& pattern = patterns[static_cast<size_t>(texture)];
-    for (int down = 0; down < (texture == ShapeTexture::kStriped ? 1 : kCells); down += kPhaseStep)
-      for (int right = 0; right < kCells; right += kPhaseStep) {
+    for (int64_t down = 0; down < (texture == ShapeTexture::kStriped ? 1 : kCells);
+         down += kPhaseStep)
+      for (int64_t right = 0; right < kCells; right += kPhaseStep) {
         const PatternFit fit = fit_pattern(folded, pattern, down, right);
         if (fit.correlation <= best_correlation || fit.amplitude < kMinAmplitude) continue;
         best = texture;

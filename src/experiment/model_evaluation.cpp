@@ -114,14 +114,14 @@ EvaluatedModel load_evaluated_model(const fs::path& path, c10::Device device) {
             .precision = dvae->precision,
             .vae = dvae->vae,
             .dalle = std::nullopt};
-  TrainedDalle dalle = load_trained_dalle(path, device);
+  const TrainedDalle dalle = load_trained_dalle(path, device);
   return {.checkpoint = dalle.checkpoint,
           .hash = dalle.hash,
           .step = dalle.step,
           .config = dalle.config,
           .precision = dalle.model->precision(),
           .vae = dalle.vae,
-          .dalle = std::move(dalle)};
+          .dalle = dalle};
 }
 
 fs::path run_of_model(const fs::path& path) {

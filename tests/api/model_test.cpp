@@ -179,6 +179,7 @@ TEST(Model, NamesTheInvalidArgument) {
   starts("images", [&] { model.encode(torch::empty({1, 3, 0, side}, at::kByte)); });
   starts("images", [&] { model.encode(torch::zeros({1, 3, side, side}, at::kLong)); });
   starts("images", [&] { model.encode(torch::zeros({1, 3, side + 1, side}, at::kByte)); });
+  starts("images", [&] { model.encode(torch::full({1, 3, side, side}, 255.0)); });
   starts("device", [&] { Model::load(kTrained, "tpu"); });
   starts("tests/fixtures/missing", [&] { Model::load("tests/fixtures/missing", "cpu"); });
 }

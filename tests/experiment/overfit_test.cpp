@@ -68,9 +68,13 @@ void write_scene(const std::filesystem::path& folder, const std::string& stem,
   write_file_atomically(folder / (stem + ".txt"), scene.caption);
 }
 
+/// With --gtest_shuffle --gtest_random_seed=N, the experiment has another seed, for each of which
+/// it must pass.
 ExperimentConfig experiment_on(const std::filesystem::path& folder) {
-  return load_experiment_text(fmt::format(R"(
+  return load_experiment_text(
+      fmt::format(R"(
 name: overfit
+seed: {1}
 data: {{kind: folder, path: {0}/train, validation_path: {0}/validation, image_size: 32, workers: 1}}
 tokenizer: {{vocab_size: 300, dropout: 0}}
 dvae:
@@ -90,8 +94,8 @@ dalle:
           max_grad_norm: 1, ema_decay: 0.95, ema_every: 1, log_every: 100, eval_every: 600, save_every: 600,
           sample_every: 600}}
 )",
-                                          folder.string()),
-                              "overfit.yaml");
+                  folder.string(), 1 + testing::UnitTest::GetInstance()->random_seed()),
+      "overfit.yaml");
 }
 
 /// The image tokens that the second stage was trained on, [kImages, kCells] int64.
