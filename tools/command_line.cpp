@@ -21,6 +21,7 @@
 #include "core/strict_number.h"
 #include "dist/process_group.h"
 #include "experiment/torch_setup.h"
+#include "experiment/trained_dalle.h"
 #include "tensor/error_text.h"
 #include "train/out_of_memory.h"
 
@@ -129,6 +130,13 @@ std::string error_line(const std::exception& error, std::string_view memory_advi
 
 int exit_status_of(const std::exception& error) {
   return dynamic_cast<const RankLost*>(&error) != nullptr ? kExitRankLost : kExitFailure;
+}
+
+std::filesystem::path find_model(const std::string& argument) {
+  if (!argument.empty()) return argument;
+  if (const char* variable = std::getenv("DALLE_MODEL"); variable != nullptr && *variable != '\0')
+    return variable;
+  return newest_finished_run("runs");
 }
 
 void add_device_option(CLI::App& app, std::string& name) {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <exception>
+#include <filesystem>
 #include <functional>
 #include <limits>
 #include <string>
@@ -42,6 +43,16 @@ int exit_status_of(const std::exception& error);
 /// CLI11 alone would parse 010 as 8. To be passed to transform().
 CLI::Validator whole_number(int64_t min, int64_t max = std::numeric_limits<int64_t>::max());
 CLI::Validator number(double min, double max);
+
+/// What find_model() does without an argument, for --help.
+inline constexpr std::string_view kDefaultModel =
+    "default: $DALLE_MODEL, or else the most recently finished run under runs/";
+
+/// The run or checkpoint that `--model` or the variable DALLE_MODEL names, or else the most
+/// recently finished run under runs/.
+/// @param argument  of --model; empty: not given
+/// @throws dalle::Error if there is no finished run
+std::filesystem::path find_model(const std::string& argument);
 
 /// Adds `--device`, whose value is meant for find_device().
 void add_device_option(CLI::App& app, std::string& name);

@@ -29,7 +29,7 @@ void add_options(CLI::App& app, Arguments& arguments) {
   std::vector<std::string> names = {"all"};
   for (const auto& [suite, name] : enum_names(EvaluationSuite{})) names.emplace_back(name);
   app.add_option("--model", arguments.model,
-                 "run folder or checkpoint; default: the most recently finished run under runs/");
+                 fmt::format("run folder or checkpoint; {}", kDefaultModel));
   app.add_option(
          "--suite", arguments.suites,
          "what to measure: reconstruction, codes, likelihood, shapes, or all, which selects "
@@ -57,8 +57,7 @@ std::vector<EvaluationSuite> chosen_suites(const std::vector<std::string>& names
 
 int evaluate(const Arguments& arguments) {
   const c10::Device device = find_device(arguments.device);
-  const fs::path path =
-      arguments.model.empty() ? newest_finished_run("runs") : fs::path(arguments.model);
+  const fs::path path = find_model(arguments.model);
   EvaluatedModel model = load_evaluated_model(path, device);
   const ModelEvaluationOptions options{.suites = chosen_suites(arguments.suites),
                                        .limit = arguments.limit,

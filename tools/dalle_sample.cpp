@@ -1,7 +1,6 @@
 // dalle-sample: generates images from captions with a trained DALL-E.
 
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -79,8 +78,8 @@ void add_options(CLI::App& app, Arguments& arguments) {
                  "text to generate images from; each argument is one caption")
       ->transform(without_mark);
   app.add_option("--model", arguments.model,
-                 "run folder, checkpoint, or the file latest or best of a stage; default: "
-                 "$DALLE_MODEL, or else the most recently finished run under runs/")
+                 fmt::format("run folder, checkpoint, or the file latest or best of a stage; {}",
+                             kDefaultModel))
       ->transform(without_mark);
   app.add_option("--count", arguments.count,
                  "images per caption; default: sample.count of the model's config")
@@ -122,13 +121,6 @@ void add_options(CLI::App& app, Arguments& arguments) {
       ->check(check_format)
       ->capture_default_str();
   add_device_option(app, arguments.device);
-}
-
-fs::path find_model(const std::string& argument) {
-  if (!argument.empty()) return argument;
-  if (const char* variable = std::getenv("DALLE_MODEL"); variable != nullptr && *variable != '\0')
-    return variable;
-  return newest_finished_run("runs");
 }
 
 void check_captions(const std::vector<std::string>& captions) {
