@@ -1,7 +1,9 @@
 #pragma once
 
+#include <algorithm>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace dalle {
 
@@ -25,6 +27,17 @@ constexpr std::string_view trimmed(std::string_view text) {
 
 constexpr bool is_blank(std::string_view text) {
   return trimmed(text).empty();
+}
+
+/// Returns the parts of `text` between ASCII whitespace.
+inline std::vector<std::string> split_words(std::string_view text) {
+  std::vector<std::string> words;
+  while (!(text = trimmed(text)).empty()) {
+    const size_t end = std::min(text.find_first_of(kAsciiWhitespace), text.size());
+    words.emplace_back(text.substr(0, end));
+    text.remove_prefix(end);
+  }
+  return words;
 }
 
 }  // namespace dalle

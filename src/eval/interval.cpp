@@ -57,10 +57,10 @@ Interval ratio_interval(std::span<const double> sums, std::span<const double> co
           .high = ratio.value + kNormalQuantile * ratio.error};
 }
 
-Interval wilson_interval(int64_t right, int64_t total) {
-  DALLE_CHECK(total > 0 && right >= 0 && right <= total);
-  return wilson(static_cast<double>(right) / static_cast<double>(total),
-                static_cast<double>(total));
+Interval wilson_interval(double right, int64_t total) {
+  const auto n = static_cast<double>(total);
+  DALLE_CHECK(total > 0 && right >= 0 && right <= n);
+  return wilson(right / n, n);
 }
 
 Interval clustered_proportion(std::span<const double> right, std::span<const double> totals) {

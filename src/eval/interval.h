@@ -23,9 +23,10 @@ Interval mean_interval(std::span<const double> values);
 Interval ratio_interval(std::span<const double> sums, std::span<const double> counts);
 
 /// A proportion of independent observations, with Wilson's score interval.
+/// @param right  in [0, total]; a tie may count as a fraction
 /// @param total  above 0
 /// Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference"
-Interval wilson_interval(int64_t right, int64_t total);
+Interval wilson_interval(double right, int64_t total);
 
 /// A proportion of observations that depend on one another within clusters, such as the tokens of
 /// an image or the images of a caption: Wilson's interval for the number of independent

@@ -1,9 +1,12 @@
 #include "data/shapes/shapes_caption.h"
 
-#include <span>
+#include <algorithm>
 #include <string_view>
 #include <vector>
 
+#include <fmt/ranges.h>
+
+#include "core/ascii.h"
 #include "core/error.h"
 
 namespace dalle {
@@ -25,9 +28,8 @@ Mentioned choose_mentioned(const ShapesConfig& config, SeedStream& random) {
           .background = mentions(config.backgrounds.size())};
 }
 
-std::string with_article(const std::string& phrase) {
-  return (std::string_view("aeiou").find(phrase.front()) == std::string_view::npos ? "a " : "an ") +
-         phrase;
+std::string article_of(const std::string& phrase) {
+  return std::string_view("aeiou").find(phrase.front()) == std::string_view::npos ? "a" : "an";
 }
 
 std::string object_phrase(const ShapesObject& object, const Mentioned& mentioned) {
@@ -37,7 +39,7 @@ std::string object_phrase(const ShapesObject& object, const Mentioned& mentioned
   phrase += to_string(object.color);
   phrase += " ";
   phrase += to_string(object.shape);
-  return with_article(phrase);
+  return article_of(phrase) + " " + phrase;
 }
 
 std::string relation_phrase(ShapesRelation relation, ShapesPhrasing phrasing, SeedStream& random) {
@@ -59,6 +61,28 @@ std::string relation_phrase(ShapesRelation relation, ShapesPhrasing phrasing, Se
   return std::string(phrases[random.below(phrases.size())]);
 }
 
+std::string_view without_comma(std::string_view word) {
+  return word.ends_with(',') ? word.substr(0, word.size() - 1) : word;
+}
+
+/// Exchanges the first and the last word that name a value of the enum, but not the commas after
+/// them. Returns false if they are equal.
+template <NamedEnum E>
+bool swap_values(std::vector<std::string>& words) {
+  const auto names_value = [](const std::string& word) {
+    return std::ranges::any_of(
+        enum_names(E{}), [&](const auto& entry) { return entry.second == without_comma(word); });
+  };
+  const auto first = std::ranges::find_if(words, names_value);
+  if (first == words.end()) return false;
+  const auto last = std::find_if(words.rbegin(), words.rend(), names_value);
+  const std::string a(without_comma(*first)), b(without_comma(*last));
+  if (a == b) return false;
+  first->replace(0, a.size(), b);
+  last->replace(0, b.size(), a);
+  return true;
+}
+
 }  // namespace
 
 std::string shapes_caption(const ShapesScene& scene, const ShapesConfig& config,
@@ -78,6 +102,14 @@ std::string shapes_caption(const ShapesScene& scene, const ShapesConfig& config,
     return "there is " + objects;
   }
   return mentioned.background ? objects + " on a " + background : objects;
+}
+
+std::optional<std::string> swap_shapes_attributes(std::string_view caption) {
+  std::vector<std::string> words = split_words(caption);
+  if (!swap_values<ShapeColor>(words) && !swap_values<ShapeKind>(words)) return std::nullopt;
+  for (size_t i = 0; i + 1 < words.size(); ++i)
+    if (words[i] == "a" || words[i] == "an") words[i] = article_of(words[i + 1]);
+  return fmt::format("{}", fmt::join(words, " "));
 }
 
 }  // namespace dalle

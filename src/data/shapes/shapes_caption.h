@@ -1,6 +1,8 @@
 #pragma once
 
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "core/seeds.h"
 #include "data/shapes/shapes_scene.h"
@@ -19,5 +21,11 @@ enum class ShapesPhrasing { kTraining, kHeldOut };
 /// config.unstated_attributes, and always if only one value is in use.
 std::string shapes_caption(const ShapesScene& scene, const ShapesConfig& config,
                            ShapesPhrasing phrasing, SeedStream& random);
+
+/// A caption by shapes_caption() with the colors of its first and last object exchanged or, if they
+/// are equal, their shapes. It consists of the same words, because a caption of several objects
+/// repeats only those in between.
+/// @return  nothing for captions of one object
+std::optional<std::string> swap_shapes_attributes(std::string_view caption);
 
 }  // namespace dalle
