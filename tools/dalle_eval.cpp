@@ -10,6 +10,8 @@
 #include "core/log.h"
 #include "core/stop_signal.h"
 #include "experiment/model_evaluation.h"
+#include "experiment/run_report.h"
+#include "train/run_folder.h"
 
 namespace {
 
@@ -30,17 +32,19 @@ void add_options(CLI::App& app, Arguments& arguments) {
   for (const auto& [suite, name] : enum_names(EvaluationSuite{})) names.emplace_back(name);
   app.add_option("--model", arguments.model,
                  fmt::format("run folder or checkpoint; {}", kDefaultModel));
-  app.add_option(
-         "--suite", arguments.suites,
-         "what to measure: reconstruction, codes, likelihood, shapes, or all, which selects "
-         "those that the model and its data allow")
+  app.add_option("--suite", arguments.suites,
+                 "what to measure: reconstruction, codes, likelihood, ranking, shapes, levels, or "
+                 "all, which "
+                 "selects those that the model and its data allow")
       ->check(CLI::IsMember(names))
       ->capture_default_str();
   app.add_option("--limit", arguments.limit, "validation images to use; 0: all")
       ->transform(whole_number(0))
       ->capture_default_str();
-  app.add_option("--out", arguments.out,
-                 "results file; default: evaluation.json in the run folder");
+  app.add_option(
+      "--out", arguments.out,
+      "results file; default: evaluation.json in the run folder. The report is next to it: "
+      "report.html, or NAME.html for NAME.json");
   app.add_flag("--restart", arguments.restart, "also recompute what the file already contains");
   add_device_option(app, arguments.device);
 }
@@ -59,13 +63,18 @@ int evaluate(const Arguments& arguments) {
   const c10::Device device = find_device(arguments.device);
   const fs::path path = find_model(arguments.model);
   EvaluatedModel model = load_evaluated_model(path, device);
-  const ModelEvaluationOptions options{.suites = chosen_suites(arguments.suites),
-                                       .limit = arguments.limit,
-                                       .out = arguments.out.empty()
-                                                  ? run_of_model(path) / "evaluation.json"
-                                                  : fs::path(arguments.out),
-                                       .restart = arguments.restart};
+  const RunPaths run(run_of_model(path));
+  const ModelEvaluationOptions options{
+      .suites = chosen_suites(arguments.suites),
+      .limit = arguments.limit,
+      .out = arguments.out.empty() ? run.evaluation() : fs::path(arguments.out),
+      .restart = arguments.restart};
+  const fs::path report = report_of_results(options.out);
+  if (report == options.out)
+    throw Error("--out {}: expected a name such as {}, because this one is the report's",
+                arguments.out, fs::path(report).replace_extension(".json").string());
   check_can_write(options.out);
+  check_can_write(report);
   log_info("evaluating {} (step {})", model.checkpoint.string(), model.step);
   const StopSignal stop;
   try {
@@ -73,12 +82,13 @@ int evaluate(const Arguments& arguments) {
       if (stop.requested()) throw StopRequested();
     });
     fmt::print("{}", evaluation_table(result));
+    write_report(model.config, run, options.out);
   } catch (const StopRequested&) {
     log_info("stopped; finished suites are saved in {}; run the same command to continue",
              options.out.string());
     return 128 + stop.number();
   }
-  log_info("wrote {}", options.out.string());
+  log_info("wrote {} and {}", options.out.string(), report.string());
   return 0;
 }
 

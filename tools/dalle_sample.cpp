@@ -19,8 +19,10 @@
 #include "core/utf8.h"
 #include "data/image/image.h"
 #include "experiment/trained_dalle.h"
+#include "prompt_options.h"
 #include "sample/generate_images.h"
 #include "sample/grid_file.h"
+#include "sample/image_prompt.h"
 #include "sample/sample_files.h"
 
 namespace {
@@ -48,6 +50,10 @@ struct Arguments {
   std::optional<double> temperature;
   std::optional<int64_t> top_k;
   std::optional<double> top_p;
+  std::optional<double> guidance;
+  std::optional<double> guidance_from;
+  std::optional<double> guidance_to;
+  PromptOptions prompt;
   std::optional<int64_t> batch_size;
   std::string decode;
   std::optional<int64_t> window;
@@ -62,18 +68,17 @@ std::string check_top_p(const std::string& text) {
   return parse_number(text) == 0.0 ? fmt::format("found {}, expected more than 0", text) : "";
 }
 
-/// The field of a key under `sample`, for its range.
-Field sampling_field(std::string_view name) {
+/// The range of a key under `sample`.
+CLI::Validator range_of(std::string_view name) {
   SamplingConfig config;
   Field found;
   SamplingConfig::fields(config, [&](std::string_view key, auto&, const Field& field) {
     if (key == name) found = field;
   });
-  return found;
+  return number(found.min, found.max);
 }
 
 void add_options(CLI::App& app, Arguments& arguments) {
-  const Field temperature = sampling_field("temperature"), top_p = sampling_field("top_p");
   app.add_option("captions", arguments.captions,
                  "text to generate images from; each argument is one caption")
       ->transform(without_mark);
@@ -90,13 +95,26 @@ void add_options(CLI::App& app, Arguments& arguments) {
       ->capture_default_str();
   app.add_option("--temperature", arguments.temperature,
                  "divides the logits; 0 takes the most likely code; default: the model's config")
-      ->transform(number(temperature.min, temperature.max));
+      ->transform(range_of("temperature"));
   app.add_option("--top-k", arguments.top_k, "sample from the k most likely codes; 0 means all")
       ->transform(whole_number(0));
   app.add_option("--top-p", arguments.top_p,
                  "sample from the fewest codes whose total probability reaches p")
-      ->transform(number(top_p.min, top_p.max))
+      ->transform(range_of("top_p"))
       ->check(check_top_p);
+  app.add_option("--guidance", arguments.guidance,
+                 "scale of classifier-free guidance: more than 1 follows the caption more closely, "
+                 "at up to twice the cost; 1: off; for models trained with "
+                 "dalle.train.caption_dropout")
+      ->transform(range_of("guidance"));
+  app.add_option("--guidance-from", arguments.guidance_from,
+                 "part of an image's codes, 0 to 1, after which guidance begins")
+      ->transform(range_of("guidance_from"));
+  app.add_option("--guidance-to", arguments.guidance_to,
+                 "part of an image's codes, 0 to 1, after which guidance ends")
+      ->transform(range_of("guidance_to"));
+  add_prompt_options(app, arguments.prompt);
+  for (const char* path : {"--image", "--mask"}) app.get_option(path)->transform(without_mark);
   app.add_option(
          "--batch-size", arguments.batch_size,
          "images generated at once; more take more memory; on a CPU, this does not change the "
@@ -143,37 +161,61 @@ SamplingConfig sampling_config(const Arguments& arguments, SamplingConfig sampli
   sampling.temperature = arguments.temperature.value_or(sampling.temperature);
   sampling.top_k = arguments.top_k.value_or(sampling.top_k);
   sampling.top_p = arguments.top_p.value_or(sampling.top_p);
+  sampling.guidance = arguments.guidance.value_or(sampling.guidance);
+  sampling.guidance_from = arguments.guidance_from.value_or(sampling.guidance_from);
+  sampling.guidance_to = arguments.guidance_to.value_or(sampling.guidance_to);
+  check_sampling(sampling);
   return sampling;
 }
 
 /// The image files of each distinct caption, keyed by the caption.
 using Files = std::map<std::string, SampleFiles>;
 
-Files open_files(const TrainedDalle& dalle, const Arguments& arguments) {
-  const SamplingConfig sampling = sampling_config(arguments, dalle.config.sample);
+Files open_files(const TrainedDalle& dalle, const Arguments& arguments,
+                 const SamplingConfig& sampling, const std::optional<Prompt>& prompt) {
   const ImageFormat format = *find_image_format(arguments.format);
   Files files;
   for (const std::string& caption : arguments.captions) {
-    const ImageRequest request{.caption = caption,
-                               .seed = arguments.seed,
-                               .sampling = sampling,
-                               .model = dalle.hash,
-                               .step = dalle.step};
+    const ImageRequest request{
+        .caption = caption,
+        .seed = arguments.seed,
+        .sampling = sampling,
+        .model = dalle.hash,
+        .step = dalle.step,
+        .image_prompt = prompt ? prompt->description : nlohmann::ordered_json()};
     files.try_emplace(caption, arguments.out, request, dalle.config.sample, format);
   }
   return files;
 }
 
+std::vector<CaptionImages> requests_of(const TrainedDalle& dalle, const Arguments& arguments,
+                                       int64_t count, const std::optional<Prompt>& prompt) {
+  std::vector<CaptionImages> requests;
+  for (const std::string& caption : arguments.captions) {
+    requests.push_back({.caption = caption_tokens(dalle, caption), .count = count});
+    if (!prompt) continue;
+    requests.back().forced = prompt->forced;
+    requests.back().variation = prompt->variation;
+  }
+  return requests;
+}
+
 /// Generates the images of all captions together, and writes each as soon as it is complete.
 /// @return  the number of images written; fewer than requested after a stop
 int64_t generate_all(const TrainedDalle& dalle, const Arguments& arguments, int64_t count,
-                     const std::vector<CaptionImages>& requests, std::optional<GridFile>& grid,
+                     const std::optional<Prompt>& prompt, std::optional<GridFile>& grid,
                      const StopSignal& stop) {
-  Files files = open_files(dalle, arguments);
+  const SamplingConfig sampling = sampling_config(arguments, dalle.config.sample);
+  warn_of_untrained_guidance(dalle.config, sampling);
+  const std::vector<CaptionImages> requests = requests_of(dalle, arguments, count, prompt);
+  Files files = open_files(dalle, arguments, sampling, prompt);
   Progress progress("generating image tokens", static_cast<int64_t>(requests.size()) * count *
                                                    dalle.config.layout().image_length());
   int64_t written = 0;
-  const auto write = [&](size_t caption, int64_t number, const RgbImage& image) {
+  const auto write = [&](size_t caption, int64_t number, const RgbImage& generated) {
+    const RgbImage image = arguments.prompt.paste_original
+                               ? paste(prompt->image, prompt->kept_pixels, generated)
+                               : generated;
     files.at(arguments.captions[caption]).write(number, image);
     if (grid) grid->place(static_cast<int64_t>(caption) * count + number, image);
     ++written;
@@ -182,8 +224,7 @@ int64_t generate_all(const TrainedDalle& dalle, const Arguments& arguments, int6
     for (auto& [caption, of_caption] : files) of_caption.describe();
   };
   try {
-    generate_images(dalle.model, dalle.vae, requests,
-                    sampling_config(arguments, dalle.config.sample),
+    generate_images(dalle.model, dalle.vae, requests, sampling,
                     {.seed = static_cast<uint64_t>(arguments.seed),
                      .batch_size = arguments.batch_size.value_or(0),
                      .decode = decode_config(arguments, dalle.config.sample)},
@@ -206,6 +247,10 @@ int sample(const Arguments& arguments) {
         "no caption given; expected e.g. dalle-sample \"a red circle\" (--help lists the options)");
     return kExitUsage;
   }
+  if (!arguments.prompt.image.empty() && !arguments.prompt.names_what_to_keep()) {
+    log_error("--image: expected --keep-rows, --keep, --mask or --variation too");
+    return kExitUsage;
+  }
   check_captions(arguments.captions);
   const c10::Device device = find_device(arguments.device);
   const fs::path path = find_model(arguments.model);
@@ -217,13 +262,12 @@ int sample(const Arguments& arguments) {
   log_info("generating with {} (step {})", dalle.checkpoint.string(), dalle.step);
   const auto captions = static_cast<int64_t>(arguments.captions.size());
   const int64_t count = arguments.count.value_or(dalle.config.sample.count);
-  std::vector<CaptionImages> requests;
-  for (const std::string& caption : arguments.captions)
-    requests.push_back({.caption = caption_tokens(dalle, caption), .count = count});
+  std::optional<Prompt> prompt;
+  if (!arguments.prompt.image.empty()) prompt = load_prompt(arguments.prompt, dalle);
   if (grid) grid->allocate(captions, count, dalle.config.data.image_size);
 
   const StopSignal stop;
-  const int64_t written = generate_all(dalle, arguments, count, requests, grid, stop);
+  const int64_t written = generate_all(dalle, arguments, count, prompt, grid, stop);
   if (written < captions * count) {
     log_info("stopped: {} of {} images are in {}{}", written, captions * count, arguments.out,
              grid ? "; the grid was not written" : "");
@@ -249,7 +293,9 @@ int main(int argc, char** argv) {
   const ToolText text{
       .examples =
           "  dalle-sample \"a red circle\" \"a blue square\" --count 8 --grid grid.png\n"
-          "  dalle-sample \"a red circle\" --model runs/shapes-demo --temperature 0.8 --seed 7\n",
+          "  dalle-sample \"a red circle\" --model runs/shapes-demo --temperature 0.8 --seed 7\n"
+          "  dalle-sample \"the same house at night\" --image house.png --keep-rows 0.5 --guidance "
+          "3\n",
       .memory_advice =
           "lower --batch-size (with --grid, also use fewer images), use a smaller model, or "
           "close other programs"};

@@ -22,6 +22,19 @@ struct SampleOptions {
   std::optional<double> temperature = {};  ///< in [0, 100]; 0 takes the most likely code
   std::optional<int64_t> top_k = {};       ///< sample from the k most likely codes; 0: from all
   std::optional<double> top_p = {};        ///< in (0, 1]; from the fewest codes that add up to p
+  /// In [0, 100]: scale of classifier-free guidance, for models that were trained with
+  /// dalle.train.caption_dropout; 1: off. The logits become null + guidance (conditional - null),
+  /// where null are those without a caption.
+  std::optional<double> guidance = {};
+  std::optional<double> guidance_from = {};  ///< in [0, 1]: part of the codes where it begins
+  std::optional<double> guidance_to = {};    ///< in [0, 1]: part of the codes where it ends
+  /// [grid_size, grid_size] int64: codes that are given, such as those that encode() returns, and
+  /// -1 where one is sampled. Codes are sampled from the upper left to the lower right, without
+  /// regard to given ones that come later. Undefined: all are sampled.
+  at::Tensor known_codes = {};
+  /// In [0, 1]: part of the known codes that is sampled all the same; which ones depends on the
+  /// seed, the image and the position.
+  double variation = 0;
 };
 
 /// The log-probabilities (natural logarithm) that a model assigns to samples, on the CPU.

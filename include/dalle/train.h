@@ -44,9 +44,9 @@ struct TrainResult {
 /// It changes these settings of the process for good: LibTorch's number of threads (this rank's
 /// share of the CPUs that the process may use, or one with `distributed.bitwise`; OMP_NUM_THREADS
 /// overrides both), which a later call can only lower; TF32 is disabled; with `distributed.bitwise`
-/// on a GPU, kernels are deterministic; the thread's CUDA device is that of the rank; on ranks above
-/// 0, only errors go to the console; LibTorch's log is silenced unless TORCH_CPP_LOG_LEVEL is set;
-/// OpenCV uses one thread; and glibc keeps freed memory for later allocations.
+/// on a GPU, kernels are deterministic; the thread's CUDA device is that of the rank; on ranks
+/// above 0, only errors go to the console; LibTorch's log is silenced unless TORCH_CPP_LOG_LEVEL is
+/// set; OpenCV uses one thread; and glibc keeps freed memory for later allocations.
 ///
 /// Only one call may run in a process at a time.
 ///

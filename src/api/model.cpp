@@ -1,5 +1,6 @@
 #include "dalle/model.h"
 
+#include <numbers>
 #include <utility>
 
 #include <torch/types.h>
@@ -7,6 +8,7 @@
 #include "core/error.h"
 #include "core/sequence_layout.h"
 #include "data/image/image.h"
+#include "eval/token_scores.h"
 #include "experiment/torch_setup.h"
 #include "experiment/trained_dalle.h"
 #include "sample/generate_images.h"
@@ -20,16 +22,10 @@ SamplingConfig checked_sampling(const SampleOptions& options, SamplingConfig sam
   sampling.temperature = options.temperature.value_or(sampling.temperature);
   sampling.top_k = options.top_k.value_or(sampling.top_k);
   sampling.top_p = options.top_p.value_or(sampling.top_p);
-  SamplingConfig::fields(sampling, [](std::string_view key, auto value, const Field& field) {
-    const auto number = static_cast<double>(value);
-    if (!(number >= field.min && number <= field.max))
-      throw Error("{}: found {}, expected a number from {} to {}", key, value, field.min,
-                  field.max);
-  });
-  std::vector<ConfigConflict> conflicts;
-  sampling.validate(ConfigChecks(conflicts));
-  for (const ConfigConflict& conflict : conflicts)
-    throw Error("{}: {}", conflict.key, conflict.message);
+  sampling.guidance = options.guidance.value_or(sampling.guidance);
+  sampling.guidance_from = options.guidance_from.value_or(sampling.guidance_from);
+  sampling.guidance_to = options.guidance_to.value_or(sampling.guidance_to);
+  check_sampling(sampling);
   return sampling;
 }
 
@@ -37,6 +33,8 @@ void check_range(const SampleOptions& options) {
   if (options.seed < 0) throw Error("seed: found {}, expected at least 0", options.seed);
   if (options.first < 0) throw Error("first: found {}, expected at least 0", options.first);
   if (options.count < 1) throw Error("count: found {}, expected at least 1", options.count);
+  if (!(options.variation >= 0 && options.variation <= 1))
+    throw Error("variation: found {}, expected a number from 0 to 1", options.variation);
 }
 
 /// [1, 3, H, W] float32 in [0, 1] on the device
@@ -67,11 +65,25 @@ void check_codes(const at::Tensor& codes, int64_t count, int64_t grid, int64_t v
                 codes.min().item<int64_t>(), codes.max().item<int64_t>(), vocab_size);
 }
 
+/// [grid * grid] int64 on the CPU; undefined if `known` is
+at::Tensor checked_known_codes(const at::Tensor& known, int64_t grid, int64_t vocab_size) {
+  if (!known.defined()) return known;
+  if (known.scalar_type() != at::kLong || known.sizes() != at::IntArrayRef({grid, grid}))
+    throw Error("known_codes: found {}, expected Long [{}, {}]", describe_tensor(known), grid,
+                grid);
+  const at::Tensor codes = known.detach().cpu().flatten().contiguous();
+  if ((codes.lt(kFreeCode) | codes.ge(vocab_size)).any().item<bool>())
+    throw Error("known_codes: found values from {} to {}, expected values in [0, {}), or {}",
+                codes.min().item<int64_t>(), codes.max().item<int64_t>(), vocab_size, kFreeCode);
+  return codes;
+}
+
 }  // namespace
 
 struct Model::State {
   TrainedDalle dalle;
   c10::Device device;
+  bool has_warned_of_guidance = false;
 };
 
 Model::Model(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -124,11 +136,17 @@ at::Tensor Model::generate(const std::string& caption, const SampleOptions& opti
 at::Tensor Model::generate_codes(const std::string& caption, const SampleOptions& options) const {
   const TrainedDalle& dalle = state_->dalle;
   check_range(options);
-  const CaptionImages images{.caption = caption_tokens(dalle, caption),
-                             .first_image = options.first,
-                             .count = options.count};
+  const SamplingConfig sampling = checked_sampling(options, dalle.config.sample);
+  if (sampling.guidance != 1 && !std::exchange(state_->has_warned_of_guidance, true))
+    warn_of_untrained_guidance(dalle.config, sampling);
+  const CaptionImages images{
+      .caption = caption_tokens(dalle, caption),
+      .first_image = options.first,
+      .count = options.count,
+      .forced = checked_known_codes(options.known_codes, grid_size(), image_vocab_size()),
+      .variation = options.variation};
   return dalle::generate_codes(
-      dalle.model, images, checked_sampling(options, dalle.config.sample),
+      dalle.model, images, sampling,
       {.seed = static_cast<uint64_t>(options.seed), .decode = dalle.config.sample});
 }
 
@@ -165,16 +183,18 @@ LogLikelihood Model::log_likelihood(const std::vector<std::string>& captions,
   DalleModel model = state_->dalle.model;
   LogLikelihood likelihood{.text = torch::empty({count}, at::kDouble),
                            .image = torch::empty({count}, at::kDouble)};
-  // One by one, because a loss is the mean over its batch.
+  const auto nats = [](const TokenScores& scores) {
+    return -std::numbers::ln2 * scores.bits.sum().item<double>();
+  };
+  // One by one, because rounding may depend on the batch size.
   for (int64_t i = 0; i < count; ++i) {
-    const at::Tensor caption = caption_tokens(state_->dalle, captions[static_cast<size_t>(i)])
-                                   .unsqueeze(0)
-                                   .to(state_->device);  // [1, text_length - 1]
-    const LossCounts targets = model->count_targets(caption);
-    const DalleLoss loss =
-        model->loss(caption, codes[i].reshape({1, -1}).to(state_->device), targets);
-    likelihood.text[i] = -loss.text.item<double>() * static_cast<double>(targets.text_tokens);
-    likelihood.image[i] = -loss.image.item<double>() * static_cast<double>(targets.image_tokens);
+    const at::Tensor caption =
+        caption_tokens(state_->dalle, captions[static_cast<size_t>(i)]).to(state_->device);
+    const at::Tensor own = codes[i].flatten().to(state_->device);
+    const at::Tensor states = model->hidden_states(caption.unsqueeze(0), own.unsqueeze(0))[0];
+    const SequenceScores scores = score_sequence(model, states, caption, own);
+    likelihood.text[i] = nats(scores.text);
+    likelihood.image[i] = nats(scores.image);
   }
   return likelihood;
 }

@@ -18,7 +18,9 @@ enum class SeedPurpose : uint64_t {
   kShapesScene = 9,       ///< scenes and captions of the procedural data set
   kSplit = 10,            ///< which samples are held out for validation
   kDropout = 11,          ///< dropout masks of a micro-batch
-  kCaptionRanking = 12,   ///< the captions that an evaluation compares with an image's own
+  kCaptionDropout = 12,   ///< which captions are replaced by padding in training
+  kCaptionRanking = 13,   ///< the captions that an evaluation compares with an image's own
+  kVariation = 14,        ///< which forced codes of an image are sampled after all
 };
 
 /// Mixes 64 bits so that every output bit depends on every input bit (the finalizer of SplitMix64).

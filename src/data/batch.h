@@ -17,7 +17,7 @@ struct Sample {
   at::Tensor image;      ///< [3, S, S] uint8
   at::Tensor codes;      ///< [N] int64 in [0, K), if image tokens were precomputed
   at::Tensor caption;    ///< [text_length - 1] int64, padded with kPadToken
-  std::string text;      ///< the original caption
+  std::string text;      ///< the original caption, even if `caption` was dropped
 };
 
 /// Samples stacked along a new first dimension, in the run's order.

@@ -163,7 +163,10 @@ at::Tensor SampleSource::encode_caption(const std::string& text, int64_t positio
   if (tokens.empty()) throw Error("no caption");  // blank after normalization
   if (tokens.size() > static_cast<size_t>(options_.caption_length))
     count_truncation(index, tokens.size());
-  return pad_caption(tokens, options_.caption_length);
+  const uint64_t dropout =
+      derive_seed(options_.seed, SeedPurpose::kCaptionDropout, counter(position));
+  const bool is_dropped = to_unit(dropout) < options_.caption_dropout;
+  return pad_caption(is_dropped ? std::vector<int64_t>() : tokens, options_.caption_length);
 }
 
 /// Logs the first truncated caption, the tenth, the hundredth ...

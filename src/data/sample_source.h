@@ -32,6 +32,7 @@ struct SampleSourceOptions {
   int64_t crops_per_image = 0;
   int64_t caption_length = 255;  ///< SequenceLayout::max_caption_tokens()
   double bpe_dropout = 0.0;
+  double caption_dropout = 0.0;  ///< probability that a sample's caption is all padding
 };
 
 /// All samples of a data set are invalid.
@@ -50,6 +51,7 @@ class NoUsableSample : public Error {
 ///     crop          position; with crops_per_image, raw sample and crop number, and the number on
 ///                   epoch and raw sample, so that crops and their codes can be precomputed
 ///     segmentation  position
+///     no caption    position
 ///     replacement   position and attempt
 class SampleSource {
  public:

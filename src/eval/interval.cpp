@@ -19,7 +19,7 @@ Interval wilson(double p, double n) {
   const double center = (p + z2 / (2 * n)) / (1 + z2 / n);
   const double half =
       kNormalQuantile * std::sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n);
-  return {.value = p, .low = center - half, .high = center + half};
+  return {.value = p, .low = std::max(0.0, center - half), .high = std::min(1.0, center + half)};
 }
 
 struct Ratio {

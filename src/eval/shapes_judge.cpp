@@ -24,6 +24,7 @@ constexpr double kSizeBoundary = 0.15;  // radius between small (at most .125) a
 constexpr int kEdge = 3;                // pixels along the outline, used only for the shape
 constexpr double kMinChroma =
     24;  // of an object with a color, on average; pink, the palest, has 150
+constexpr double kMinOverlap = 0.75;   // with a template, of an object that has a shape
 constexpr double kClearOverlap = 0.8;  // with a template; objects that touch have less
 
 /// Sets size and position: the centroid, and the radius of the circle with the same area.
@@ -352,7 +353,8 @@ std::vector<int32_t> inner_pixels(const Region& region, int margin) {
 DetectedObject judge_object(const ColorPlanes& image, const Region& region) {
   DetectedObject object = measured(region);
   const std::vector<int32_t> pixels = inner_pixels(region, kEdge);
-  object.shape = fit_shape(region).shape;
+  const ShapeFit fit = fit_shape(region);
+  if (fit.overlap >= kMinOverlap) object.shape = fit.shape;
   object.color = likeliest_color(image, pixels);
   if (object.color) object.texture = likeliest_texture(image, pixels, *object.color);
   return object;

@@ -10,7 +10,7 @@ namespace dalle {
 
 /// What the judge sees of an object.
 struct DetectedObject {
-  ShapeKind shape = ShapeKind::kCircle;
+  std::optional<ShapeKind> shape;   ///< none if it resembles no shape
   std::optional<ShapeColor> color;  ///< none if it is gray, white or black
   ShapeSize size = ShapeSize::kLarge;
   ShapeTexture texture = ShapeTexture::kSolid;  ///< kSolid without a color
@@ -27,8 +27,8 @@ struct DetectedScene {
 
 /// Recovers the background and the objects of an image of the shapes data set from its pixels. The
 /// procedure is fixed and has no learned parts: objects are what differs from the border's color,
-/// and each gets the likeliest shape, size, texture and, unless it is colorless, color, even if
-/// none fits well. docs/evaluation.md describes the steps and their accuracy on rendered scenes.
+/// and each gets the likeliest shape, color, size and texture; no shape or color if none fits.
+/// docs/evaluation.md describes the steps and their accuracy on rendered scenes.
 ///
 /// @param image  square, of at least 16 pixels
 /// @throws dalle::Error if it is not

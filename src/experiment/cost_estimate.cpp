@@ -10,6 +10,7 @@
 #include "model/discrete_vae.h"
 #include "parallel/gradient_reducer.h"
 #include "sample/generate_codes.h"
+#include "sample/guidance.h"
 #include "tensor/round_up.h"
 
 namespace dalle {
@@ -115,8 +116,9 @@ void add_step(const ExperimentConfig& config, const DalleModelCost& model_cost,
 int64_t sampling_bytes(const ExperimentConfig& config, const DalleModelCost& cost) {
   const TransformerConfig& model = config.dalle.model;
   const int64_t value_bytes = bytes_of(config.dalle.train.precision);
-  const int64_t images = default_batch_size(model, config.layout());
-  const int64_t layer = 2 * images * config.layout().length() * model.width;
+  const int64_t sequences = sequences_per_image(config.sample) *
+                            default_batch_size(model, config.layout(), config.sample);
+  const int64_t layer = 2 * sequences * config.layout().length() * model.width;
   // Keys and values, the copies of them that one layer reads, and that layer's weights.
   const int64_t on_gpu = (model.depth + 1) * layer * value_bytes +
                          (value_bytes < kFloatBytes ? cost.block * value_bytes : 0);

@@ -28,6 +28,7 @@ SampleSourceOptions training_options(const ExperimentConfig& config) {
   options.crop = CropKind::kTransformer;
   options.crops_per_image = config.dalle.crops_per_image;
   options.bpe_dropout = config.tokenizer.dropout;
+  options.caption_dropout = config.dalle.train.caption_dropout;
   return options;
 }
 

@@ -5,6 +5,8 @@
 #include <functional>
 #include <numbers>
 #include <optional>
+#include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -12,6 +14,7 @@
 
 #include "core/error.h"
 #include "core/progress.h"
+#include "data/image/image.h"
 #include "eval/interval.h"
 #include "eval/reconstruction.h"
 #include "experiment/experiment_data.h"
@@ -39,6 +42,66 @@ std::vector<double> differences(const std::vector<double>& a, const std::vector<
   return result;
 }
 
+/// The reconstructions with the lowest PSNR.
+class WorstReconstructions {
+ public:
+  /// @param images, reconstructions  [B, 3, H, W] in [0, 1]
+  /// @param psnr                     [B] float64
+  void add(const Batch& batch, const at::Tensor& images, const at::Tensor& reconstructions,
+           const at::Tensor& psnr) {
+    for (int64_t i = 0; i < batch.size(); ++i) {
+      const double quality = psnr[i].item<double>();
+      if (worst_.size() == kShown && quality >= worst_.back().psnr) continue;
+      const auto place = std::ranges::upper_bound(worst_, quality, {}, &Reconstruction::psnr);
+      worst_.insert(place, {.index = batch.positions[static_cast<size_t>(i)],
+                            .psnr = quality,
+                            .original = tensor_to_image(images[i]),
+                            .reconstructed = tensor_to_image(reconstructions[i])});
+      if (worst_.size() > kShown) worst_.pop_back();
+    }
+  }
+
+  /// Adds the list, worst first, and its images.
+  void write(SuiteResult& result) {
+    ordered_json list = ordered_json::array();
+    for (Reconstruction& one : worst_) {
+      const std::string stem = fmt::format("reconstruction-worst-{}", list.size() + 1);
+      const std::string original = stem + "-original.png", reconstructed = stem + ".png";
+      list.push_back({{"image", one.index},
+                      {"psnr", one.psnr},
+                      {"original", original},
+                      {"reconstructed", reconstructed}});
+      result.images[original] = std::move(one.original);
+      result.images[reconstructed] = std::move(one.reconstructed);
+    }
+    result.numbers["worst"] = std::move(list);
+  }
+
+ private:
+  static constexpr size_t kShown = 8;
+
+  struct Reconstruction {
+    int64_t index;
+    double psnr;
+    RgbImage original, reconstructed;
+  };
+  std::vector<Reconstruction> worst_;
+};
+
+/// How often the codes occur, most frequent first, for a chart: of a large codebook, the codes at
+/// evenly spaced ranks from the first to the last.
+/// @param counts  [K] int64
+std::vector<int64_t> counts_by_rank(const at::Tensor& counts) {
+  constexpr int64_t kMaxRanks = 512;
+  const at::Tensor sorted = std::get<0>(counts.sort(/*dim=*/0, /*descending=*/true));
+  const int64_t ranks = std::min(counts.numel(), kMaxRanks);
+  std::vector<int64_t> result;
+  for (int64_t i = 0; i < ranks; ++i)
+    result.push_back(
+        sorted[ranks == 1 ? 0 : i * (counts.numel() - 1) / (ranks - 1)].item<int64_t>());
+  return result;
+}
+
 }  // namespace
 
 ordered_json number_of(double value) {
@@ -51,7 +114,16 @@ ordered_json number_of(const Interval& interval) {
 }
 
 EvaluationData::EvaluationData(const EvaluatedModel& model, int64_t limit)
-    : datasets_(open_datasets(model.config.data, static_cast<uint64_t>(model.config.seed))) {
+    : EvaluationData(model, limit,
+                     open_datasets(model.config.data, static_cast<uint64_t>(model.config.seed))) {}
+
+EvaluationData::EvaluationData(const EvaluatedModel& model, int64_t limit,
+                               std::unique_ptr<Dataset> validation)
+    : EvaluationData(model, limit,
+                     DatasetPair{.train = nullptr, .validation = std::move(validation)}) {}
+
+EvaluationData::EvaluationData(const EvaluatedModel& model, int64_t limit, DatasetPair datasets)
+    : datasets_(std::move(datasets)) {
   const Dataset& validation = *datasets_.validation;
   if (validation.size() == 0)
     throw Error("data: the validation set is empty, expected at least one image");
@@ -69,12 +141,14 @@ EvaluationData::EvaluationData(const EvaluatedModel& model, int64_t limit)
 }
 
 void EvaluationData::for_each_batch(const std::string& what, const CheckStop& check_stop,
-                                    const std::function<void(const Batch&)>& use) const {
-  Progress progress(what, size_);
+                                    const std::function<void(const Batch&)>& use,
+                                    int64_t limit) const {
+  const int64_t count = std::min(limit, size_);
+  Progress progress(what, count);
   bool any = false;
-  for (int64_t begin = 0; begin < size_; begin += batch_size_) {
+  for (int64_t begin = 0; begin < count; begin += batch_size_) {
     check_stop();
-    const int64_t end = std::min(begin + batch_size_, size_);
+    const int64_t end = std::min(begin + batch_size_, count);
     std::vector<Sample> samples;
     for (int64_t i = begin; i < end; ++i)
       if (std::optional<Sample> sample = source_->unreplaced(i))
@@ -86,8 +160,18 @@ void EvaluationData::for_each_batch(const std::string& what, const CheckStop& ch
   if (!any) throw Error("data: none of the {} validation samples can be used", size_);
 }
 
-ordered_json evaluate_reconstruction(EvaluatedModel& model, const EvaluationData& data,
-                                     const CheckStop& check_stop) {
+bool EvaluationData::captions_differ() const {
+  std::optional<std::string> first;
+  for (int64_t i = 0; i < std::min(size_, kMaxRankedImages); ++i)
+    if (const std::optional<Sample> sample = source_->unreplaced(i)) {
+      if (first && sample->text != *first) return true;
+      first = sample->text;
+    }
+  return false;
+}
+
+SuiteResult evaluate_reconstruction(EvaluatedModel& model, const EvaluationData& data,
+                                    const CheckStop& check_stop) {
   const DvaeTrainConfig& train = model.config.dvae.train;
   // A checkpoint of the stage dalle does not record which step its dVAE is of.
   const double temperature = train.temperature.at(model.dalle ? train.steps : model.step);
@@ -95,13 +179,16 @@ ordered_json evaluate_reconstruction(EvaluatedModel& model, const EvaluationData
   const auto positions = static_cast<double>(model.config.layout().image_length());
   std::vector<double> hard, soft, similarity;
   std::vector<int64_t> indices;
+  WorstReconstructions worst_images;
   double reconstruction = 0, kl = 0;
   data.for_each_batch("reconstruction: images", check_stop, [&](const Batch& batch) {
     const at::Tensor images = unit_images(batch, device_of(model.vae));
     const DvaeEvaluation found =
         model.vae->evaluate(images, gumbel_noise(model.vae, batch, model.config), temperature,
                             /*kl_weight=*/1);
-    append(hard, psnr(images, found.hard_images).clamp_max(kFlawlessPsnr));
+    const at::Tensor quality = psnr(images, found.hard_images).clamp_max(kFlawlessPsnr);  // [B]
+    append(hard, quality);
+    worst_images.add(batch, images, found.hard_images, quality);
     append(soft, psnr(images, found.soft_images).clamp_max(kFlawlessPsnr));
     append(similarity, structural_similarity(images, found.hard_images));
     indices.insert(indices.end(), batch.positions.begin(), batch.positions.end());
@@ -111,16 +198,19 @@ ordered_json evaluate_reconstruction(EvaluatedModel& model, const EvaluationData
   const auto count = static_cast<double>(hard.size());
   const double nats = reconstruction / count + kl / count * positions / pixels;
   const auto worst = std::ranges::min_element(hard) - hard.begin();
-  return {{"images", hard.size()},
-          {"psnr", number_of(mean_interval(hard))},
-          {"psnr_worst", number_of(hard[static_cast<size_t>(worst)])},
-          {"worst_image", indices[static_cast<size_t>(worst)]},
-          {"ssim", number_of(mean_interval(similarity))},
-          {"psnr_soft", number_of(mean_interval(soft))},
-          {"soft_hard_gap", number_of(mean_interval(differences(soft, hard)))},
-          {"nll_nats_per_dimension", number_of(reconstruction / count)},
-          {"kl_nats_per_position", number_of(kl / count)},
-          {"negative_elbo_nats_per_dimension", number_of(nats)}};
+  SuiteResult result;
+  result.numbers = {{"images", hard.size()},
+                    {"psnr", number_of(mean_interval(hard))},
+                    {"psnr_worst", number_of(hard[static_cast<size_t>(worst)])},
+                    {"worst_image", indices[static_cast<size_t>(worst)]},
+                    {"ssim", number_of(mean_interval(similarity))},
+                    {"psnr_soft", number_of(mean_interval(soft))},
+                    {"soft_hard_gap", number_of(mean_interval(differences(soft, hard)))},
+                    {"nll_nats_per_dimension", number_of(reconstruction / count)},
+                    {"kl_nats_per_position", number_of(kl / count)},
+                    {"negative_elbo_nats_per_dimension", number_of(nats)}};
+  worst_images.write(result);
+  return result;
 }
 
 ordered_json evaluate_codes(EvaluatedModel& model, const EvaluationData& data,
@@ -148,7 +238,8 @@ ordered_json evaluate_codes(EvaluatedModel& model, const EvaluationData& data,
           {"perplexity_over_codes", number_of(health.perplexity / static_cast<double>(vocab_size))},
           {"flip_rate", number_of(clustered_proportion(flips, positions))},
           {"entropy_bits", number_of(entropy.mean().item<double>())},
-          {"entropy_bits_by_position", entropies}};
+          {"entropy_bits_by_position", entropies},
+          {"counts_by_rank", counts_by_rank(counts.sum(0))}};
 }
 
 }  // namespace dalle

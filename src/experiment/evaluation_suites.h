@@ -2,12 +2,15 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
+#include <map>
 #include <memory>
 #include <string>
 
 #include "data/batch.h"
 #include "data/datasets.h"
 #include "data/fingerprint.h"
+#include "data/image/rgb_image.h"
 #include "data/sample_source.h"
 #include "data/skipped_samples.h"
 #include "eval/interval.h"
@@ -25,20 +28,30 @@ class EvaluationData {
   /// @throws dalle::Error if the data set cannot be opened or has no validation samples
   EvaluationData(const EvaluatedModel& model, int64_t limit);
 
+  /// Samples of another data set in place of the config's validation data.
+  EvaluationData(const EvaluatedModel& model, int64_t limit, std::unique_ptr<Dataset> validation);
+
   /// Including invalid samples.
   int64_t size() const { return size_; }
 
   /// Identifies the names, not the contents, of the validation samples.
   std::string fingerprint() const { return dalle::fingerprint(*datasets_.validation); }
 
+  /// Whether two samples have different captions, among as many as the suite ranking uses.
+  bool captions_differ() const;
+
   /// Calls `use` with batches of valid samples, in order, and reports progress under the name
   /// `what`. A batch is no larger than those of the training, whose memory suffices. Calls
   /// `check_stop` before each batch.
+  /// @param limit  how many samples to use
   /// @throws dalle::Error if no sample is valid, or too many of the data set are not
   void for_each_batch(const std::string& what, const CheckStop& check_stop,
-                      const std::function<void(const Batch&)>& use) const;
+                      const std::function<void(const Batch&)>& use,
+                      int64_t limit = std::numeric_limits<int64_t>::max()) const;
 
  private:
+  EvaluationData(const EvaluatedModel& model, int64_t limit, DatasetPair datasets);
+
   int64_t size_ = 0;
   int64_t batch_size_ = 0;
   DatasetPair datasets_;
@@ -46,22 +59,39 @@ class EvaluationData {
   std::unique_ptr<SampleSource> source_;
 };
 
+/// How many samples the suite ranking uses. With this many, the interval of a share is at most 4.4
+/// percentage points to each side.
+inline constexpr int64_t kMaxRankedImages = 500;
+
 /// A number as the results file has it: {"value": x}, or {"value": x, "low": l, "high": h} if the
 /// interval is finite.
 nlohmann::ordered_json number_of(double value);
 nlohmann::ordered_json number_of(const Interval& interval);
 
+/// What a suite found, and images that show it.
+struct SuiteResult {
+  nlohmann::ordered_json numbers;
+  std::map<std::string, RgbImage> images;  ///< by the file names that `numbers` gives them
+};
+
 // The suites. docs/evaluation.md defines their numbers. They throw what `check_stop` throws.
 
-nlohmann::ordered_json evaluate_reconstruction(EvaluatedModel& model, const EvaluationData& data,
-                                               const CheckStop& check_stop);
+SuiteResult evaluate_reconstruction(EvaluatedModel& model, const EvaluationData& data,
+                                    const CheckStop& check_stop);
 nlohmann::ordered_json evaluate_codes(EvaluatedModel& model, const EvaluationData& data,
                                       const CheckStop& check_stop);
 
-// These need model.dalle.
+// These need model.dalle. Ranking also needs captions that differ, shapes and levels the data set
+// shapes, and levels a training that held out combinations of attributes.
 nlohmann::ordered_json evaluate_likelihood(EvaluatedModel& model, const EvaluationData& data,
                                            const CheckStop& check_stop);
-nlohmann::ordered_json evaluate_shapes(EvaluatedModel& model, const EvaluationData& data,
+nlohmann::ordered_json evaluate_ranking(EvaluatedModel& model, const EvaluationData& data,
+                                        const CheckStop& check_stop);
+SuiteResult evaluate_shapes(EvaluatedModel& model, const EvaluationData& data,
+                            const CheckStop& check_stop);
+/// As many scenes of each level as `data` has samples, at most 1,000. Levels for which the config
+/// allows no scenes are left out.
+nlohmann::ordered_json evaluate_levels(EvaluatedModel& model, const EvaluationData& data,
                                        const CheckStop& check_stop);
 
 }  // namespace dalle

@@ -1,5 +1,6 @@
 #include "experiment/experiment.h"
 
+#include <exception>
 #include <filesystem>
 #include <string>
 #include <utility>
@@ -20,6 +21,7 @@
 #include "experiment/experiment_data.h"
 #include "experiment/rank_agreement.h"
 #include "experiment/resume_guard.h"
+#include "experiment/run_report.h"
 #include "experiment/stop_relay.h"
 #include "experiment/tokenizer_stage.h"
 #include "tensor/named_tensors.h"
@@ -91,6 +93,16 @@ StopRelay end_when_stopped(const ProcessGroup& group, const StopSignal& stop) {
   return {group, stop, [&] { end_process(group, stop); }};
 }
 
+/// Writes the report of the run so far. What goes wrong is no reason to fail the training.
+void report_on(const StageContext& context) {
+  if (!context.options.group->is_rank_zero()) return;
+  try {
+    write_report(context.config, context.run, context.run.evaluation());
+  } catch (const std::exception& error) {
+    log_warning("cannot write the report of the run: {}", error.what());
+  }
+}
+
 TrainOutcome train(TrainTask& task, const TrainConfig& train_config, const StageContext& context) {
   const auto& [config, run, data, options, stop] = context;
   warn_of_emulated_bfloat16(task, train_config, options.device);
@@ -117,6 +129,7 @@ TrainOutcome train(TrainTask& task, const TrainConfig& train_config, const Stage
   log_info("{}: {} at step {} of {}", task.stage(),
            outcome == TrainOutcome::kFinished ? "finished" : "stopped", trainer.step(),
            train_config.steps);
+  if (outcome == TrainOutcome::kFinished) report_on(context);
   return outcome;
 }
 
@@ -174,6 +187,7 @@ TrainOutcome run_dalle(const StageContext& context) {
   const auto& [config, run, data, options, stop] = context;
   options.group->set_phase(Phase::kPreparing, 0);
   if (is_finished(context, Stage::kDalle, config.dalle.train)) return TrainOutcome::kFinished;
+  warn_of_untrained_guidance(config, config.sample);
   if (!fs::exists(run.tokenizer()))
     throw Error("{}: no tokenizer; run the stage tokenizer first", run.tokenizer().string());
   std::optional<StopRelay> stop_relay = end_when_stopped(*options.group, stop);

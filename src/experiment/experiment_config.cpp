@@ -8,6 +8,7 @@
 
 #include "core/ascii.h"
 #include "core/config_io.h"
+#include "core/log.h"
 #include "data/code_cache.h"
 
 namespace dalle {
@@ -158,6 +159,14 @@ std::vector<ConfigConflict> validate(const ExperimentConfig& config, ConfigUse u
   check_sampling(config, checks);
   check_distributed(config, checks);
   return conflicts;
+}
+
+void warn_of_untrained_guidance(const ExperimentConfig& config, const SamplingConfig& sampling) {
+  if (sampling.guidance == 1 || config.dalle.train.caption_dropout > 0) return;
+  log_warning(
+      "guidance is {}, but dalle.train.caption_dropout is 0: the model has not learned images "
+      "without a caption, so guidance may make images worse",
+      sampling.guidance);
 }
 
 ExperimentConfig load_experiment(const std::filesystem::path& path,

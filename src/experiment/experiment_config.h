@@ -158,6 +158,9 @@ enum class ConfigUse { kTrain, kShow };
 std::vector<ConfigConflict> validate(const ExperimentConfig& config,
                                      ConfigUse use = ConfigUse::kTrain);
 
+/// Warns if `sampling` guides a model whose training showed it no images without captions.
+void warn_of_untrained_guidance(const ExperimentConfig& config, const SamplingConfig& sampling);
+
 /// Loads an experiment, applies `a.b.c=value` overrides in order and validates the result.
 ///
 /// @throws ConfigError with every problem of the file, the overrides and their combination, one a

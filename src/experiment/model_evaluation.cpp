@@ -1,13 +1,19 @@
 #include "experiment/model_evaluation.h"
 
+#include <algorithm>
 #include <cmath>
+#include <map>
+#include <string>
 #include <utility>
 
 #include "core/build_info.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/log.h"
+#include "core/shell_word.h"
+#include "data/image/image.h"
 #include "experiment/evaluation_suites.h"
+#include "experiment/run_report.h"
 
 namespace dalle {
 namespace {
@@ -18,13 +24,29 @@ using nlohmann::ordered_json;
 /// Why a suite cannot be run; empty if it can.
 std::string obstacle_to(EvaluationSuite suite, const EvaluatedModel& model) {
   const bool needs_transformer =
-      suite == EvaluationSuite::kLikelihood || suite == EvaluationSuite::kShapes;
+      suite != EvaluationSuite::kReconstruction && suite != EvaluationSuite::kCodes;
   if (needs_transformer && !model.dalle)
     return fmt::format("{} contains a dVAE but no transformer; train the stage dalle first",
                        model.checkpoint.string());
-  if (suite == EvaluationSuite::kShapes && model.config.data.kind != DatasetKind::kShapes)
+  const bool needs_shapes = suite == EvaluationSuite::kShapes || suite == EvaluationSuite::kLevels;
+  if (needs_shapes && model.config.data.kind != DatasetKind::kShapes)
     return fmt::format("the data of {} is of kind {}, expected shapes", model.checkpoint.string(),
                        to_string(model.config.data.kind));
+  if (suite == EvaluationSuite::kLevels && !model.config.data.shapes.hold_out)
+    return fmt::format(
+        "{} was trained with data.shapes.hold_out: false, so it has seen what the "
+        "levels test",
+        model.checkpoint.string());
+  return "";
+}
+
+/// Why a suite cannot be run on the data; empty if it can.
+std::string obstacle_to(EvaluationSuite suite, const EvaluationData& data) {
+  if (suite == EvaluationSuite::kRanking && !data.captions_differ()) {
+    const int64_t images = std::min(data.size(), kMaxRankedImages);
+    return fmt::format("found only one caption in {} validation image{}, expected several", images,
+                       images == 1 ? "" : "s");
+  }
   return "";
 }
 
@@ -41,17 +63,21 @@ std::vector<EvaluationSuite> suites_to_run(const EvaluatedModel& model,
   return possible;
 }
 
-ordered_json run_suite(EvaluationSuite suite, EvaluatedModel& model, const EvaluationData& data,
-                       const CheckStop& check_stop) {
+SuiteResult run_suite(EvaluationSuite suite, EvaluatedModel& model, const EvaluationData& data,
+                      const CheckStop& check_stop) {
   switch (suite) {
     case EvaluationSuite::kReconstruction:
       return evaluate_reconstruction(model, data, check_stop);
     case EvaluationSuite::kCodes:
-      return evaluate_codes(model, data, check_stop);
+      return {.numbers = evaluate_codes(model, data, check_stop), .images = {}};
     case EvaluationSuite::kLikelihood:
-      return evaluate_likelihood(model, data, check_stop);
+      return {.numbers = evaluate_likelihood(model, data, check_stop), .images = {}};
+    case EvaluationSuite::kRanking:
+      return {.numbers = evaluate_ranking(model, data, check_stop), .images = {}};
     case EvaluationSuite::kShapes:
       return evaluate_shapes(model, data, check_stop);
+    case EvaluationSuite::kLevels:
+      return {.numbers = evaluate_levels(model, data, check_stop), .images = {}};
   }
   throw Error("unknown suite {}", static_cast<int>(suite));
 }
@@ -65,7 +91,6 @@ ordered_json identity_of(const EvaluatedModel& model, const EvaluationData& data
           {"validation_images", data.size()},
           {"data", data.fingerprint()},
           {"device", c10::DeviceTypeName(device.type(), /*lower_case=*/true)},
-          {"precision", to_string(model.precision)},
           {"dalle", build_info().version},
           {"revision", build_info().git_revision}};
 }
@@ -73,12 +98,15 @@ ordered_json identity_of(const EvaluatedModel& model, const EvaluationData& data
 /// Gives a results file the first free name of evaluation-1.json, evaluation-2.json, ...
 void move_aside(const fs::path& file) {
   fs::path aside;
-  for (int64_t n = 1; aside.empty() || fs::exists(aside); ++n)
+  for (int64_t n = 1; aside.empty() || fs::exists(aside) || fs::exists(images_of_results(aside));
+       ++n)
     aside = file.parent_path() /
             fmt::format("{}-{}{}", file.stem().string(), n, file.extension().string());
   log_info("{} has results of another model, data set or build; it is now {}", file.string(),
            aside.string());
   fs::rename(file, aside);
+  if (fs::exists(images_of_results(file)))
+    fs::rename(images_of_results(file), images_of_results(aside));
 }
 
 /// The suites that a results file contains for this model. A file of another one is moved aside.
@@ -103,6 +131,26 @@ void require_finite(const std::string& suite, const ordered_json& metrics) {
                   metric.at("value").get<double>());
 }
 
+/// Images are files rather than part of the results file, which is for programs to read. They are
+/// lossless, because the report shows what the numbers are about.
+void write_images(const fs::path& folder, const std::map<std::string, RgbImage>& images) {
+  if (images.empty()) return;
+  make_directories(folder);
+  for (const auto& [name, image] : images)
+    write_file_atomically(folder / name, encode_image(image, ImageFormat::kPng));
+}
+
+/// The command that computes these suites again.
+std::string command_of(const EvaluatedModel& model, const EvaluationData& data, const fs::path& out,
+                       const ordered_json& suites) {
+  std::string command =
+      fmt::format("dalle-eval --model {} --suite", shell_word(model.checkpoint.string()));
+  for (const auto& [name, numbers] : suites.items()) command += " " + name;
+  const c10::Device device = model.vae->parameters().front().device();
+  return command + fmt::format(" --limit {} --device {} --out {} --restart", data.size(),
+                               device.str(), shell_word(out.string()));
+}
+
 }  // namespace
 
 EvaluatedModel load_evaluated_model(const fs::path& path, c10::Device device) {
@@ -111,17 +159,17 @@ EvaluatedModel load_evaluated_model(const fs::path& path, c10::Device device) {
             .hash = dvae->hash,
             .step = dvae->step,
             .config = dvae->config,
-            .precision = dvae->precision,
             .vae = dvae->vae,
             .dalle = std::nullopt};
-  const TrainedDalle dalle = load_trained_dalle(path, device);
-  return {.checkpoint = dalle.checkpoint,
-          .hash = dalle.hash,
-          .step = dalle.step,
-          .config = dalle.config,
-          .precision = dalle.model->precision(),
-          .vae = dalle.vae,
-          .dalle = dalle};
+  TrainedDalle dalle = load_trained_dalle(path, device, Precision::kFloat32);
+  EvaluatedModel model{.checkpoint = dalle.checkpoint,
+                       .hash = dalle.hash,
+                       .step = dalle.step,
+                       .config = dalle.config,
+                       .vae = dalle.vae,
+                       .dalle = std::nullopt};
+  model.dalle = std::move(dalle);
+  return model;
 }
 
 fs::path run_of_model(const fs::path& path) {
@@ -132,7 +180,8 @@ fs::path run_of_model(const fs::path& path) {
   };
   if (is_stage(folder.parent_path())) folder = folder.parent_path();
   if (is_stage(folder)) folder = folder.parent_path();
-  return folder.filename() == "checkpoints" ? folder.parent_path() : path;
+  if (folder.filename() == "checkpoints") return folder.parent_path();
+  return path.filename().empty() ? path.parent_path() : path;
 }
 
 ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions& options,
@@ -141,6 +190,9 @@ ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions&
   const FileLock lock(fs::path(options.out) += ".lock");
   const EvaluationData data(model, options.limit);
   ordered_json result{{"model", identity_of(model, data)}, {"suites", ordered_json::object()}};
+  for (const EvaluationSuite suite : options.suites)
+    if (const std::string obstacle = obstacle_to(suite, data); !obstacle.empty())
+      throw Error("--suite {}: {}", to_string(suite), obstacle);
   result["suites"] = finished_suites(options.out, result["model"]);
   for (const EvaluationSuite suite : suites) {
     const std::string name(to_string(suite));
@@ -148,9 +200,15 @@ ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions&
       log_info("{}: already in {} (--restart recomputes it)", name, options.out.string());
       continue;
     }
-    const ordered_json metrics = run_suite(suite, model, data, check_stop);
-    require_finite(name, metrics);
-    result["suites"][name] = metrics;
+    if (const std::string obstacle = obstacle_to(suite, data); !obstacle.empty()) {
+      log_info("skipping {}: {}", name, obstacle);
+      continue;
+    }
+    SuiteResult found = run_suite(suite, model, data, check_stop);
+    require_finite(name, found.numbers);
+    write_images(images_of_results(options.out), found.images);
+    result["suites"][name] = std::move(found.numbers);
+    result["command"] = command_of(model, data, options.out, result["suites"]);
     write_file_atomically(options.out, result.dump(2) + "\n");
   }
   return result;

@@ -19,15 +19,17 @@
 namespace dalle {
 
 /// The parts of an evaluation; docs/evaluation.md defines what each measures.
-enum class EvaluationSuite { kReconstruction, kCodes, kLikelihood, kShapes };
+enum class EvaluationSuite { kReconstruction, kCodes, kLikelihood, kRanking, kShapes, kLevels };
 
 constexpr auto enum_names(EvaluationSuite) {
   using enum EvaluationSuite;
-  return std::array<std::pair<EvaluationSuite, std::string_view>, 4>{
+  return std::array<std::pair<EvaluationSuite, std::string_view>, 6>{
       {{kReconstruction, "reconstruction"},
        {kCodes, "codes"},
        {kLikelihood, "likelihood"},
-       {kShapes, "shapes"}}};
+       {kRanking, "ranking"},
+       {kShapes, "shapes"},
+       {kLevels, "levels"}}};
 }
 
 /// A model to evaluate: a dVAE, and the transformer if it has been trained.
@@ -36,13 +38,13 @@ struct EvaluatedModel {
   std::string hash;                  ///< of the checkpoint's manifest
   int64_t step = 0;
   ExperimentConfig config;
-  Precision precision = Precision::kFloat32;
   DiscreteVae vae;
   std::optional<TrainedDalle> dalle;
 };
 
 /// Reads a model as load_trained_dalle() does or, if there is no checkpoint of the stage dalle, as
-/// load_trained_dvae() does.
+/// load_trained_dvae() does. It computes in float32, whatever it was trained with, so that numbers
+/// are comparable between devices.
 /// @throws dalle::Error as they do
 EvaluatedModel load_evaluated_model(const std::filesystem::path& path, c10::Device device);
 
@@ -59,13 +61,13 @@ struct ModelEvaluationOptions {
 
 /// Evaluates a model on the validation data of its config, one suite after the other, and writes
 /// the results file after each. Suites that the file already contains for the same checkpoint,
-/// validation images, device, precision and build are not recomputed. A file with other results is
+/// validation images, device and build are not recomputed. A file with other results is
 /// renamed. OUT.lock keeps a second process from writing the same file.
 ///
 /// @return  the file's content
-/// @throws dalle::Error if there is no validation data, if a requested suite needs a transformer or
-///         the data set shapes, and there is none, or if a result is not finite; whatever
-///         `check_stop` throws
+/// @throws dalle::Error if there is no validation data, if a requested suite lacks what it needs (a
+///         transformer, the data set shapes, captions that differ), or if a result is not finite;
+///         whatever `check_stop` throws
 nlohmann::ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions& options,
                                       const CheckStop& check_stop);
 

@@ -39,7 +39,8 @@ c10::Device find_device(const std::string& name) {
     throw Error("device {:?}: expected cuda:N with the number of a GPU", name);
   const int index = std::stoi(digits);
   if (index >= static_cast<int>(torch::cuda::device_count()))
-    throw Error("device {}: the number of GPUs of this machine is {}", name, torch::cuda::device_count());
+    throw Error("device {}: the number of GPUs of this machine is {}", name,
+                torch::cuda::device_count());
   return {c10::kCUDA, static_cast<c10::DeviceIndex>(index)};
 }
 

@@ -125,18 +125,19 @@ std::vector<fs::path> sorted_entries(const fs::path& folder) {
 
 }  // namespace
 
-TrainedDalle load_trained_dalle(const fs::path& path, c10::Device device) {
+TrainedDalle load_trained_dalle(const fs::path& path, c10::Device device,
+                                std::optional<Precision> precision) {
   const CheckpointContent content = read_model(path);
   const fs::path& checkpoint = content.path;
   const ExperimentConfig config = read_config(content);
   Tokenizer tokenizer(content.files.at(kTokenizerFile));
 
-  const Precision precision = sampling_precision(config.dalle.train.precision, device);
-  DiscreteVae vae(config.dvae.model, precision);
+  if (!precision) precision = sampling_precision(config.dalle.train.precision, device);
+  DiscreteVae vae(config.dvae.model, *precision);
   load_weights(*vae, content.tensors.at(kDvaeTensors),
                tensors_file(checkpoint, kDvaeTensors).string());
   DalleModel model(config.dalle.model, config.layout(), tokenizer.vocab_size(),
-                   config.dvae.model.vocab_size, precision);
+                   config.dvae.model.vocab_size, *precision);
   load_weights(*model, content.tensors.at(kEmaTensors),
                tensors_file(checkpoint, kEmaTensors).string());
   vae->to(device);
@@ -155,8 +156,7 @@ std::optional<TrainedDvae> load_trained_dvae(const fs::path& path, c10::Device d
   const std::optional<CheckpointContent> content = read_dvae(path);
   if (!content) return std::nullopt;
   const ExperimentConfig config = read_config(*content);
-  const Precision precision = sampling_precision(config.dvae.train.precision, device);
-  DiscreteVae vae(config.dvae.model, precision);
+  DiscreteVae vae(config.dvae.model, Precision::kFloat32);
   load_weights(*vae, content->tensors.at(kEmaTensors),
                tensors_file(content->path, kEmaTensors).string());
   vae->to(device);
@@ -164,7 +164,6 @@ std::optional<TrainedDvae> load_trained_dvae(const fs::path& path, c10::Device d
                      .hash = sha256_of_file(content->path / Manifest::kFileName),
                      .step = content->step,
                      .config = config,
-                     .precision = precision,
                      .vae = vae};
 }
 

@@ -12,6 +12,7 @@
 #include "experiment/experiment_config.h"
 #include "model/dalle_model.h"
 #include "model/discrete_vae.h"
+#include "tensor/precision.h"
 
 namespace dalle {
 
@@ -28,14 +29,14 @@ struct TrainedDalle {
 
 /// Reads a DALL-E checkpoint; no file outside its folder is needed.
 ///
-/// @param path  a checkpoint folder, or the file `latest` or `best` that names one; or a run
-/// folder,
-///              its folder `checkpoints` or `checkpoints/dalle`, whose newest valid checkpoint is
-///              read
-/// @throws dalle::Error naming the file and, for tensors, each one that is missing, unexpected or
-/// of
-///         the wrong shape
-TrainedDalle load_trained_dalle(const std::filesystem::path& path, c10::Device device);
+/// @param path       a checkpoint folder, or the file `latest` or `best` that names one; or a run
+///                   folder, its folder `checkpoints` or `checkpoints/dalle`, whose newest valid
+///                   checkpoint is read
+/// @param precision  nothing: that of the training or, where bfloat16 is emulated, float32
+/// @throws dalle::Error naming the file and each tensor that is missing, unexpected or of the wrong
+///         shape
+TrainedDalle load_trained_dalle(const std::filesystem::path& path, c10::Device device,
+                                std::optional<Precision> precision = std::nullopt);
 
 /// A dVAE of a checkpoint without a transformer.
 struct TrainedDvae {
@@ -43,11 +44,10 @@ struct TrainedDvae {
   std::string hash;                  ///< of the checkpoint's manifest
   int64_t step = 0;
   ExperimentConfig config;
-  Precision precision = Precision::kFloat32;
   DiscreteVae vae;
 };
 
-/// Reads a checkpoint of the stage dvae.
+/// Reads a checkpoint of the stage dvae; the model computes in float32.
 ///
 /// @param path  as for load_trained_dalle(), of the stage dvae
 /// @return      nothing if the path does not exist or belongs to the stage dalle, or if the run has

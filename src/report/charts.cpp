@@ -15,7 +15,7 @@ namespace {
 constexpr double kWidth = 340;  ///< of all charts, in the units in which a letter is 11 high
 constexpr size_t kColors = 4;   ///< of the style sheet
 
-struct Range {
+struct AxisRange {
   double low = 0;
   double high = 1;
 
@@ -31,17 +31,22 @@ double nice_step(double step) {
 }
 
 /// About `count` round numbers in the range.
-std::vector<double> ticks_of(const Range& range, int count) {
+std::vector<double> ticks_of(const AxisRange& range, int count) {
   const double step = nice_step((range.high - range.low) / count);
+  const double first = std::ceil(range.low / step - 1e-9) * step;
   std::vector<double> ticks;
-  for (double tick = std::ceil(range.low / step - 1e-9) * step; tick <= range.high + 1e-9 * step;
-       tick += step)
+  for (int i = 0; i <= 2 * count; ++i) {
+    const double tick = first + i * step;
+    if (tick > range.high + 1e-9 * step) break;
     ticks.push_back(std::abs(tick) < 1e-9 * step ? 0 : tick);
+  }
   return ticks;
 }
 
-/// The decades in a range of logarithms, at most six.
-std::vector<double> decades_of(const Range& range) {
+/// The decades in a range of logarithms, at most six; the ends of a range with less than two.
+std::vector<double> decades_of(const AxisRange& range) {
+  if (std::floor(range.high + 1e-9) - std::ceil(range.low - 1e-9) < 1)
+    return {range.low, range.high};
   const double step = std::ceil((range.high - range.low) / 6);
   std::vector<double> ticks;
   for (double tick = std::ceil(range.low - 1e-9); tick <= range.high + 1e-9; tick += step)
@@ -63,16 +68,17 @@ std::vector<ChartSeries> shown_series(std::span<const ChartSeries> series, Chart
 }
 
 /// Widens a range by a share of its size; an empty one so that its value is in the middle.
-Range padded(Range range, double share) {
-  const double size = range.high - range.low;
-  const double pad = size > 0 ? share * size : std::max(std::abs(range.low) * 0.1, 1e-9);
+AxisRange padded(AxisRange range, double share) {
+  const double size = range.high - range.low, magnitude = std::abs(range.low);
+  // Less than that is rounding.
+  const double pad = size > 1e-9 * magnitude ? share * size : std::max(magnitude * 0.1, 1e-9);
   return {.low = range.low - pad, .high = range.high + pad};
 }
 
 /// Of all points, including those that a logarithmic scale omits.
-Range x_range(std::span<const ChartSeries> series) {
-  Range range{.low = std::numeric_limits<double>::infinity(),
-              .high = -std::numeric_limits<double>::infinity()};
+AxisRange x_range(std::span<const ChartSeries> series) {
+  AxisRange range{.low = std::numeric_limits<double>::infinity(),
+                  .high = -std::numeric_limits<double>::infinity()};
   for (const ChartSeries& one : series)
     for (const ChartPoint& point : one.points)
       if (std::isfinite(point.x))
@@ -80,16 +86,16 @@ Range x_range(std::span<const ChartSeries> series) {
   return range.high > range.low ? range : padded(range, 0);
 }
 
-Range y_range(std::span<const ChartSeries> series) {
+AxisRange y_range(std::span<const ChartSeries> series) {
   constexpr size_t kLong = 50;
-  Range range{.low = std::numeric_limits<double>::infinity(),
-              .high = -std::numeric_limits<double>::infinity()};
+  AxisRange range{.low = std::numeric_limits<double>::infinity(),
+                  .high = -std::numeric_limits<double>::infinity()};
   for (const ChartSeries& one : series) {
     if (one.points.empty()) continue;
     std::vector<double> values;
     for (const ChartPoint& point : one.points) values.push_back(point.y);
     std::ranges::sort(values);
-    const size_t left_out = values.size() >= kLong ? values.size() / 100 : 0;
+    const size_t left_out = values.size() >= kLong ? values.size() / kLong : 0;
     range = {.low = std::min(range.low, values[left_out]),
              .high = std::max(range.high, values[values.size() - 1 - left_out])};
   }
@@ -99,7 +105,7 @@ Range y_range(std::span<const ChartSeries> series) {
 /// The area of a chart inside its axes.
 struct Plot {
   double left, top, right, bottom;
-  Range x, y;
+  AxisRange x, y;
 
   double across(double value) const { return left + (right - left) * x.share(value); }
   double down(double value) const {

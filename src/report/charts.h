@@ -28,7 +28,7 @@ struct ChartSeries {
 enum class ChartScale { kLinear, kLogarithmic };  ///< a logarithmic one omits values up to 0
 
 /// Lines over a common axis, with the names of the series above it if there are several. The y axis
-/// shows 98 % of the values of a long series: a spike at the start would flatten the rest.
+/// shows at least 96 % of the values of a long series: a spike at the start would flatten the rest.
 /// @param x_name  of the horizontal axis
 std::string line_chart(std::span<const ChartSeries> series, std::string_view x_name,
                        ChartScale y_scale = ChartScale::kLinear);

@@ -8,6 +8,7 @@
 
 #include "model/cpu_decoder.h"
 #include "sample/generate_codes.h"
+#include "sample/guidance.h"
 #include "sample/image_noise.h"
 #include "sample/token_sampler.h"
 #include "sample/window_tuner.h"
@@ -22,6 +23,11 @@ namespace dalle {
 /// ones are correct, because its noise is known in advance and no row depends on later ones. So all
 /// rows before the first one with a wrong input give what sequential decoding would have sampled;
 /// later passes overwrite the keys and values of the others.
+///
+/// A forced code is no guess, so the rows that follow forced codes have correct inputs: a pass
+/// evaluates many of them at once in every decode mode. An image needs no rows after its last free
+/// position. With guidance, a row has a second one, of the same image with a caption of padding,
+/// which has a slot of its own for its keys and values.
 ///
 /// Source: Wiggers and Hoogeboom 2020, "Predictive Sampling with Forecasting Autoregressive Models"
 /// (fixed-point iteration with reparametrized noise)
@@ -39,8 +45,10 @@ class DecodeSchedule {
 
   const GenerateStatistics& statistics() const { return statistics_; }
 
-  /// Rows of the largest pass.
-  static int64_t most_rows(const DecodeConfig& config, int64_t images, int64_t image_length);
+  /// What the decoder of a schedule with these arguments needs room for.
+  static DecoderCapacity capacity(std::span<const CaptionImages> requests,
+                                  const SamplingConfig& sampling, const DecodeConfig& config,
+                                  int64_t images, int64_t image_length);
 
  private:
   struct CaptionSlot {
@@ -52,17 +60,22 @@ class DecodeSchedule {
     bool active = false;
     size_t request = 0;
     int64_t image = 0;
-    int64_t caption = 0;         ///< slot
-    std::vector<int64_t> codes;  ///< the known ones, then guesses
-    int64_t known = 0;
-    int64_t guessed = 0;  ///< end of the positions that were sampled at least once
+    int64_t caption = 0;          ///< slot
+    std::vector<int64_t> forced;  ///< kFreeCode where a code is sampled
+    int64_t end = 0;              ///< of the positions to evaluate
+    std::vector<int64_t> codes;   ///< the known and the forced ones, and guesses
+    int64_t known = 0;            ///< evaluated with correct inputs
+    int64_t guessed = 0;          ///< end of the positions that were sampled at least once
   };
 
   void start_next(ImageSlot& slot);
   int64_t caption_slot(size_t request);
   int64_t largest_window() const;
   int64_t window_of(const ImageSlot& slot) const;
-  void add_rows(int64_t number);
+  int64_t certain_rows(const ImageSlot& slot) const;
+  void add_rows(int64_t number, int64_t& spare_rows);
+  void add_unconditional_rows();
+  int64_t sample(int64_t row, TokenSampler& sampler);
   void sample_rows();
   int64_t accept(ImageSlot& slot, std::span<const int64_t> tokens);
   void finish(ImageSlot& slot, const CodesDone& codes_done);
@@ -76,8 +89,11 @@ class DecodeSchedule {
   int64_t active_ = 0;
   size_t next_request_ = 0;
   int64_t next_image_ = 0;  ///< of this request, from 0
+  int64_t most_rows_;       ///< of a pass, unconditional ones not counted
+  GuidedPositions guided_;
   std::vector<DecodeRow> rows_;
-  std::vector<int64_t> tokens_;         ///< of the rows
+  std::vector<int64_t> unconditional_;  ///< of each conditional row, the other one's number, or -1
+  std::vector<int64_t> tokens_;         ///< of the conditional rows
   std::vector<TokenSampler> samplers_;  ///< one per thread
   WindowTuner tuner_;
   GenerateStatistics statistics_;

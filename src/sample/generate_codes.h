@@ -13,11 +13,18 @@
 
 namespace dalle {
 
+/// Where a code is not forced.
+inline constexpr int64_t kFreeCode = -1;
+
 /// Which images of a caption to generate.
 struct CaptionImages {
   at::Tensor caption;       ///< [text_length - 1] int64 on the CPU, padded with kPadToken
   int64_t first_image = 0;  ///< index of the first image
   int64_t count = 1;
+  /// [image_length] int64 on the CPU: codes that are given, and kFreeCode where one is sampled.
+  /// Undefined: all are sampled.
+  at::Tensor forced = {};
+  double variation = 0;  ///< share of the forced codes that is sampled all the same: forced_codes()
 };
 
 struct GenerateOptions {
@@ -27,13 +34,15 @@ struct GenerateOptions {
 };
 
 /// 32, or fewer if the keys and values of so many images and captions would take more than 1 GiB.
-int64_t default_batch_size(const TransformerConfig& config, const SequenceLayout& layout);
+/// Guidance doubles them.
+int64_t default_batch_size(const TransformerConfig& config, const SequenceLayout& layout,
+                           const SamplingConfig& sampling);
 
 /// Statistics of a generation, for benchmarks.
 struct GenerateStatistics {
   int64_t passes = 0;        ///< through the model
   int64_t rows = 0;          ///< summed over all passes
-  int64_t codes = 0;         ///< generated
+  int64_t codes = 0;         ///< of the images, forced ones included
   int64_t weight_bytes = 0;  ///< read by one pass; 0 if unknown
 };
 
@@ -42,15 +51,16 @@ struct GenerateStatistics {
 /// @param codes    [grid_height, grid_width] int64 on the CPU
 using CodesDone = std::function<void(size_t request, int64_t image, const at::Tensor& codes)>;
 
-/// Called after each pass with the number of image tokens sampled so far and in total. It may throw
+/// Called after each pass with the number of image tokens known so far and in total. It may throw
 /// to stop.
 using GenerateProgress = std::function<void(int64_t done, int64_t total)>;
 
 /// Samples the image tokens of captions. Memory does not depend on the number of images.
 ///
 /// The token of image i at a position is sampled with one uniform number that depends only on
-/// (seed, caption, i, position). On the CPU, image i of a seed is the same, bit for bit, whatever
-/// else is generated, and for any batch size, decode mode and number of threads: see CpuDecoder. On
+/// (seed, caption, i, position), so an image whose forced codes are those that it would have had
+/// anyway is the same image. On the CPU, image i of a seed is the same, bit for bit, whatever else
+/// is generated, and for any batch size, decode mode and number of threads: see CpuDecoder. On
 /// other devices, the rounding of matrix products depends on the batch size, so image i may differ
 /// in some codes if the count or the batch size differs.
 ///

@@ -49,6 +49,15 @@ std::string request_stem(const ImageRequest& request, const SamplingConfig& defa
     stem += fmt::format("-temperature{}", sampling.temperature);
   if (sampling.top_k != defaults.top_k) stem += fmt::format("-top-k{}", sampling.top_k);
   if (sampling.top_p != defaults.top_p) stem += fmt::format("-top-p{}", sampling.top_p);
+  if (sampling.guidance != defaults.guidance) stem += fmt::format("-guidance{}", sampling.guidance);
+  if (sampling.guidance != 1) {
+    if (sampling.guidance_from != defaults.guidance_from)
+      stem += fmt::format("-from{}", sampling.guidance_from);
+    if (sampling.guidance_to != defaults.guidance_to)
+      stem += fmt::format("-to{}", sampling.guidance_to);
+  }
+  if (!request.image_prompt.is_null())
+    stem += "-image" + sha256(request.image_prompt.dump()).substr(0, kHashDigits);
   return stem;
 }
 
@@ -62,6 +71,7 @@ std::optional<std::map<std::string, Json>> read_entries(const fs::path& path, co
   for (const Json& entry : file) {
     if (!entry.is_object() || !entry.contains("file") || !entry["file"].is_string())
       return std::nullopt;
+    if (entry.size() != request.size() + 2) return std::nullopt;  // "image" and "file"
     for (const auto& [key, value] : request.items())
       if (!entry.contains(key) || entry[key] != value) return std::nullopt;
     entries[entry["file"].get<std::string>()] = entry;
@@ -81,13 +91,20 @@ std::string file_content(const RgbImage& image, ImageFormat format, const Json& 
 }  // namespace
 
 Json ImageRequest::to_json() const {
-  return {{"caption", caption},
-          {"seed", seed},
-          {"temperature", sampling.temperature},
-          {"top_k", sampling.top_k},
-          {"top_p", sampling.top_p},
-          {"model", model},
-          {"step", step}};
+  Json json{{"caption", caption},
+            {"seed", seed},
+            {"temperature", sampling.temperature},
+            {"top_k", sampling.top_k},
+            {"top_p", sampling.top_p},
+            {"model", model},
+            {"step", step}};
+  if (sampling.guidance != 1) {
+    json["guidance"] = sampling.guidance;
+    json["guidance_from"] = sampling.guidance_from;
+    json["guidance_to"] = sampling.guidance_to;
+  }
+  if (!image_prompt.is_null()) json["image_prompt"] = image_prompt;
+  return json;
 }
 
 SampleFiles::SampleFiles(fs::path folder, const ImageRequest& request,

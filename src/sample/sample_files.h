@@ -18,9 +18,11 @@ struct ImageRequest {
   std::string caption;
   int64_t seed = 1;
   SamplingConfig sampling;
-  std::string model;  ///< hash of the checkpoint
-  int64_t step = 0;   ///< of the checkpoint
+  std::string model;                         ///< hash of the checkpoint
+  int64_t step = 0;                          ///< of the checkpoint
+  nlohmann::ordered_json image_prompt = {};  ///< an object with what determines it; null: none
 
+  /// Guidance that is off and an image prompt that is not given are not mentioned.
   nlohmann::ordered_json to_json() const;
 };
 
@@ -28,9 +30,10 @@ struct ImageRequest {
 /// a-red-circle-seed1-000.png, -001.png, ... and a-red-circle-seed1.json.
 ///
 /// An equal request uses the same names and overwrites its files with the same bytes. Settings that
-/// differ from the defaults are in the name, as in `a-red-circle-seed1-temperature0.1`. If the JSON
-/// file of a name describes a different request, such as one to another model, the name ends in a
-/// part of the request's hash. So no image overwrites one of another request.
+/// differ from the defaults are in the name, as in `a-red-circle-seed1-temperature0.1`, and so is a
+/// part of the hash of an image prompt. If the JSON file of a name describes a different request,
+/// such as one to another model, the name ends in a part of the request's hash. So no image
+/// overwrites one of another request.
 class SampleFiles {
  public:
   /// @param defaults  the sampling settings in the model's config

@@ -12,11 +12,17 @@ struct SamplingConfig {
   double temperature = 1.0;
   int64_t top_k = 0;
   double top_p = 1.0;
+  double guidance = 1.0;
+  double guidance_from = 0.0;
+  double guidance_to = 1.0;
 
   bool operator==(const SamplingConfig&) const = default;
 
   void validate(const ConfigChecks& checks) const {
     checks.require(top_p > 0, "top_p", {}, "found 0, expected more than 0");
+    checks.require(guidance_from < guidance_to, "guidance_to", {"guidance_from"},
+                   "found {}, expected more than {}, which is {}", guidance_to,
+                   checks.path("guidance_from"), guidance_from);
   }
 
   template <class Self, class Visitor>
@@ -33,7 +39,28 @@ struct SamplingConfig {
            .min = 0,
            .max = 1,
            .paper = "1"});
+    visit("guidance", self.guidance,
+          {.help = "scale s of classifier-free guidance: the logits become "
+                   "null + s (conditional - null), where null are those without a caption; 1: off; "
+                   "more than 1 follows the caption more closely, at up to twice the cost; needs a "
+                   "model trained with dalle.train.caption_dropout",
+           .min = 0,
+           .max = 100,
+           .paper = "1"});
+    visit("guidance_from", self.guidance_from,
+          {.help = "the part of an image's codes, in raster order, after which guidance begins",
+           .min = 0,
+           .max = 1});
+    visit("guidance_to", self.guidance_to,
+          {.help = "the part of an image's codes after which guidance ends; the rest takes no more "
+                   "time than without guidance",
+           .min = 0,
+           .max = 1});
   }
 };
+
+/// What the ranges of the keys and validate() require, for settings that are not from a config.
+/// @throws dalle::Error naming the key, what was found, and what was expected
+void check_sampling(const SamplingConfig& sampling);
 
 }  // namespace dalle

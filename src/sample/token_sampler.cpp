@@ -68,6 +68,17 @@ void TokenSampler::keep_top_p() {
     weights_[static_cast<size_t>(token)] = 0;
 }
 
+std::span<const float> TokenSampler::guided(std::span<const float> conditional,
+                                            std::span<const float> unconditional) {
+  DALLE_CHECK(conditional.size() == unconditional.size());
+  guided_.resize(conditional.size());
+  for (size_t token = 0; token < conditional.size(); ++token) {
+    const double base = unconditional[token];
+    guided_[token] = static_cast<float>(base + sampling_.guidance * (conditional[token] - base));
+  }
+  return guided_;
+}
+
 int64_t TokenSampler::sample(std::span<const float> logits, double uniform) {
   return invert_cumulative(weights(logits), uniform);
 }

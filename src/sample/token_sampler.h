@@ -23,6 +23,12 @@ class TokenSampler {
   /// @throws dalle::Error if a logit is not finite
   std::span<const double> weights(std::span<const float> logits);
 
+  /// Logits guided away from those without a caption: unconditional + guidance * (conditional -
+  /// unconditional), in float64, rounded to float32.
+  /// @return  valid until the next call
+  std::span<const float> guided(std::span<const float> conditional,
+                                std::span<const float> unconditional);
+
   /// Samples a token by inverting the cumulative distribution.
   /// @param uniform  in [0, 1)
   /// @return         never a token of probability 0
@@ -35,6 +41,7 @@ class TokenSampler {
 
   SamplingConfig sampling_;
   std::vector<double> weights_;
+  std::vector<float> guided_;
   std::vector<double> selected_;  // scratch of keep_top_k()
   std::vector<int32_t> order_;    // scratch of keep_top_p()
 };

@@ -26,7 +26,8 @@ class RunPaths {
   std::filesystem::path tokenizer() const { return root / "tokenizer.model"; }
   std::filesystem::path codes() const { return root / "codes.bin"; }        ///< see CodeCache
   std::filesystem::path metrics() const { return root / "metrics.jsonl"; }  ///< a line a report
-  std::filesystem::path log() const { return root / own("log", ".txt"); }   ///< the console's
+  std::filesystem::path evaluation() const { return root / "evaluation.json"; }  ///< dalle-eval's
+  std::filesystem::path log() const { return root / own("log", ".txt"); }        ///< the console's
   std::filesystem::path skipped() const {
     return root / own("skipped", ".jsonl");
   }  ///< invalid samples

@@ -241,6 +241,7 @@ struct DvaeTrainConfig : TrainConfig {
 /// Source: Ramesh et al. 2021, appendix B.2
 struct DalleTrainConfig : TrainConfig {
   int64_t sample_every = 1000;
+  double caption_dropout = 0.0;
 
   DalleTrainConfig()
       : TrainConfig{.steps = 430'000,
@@ -261,6 +262,13 @@ struct DalleTrainConfig : TrainConfig {
     TrainConfig::fields(self, visit);
     visit("sample_every", self.sample_every,
           {.help = "updates between two grids of sample images", .min = 1, .may_change = true});
+    visit("caption_dropout", self.caption_dropout,
+          {.help = "probability that a training sample's caption is replaced by padding, so that "
+                   "the model also learns images without a caption, which sample.guidance needs; "
+                   "0.1 is usual",
+           .min = 0,
+           .max = 1,
+           .paper = "0 (none mentioned)"});
   }
 };
 

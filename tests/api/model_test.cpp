@@ -1,5 +1,6 @@
 #include "dalle/model.h"
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <span>
@@ -61,6 +62,41 @@ TEST(Model, GeneratesTheImagesOfTheSampler) {
   for (int64_t i = 0; i < 3; ++i) EXPECT_TRUE(images[i].equal(expected.at(11 + i))) << i;
 }
 
+TEST(Model, GuidesLikeTheSampler) {
+  const Model model = load_on_cpu();
+  const TrainedDalle dalle = load_trained_dalle(kTrained, c10::kCPU);
+  SamplingConfig sampling = dalle.config.sample;
+  sampling.guidance = 2.5;
+  sampling.guidance_from = 0.1;
+  sampling.guidance_to = 0.6;
+  const at::Tensor expected =
+      generate_codes(dalle.model, {.caption = caption_tokens(dalle, "a red circle"), .count = 2},
+                     sampling, {.seed = 9});
+  const SampleOptions options{
+      .seed = 9, .count = 2, .guidance = 2.5, .guidance_from = 0.1, .guidance_to = 0.6};
+  testing::internal::CaptureStderr();
+  EXPECT_TRUE(model.generate_codes("a red circle", options).equal(expected));
+  EXPECT_TRUE(model.generate_codes("a red circle", options).equal(expected));
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_EQ(std::ranges::count(log, '\n'), 1) << log;  // one warning
+  EXPECT_NE(log.find("dalle.train.caption_dropout is 0"), log.npos) << log;
+}
+
+TEST(Model, CompletesKnownCodes) {
+  const Model model = load_on_cpu();
+  const at::Tensor image = model.generate_codes("a red circle", {.seed = 9})[0];
+  at::Tensor upper = image.clone();
+  upper.slice(0, model.grid_size() / 2).fill_(-1);
+  EXPECT_TRUE(
+      model.generate_codes("a red circle", {.seed = 9, .known_codes = upper})[0].equal(image));
+  const at::Tensor completed =
+      model.generate_codes("a blue square", {.seed = 3, .count = 2, .known_codes = upper});
+  for (int64_t i = 0; i < 2; ++i)
+    EXPECT_TRUE(completed[i].masked_select(upper.ge(0)).equal(image.masked_select(upper.ge(0))));
+  EXPECT_TRUE(model.generate_codes("a blue square", {.known_codes = image, .variation = 1})
+                  .equal(model.generate_codes("a blue square")));
+}
+
 TEST(Model, DecodesWhatItGenerates) {
   const Model model = load_on_cpu();
   const SampleOptions options{.seed = 4, .count = 3};
@@ -112,26 +148,29 @@ TEST(Model, LogLikelihoodOfAnImageIsTheSumOverItsCodes) {
   }
 }
 
-TEST(Model, LogLikelihoodOfACaptionIsOneOfADistribution) {
+TEST(Model, LogLikelihoodOfACaptionIsTheSumOverItsTokens) {
   const Model model = load_on_cpu();
-  // Captions of different lengths, as a batch and as a mean over all of its tokens.
+  const TrainedDalle dalle = load_trained_dalle(kTrained, c10::kCPU);
   const std::vector<std::string> captions = {"a red circle",
                                              "two green triangles on a gray ground"};
-  const at::Tensor codes = torch::cat({model.generate_codes(captions[0], {.count = 2})});
+  const at::Tensor codes = model.generate_codes(captions[0], {.count = 2});
   const LogLikelihood likelihood = model.log_likelihood(captions, codes);
-  const TrainedDalle dalle = load_trained_dalle(kTrained, c10::kCPU);
   const torch::NoGradGuard no_grad;
   DalleModel transformer = dalle.model;
-  std::vector<at::Tensor> rows;
-  for (const std::string& caption : captions)
-    rows.push_back(
-        pad_caption(dalle.tokenizer.encode(caption), dalle.config.layout().max_caption_tokens()));
-  const at::Tensor batch = torch::stack(rows);
-  const LossCounts counts = transformer->count_targets(batch);
-  const double mean = transformer->loss(batch, codes.flatten(1), counts).text.item<double>();
-  EXPECT_NEAR(-likelihood.text.sum().item<double>(), mean * static_cast<double>(counts.text_tokens),
-              1e-3);
-  EXPECT_LT(likelihood.text.max().item<double>(), 0);
+  const auto head = transformer->named_parameters()["text_head.weight"];
+  for (int64_t i = 0; i < 2; ++i) {
+    std::vector<int64_t> tokens = dalle.tokenizer.encode(captions[static_cast<size_t>(i)]);
+    const int64_t longest = dalle.config.layout().max_caption_tokens();
+    const at::Tensor caption = pad_caption(tokens, longest).unsqueeze(0);
+    tokens.resize(std::min(tokens.size(), static_cast<size_t>(longest)));
+    const at::Tensor logits = transformer->hidden_states(caption, codes[i].view({1, -1}))[0]
+                                  .to(at::kDouble)
+                                  .matmul(head.t().to(at::kDouble));
+    double sum = 0;
+    for (size_t p = 0; p < tokens.size(); ++p)
+      sum += logits[static_cast<int64_t>(p)].log_softmax(0)[tokens[p]].item<double>();
+    EXPECT_NEAR(likelihood.text[i].item<double>(), sum, 1e-4 * -sum);
+  }
 }
 
 TEST(Model, MovesWithItsWeights) {
@@ -151,7 +190,12 @@ TEST(Model, NamesTheOptionOutOfRange) {
       {"temperature", {.temperature = NAN}},
       {"top_k", {.top_k = -1}},
       {"top_p", {.top_p = 1.5}},
-      {"top_p", {.top_p = 0}}};
+      {"top_p", {.top_p = 0}},
+      {"guidance", {.guidance = -1}},
+      {"guidance_from", {.guidance_from = 2}},
+      {"guidance_to", {.guidance_from = 0.5, .guidance_to = 0.25}},
+      {"variation", {.variation = 1.5}},
+      {"variation", {.variation = NAN}}};
   for (const auto& [name, options] : invalid) {
     const std::string message = error_of([&] { model.generate("a red circle", options); });
     EXPECT_TRUE(message.starts_with(name + ": found ")) << message;
@@ -167,6 +211,10 @@ TEST(Model, NamesTheInvalidArgument) {
     EXPECT_TRUE(message.starts_with(name)) << message;
   };
   starts("caption", [&] { model.generate(" "); });
+  const at::Tensor known = codes[0];
+  for (const at::Tensor& invalid :
+       {codes, known.to(at::kInt), known - 2, known + model.image_vocab_size(), known.slice(0, 1)})
+    starts("known_codes: found ", [&] { model.generate("a", {.known_codes = invalid}); });
   starts("codes", [&] { model.decode(at::Tensor()); });
   starts("codes", [&] { model.decode(codes.to(at::kInt)); });
   starts("codes", [&] { model.decode(torch::empty({1, 0, 2}, at::kLong)); });

@@ -193,6 +193,34 @@ TEST_F(SampleSourceTest, SeedsBpeDropoutByPosition) {
   EXPECT_GE(changed, 10);
 }
 
+TEST_F(SampleSourceTest, DropsCaptionsByPosition) {
+  const SampleSource plain = source({.seed = 9, .bpe_dropout = 0.3});
+  const SampleSource half = source({.seed = 9, .bpe_dropout = 0.3, .caption_dropout = 0.5});
+  const SampleSource most = source({.seed = 9, .bpe_dropout = 0.3, .caption_dropout = 0.8});
+  int64_t dropped = 0;
+  for (int64_t position = 199; position >= 0; --position) {
+    Sample expected = plain.at(position);
+    const uint64_t seed =
+        derive_seed(9, SeedPurpose::kCaptionDropout, static_cast<uint64_t>(position));
+    if (to_unit(seed) < 0.5) {
+      expected.caption = padded({});
+      ++dropped;
+      EXPECT_TRUE(torch::equal(most.at(position).caption, expected.caption));
+    }
+    expect_equal(half.at(position), expected);  // the image and the text stay
+  }
+  EXPECT_NEAR(static_cast<double>(dropped), 100, 22);  // three standard deviations
+}
+
+TEST_F(SampleSourceTest, DropsEveryCaptionAtProbabilityOneButStillNeedsIt) {
+  dataset.captions_of[4] = {};
+  const SampleSource samples = source({.shuffle = false, .caption_dropout = 1.0});
+  for (int64_t position = 0; position < 20; ++position)
+    EXPECT_TRUE(torch::equal(samples.at(position).caption, padded({})));
+  EXPECT_NE(index_of(samples.at(4)), 4);
+  EXPECT_EQ(skipped_count(), 1);
+}
+
 TEST_F(SampleSourceTest, TruncatesLongCaptionsAndLogsSome) {
   dataset.captions_of[4] = {"4 zebras and 17 quick foxes jump over the lazy dogs"};
   const std::vector<int64_t> tokens = tokenizer.encode(dataset.captions_of[4][0]);

@@ -259,6 +259,21 @@ TEST(ShapesJudgeTest, ObjectsWithoutAHueHaveNoColor) {
     EXPECT_FALSE(match_shapes(parse_shapes_caption(fmt::format("a {} circle", name)), found).exact);
 }
 
+TEST(ShapesJudgeTest, ObjectsThatResembleNothingHaveNoShape) {
+  RgbImage bar = flat_image(64, 255);
+  for (int64_t row = 28; row < 36; ++row)
+    for (int64_t column = 10; column < 54; ++column) {
+      uint8_t* const pixel = bar.pixels.data() + (row * 64 + column) * 3;
+      pixel[0] = 230, pixel[1] = pixel[2] = 20;
+    }
+  const DetectedScene found = detect_shapes(bar);
+  ASSERT_EQ(found.objects.size(), 1u);
+  EXPECT_EQ(found.objects.front().shape, std::nullopt);
+  EXPECT_EQ(found.objects.front().color, ShapeColor::kRed);
+  for (const auto& [shape, name] : enum_names(ShapeKind{}))
+    EXPECT_FALSE(match_shapes(parse_shapes_caption(fmt::format("a {}", name)), found).exact);
+}
+
 TEST(ShapesJudgeTest, RejectsImagesThatAreNotSquare) {
   RgbImage wide = flat_image(64, 255);
   wide.height = 32;

@@ -102,10 +102,14 @@ TEST(ShapesMatchTest, RelationsCountBetweenTheAssignedObjects) {
       parse_shapes_caption("a red circle right of a blue square"), seen({kRedCircle, kBlueSquare}));
   expect_errors(match, {});
   EXPECT_EQ(match.relation, (StatedValues{0, 1}));
+  const auto small = [](double x) {
+    DetectedObject circle = object(ShapeColor::kRed, ShapeKind::kCircle, x);
+    circle.size = ShapeSize::kSmall;
+    return circle;
+  };
   // Two equal objects: the assignment with the right relation counts.
   EXPECT_TRUE(match_shapes(parse_shapes_caption("a small red circle right of a red circle"),
-                           seen({{.color = ShapeColor::kRed, .size = ShapeSize::kSmall, .x = 0.2},
-                                 {.color = ShapeColor::kRed, .size = ShapeSize::kSmall, .x = 0.8}}))
+                           seen({small(0.2), small(0.8)}))
                   .exact);
 }
 

@@ -237,6 +237,14 @@ TEST(CostEstimate, OfTheLargestModelOnManyGpusIsTwoCopiesOfItsWeightsAndAShard) 
   EXPECT_LT(memory.total(), int64_t{139} << 30);  // an H200's
 }
 
+TEST(CostEstimate, DoublesTheKeysAndValuesOfSampleImagesWithGuidance) {
+  ExperimentConfig config = experiment_of(1, 64);  // at most 32 images at once
+  const int64_t plain = estimate_dalle_cost(config, kTextVocab).memory.sampling;
+  config.sample.guidance = 3;
+  EXPECT_EQ(estimate_dalle_cost(config, kTextVocab).memory.sampling - plain,
+            (1 + 1) * 32 * 2 * config.layout().length() * 64 * 4);  // on a GPU, with a layer's copy
+}
+
 TEST(CostEstimate, CountsASumForEachLevelOfTheTreeOfBitwiseTraining) {
   ExperimentConfig config = experiment_of(8, 512);
   config.dalle.train.batch_size = 64;

@@ -129,8 +129,10 @@ INSTANTIATE_TEST_SUITE_P(
         Conflict{"sample: {captions: [one two three four]}\ndalle: {model: {text_length: 4}}",
                  "x.yaml:1:21: sample.captions[0]: found 4 words, expected at most 3, the tokens "
                  "that fit into dalle.model.text_length with start-of-text"},
-        Conflict{"sample: {top_p: 0}",
-                 "x.yaml:1:17: sample.top_p: found 0, expected more than 0"}));
+        Conflict{"sample: {top_p: 0}", "x.yaml:1:17: sample.top_p: found 0, expected more than 0"},
+        Conflict{"sample: {guidance_from: 0.5, guidance_to: 0.5}",
+                 "x.yaml:1:43: sample.guidance_to: found 0.5, expected more than "
+                 "sample.guidance_from, which is 0.5"}));
 
 TEST(ExperimentConfig, NeedsAPathForImagesOfTheUser) {
   EXPECT_THAT(problems_of("data: {kind: folder}"),

@@ -3,7 +3,10 @@
 #include <cmath>
 #include <limits>
 #include <numbers>
+#include <set>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -11,10 +14,16 @@
 
 #include "core/files.h"
 #include "data/image/image.h"
+#include "data/shapes/shapes_caption.h"
+#include "data/shapes/shapes_description.h"
 #include "error_of.h"
+#include "eval/caption_ranking.h"
 #include "eval/reconstruction.h"
+#include "eval/shapes_match.h"
+#include "experiment/evaluation_numbers.h"
 #include "experiment/evaluation_suites.h"
 #include "experiment/experiment_data.h"
+#include "experiment/run_report.h"
 #include "shapes_experiment.h"
 #include "temporary_directory.h"
 
@@ -29,6 +38,7 @@ ExperimentConfig tiny_experiment() {
   config.dvae.model = {
       .groups = 3, .blocks_per_group = 1, .hidden = 8, .vocab_size = 16, .codebook_width = 8};
   config.dalle.model.depth = 1;
+  config.dalle.model.text_length = 96;  // no caption is truncated
   return config;
 }
 
@@ -47,6 +57,7 @@ class ModelEvaluationTest : public testing::Test {
             .dalle = std::nullopt};
   }
 
+  /// With random weights.
   EvaluatedModel with_transformer() const {
     Tokenizer tokenizer(train_tokenizer(
         [n = 0]() mutable -> std::optional<std::string> {
@@ -99,7 +110,7 @@ TEST_F(ModelEvaluationTest, ReconstructionIsOfHardCodes) {
   const at::Tensor images = unit_images(validation_batch(data), c10::kCPU);
   ASSERT_EQ(images.size(0), 10);
   const at::Tensor decoded = vae_->decode(vae_->encode(images));
-  const auto found = evaluate_reconstruction(model, data, [] {});
+  const auto found = evaluate_reconstruction(model, data, [] {}).numbers;
   EXPECT_NEAR(value_of(found.at("psnr")), psnr(images, decoded).mean().item<double>(), 1e-6);
   EXPECT_NEAR(value_of(found.at("psnr_worst")), psnr(images, decoded).min().item<double>(), 1e-6);
   EXPECT_NEAR(value_of(found.at("ssim")),
@@ -157,9 +168,191 @@ TEST_F(ModelEvaluationTest, AUniformTransformerHasTheBitsOfItsVocabularies) {
               std::log2(static_cast<double>(model.dalle->tokenizer.vocab_size())), 1e-5);
 }
 
+// Every caption of the ten images, scored one by one with the training loss.
+TEST_F(ModelEvaluationTest, RankingAgreesWithTheTrainingLossOfEachCaption) {
+  const torch::NoGradGuard no_grad;
+  EvaluatedModel model = with_transformer();
+  const EvaluationData data(model, 0);
+  const Batch batch = validation_batch(data);
+  const at::Tensor codes = vae_->encode(unit_images(batch, c10::kCPU)).flatten(1);
+  DalleModel& transformer = model.dalle->model;
+  for (at::Tensor& parameter : transformer->parameters())
+    parameter.mul_(4);  // so that captions matter by more than the rounding of a loss
+  const auto score = [&](int64_t image, int64_t caption) {
+    const at::Tensor text = batch.captions[caption].unsqueeze(0);
+    return -transformer->loss(text, codes[image].unsqueeze(0), transformer->count_targets(text))
+                .image.item<double>();
+  };
+  double first = 0, reciprocal = 0, candidates = 0;
+  for (int64_t i = 0; i < batch.size(); ++i) {
+    const DetectedScene scene = detect_shapes(tensor_to_image(batch.images[i]));
+    std::set<std::string> used = {batch.texts[static_cast<size_t>(i)]};
+    std::vector<double> others;
+    for (int64_t j = 0; j < batch.size(); ++j) {
+      const std::string& text = batch.texts[static_cast<size_t>(j)];
+      if (used.insert(text).second && !match_shapes(parse_shapes_caption(text), scene).exact)
+        others.push_back(score(i, j));
+    }
+    const CaptionRank rank = rank_caption(score(i, i), others);
+    first += rank.first / 10;
+    reciprocal += rank.reciprocal / 10;
+    candidates += static_cast<double>(others.size() + 1) / 10;
+  }
+  const auto found = evaluate_ranking(model, data, [] {});
+  EXPECT_EQ(found.at("images"), 10);
+  EXPECT_NEAR(value_of(found.at("first")), first, 1e-9);
+  EXPECT_NEAR(value_of(found.at("reciprocal_rank")), reciprocal, 1e-9);
+  EXPECT_NEAR(value_of(found.at("candidates")), candidates, 1e-9);
+  EXPECT_FALSE(found.contains("swapped_captions")) << "there is one object";
+}
+
+TEST_F(ModelEvaluationTest, SwappedCaptionsAreComparedByTheTrainingLoss) {
+  const torch::NoGradGuard no_grad;
+  EvaluatedModel model = with_transformer();
+  model.config.data.shapes.min_objects = model.config.data.shapes.max_objects = 2;
+  DalleModel& transformer = model.dalle->model;
+  for (at::Tensor& parameter : transformer->parameters()) parameter.mul_(4);
+  const EvaluationData data(model, 0);
+  const Batch batch = validation_batch(data);
+  const at::Tensor codes = vae_->encode(unit_images(batch, c10::kCPU)).flatten(1);
+  double preferred = 0;
+  for (int64_t i = 0; i < batch.size(); ++i) {
+    const auto loss_of = [&](const std::string& caption) {
+      const at::Tensor text = caption_tokens(*model.dalle, caption).unsqueeze(0);
+      return transformer->loss(text, codes[i].unsqueeze(0), transformer->count_targets(text))
+          .image.item<double>();
+    };
+    const std::string& caption = batch.texts[static_cast<size_t>(i)];
+    preferred += loss_of(caption) < loss_of(swap_shapes_attributes(caption).value()) ? 0.1 : 0;
+  }
+  const auto found = evaluate_ranking(model, data, [] {});
+  EXPECT_EQ(found.at("swapped_captions"), 10);
+  EXPECT_NEAR(value_of(found.at("preferred_to_swapped")), preferred, 1e-9);
+}
+
+TEST_F(ModelEvaluationTest, ATransformerThatIgnoresCaptionsRanksByChance) {
+  const torch::NoGradGuard no_grad;
+  EvaluatedModel model = with_transformer();
+  model.config.data.shapes.min_objects = model.config.data.shapes.max_objects = 2;
+  model.config.data.shapes.validation_samples = 40;
+  for (at::Tensor& parameter : model.dalle->model->parameters()) parameter.zero_();
+  const auto found = evaluate_ranking(model, EvaluationData(model, 0), [] {});
+  EXPECT_EQ(value_of(found.at("candidates")), 16);
+  EXPECT_NEAR(value_of(found.at("first")), 1.0 / 16, 1e-12);
+  EXPECT_NEAR(value_of(found.at("first_by_chance")), 1.0 / 16, 1e-12);
+  EXPECT_EQ(found.at("swapped_captions"), 40);
+  EXPECT_EQ(value_of(found.at("preferred_to_swapped")), 0.5);
+  EXPECT_FALSE(found.contains("shuffled_captions"));
+  EXPECT_LT(found.at("preferred_to_swapped").at("low").get<double>(), 0.36);
+}
+
+/// Folders of noise images with these captions.
+class CaptionedImagesTest : public ModelEvaluationTest {
+ protected:
+  EvaluatedModel with_captions(const std::vector<std::string>& captions) const {
+    EvaluatedModel model = with_transformer();
+    model.config.data.kind = DatasetKind::kFolder;
+    model.config.data.path = folder_of("train", {"a cat"}).string();
+    model.config.data.validation_path = folder_of("validation", captions).string();
+    return model;
+  }
+
+ private:
+  std::filesystem::path folder_of(const std::string& name,
+                                  const std::vector<std::string>& captions) const {
+    const std::filesystem::path path = folder_ / name;
+    make_directories(path);
+    for (size_t i = 0; i < captions.size(); ++i) {
+      const at::Tensor pixels = torch::randint(256, {3, 32, 32}, torch::kByte);
+      const std::string stem = fmt::format("{}-{}", name, i);
+      write_file_atomically(path / (stem + ".png"),
+                            encode_image(tensor_to_image(pixels), ImageFormat::kPng));
+      write_file_atomically(path / (stem + ".txt"), captions[i]);
+    }
+    return path;
+  }
+};
+
+TEST_F(CaptionedImagesTest, RankingShufflesTheWordsOfOtherCaptions) {
+  const torch::NoGradGuard no_grad;
+  EvaluatedModel model = with_captions({"a red cat", "two dogs", "teapot", "a red cat"});
+  for (at::Tensor& parameter : model.dalle->model->parameters()) parameter.zero_();
+  const auto found = evaluate_ranking(model, EvaluationData(model, 0), [] {});
+  EXPECT_EQ(found.at("images"), 4);
+  EXPECT_EQ(value_of(found.at("candidates")), 3) << "the same caption twice is one candidate";
+  EXPECT_NEAR(value_of(found.at("first")), 1.0 / 3, 1e-12);
+  EXPECT_EQ(found.at("shuffled_captions"), 3) << "one is a single word";
+  EXPECT_EQ(value_of(found.at("preferred_to_shuffled")), 0.5);
+}
+
+TEST_F(CaptionedImagesTest, RankingNeedsCaptionsThatDiffer) {
+  EvaluatedModel model = with_captions({"a cat", "a cat"});
+  EXPECT_THAT(error_of([&] { evaluate(std::move(model), {EvaluationSuite::kRanking}); }),
+              HasSubstr("--suite ranking: found only one caption in 2 validation images"));
+  const auto all = evaluate(with_captions({"a cat", "a cat"}), {});
+  EXPECT_TRUE(all.at("suites").contains("likelihood"));
+  EXPECT_FALSE(all.at("suites").contains("ranking"));
+}
+
+TEST_F(ModelEvaluationTest, TheImagesThatNumbersNameAreStored) {
+  const auto suites =
+      evaluate(with_transformer(), {EvaluationSuite::kReconstruction, EvaluationSuite::kShapes})
+          .at("suites");
+  const auto image = [&](const ordered_json& name) {
+    return decode_image(read_file(images_of_results(out_) / name.get<std::string>()));
+  };
+  const ordered_json& worst = suites.at("reconstruction").at("worst");
+  ASSERT_EQ(worst.size(), 8U);
+  EXPECT_EQ(worst[0].at("image"), suites.at("reconstruction").at("worst_image"));
+  EvaluatedModel model = dvae_alone();
+  const Batch batch = validation_batch(EvaluationData(model, 0));
+  double previous = 0;
+  for (const ordered_json& one : worst) {
+    const RgbImage original = image(one.at("original"));
+    EXPECT_EQ(original, tensor_to_image(batch.images[one.at("image").get<int64_t>()]));
+    EXPECT_NE(original, image(one.at("reconstructed")));
+    EXPECT_GE(one.at("psnr").get<double>(), previous);
+    previous = one.at("psnr").get<double>();
+  }
+  const ordered_json& examples = suites.at("shapes").at("examples");
+  ASSERT_EQ(examples.size(), 10U);
+  for (const ordered_json& one : examples) {
+    const ShapesMatch match =
+        match_shapes(parse_shapes_caption(one.at("caption").get<std::string>()),
+                     detect_shapes(image(one.at("file"))));
+    EXPECT_EQ(one.at("exact"), match.exact);
+    EXPECT_EQ(one.at("wrong").empty(), match.exact);
+  }
+}
+
+TEST_F(ModelEvaluationTest, LevelsAreJudgedWhereTheConfigHasSuchScenes) {
+  EvaluatedModel model = with_transformer();
+  model.config.data.shapes.hold_out = true;
+  const auto found = evaluate_levels(model, EvaluationData(model, /*limit=*/2), [] {});
+  for (const char* level : {"L0", "L1", "L2", "L7", "L8"}) {
+    EXPECT_EQ(found.at(fmt::format("{}_images", level)), 2) << level;
+    EXPECT_TRUE(found.contains(fmt::format("{}_exact", level))) << level;
+  }
+  EXPECT_FALSE(found.contains("L1_relation")) << "there is one object";
+  EXPECT_EQ(found.at("L4_images"), 2) << "two objects, although training has one";
+  EXPECT_THAT(error_of([&] { evaluate(with_transformer(), {EvaluationSuite::kLevels}); }),
+              HasSubstr("--suite levels: step-00000001 was trained with data.shapes.hold_out"));
+}
+
+TEST_F(ModelEvaluationTest, EveryNumberHasADefinitionForTheReport) {
+  EvaluatedModel model = with_transformer();
+  model.config.data.shapes.hold_out = true;
+  model.config.data.shapes.min_objects = model.config.data.shapes.max_objects = 2;
+  for (const auto& [suite, numbers] : evaluate(std::move(model), {}).at("suites").items())
+    for (const auto& [name, number] : numbers.items())
+      if (number.is_object() && number.contains("value")) {
+        EXPECT_TRUE(describe_number(suite, name)) << suite << " " << name;
+      }
+}
+
 TEST_F(ModelEvaluationTest, ShapesJudgesAnImageForEachCaption) {
   EvaluatedModel model = with_transformer();
-  const auto found = evaluate_shapes(model, EvaluationData(model, /*limit=*/2), [] {});
+  const auto found = evaluate_shapes(model, EvaluationData(model, /*limit=*/2), [] {}).numbers;
   EXPECT_EQ(found.at("images"), 2);
   EXPECT_TRUE(found.contains("color"));
   EXPECT_TRUE(found.contains("ceiling_color"));
@@ -190,10 +383,12 @@ TEST_F(ModelEvaluationTest, FinishedSuitesAreKeptUntilTheModelChanges) {
 TEST_F(ModelEvaluationTest, ResultsThatAreNotFiniteAreRefused) {
   const torch::NoGradGuard no_grad;
   EvaluatedModel model = dvae_alone();
-  for (at::Tensor& parameter : model.vae->parameters())
-    parameter.fill_(std::numeric_limits<float>::quiet_NaN());
-  EXPECT_THAT(error_of([&] { evaluate(std::move(model), {EvaluationSuite::kReconstruction}); }),
-              HasSubstr("--suite reconstruction: psnr is nan, expected a finite number"));
+  // Of the decoder's outputs, the last three are the logarithms of the scales.
+  model.vae->named_parameters()["decoder.blocks.output.conv.b"].narrow(0, 3, 3).fill_(
+      std::numeric_limits<float>::quiet_NaN());
+  EXPECT_THAT(
+      error_of([&] { evaluate(std::move(model), {EvaluationSuite::kReconstruction}); }),
+      HasSubstr("--suite reconstruction: nll_nats_per_dimension is nan, expected a finite number"));
   EXPECT_FALSE(std::filesystem::exists(out_));
 }
 

@@ -161,6 +161,28 @@ TEST_F(TasksTest, TheTransformersLossIsTheSameForAnySplitIntoMicroBatches) {
   expect_the_same_for_any_cut(task);
 }
 
+TEST_F(TasksTest, TheTransformersLossIsTheSameForAnySplitIfCaptionsAreDropped) {
+  config_.dalle.train.caption_dropout = 0.5;
+  DalleTask task = dalle_task();
+  expect_the_same_for_any_cut(task);
+  const at::Tensor dropped = batch_of(task, 4, 8).captions.eq(kPadToken).all(1);
+  EXPECT_TRUE(dropped.any().item<bool>());
+  EXPECT_FALSE(dropped.all().item<bool>());
+}
+
+TEST_F(TasksTest, DroppedCaptionsAreThoseOfTraining) {
+  DalleTask plain = dalle_task();
+  const double score = evaluate(plain).value().score;
+  config_.dalle.train.caption_dropout = 1;
+  DalleTask task = dalle_task();
+  EXPECT_EQ(evaluate(task).value().score, score);
+  const Batch batch = batch_of(task, 0, 3);
+  EXPECT_EQ(task.count(batch).text_tokens, 0);
+  const auto [loss, gradient] = loss_and_gradient(task, batch, 3, /*step=*/0);
+  EXPECT_GT(loss, 0);
+  EXPECT_TRUE(gradient.isfinite().all().item<bool>());
+}
+
 TEST_F(TasksTest, TheDvaeReportsReconstructionsAndTheHealthOfItsCodes) {
   DvaeTask task(config_, data_, c10::kCPU);
   const Evaluation evaluation = evaluate(task).value();

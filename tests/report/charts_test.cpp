@@ -92,5 +92,11 @@ TEST(BarChartTest, ShowsValueIntervalAndReference) {
   EXPECT_THAT(chart, HasSubstr("class=\"reference\" x1=\"288.0\""));
 }
 
+TEST(LineChartTest, ValuesThatDifferByRoundingHaveTicks) {
+  const double next = std::nextafter(1.0, 2.0);
+  const std::vector<ChartSeries> series = {{.name = "a", .points = {{1, 1.0}, {2, next}}}};
+  EXPECT_LT(line_chart(series, "step").size(), 10'000u);
+}
+
 }  // namespace
 }  // namespace dalle

@@ -54,6 +54,15 @@ TEST(TokenProbabilities, AreTheSoftmaxOfTheLogitsOverTheTemperature) {
   EXPECT_NEAR(p[2].item<double>(), std::exp(2.0) / sum, 1e-12);
 }
 
+TEST(TokenSampler, GuidesLogitsAwayFromUnconditionalOnes) {
+  TokenSampler sampler({.guidance = 3});
+  const std::vector<float> conditional{1, -2, 0.5}, unconditional{0, 1, 0.5};
+  const auto guided = sampler.guided(conditional, unconditional);
+  EXPECT_EQ(std::vector(guided.begin(), guided.end()), (std::vector<float>{3, -8, 0.5}));
+  const std::vector<float> broken{1, NAN, 0};
+  EXPECT_THROW(sampler.sample(sampler.guided(conditional, broken), 0.5), Error);
+}
+
 TEST(TokenProbabilities, AtTemperatureZeroSelectTheMostLikelyToken) {
   EXPECT_EQ(kept(probabilities_of({1, 7, 3, 2}, {.temperature = 0})), Tokens{1});
 }

@@ -3,8 +3,10 @@
 
 Usage: tools_test.py FOLDER_OF_THE_BINARIES [-v] [-k PART_OF_A_NAME]... [ToolsTest.test_...]...
 """
+import collections
 import contextlib
 import hashlib
+import html.parser
 import json
 import os
 import pathlib
@@ -106,6 +108,40 @@ def skipped(folder):
             entry = json.loads(line)
             reasons[entry["key"]] = entry["reason"]
     return reasons
+
+
+class ElementChecker(html.parser.HTMLParser):
+    """Fails if the elements of a report are not nested correctly."""
+
+    EMPTY = {"meta", "img", "br", "line", "rect", "circle", "polyline"}
+
+    def __init__(self):
+        super().__init__()
+        self.open = []
+        self.counts = collections.Counter()
+
+    def handle_starttag(self, tag, attributes):
+        self.counts[tag] += 1
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in self.EMPTY and (not self.open or self.open.pop() != tag):
+            raise ValueError(f"</{tag}> at {self.getpos()} closes another element")
+
+
+def elements_of(report):
+    """The number of elements of each kind in a report, which must be well-formed and refer to no other file."""
+    text = report.read_text()
+    checker = ElementChecker()
+    checker.feed(text)
+    checker.close()
+    if checker.open:
+        raise ValueError(f"not closed: {checker.open}")
+    found = re.search(r"https?://|@import|url\(|(src|href)=\"(?!data:|#)", text)
+    if found:
+        raise ValueError(f"not self-contained: {found[0]}")
+    return checker.counts
 
 
 def flip_a_bit(path):
@@ -922,10 +958,13 @@ class ToolsTest(unittest.TestCase):
 
     def test_images_of_different_requests_never_overwrite_one_another(self):
         out, other = self.fresh("out"), self.fresh("other")
+        prompt, other_prompt = self.noise_png("prompt.png", 32, 32), self.noise_png("other-prompt.png", 32, 32)
         shutil.copytree(self.whole / "checkpoints" / "dalle" / "step-00000035", other)
         requests = [((), self.whole), (("--temperature", 0.5), self.whole), (("--top-k", 3), self.whole),
                     (("--top-p", 0.5), self.whole), (("--top-k", 3, "--top-p", 0.5), self.whole), (("--seed", 2), self.whole),
-                    ((), other), (("--temperature", 0.5), other)]
+                    (("--guidance", 2), self.whole), (("--image", prompt, "--keep-rows", 0.5), self.whole),
+                    (("--image", other_prompt, "--keep-rows", 0.5), self.whole),
+                    (("--image", prompt, "--keep-rows", 0.25), self.whole), ((), other), (("--temperature", 0.5), other)]
 
         def sample_all():
             for options, model in requests:
@@ -946,6 +985,113 @@ class ToolsTest(unittest.TestCase):
         self.assert_succeeds(result)
         self.assertIn("a-red-circle-seed1.json describes images of another model or other settings", result.stderr)
         self.assertEqual((out / "a-red-circle-seed1.json").read_text(), "mine")
+
+    def test_guidance_of_one_is_off_and_other_guidance_is_in_the_name(self):
+        def files_with(*options):
+            out = self.fresh("out")
+            result = self.sample("a red circle", "a blue star", "--count", 3, "--out", out, *options, model=self.whole)
+            self.assert_succeeds(result)
+            return {path.name: path.read_bytes() for path in sorted(out.iterdir())}, result.stderr
+
+        plain, _ = files_with()
+        off, log = files_with("--guidance", 1, "--guidance-to", 0.5)
+        self.assertEqual(off, plain)
+        self.assertNotIn("caption_dropout", log)
+        guided, log = files_with("--guidance", 2.5, "--guidance-to", 0.5)
+        self.assertEqual(log.count("warning: "), 1, log)
+        self.assertIn("caption_dropout", log)
+        self.assertIn("a-red-circle-seed1-guidance2.5-to0.5-000.png", guided)
+        self.assertEqual(png.texts(guided["a-red-circle-seed1-guidance2.5-to0.5-000.png"])["guidance"], "2.5")
+        self.assertEqual(json.loads(guided["a-blue-star-seed1-guidance2.5-to0.5.json"])[0]["guidance_to"], 0.5)
+        for options in (("--batch-size", 1), ("--batch-size", 2, "--decode", "parallel", "--window", 5)):
+            self.assertEqual(files_with("--guidance", 2.5, "--guidance-to", 0.5, *options)[0], guided)
+        for options, words in ((("--guidance", -1), "--guidance"), (("--guidance-from", 2), "--guidance-from"),
+                               (("--guidance", 2, "--guidance-from", 0.5, "--guidance-to", 0.5), "guidance_to: found 0.5")):
+            result = self.sample("x", "--out", self.fresh("out"), *options, model=self.whole)
+            self.assert_fails(result, result.returncode, words)
+            self.assertNotEqual(result.returncode, 0)
+
+    def noise_png(self, name, width, height):
+        path = self.fresh(name)
+        path.write_bytes(png.png(width, height, random.Random(name).randbytes(3 * width * height)))
+        return path
+
+    def test_an_image_prompt_is_completed(self):
+        out = self.fresh("first")
+        self.assert_succeeds(self.sample("a red circle", "--count", 1, "--out", out, model=self.whole))
+        first = out / "a-red-circle-seed1-000.png"
+        out = self.fresh("out")
+        prompts = (("--keep-rows", 0.5), ("--keep-rows", 0.5, "--paste-original"), ("--keep", "0,0,32,16"), ("--keep-rows", 1),
+                   ("--keep-rows", 0.5, "--variation", 0.4), ("--variation", 0.4), ("--variation", 0.4, "--seed", 2))
+        for options in prompts:
+            result = self.sample("a red circle", "--count", 2, "--out", out, "--image", first, *options, model=self.whole)
+            self.assert_succeeds(result)
+            kept = 32 if 0.5 in options or "--keep" in options else 64
+            self.assertIn(f"{first}: {kept} of 64 codes are kept", result.stderr)
+            self.assertNotIn("--strict", result.stderr)
+        self.assertEqual(len(self.images(out)), 2 * len(prompts))
+        described = [json.loads(path.read_text()) for path in out.glob("*.json")]
+        self.assertEqual(len(described), len(prompts))
+        by_prompt = {json.dumps(entry["image_prompt"]): entry for entries in described for entry in entries if entry["image"] == 0
+                     if entry["seed"] == 1}
+        digest = hashlib.sha256(first.read_bytes()).hexdigest()
+        self.assertIn(json.dumps({"sha256": digest, "keep": [0, 0, 32, 16]}), by_prompt)
+        pasted = by_prompt[json.dumps({"sha256": digest, "keep_rows": 0.5, "paste_original": True})]
+        content = (out / pasted["file"]).read_bytes()
+        self.assertEqual(json.loads(png.texts(content)["image_prompt"]), pasted["image_prompt"])
+        row = 1 + 3 * 32  # its filter and its pixels
+        self.assertEqual(png.pixels(content)[:16 * row], png.pixels(first.read_bytes())[:16 * row])
+        def pixels_with(count, **prompt):
+            found = [entry for entries in described for entry in entries
+                     if entry["seed"] == 1 and entry["image_prompt"] == {"sha256": digest, **prompt}]
+            self.assertEqual(len(found), count)
+            return [png.pixels((out / entry["file"]).read_bytes()) for entry in sorted(found, key=lambda entry: entry["image"])]
+        whole = pixels_with(2, keep_rows=1)
+        self.assertEqual(whole[0], whole[1])  # nothing is generated
+        halves = pixels_with(2, keep_rows=0.5)
+        self.assertNotEqual(halves[0], halves[1])
+        varied = pixels_with(2, variation=0.4)
+        self.assertEqual(len({*varied, *whole, *halves}), 5)
+        half = by_prompt[json.dumps({"sha256": digest, "keep_rows": 0.5})]
+        rectangle = by_prompt[json.dumps({"sha256": digest, "keep": [0, 0, 32, 16]})]
+        self.assertEqual(png.pixels((out / half["file"]).read_bytes()), png.pixels((out / rectangle["file"]).read_bytes()))
+
+    def test_codes_that_cannot_be_taken_into_account_are_reported_or_refused(self):
+        image, white, mask = self.noise_png("image.png", 48, 32), b"\xff" * 3, self.fresh("mask.png")
+        mask.write_bytes(png.png(48, 32, (b"\0" * 72 + white * 24) * 32))  # keeps the right half
+        for options in (("--keep", "0,16,32,16"), ("--mask", mask)):
+            result = self.sample("x", "--image", image, *options, "--count", 1, "--out", self.fresh("out"), model=self.whole)
+            self.assert_succeeds(result)
+            self.assertIn("32 of 64 codes are kept", result.stderr)
+            self.assertIn("32 of the kept codes come after generated ones", result.stderr)
+            out = self.fresh("out")
+            result = self.sample("x", "--image", image, *options, "--strict", "--out", out, model=self.whole)
+            self.assert_fails(result, 1, "--strict: ", "32 of the kept codes")
+            self.assertEqual(list(out.glob("*")), [])
+
+    def test_invalid_image_prompts_are_rejected(self):
+        image, small, text = self.noise_png("image.png", 48, 32), self.noise_png("small.png", 31, 40), self.fresh("text.png")
+        text.write_text("no image")
+        for status, options, words in (
+                (2, ("--image", image), "--keep-rows, --keep, --mask or --variation"), (2, ("--keep-rows", 0.5), "--image"),
+                (2, ("--strict",), "--image"), (2, ("--image", image, "--keep-rows", 1.5), "--keep-rows"),
+                (2, ("--image", image, "--keep-rows", 0.5, "--keep", "0,0,4,4"), "--keep"),
+                (2, ("--image", image, "--keep", "0,0,4"), "found 0,0,4, expected x,y,width,height"),
+                (2, ("--image", image, "--keep", "0,0,4,4,4"), "expected x,y,width,height"),
+                (2, ("--image", image, "--variation", 0.5, "--paste-original"), "--paste-original"),
+                (2, ("--image", image, "--variation", "much"), "--variation"),
+                (2, ("--image", "", "--keep-rows", 0.5), "--image"),
+                (1, ("--image", image, "--keep", "0,0,33,32"), "--keep: found 0,0,33,32"),
+                (1, ("--image", image, "--keep", "1,1,4,4"), "no code would be kept"),
+                (1, ("--image", image, "--keep-rows", 0), "no code would be kept"),
+                (1, ("--image", small, "--keep-rows", 0.5), "small.png: image too small"),
+                (1, ("--image", text, "--keep-rows", 0.5), "text.png: "),
+                (1, ("--image", "missing.png", "--keep-rows", 0.5), "missing.png"),
+                (1, ("--image", image, "--mask", small), "small.png: found 31 x 40 pixels, expected 48 x 32"),
+                (1, ("--image", image, "--mask", text), "text.png: ")):
+            out = self.fresh("out")
+            self.assert_fails(self.sample("x", *options, "--out", out, model=self.whole), status, words)
+            self.assertEqual(list(out.glob("*")), [], options)
 
     def test_a_description_keeps_the_images_of_the_same_request(self):
         out = self.fresh("out")
@@ -1030,6 +1176,37 @@ class ToolsTest(unittest.TestCase):
         self.assertIn("evaluation.json is now", fewer.stderr.replace("has results of another model, data set or build; it ", ""))
         self.assertEqual(json.loads((copy / "evaluation-1.json").read_text())["suites"], suites)
         self.assertEqual(json.loads((copy / "evaluation.json").read_text())["suites"]["codes"]["images"], 5)
+
+    def test_an_evaluation_has_a_report(self):
+        copy = self.copy_of_whole()
+        self.assertGreater(elements_of(copy / "report.html")["svg"], 5)  # the curves, since the end of the training
+        self.assert_succeeds(run("dalle-eval", "--device", "cpu", DALLE_MODEL=str(copy)))
+        suites = json.loads((copy / "evaluation.json").read_text())["suites"]
+        self.assertEqual(set(suites), {"codes", "reconstruction", "likelihood", "ranking", "shapes"})
+        report = copy / "report.html"
+        elements, text = elements_of(report), report.read_text()
+        self.assertEqual(elements["img"], 2 * len(suites["reconstruction"]["worst"]) + len(suites["shapes"]["examples"]) +
+                         len(STAGES) - sum(not list((copy / "samples" / stage).glob("*.png")) for stage in STAGES))
+        self.assertIn(f"{suites['reconstruction']['psnr']['value']:.2f} dB", text)
+        self.assertNotIn("image not found", text)
+        command = shlex.split(json.loads((copy / "evaluation.json").read_text())["command"])
+        self.assertIn("--device cpu", " ".join(command))
+        again = self.fresh("again.json")
+        command[command.index("--out") + 1] = again
+        self.assert_succeeds(run(*command))
+        self.assertEqual(json.loads(again.read_text())["suites"], suites)
+        # Writing the report again needs no images of the data, only those that were stored.
+        report.unlink()
+        self.assert_succeeds(run("dalle-eval", "--model", copy, "--device", "cpu"))
+        self.assertEqual(report.read_text(), text)
+
+    def test_a_report_that_cannot_be_written_does_not_fail_the_training(self):
+        folder = self.fresh("run")
+        (folder / "report.html").mkdir(parents=True)
+        result = train(folder)
+        self.assert_succeeds(result)
+        self.assertIn("cannot write the report of the run", result.stderr)
+        self.assert_fails(run("dalle-eval", "--model", folder, "--suite", "codes", "--device", "cpu"), 1, "report.html")
 
     def test_evaluation_of_a_dvae_needs_no_transformer(self):
         copy = self.copy_of_whole()

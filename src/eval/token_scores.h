@@ -1,0 +1,35 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "model/dalle_model.h"
+
+namespace dalle {
+
+/// How well the tokens of one image or caption are predicted.
+struct TokenScores {
+  at::Tensor bits;  ///< [N] float64, -log2 of the probability of each token
+  at::Tensor rank;  ///< [N] int64, how many other tokens are at least as likely
+};
+
+/// @param states   [N, width], of DalleModelImpl::hidden_states()
+/// @param head     [V, width]
+/// @param targets  [N] int64 in [0, V)
+/// @throws dalle::Error if a logit is not finite
+TokenScores score_tokens(const at::Tensor& states, const at::Tensor& head,
+                         const at::Tensor& targets);
+
+/// The scores of a caption's tokens, without padding, and of the tokens of its image.
+struct SequenceScores {
+  TokenScores text;
+  TokenScores image;
+};
+
+/// @param states   [T + N, width], of DalleModelImpl::hidden_states()
+/// @param caption  [T - 1] int64, padded with kPadToken
+/// @param codes    [N] int64 in [0, K)
+/// @throws dalle::Error if a logit is not finite
+SequenceScores score_sequence(const DalleModel& model, const at::Tensor& states,
+                              const at::Tensor& caption, const at::Tensor& codes);
+
+}  // namespace dalle

@@ -1,0 +1,115 @@
+#include "experiment/evaluation_numbers.h"
+
+#include <fmt/format.h>
+
+#include "report/charts.h"
+
+namespace dalle {
+namespace {
+
+struct Entry {
+  std::string_view suite, name, label, unit, definition;
+};
+
+constexpr Entry kEntries[] = {
+    {"reconstruction", "psnr", "PSNR", "dB",
+     "-10 log10 of the mean squared error, decoded from the most likely codes"},
+    {"reconstruction", "psnr_worst", "lowest PSNR", "dB",
+     "of the image that is reconstructed worst"},
+    {"reconstruction", "ssim", "SSIM", "",
+     "structural similarity (Wang et al. 2004); 1 is identical"},
+    {"reconstruction", "psnr_soft", "PSNR, soft codes", "dB",
+     "decoded from the Gumbel-softmax relaxation at the last temperature"},
+    {"reconstruction", "soft_hard_gap", "soft minus hard", "dB",
+     "above 1 dB, the decoder relies on mixtures of codes"},
+    {"reconstruction", "nll_nats_per_dimension", "NLL", "nats",
+     "negative logit-Laplace log-likelihood per channel of a pixel"},
+    {"reconstruction", "kl_nats_per_position", "KL divergence", "nats",
+     "of the posterior from the uniform prior, per position"},
+    {"reconstruction", "negative_elbo_nats_per_dimension", "negative ELBO", "nats",
+     "NLL plus the KL divergence, per channel of a pixel"},
+    {"codes", "tokens_per_code", "tokens per code", "",
+     "image tokens divided by the size of the codebook; below 8, too few to find all used codes"},
+    {"codes", "used_fraction", "codes used", "%", "share of the codes that occur at least once"},
+    {"codes", "perplexity", "perplexity", "", "exp of the entropy of the code frequencies"},
+    {"codes", "perplexity_over_codes", "perplexity of all codes", "%",
+     "perplexity divided by the size of the codebook"},
+    {"codes", "flip_rate", "flip rate", "%",
+     "share of positions whose code changes when the image moves one pixel to the right"},
+    {"codes", "entropy_bits", "entropy", "bits", "of the codes at a position, mean over positions"},
+    {"likelihood", "text_bits_per_token", "text", "bits per token",
+     "of the caption, without padding"},
+    {"likelihood", "image_bits_per_token", "image", "bits per token", "of the image tokens"},
+    {"likelihood", "bits_per_image", "whole image", "bits", "sum over the tokens of an image"},
+    {"likelihood", "text_top1", "text top-1", "%",
+     "caption tokens that the model finds most likely"},
+    {"likelihood", "text_top5", "text top-5", "%",
+     "caption tokens among the five that the model finds most likely"},
+    {"likelihood", "image_top1", "image top-1", "%",
+     "image tokens that the model finds most likely"},
+    {"likelihood", "image_top5", "image top-5", "%",
+     "image tokens among the five that the model finds most likely"},
+    {"ranking", "candidates", "candidates", "",
+     "captions that are compared per image: its own and those of other images"},
+    {"ranking", "first", "own caption first", "%",
+     "images whose tokens are likelier under their own caption than under any other"},
+    {"ranking", "first_by_chance", "by chance", "%", "what a model that ignores captions reaches"},
+    {"ranking", "reciprocal_rank", "mean reciprocal rank", "",
+     "mean of 1 / rank of the own caption"},
+    {"ranking", "preferred_to_swapped", "own before swapped", "%",
+     "images likelier under their caption than with attributes of two objects swapped; chance: 50 "
+     "%"},
+    {"ranking", "preferred_to_shuffled", "own before shuffled", "%",
+     "images likelier under their caption than with its words in random order; chance: 50 %"},
+    {"shapes", "exact", "exact", "%",
+     "images that show all that their caption states, and no more"},
+    {"shapes", "count", "count", "%", "images with as many objects as their caption"},
+    {"shapes", "shape", "shape", "%", "stated shapes that are correct"},
+    {"shapes", "color", "color", "%", "stated colors that are correct"},
+    {"shapes", "size", "size", "%", "stated sizes that are correct"},
+    {"shapes", "texture", "texture", "%", "stated textures that are correct"},
+    {"shapes", "background", "background", "%", "stated backgrounds that are correct"},
+    {"shapes", "relation", "relation", "%", "stated relations that are correct"},
+    {"shapes", "exact_over_ceiling", "exact over ceiling", "%",
+     "exact images divided by exact reconstructions"},
+};
+
+std::string digits_of(double value, std::string_view unit) {
+  if (unit == "%") return fmt::format("{:.1f}", 100 * value);
+  return unit == "dB" ? fmt::format("{:.2f}", value) : chart_number(value);
+}
+
+}  // namespace
+
+std::optional<EvaluationNumber> describe_number(std::string_view suite, std::string_view name) {
+  constexpr std::string_view kCeiling = "ceiling_";
+  if (name.starts_with(kCeiling)) {
+    auto number = describe_number(suite, name.substr(kCeiling.size()));
+    if (number) {
+      number->label += ", ceiling";
+      number->definition = "the same for reconstructions of the captions' own images";
+    }
+    return number;
+  }
+  if (suite == "levels" && name.size() > 3 && name[0] == 'L' && name[2] == '_') {
+    auto number = describe_number("shapes", name.substr(3));
+    if (number) number->label = fmt::format("{}: {}", name.substr(0, 2), number->label);
+    return number;
+  }
+  for (const Entry& entry : kEntries)
+    if (entry.suite == suite && entry.name == name)
+      return EvaluationNumber{.label = std::string(entry.label),
+                              .unit = std::string(entry.unit),
+                              .definition = std::string(entry.definition)};
+  return std::nullopt;
+}
+
+std::string format_value(double value, std::string_view unit) {
+  return digits_of(value, unit) + (unit.empty() ? "" : " ") + std::string(unit);
+}
+
+std::string format_interval(double low, double high, std::string_view unit) {
+  return digits_of(low, unit) + " to " + format_value(high, unit);
+}
+
+}  // namespace dalle

@@ -1,0 +1,189 @@
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <torch/types.h>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "core/progress.h"
+#include "data/image/image.h"
+#include "data/shapes_dataset.h"
+#include "eval/judged_images.h"
+#include "experiment/evaluation_suites.h"
+#include "experiment/experiment_data.h"
+#include "sample/generate_images.h"
+
+namespace dalle {
+namespace {
+
+using nlohmann::ordered_json;
+
+/// Scenes that are judged. With as many independent images, an interval is at most 3 percentage
+/// points to each side.
+constexpr int64_t kMaxCaptions = 1000;
+
+ShapesMatch judged(const std::string& caption, const RgbImage& image) {
+  return match_shapes(parse_shapes_caption(caption), detect_shapes(image));
+}
+
+void write(ordered_json& json, const std::string& prefix, const JudgedImages& judged) {
+  for (const auto& [name, proportion] : judged.proportions())
+    json[prefix + std::string(name)] = number_of(proportion);
+  const ShapesErrors errors = judged.errors();
+  json[prefix + "errors"] = {{"missing_objects", errors.missing_objects},
+                             {"extra_objects", errors.extra_objects},
+                             {"wrong_values", errors.wrong_values},
+                             {"binding", errors.binding}};
+}
+
+/// What is wrong with an image: "color", "1 object missing".
+std::vector<std::string> wrong_parts(const ShapesMatch& match) {
+  std::vector<std::string> parts;
+  const auto add_objects = [&](int64_t count, const char* what) {
+    if (count > 0)
+      parts.push_back(fmt::format("{} object{} {}", count, count == 1 ? "" : "s", what));
+  };
+  add_objects(match.errors.missing_objects, "missing");
+  add_objects(match.errors.extra_objects, "too many");
+  const auto add_values = [&](const char* name, const StatedValues& values) {
+    if (values.right < values.stated) parts.emplace_back(name);
+  };
+  add_values("shape", match.shape);
+  add_values("color", match.color);
+  add_values("size", match.size);
+  add_values("texture", match.texture);
+  add_values("background", match.background);
+  add_values("relation", match.relation);
+  return parts;
+}
+
+/// A generated image that the report shows.
+struct Example {
+  RgbImage image;
+  ShapesMatch match;
+};
+
+/// Adds the examples and their images.
+void write_examples(SuiteResult& result, const std::vector<std::string>& captions,
+                    std::vector<Example>& examples) {
+  ordered_json list = ordered_json::array();
+  for (size_t i = 0; i < examples.size(); ++i) {
+    const std::string file = fmt::format("shapes-{:02}.png", i + 1);
+    list.push_back({{"caption", captions[i]},
+                    {"exact", examples[i].match.exact},
+                    {"wrong", wrong_parts(examples[i].match)},
+                    {"file", file}});
+    result.images[file] = std::move(examples[i].image);
+  }
+  result.numbers["examples"] = std::move(list);
+}
+
+struct JudgedSamples {
+  JudgedImages judged;
+  std::vector<Example> examples;  ///< of the first captions
+};
+
+/// Judges one image for each caption. The second image of a caption that occurs twice is its image
+/// 1, because image 0 would be the same again.
+JudgedSamples judge_generated(const TrainedDalle& dalle, const std::vector<std::string>& captions,
+                              const std::string& what, const CheckStop& check_stop) {
+  constexpr size_t kExamples = 24;
+  std::vector<CaptionImages> requests;
+  std::map<std::string, int64_t> occurrences;
+  for (const std::string& caption : captions)
+    requests.push_back({.caption = caption_tokens(dalle, caption),
+                        .first_image = occurrences[caption]++,
+                        .count = 1});
+  std::vector<ShapesMatch> matches(captions.size());
+  JudgedSamples result;
+  result.examples.resize(std::min(captions.size(), kExamples));
+  Progress progress(what + ": image tokens",
+                    static_cast<int64_t>(captions.size()) * dalle.config.layout().image_length());
+  generate_images(
+      dalle.model, dalle.vae, requests, dalle.config.sample,
+      {.seed = static_cast<uint64_t>(dalle.config.seed), .decode = dalle.config.sample},
+      [&](size_t request, int64_t, const RgbImage& image) {
+        matches[request] = judged(captions[request], image);
+        if (request < result.examples.size())
+          result.examples[request] = {.image = image, .match = matches[request]};
+      },
+      [&](int64_t done, int64_t) {
+        check_stop();
+        progress.update(done);
+      });
+  for (size_t i = 0; i < captions.size(); ++i) result.judged.add(captions[i], matches[i]);
+  return result;
+}
+
+/// Judges generated images and reconstructions for the captions of `data`. Progress and results
+/// have the name `what`.
+SuiteResult judge_captions(EvaluatedModel& model, const EvaluationData& data,
+                           const std::string& what, const CheckStop& check_stop) {
+  const torch::NoGradGuard no_grad;
+  const SequenceLayout layout = model.config.layout();
+  std::vector<std::string> captions;
+  JudgedImages reconstructed;
+  const auto judge_batch = [&](const Batch& batch) {
+    const at::Tensor codes = image_tokens(model.vae, batch, model.config);  // [B, N]
+    for (int64_t i = 0; i < batch.size(); ++i) {
+      captions.push_back(batch.texts[static_cast<size_t>(i)]);
+      const auto grid = codes[i].view({layout.grid_height, layout.grid_width});
+      reconstructed.add(captions.back(), judged(captions.back(), decode_image(model.vae, grid)));
+    }
+  };
+  data.for_each_batch(what + ": reconstructions", check_stop, judge_batch, kMaxCaptions);
+  JudgedSamples samples = judge_generated(*model.dalle, captions, what, check_stop);
+  SuiteResult result;
+  result.numbers = {{"images", samples.judged.images()}};
+  write(result.numbers, "", samples.judged);
+  write(result.numbers, "ceiling_", reconstructed);
+  if (const auto ratio = samples.judged.exact_over(reconstructed))
+    result.numbers["exact_over_ceiling"] = number_of(*ratio);
+  write_examples(result, captions, samples.examples);
+  return result;
+}
+
+/// Whether the config's attributes allow scenes of a level.
+bool has_scenes(const ExperimentConfig& config, ShapesSplit level) {
+  try {
+    sample_scene(config.data.shapes, static_cast<uint64_t>(config.seed), level, 0);
+    return true;
+  } catch (const Error& error) {
+    log_info("levels: skipping {}: {}", to_string(level), error.what());
+    return false;
+  }
+}
+
+}  // namespace
+
+SuiteResult evaluate_shapes(EvaluatedModel& model, const EvaluationData& data,
+                            const CheckStop& check_stop) {
+  warn_of_untrained_guidance(model.config, model.config.sample);
+  return judge_captions(model, data, "shapes", check_stop);
+}
+
+ordered_json evaluate_levels(EvaluatedModel& model, const EvaluationData& data,
+                             const CheckStop& check_stop) {
+  warn_of_untrained_guidance(model.config, model.config.sample);
+  const ExperimentConfig& config = model.config;
+  ordered_json numbers = ordered_json::object();
+  for (const auto& [level, name] : enum_names(ShapesSplit{})) {
+    if (level == ShapesSplit::kTrain || !has_scenes(config, level)) continue;
+    const EvaluationData scenes(
+        model, data.size(),
+        std::make_unique<ShapesDataset>(config.data.shapes, config.data.image_size,
+                                        static_cast<uint64_t>(config.seed), level));
+    const ordered_json found =
+        judge_captions(model, scenes, "levels: " + std::string(name), check_stop).numbers;
+    for (const char* number : {"images", "exact", "count", "shape", "color", "relation",
+                               "ceiling_exact", "exact_over_ceiling"})
+      if (found.contains(number)) numbers[std::string(name) + "_" + number] = found.at(number);
+  }
+  return numbers;
+}
+
+}  // namespace dalle

@@ -1,0 +1,120 @@
+#include "experiment/training_curves.h"
+
+#include <algorithm>
+#include <map>
+#include <string_view>
+#include <utility>
+
+#include "core/files.h"
+
+#include <nlohmann/json.hpp>
+
+namespace dalle {
+namespace {
+
+using nlohmann::ordered_json;
+
+/// The chart that a metric belongs to, and what it is called there.
+struct Place {
+  std::string group;
+  std::string series;
+};
+
+Place place_of(std::string_view metric) {
+  constexpr std::pair<std::string_view, std::string_view> kSources[] = {
+      {"loss", "training"}, {"validation", "validation"}};
+  for (const auto& [prefix, source] : kSources) {
+    if (metric == prefix) return {"loss", std::string(source)};
+    if (metric.starts_with(prefix) && metric[prefix.size()] == '/')
+      return {std::string(metric.substr(prefix.size() + 1)), std::string(source)};
+  }
+  if (metric == "psnr_soft") return {"psnr", "soft codes"};
+  if (metric == "psnr_hard") return {"psnr", "hard codes"};
+  return {std::string(metric), std::string(metric)};
+}
+
+/// What the chart of a group is called; other metrics are called by their own name.
+std::string title_of(const std::string& group) {
+  static const std::map<std::string, std::string> kTitles = {
+      {"reconstruction", "reconstruction, nats per channel of a pixel"},
+      {"kl", "KL divergence, nats per position"},
+      {"text", "text, nats per token"},
+      {"image", "image, nats per token"},
+      {"psnr", "PSNR on validation images, dB"},
+      {"psnr_gap", "PSNR, soft minus hard codes, dB"},
+      {"posterior_entropy", "entropy of the posterior, nats"},
+      {"codes_used", "share of the codes in use"},
+      {"perplexity", "perplexity of the codes"},
+      {"grad_norm", "norm of the gradient"},
+      {"lr", "learning rate"},
+      {"temperature", "temperature"},
+      {"kl_weight", "weight of the KL divergence"},
+      {"skipped", "skipped steps"}};
+  const auto found = kTitles.find(group);
+  return found == kTitles.end() ? group : found->second;
+}
+
+template <class List, class Name>
+auto& find_or_add(List& list, Name name, const std::string& wanted) {
+  for (auto& element : list)
+    if (element.*name == wanted) return element;
+  auto& added = list.emplace_back();
+  added.*name = wanted;
+  return added;
+}
+
+void add_line(std::vector<StageCurves>& stages, const ordered_json& line) {
+  if (!line.is_object() || !line.contains("stage") || !line["stage"].is_string() ||
+      !line.contains("step") || !line["step"].is_number())
+    return;
+  auto& stage = find_or_add(stages, &StageCurves::stage, line["stage"].get<std::string>());
+  for (const auto& [metric, value] : line.items()) {
+    if (metric == "step" || !value.is_number()) continue;
+    const Place place = place_of(metric);
+    auto& group = find_or_add(stage.groups, &CurveGroup::name, place.group);
+    find_or_add(group.series, &ChartSeries::name, place.series)
+        .points.push_back({line["step"].get<double>(), value.get<double>()});
+  }
+}
+
+/// Replaces runs of points by their means, so that a chart has no more than it can show. The last
+/// point stays.
+void thin(std::vector<ChartPoint>& points) {
+  constexpr size_t kMaxMeans = 299;
+  if (points.size() <= kMaxMeans + 1) return;
+  const size_t last = points.size() - 1;
+  const size_t run = (last + kMaxMeans - 1) / kMaxMeans;
+  std::vector<ChartPoint> means;
+  for (size_t begin = 0; begin < last; begin += run) {
+    const size_t end = std::min(begin + run, last);
+    ChartPoint mean;
+    for (size_t i = begin; i < end; ++i) {
+      mean.x += points[i].x / static_cast<double>(end - begin);
+      mean.y += points[i].y / static_cast<double>(end - begin);
+    }
+    means.push_back(mean);
+  }
+  means.push_back(points[last]);
+  points = std::move(means);
+}
+
+}  // namespace
+
+std::vector<StageCurves> read_training_curves(const std::filesystem::path& metrics) {
+  std::vector<StageCurves> stages;
+  if (!std::filesystem::exists(metrics)) return stages;
+  const std::string content = read_file(metrics);
+  for (size_t begin = 0, end; (end = content.find('\n', begin)) != std::string::npos;
+       begin = end + 1)
+    add_line(stages, ordered_json::parse(content.begin() + static_cast<ptrdiff_t>(begin),
+                                         content.begin() + static_cast<ptrdiff_t>(end), nullptr,
+                                         /*allow_exceptions=*/false));
+  for (StageCurves& stage : stages)
+    for (CurveGroup& group : stage.groups) {
+      group.name = title_of(group.name);
+      for (ChartSeries& series : group.series) thin(series.points);
+    }
+  return stages;
+}
+
+}  // namespace dalle
