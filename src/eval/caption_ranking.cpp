@@ -10,6 +10,7 @@
 #include "core/ascii.h"
 
 namespace dalle {
+
 CaptionRank rank_caption(double truth, std::span<const double> others) {
   const auto better = std::ranges::count_if(others, [&](double other) { return other > truth; });
   const auto equal = std::ranges::count(others, truth);

@@ -22,10 +22,9 @@ constexpr float kEdgeContrast = 0.3F;  // of an outline, relative to the object;
 constexpr int64_t kMinPixels = 400;    // of an object; the smallest one rendered has 2,700
 constexpr double kSizeBoundary = 0.15;  // radius between small (at most .125) and large (.18)
 constexpr int kEdge = 3;                // pixels along the outline, used only for the shape
-constexpr double kMinChroma =
-    24;  // of an object with a color, on average; pink, the palest, has 150
-constexpr double kMinOverlap = 0.75;   // with a template, of an object that has a shape
-constexpr double kClearOverlap = 0.8;  // with a template; objects that touch have less
+constexpr double kMinChroma = 24;       // of an object with a color; pink, the palest, has 150
+constexpr double kMinOverlap = 0.75;    // with a template, of an object that has a shape
+constexpr double kClearOverlap = 0.8;   // with a template; objects that touch have less
 
 /// Sets size and position: the centroid, and the radius of the circle with the same area.
 DetectedObject measured(const Region& region) {

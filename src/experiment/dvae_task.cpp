@@ -9,7 +9,6 @@
 #include "checkpoint/checkpoint_files.h"
 #include "core/config_io.h"
 #include "core/log.h"
-#include "core/seeds.h"
 #include "eval/reconstruction.h"
 #include "experiment/cost_estimate.h"
 #include "metrics/running_means.h"

@@ -12,9 +12,8 @@ namespace dalle {
 /// and then to the fewest whose total probability reaches top_p. Temperature 0 selects the most
 /// likely token. Among equally likely tokens, the first ones count as more likely.
 ///
-/// Sums are in float64. Nothing is sorted: top_k is a partial
-/// selection, and top_p takes the most likely tokens from a heap. Allocates nothing after the first
-/// call.
+/// Sums are in float64. Nothing is sorted: top_k is a partial selection, and top_p takes the most
+/// likely tokens from a heap. Allocates nothing after the first call.
 class TokenSampler {
  public:
   explicit TokenSampler(const SamplingConfig& sampling);
