@@ -11,6 +11,7 @@
 #include "core/stop_signal.h"
 #include "experiment/model_evaluation.h"
 #include "experiment/run_report.h"
+#include "sampling_options.h"
 #include "train/run_folder.h"
 
 namespace {
@@ -21,6 +22,7 @@ namespace fs = std::filesystem;
 struct Arguments {
   std::string model;
   std::vector<std::string> suites = {"all"};
+  SamplingOptions sampling;
   std::string out;
   std::string device = "auto";
   int64_t limit = 0;
@@ -40,6 +42,7 @@ void add_options(CLI::App& app, Arguments& arguments) {
   app.add_option("--limit", arguments.limit, "validation images to use; 0: all")
       ->transform(whole_number(0))
       ->capture_default_str();
+  add_sampling_options(app, arguments.sampling);
   app.add_option(
       "--out", arguments.out,
       "results file; default: evaluation.json in the run folder. The report is next to it: "
@@ -62,6 +65,7 @@ int evaluate(const Arguments& arguments) {
   const c10::Device device = find_device(arguments.device);
   const fs::path path = find_model(arguments.model);
   EvaluatedModel model = load_evaluated_model(path, device);
+  set_sampling(model, override_sampling(model.config.sample, arguments.sampling));
   const RunPaths run(run_of_model(path));
   const ModelEvaluationOptions options{
       .suites = chosen_suites(arguments.suites),

@@ -15,7 +15,6 @@
 #include "core/log.h"
 #include "core/progress.h"
 #include "core/stop_signal.h"
-#include "core/strict_number.h"
 #include "core/utf8.h"
 #include "data/image/image.h"
 #include "experiment/trained_dalle.h"
@@ -24,6 +23,7 @@
 #include "sample/grid_file.h"
 #include "sample/image_prompt.h"
 #include "sample/sample_files.h"
+#include "sampling_options.h"
 
 namespace {
 
@@ -47,12 +47,7 @@ struct Arguments {
   std::string device = "auto";
   std::optional<int64_t> count;
   int64_t seed = 1;
-  std::optional<double> temperature;
-  std::optional<int64_t> top_k;
-  std::optional<double> top_p;
-  std::optional<double> guidance;
-  std::optional<double> guidance_from;
-  std::optional<double> guidance_to;
+  SamplingOptions sampling;
   PromptOptions prompt;
   std::optional<int64_t> batch_size;
   std::string decode;
@@ -61,21 +56,6 @@ struct Arguments {
 
 std::string check_format(const std::string& name) {
   return find_image_format(name) ? "" : fmt::format("found {}, expected png, jpg or webp", name);
-}
-
-/// The range of the config key cannot express this bound.
-std::string check_top_p(const std::string& text) {
-  return parse_number(text) == 0.0 ? fmt::format("found {}, expected more than 0", text) : "";
-}
-
-/// The range of a key under `sample`.
-CLI::Validator range_of(std::string_view name) {
-  SamplingConfig config;
-  Field found;
-  SamplingConfig::fields(config, [&](std::string_view key, auto&, const Field& field) {
-    if (key == name) found = field;
-  });
-  return number(found.min, found.max);
 }
 
 void add_options(CLI::App& app, Arguments& arguments) {
@@ -93,26 +73,7 @@ void add_options(CLI::App& app, Arguments& arguments) {
                  "random seed; the same seed, caption and model give the same images")
       ->transform(whole_number(0))
       ->capture_default_str();
-  app.add_option("--temperature", arguments.temperature,
-                 "divides the logits; 0 takes the most likely code; default: the model's config")
-      ->transform(range_of("temperature"));
-  app.add_option("--top-k", arguments.top_k, "sample from the k most likely codes; 0 means all")
-      ->transform(whole_number(0));
-  app.add_option("--top-p", arguments.top_p,
-                 "sample from the fewest codes whose total probability reaches p")
-      ->transform(range_of("top_p"))
-      ->check(check_top_p);
-  app.add_option("--guidance", arguments.guidance,
-                 "scale of classifier-free guidance: more than 1 follows the caption more closely, "
-                 "at up to twice the cost; 1: off; for models trained with "
-                 "dalle.train.caption_dropout")
-      ->transform(range_of("guidance"));
-  app.add_option("--guidance-from", arguments.guidance_from,
-                 "part of an image's codes, 0 to 1, after which guidance begins")
-      ->transform(range_of("guidance_from"));
-  app.add_option("--guidance-to", arguments.guidance_to,
-                 "part of an image's codes, 0 to 1, after which guidance ends")
-      ->transform(range_of("guidance_to"));
+  add_sampling_options(app, arguments.sampling);
   add_prompt_options(app, arguments.prompt);
   for (const char* path : {"--image", "--mask"}) app.get_option(path)->transform(without_mark);
   app.add_option(
@@ -156,18 +117,6 @@ DecodeConfig decode_config(const Arguments& arguments, DecodeConfig decode) {
   return decode;
 }
 
-/// The sampling settings of the config, overridden by the options.
-SamplingConfig sampling_config(const Arguments& arguments, SamplingConfig sampling) {
-  sampling.temperature = arguments.temperature.value_or(sampling.temperature);
-  sampling.top_k = arguments.top_k.value_or(sampling.top_k);
-  sampling.top_p = arguments.top_p.value_or(sampling.top_p);
-  sampling.guidance = arguments.guidance.value_or(sampling.guidance);
-  sampling.guidance_from = arguments.guidance_from.value_or(sampling.guidance_from);
-  sampling.guidance_to = arguments.guidance_to.value_or(sampling.guidance_to);
-  check_sampling(sampling);
-  return sampling;
-}
-
 /// The image files of each distinct caption, keyed by the caption.
 using Files = std::map<std::string, SampleFiles>;
 
@@ -205,7 +154,7 @@ std::vector<CaptionImages> requests_of(const TrainedDalle& dalle, const Argument
 int64_t generate_all(const TrainedDalle& dalle, const Arguments& arguments, int64_t count,
                      const std::optional<Prompt>& prompt, std::optional<GridFile>& grid,
                      const StopSignal& stop) {
-  const SamplingConfig sampling = sampling_config(arguments, dalle.config.sample);
+  const SamplingConfig sampling = override_sampling(dalle.config.sample, arguments.sampling);
   warn_of_untrained_guidance(dalle.config, sampling);
   const std::vector<CaptionImages> requests = requests_of(dalle, arguments, count, prompt);
   Files files = open_files(dalle, arguments, sampling, prompt);

@@ -17,18 +17,6 @@
 namespace dalle {
 namespace {
 
-/// The sampling settings of the model, overridden by the options.
-SamplingConfig checked_sampling(const SampleOptions& options, SamplingConfig sampling) {
-  sampling.temperature = options.temperature.value_or(sampling.temperature);
-  sampling.top_k = options.top_k.value_or(sampling.top_k);
-  sampling.top_p = options.top_p.value_or(sampling.top_p);
-  sampling.guidance = options.guidance.value_or(sampling.guidance);
-  sampling.guidance_from = options.guidance_from.value_or(sampling.guidance_from);
-  sampling.guidance_to = options.guidance_to.value_or(sampling.guidance_to);
-  check_sampling(sampling);
-  return sampling;
-}
-
 void check_range(const SampleOptions& options) {
   if (options.seed < 0) throw Error("seed: found {}, expected at least 0", options.seed);
   if (options.first < 0) throw Error("first: found {}, expected at least 0", options.first);
@@ -136,7 +124,7 @@ at::Tensor Model::generate(const std::string& caption, const SampleOptions& opti
 at::Tensor Model::generate_codes(const std::string& caption, const SampleOptions& options) const {
   const TrainedDalle& dalle = state_->dalle;
   check_range(options);
-  const SamplingConfig sampling = checked_sampling(options, dalle.config.sample);
+  const SamplingConfig sampling = override_sampling(dalle.config.sample, options);
   if (sampling.guidance != 1 && !std::exchange(state_->has_warned_of_guidance, true))
     warn_of_untrained_guidance(dalle.config, sampling);
   const CaptionImages images{

@@ -82,6 +82,13 @@ SuiteResult run_suite(EvaluationSuite suite, EvaluatedModel& model, const Evalua
   throw Error("unknown suite {}", static_cast<int>(suite));
 }
 
+ordered_json settings_of(const SamplingConfig& sampling) {
+  ordered_json settings;
+  SamplingConfig::fields(
+      sampling, [&](std::string_view key, auto value, const Field&) { settings[key] = value; });
+  return settings;
+}
+
 /// What must be the same for results to be added to an existing file.
 ordered_json identity_of(const EvaluatedModel& model, const EvaluationData& data) {
   const c10::Device device = model.vae->parameters().front().device();
@@ -90,6 +97,7 @@ ordered_json identity_of(const EvaluatedModel& model, const EvaluationData& data
           {"step", model.step},
           {"validation_images", data.size()},
           {"data", data.fingerprint()},
+          {"sampling", settings_of(model.config.sample)},
           {"device", c10::DeviceTypeName(device.type(), /*lower_case=*/true)},
           {"dalle", build_info().version},
           {"revision", build_info().git_revision}};
@@ -102,8 +110,8 @@ void move_aside(const fs::path& file) {
        ++n)
     aside = file.parent_path() /
             fmt::format("{}-{}{}", file.stem().string(), n, file.extension().string());
-  log_info("{} has results of another model, data set or build; it is now {}", file.string(),
-           aside.string());
+  log_info("{} has results of another model, data set, build or sampling; it is now {}",
+           file.string(), aside.string());
   fs::rename(file, aside);
   if (fs::exists(images_of_results(file)))
     fs::rename(images_of_results(file), images_of_results(aside));
@@ -146,6 +154,13 @@ std::string command_of(const EvaluatedModel& model, const EvaluationData& data, 
   std::string command =
       fmt::format("dalle-eval --model {} --suite", shell_word(model.checkpoint.string()));
   for (const auto& [name, numbers] : suites.items()) command += " " + name;
+  const ordered_json sampling = settings_of(model.config.sample);
+  if (model.dalle)
+    for (const auto& [key, value] : sampling.items()) {
+      std::string option = key;
+      std::ranges::replace(option, '_', '-');
+      command += fmt::format(" --{} {}", option, value.dump());
+    }
   const c10::Device device = model.vae->parameters().front().device();
   return command + fmt::format(" --limit {} --device {} --out {} --restart", data.size(),
                                device.str(), shell_word(out.string()));
@@ -170,6 +185,11 @@ EvaluatedModel load_evaluated_model(const fs::path& path, c10::Device device) {
                        .dalle = std::nullopt};
   model.dalle = std::move(dalle);
   return model;
+}
+
+void set_sampling(EvaluatedModel& model, const SamplingConfig& sampling) {
+  static_cast<SamplingConfig&>(model.config.sample) = sampling;
+  if (model.dalle) static_cast<SamplingConfig&>(model.dalle->config.sample) = sampling;
 }
 
 fs::path run_of_model(const fs::path& path) {

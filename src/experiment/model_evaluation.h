@@ -48,6 +48,9 @@ struct EvaluatedModel {
 /// @throws dalle::Error as they do
 EvaluatedModel load_evaluated_model(const std::filesystem::path& path, c10::Device device);
 
+/// Replaces the settings with which images are generated, which are the config's at first.
+void set_sampling(EvaluatedModel& model, const SamplingConfig& sampling);
+
 /// The run folder that a model belongs to: RUN, absolute, for RUN/checkpoints,
 /// RUN/checkpoints/STAGE and RUN/checkpoints/STAGE/CHECKPOINT. Returns other paths unchanged.
 std::filesystem::path run_of_model(const std::filesystem::path& path);
@@ -61,8 +64,8 @@ struct ModelEvaluationOptions {
 
 /// Evaluates a model on the validation data of its config, one suite after the other, and writes
 /// the results file after each. Suites that the file already contains for the same checkpoint,
-/// validation images, device and build are not recomputed. A file with other results is
-/// renamed. OUT.lock keeps a second process from writing the same file.
+/// validation images, sampling settings, device and build are not recomputed. A file with other
+/// results is renamed. OUT.lock keeps a second process from writing the same file.
 ///
 /// @return  the file's content
 /// @throws dalle::Error if there is no validation data, if a requested suite lacks what it needs (a

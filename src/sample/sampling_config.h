@@ -63,4 +63,19 @@ struct SamplingConfig {
 /// @throws dalle::Error naming the key, what was found, and what was expected
 void check_sampling(const SamplingConfig& sampling);
 
+/// The settings, with those replaced for which `overrides` has a value.
+/// @tparam Overrides  has a std::optional for each setting, with its name
+/// @throws dalle::Error as check_sampling() does
+template <class Overrides>
+SamplingConfig override_sampling(SamplingConfig sampling, const Overrides& overrides) {
+  sampling.temperature = overrides.temperature.value_or(sampling.temperature);
+  sampling.top_k = overrides.top_k.value_or(sampling.top_k);
+  sampling.top_p = overrides.top_p.value_or(sampling.top_p);
+  sampling.guidance = overrides.guidance.value_or(sampling.guidance);
+  sampling.guidance_from = overrides.guidance_from.value_or(sampling.guidance_from);
+  sampling.guidance_to = overrides.guidance_to.value_or(sampling.guidance_to);
+  check_sampling(sampling);
+  return sampling;
+}
+
 }  // namespace dalle

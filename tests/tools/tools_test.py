@@ -1173,9 +1173,25 @@ class ToolsTest(unittest.TestCase):
             self.assertIn("codes: already in", again.stderr)  # a checkpoint's results go to its run's file
             self.assertEqual(json.loads((copy / "evaluation.json").read_text())["suites"], suites)
         fewer = run("dalle-eval", "--model", copy, "--suite", "codes", "--limit", 5, "--device", "cpu")
-        self.assertIn("evaluation.json is now", fewer.stderr.replace("has results of another model, data set or build; it ", ""))
+        self.assertIn("evaluation.json is now", fewer.stderr.replace("has results of another model, data set, build or sampling; it ", ""))
         self.assertEqual(json.loads((copy / "evaluation-1.json").read_text())["suites"], suites)
         self.assertEqual(json.loads((copy / "evaluation.json").read_text())["suites"]["codes"]["images"], 5)
+
+    def test_evaluation_generates_images_with_the_given_settings(self):
+        numbers = {}
+        for options in (), ("--guidance", 3), ("--temperature", 0):
+            out = self.fresh("numbers.json")
+            result = run("dalle-eval", "--model", self.whole, "--suite", "shapes", "--device", "cpu", "--out", out, *options)
+            self.assert_succeeds(result)
+            self.assertEqual("caption_dropout" in result.stderr, "--guidance" in options)
+            evaluation = json.loads(out.read_text())
+            for name, value in zip(options[::2], options[1::2]):
+                self.assertEqual(evaluation["model"]["sampling"][name.removeprefix("--")], value)
+                self.assertRegex(evaluation["command"], rf"{name} {value}(\.0)? ")
+            images = out.with_name(out.stem + "_images")
+            numbers[options[:1]] = b"".join(path.read_bytes() for path in sorted(images.glob("*.png")))
+        self.assertEqual(len(set(numbers.values())), 3)
+        self.assert_fails(run("dalle-eval", "--model", self.whole, "--top-p", 0, "--device", "cpu"), 2, "--top-p")
 
     def test_an_evaluation_has_a_report(self):
         copy = self.copy_of_whole()

@@ -1,0 +1,55 @@
+#include "sampling_options.h"
+
+#include <string>
+#include <string_view>
+
+#include <fmt/format.h>
+
+#include "core/fields.h"
+#include "core/strict_number.h"
+#include "sample/sampling_config.h"
+
+namespace dalle {
+namespace {
+
+/// The range of the config key cannot express this bound.
+std::string check_top_p(const std::string& text) {
+  return parse_number(text) == 0.0 ? fmt::format("found {}, expected more than 0", text) : "";
+}
+
+/// The range of a key under `sample`.
+CLI::Validator range_of(std::string_view name) {
+  SamplingConfig config;
+  Field found;
+  SamplingConfig::fields(config, [&](std::string_view key, auto&, const Field& field) {
+    if (key == name) found = field;
+  });
+  return number(found.min, found.max);
+}
+
+}  // namespace
+
+void add_sampling_options(CLI::App& app, SamplingOptions& options) {
+  app.add_option("--temperature", options.temperature,
+                 "divides the logits; 0 takes the most likely code; default: the model's config")
+      ->transform(range_of("temperature"));
+  app.add_option("--top-k", options.top_k, "sample from the k most likely codes; 0 means all")
+      ->transform(whole_number(0));
+  app.add_option("--top-p", options.top_p,
+                 "sample from the fewest codes whose total probability reaches p")
+      ->transform(range_of("top_p"))
+      ->check(check_top_p);
+  app.add_option("--guidance", options.guidance,
+                 "scale of classifier-free guidance: more than 1 follows the caption more closely, "
+                 "at up to twice the cost; 1: off; for models trained with "
+                 "dalle.train.caption_dropout")
+      ->transform(range_of("guidance"));
+  app.add_option("--guidance-from", options.guidance_from,
+                 "part of an image's codes, 0 to 1, after which guidance begins")
+      ->transform(range_of("guidance_from"));
+  app.add_option("--guidance-to", options.guidance_to,
+                 "part of an image's codes, 0 to 1, after which guidance ends")
+      ->transform(range_of("guidance_to"));
+}
+
+}  // namespace dalle
