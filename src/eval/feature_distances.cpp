@@ -18,6 +18,8 @@ void check_features(const at::Tensor& features, int64_t least) {
   if (features.dim() != 2 || !features.is_floating_point() || features.size(0) < least)
     throw Error("features: found {}, expected at least {} vectors in Float [N, D]",
                 describe_tensor(features), least);
+  if (!features.isfinite().all().item<bool>())
+    throw Error("features: found values that are not finite in {}", describe_tensor(features));
 }
 
 at::Tensor cubic_kernel(const at::Tensor& x, const at::Tensor& y) {
@@ -61,6 +63,7 @@ Interval kernel_distance(const at::Tensor& x, const at::Tensor& y) {
   if (x.sizes() != y.sizes())
     throw Error("kernel_distance: found {} and {}, expected equal shapes", describe_tensor(x),
                 describe_tensor(y));
+  check_features(y, 3);
   const auto p = x.to(at::kCPU, at::kDouble), q = y.to(at::kCPU, at::kDouble);
   std::vector<at::Tensor> row_sums;
   for (int64_t begin = 0; begin < p.size(0); begin += kRows) {

@@ -8,7 +8,8 @@
 
 namespace dalle {
 
-// How far apart two sets of feature vectors are. Features are [N, D] floating and finite.
+// How far apart two sets of feature vectors are. Features are [N, D] floating. Functions of
+// features throw dalle::Error if there are too few of them, or if they are not finite.
 
 /// The normal distribution with the mean and the covariance of a set.
 struct NormalFit {
@@ -29,8 +30,8 @@ double frechet_distance(const NormalFit& a, const NormalFit& b);
 
 /// The kernel distance (KID): the squared maximum mean discrepancy under the cubic kernel
 /// (x y / D + 1)^3. The complete U-statistic over pairs (x_i, y_i), which leaves out k(x_i, y_i):
-/// unbiased, also if x_i depends on y_i, as two images of one caption do. Below 0 half of the time
-/// if the distributions are equal. The interval is that of the jackknife over pairs.
+/// unbiased, also if x_i depends on y_i, as two images of one caption do, so it may be below 0. The
+/// interval is that of the jackknife over pairs.
 /// @param x, y  [N, D] each, N at least 3
 /// Source: Gretton et al. 2012, "A kernel two-sample test", lemma 6; Binkowski et al. 2018,
 /// "Demystifying MMD GANs"; Arvesen 1969, "Jackknifing U-statistics"

@@ -14,7 +14,7 @@
 namespace dalle {
 namespace {
 
-/// @param shape    the first dimension is that of the outputs
+/// @param shape     the first dimension is that of the outputs
 /// @param variance  times the number of inputs
 at::Tensor random_weight(uint64_t layer, at::IntArrayRef shape, double variance) {
   const int64_t count = c10::multiply_integers(shape);

@@ -24,11 +24,11 @@ struct FeatureSpace {
 /// images is the root mean square difference of their values. D = 768.
 FeatureSpace pixel_space();
 
-/// "random": a convolutional network with random weights, the same in every build and on every
-/// machine. Four convolutions of 3 x 3 with stride 2, zeros around the image, no bias, and ReLU
-/// have 32, 64, 128 and 128 channels. Their output is averaged to 4 x 4 positions, which a matrix
-/// maps to D = 64 features. Values are mapped to [-1, 1] first. The weights of layer l (the matrix
-/// is layer 4) are a (2 u - 1), in their order in memory, with u from
+/// "random": a convolutional network with random weights, which are the same bits in every build
+/// and on every machine. Four convolutions of 3 x 3 with stride 2, zeros around the image, no bias,
+/// and ReLU have 32, 64, 128 and 128 channels. Their output is averaged to 4 x 4 positions, which a
+/// matrix maps to D = 64 features. Values are mapped to [-1, 1] first. The weights of layer l (the
+/// matrix is layer 4) are a (2 u - 1), in their order in memory, with u from
 /// seeded_uniform({derive_seed(0, SeedPurpose::kRandomFeatures, l)}, count), a^2 = 6 / inputs for
 /// convolutions and 3 / inputs for the matrix.
 /// Source: Naeem et al. 2020, section 4, on features of random networks for images unlike ImageNet

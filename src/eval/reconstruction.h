@@ -66,8 +66,8 @@ at::Tensor structural_similarity(const at::Tensor& images, const at::Tensor& rec
 int64_t similarity_scales(int64_t side);
 
 /// Multi-scale structural similarity (MS-SSIM) of each image, averaged over channels: the product
-/// of the mean contrast and structure terms of SSIM on each scale, and of the luminance term on the
-/// coarsest, to the powers of Wang et al.'s weights. Each scale halves the one before by averaging
+/// of the mean SSIM on the coarsest scale and, on the others, of its mean without the luminance
+/// term, to the powers of Wang et al.'s weights. Each scale halves the one before by averaging
 /// 2 x 2 pixels; the last row or column of an odd side is left out. A negative mean counts as 0.
 /// Images that are too small for five scales get fewer, whose weights are divided by their sum.
 ///

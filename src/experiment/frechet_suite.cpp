@@ -20,7 +20,7 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr int64_t kNeighbors = 5;           ///< of neighborhood_scores(), as in Naeem et al. 2020
-constexpr int64_t kImagesPerDimension = 5;  ///< with fewer, a Fréchet distance is mostly bias
+constexpr int64_t kImagesPerDimension = 5;  ///< with fewer, the bias of a Fréchet distance is large
 
 /// The spaces without blur first, then those other than the dVAE's, which knows no blurred images,
 /// with the radii of the paper's figure 9, up to an eighth of the image's side.

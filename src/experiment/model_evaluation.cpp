@@ -102,6 +102,7 @@ ordered_json identity_of(const EvaluatedModel& model, const EvaluationData& data
                            {"manifest", model.hash},
                            {"step", model.step},
                            {"validation_images", data.size()},
+                           {"generated_images", data.images_to_generate()},
                            {"data", data.fingerprint()},
                            {"device", c10::DeviceTypeName(device.type(), /*lower_case=*/true)},
                            {"dalle", build_info().version},
@@ -167,15 +168,15 @@ void write_images(const fs::path& folder, const std::map<std::string, RgbImage>&
 }
 
 /// The command that computes these suites again.
-std::string command_of(const EvaluatedModel& model, const EvaluationData& data,
-                       const ModelEvaluationOptions& options, const ordered_json& suites) {
+std::string command_of(const EvaluatedModel& model, const ModelEvaluationOptions& options,
+                       const ordered_json& suites) {
   std::string command =
       fmt::format("dalle-eval --model {} --suite", shell_word(model.checkpoint.string()));
   for (const auto& [name, numbers] : suites.items()) command += " " + name;
   if (!options.extractor.empty())
     command += " --extractor " + shell_word(options.extractor.string());
   const c10::Device device = model.vae->parameters().front().device();
-  return command + fmt::format(" --limit {} --device {} --out {} --restart", data.size(),
+  return command + fmt::format(" --limit {} --device {} --out {} --restart", options.limit,
                                device.str(), shell_word(options.out.string()));
 }
 
@@ -239,7 +240,7 @@ ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions&
     require_finite(name, found.numbers);
     write_images(images_of_results(options.out), found.images);
     result["suites"][name] = std::move(found.numbers);
-    result["command"] = command_of(model, data, options, result["suites"]);
+    result["command"] = command_of(model, options, result["suites"]);
     write_file_atomically(options.out, result.dump(2) + "\n");
   }
   return result;
@@ -247,8 +248,8 @@ ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions&
 
 std::string evaluation_table(const ordered_json& evaluation) {
   const auto digits = [](double value) {
-    return value == 0 || std::abs(value) >= 0.01 ? fmt::format("{:.4f}", value)
-                                                 : fmt::format("{:.3g}", value);
+    return std::abs(value) >= 0.01 || std::abs(value) < 1e-6 ? fmt::format("{:.4f}", value)
+                                                             : fmt::format("{:.3g}", value);
   };
   size_t width = 33;
   for (const auto& metrics : evaluation.at("suites"))

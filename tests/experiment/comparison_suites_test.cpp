@@ -193,6 +193,40 @@ TEST_F(ComparisonSuitesTest, MemorizationComparesDistancesFromTrainingImages) {
   EXPECT_TRUE((image(closest[0].at("training")) / 255.0F).allclose(nearest));
 }
 
+// An untrained dVAE generates grayish images, of which the gray training image is a copy.
+TEST_F(ComparisonSuitesTest, GeneratedImagesThatAreTrainingImagesAreFound) {
+  const auto write = [&](const std::string& name, const at::Tensor& pixels) {
+    write_file_atomically(folder_ / (name + ".png"),
+                          encode_image(tensor_to_image(pixels), ImageFormat::kPng));
+    write_file_atomically(folder_ / (name + ".txt"), "a cat");
+  };
+  make_directories(folder_ / "train");
+  make_directories(folder_ / "validation");
+  for (int i = 0; i < 12; ++i)
+    write(fmt::format("validation/{}", i), torch::randint(256, {3, 32, 32}, at::kByte));
+  write("train/gray", torch::full({3, 32, 32}, 128, at::kByte));
+  write("train/white", torch::full({3, 32, 32}, 255, at::kByte));
+  EvaluatedModel model = with_transformer();
+  model.config.data.kind = DatasetKind::kFolder;
+  model.config.data.path = (folder_ / "train").string();
+  model.config.data.validation_path = (folder_ / "validation").string();
+  ImageGenerator generator(model);
+  const EvaluationData data(model, /*limit=*/0);
+  const auto found = evaluate_memorization(model, data, generator, std::nullopt, [] {}).numbers;
+  EXPECT_EQ(value_of(found.at("pixels_nearer")), 1);
+  EXPECT_EQ(found.at("closest")[0].at("key"), "gray.png");
+  EXPECT_FALSE(found.contains("pixels_other_captions")) << "there is one caption";
+}
+
+TEST_F(ComparisonSuitesTest, ALimitRaisesTheNumberOfGeneratedImages) {
+  EvaluatedModel model = with_transformer();
+  model.config.data.shapes.validation_samples = 1500;
+  EXPECT_EQ(EvaluationData(model, /*limit=*/0).images_to_generate(), 1000);
+  EXPECT_EQ(EvaluationData(model, 20).images_to_generate(), 20);
+  EXPECT_EQ(EvaluationData(model, 1200).images_to_generate(), 1200);
+  EXPECT_EQ(EvaluationData(model, 2000).images_to_generate(), 1500);
+}
+
 TEST_F(ComparisonSuitesTest, DiversityIsTheMeanDistanceWithinAndBetweenCaptions) {
   const torch::NoGradGuard no_grad;
   EvaluatedModel model = with_transformer();
