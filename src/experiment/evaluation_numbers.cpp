@@ -83,10 +83,10 @@ constexpr Entry kEntries[] = {
     {"frechet", "recall", "recall", "%",
      "validation images in the neighborhood of a generated image"},
     {"frechet", "density", "density", "",
-     "validation images whose neighborhood has a generated image, over k; 1 if distributions are "
-     "equal"},
+     "validation images in whose neighborhood a generated image lies, over 5; near 1 if the "
+     "distributions are equal"},
     {"frechet", "coverage", "coverage", "%",
-     "validation images whose neighborhood has a generated image"},
+     "validation images in whose neighborhood a generated image lies"},
     {"memorization", "nearer", "nearer than validation", "%",
      "generated images nearer to a training image than 99 % of the validation images; 1 % is "
      "normal"},

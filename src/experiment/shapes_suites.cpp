@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
@@ -92,6 +91,7 @@ JudgedSamples judge_generated(const std::vector<std::string>& captions, ImageGen
   JudgedSamples result;
   const std::vector<at::Tensor> images = generator.images(captions, what, check_stop);
   for (size_t i = 0; i < images.size(); ++i) {
+    check_stop();
     RgbImage image = tensor_to_image(images[i]);
     const ShapesMatch match = judged(captions[i], image);
     result.judged.add(captions[i], match);
