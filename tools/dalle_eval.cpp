@@ -22,6 +22,7 @@ namespace fs = std::filesystem;
 struct Arguments {
   std::string model;
   std::vector<std::string> suites = {"all"};
+  std::string extractor;
   SamplingOptions sampling;
   std::string out;
   std::string device = "auto";
@@ -34,14 +35,21 @@ void add_options(CLI::App& app, Arguments& arguments) {
   for (const auto& [suite, name] : enum_names(EvaluationSuite{})) names.emplace_back(name);
   app.add_option("--model", arguments.model,
                  fmt::format("run folder or checkpoint; {}", kDefaultModel));
-  app.add_option("--suite", arguments.suites,
-                 "what to measure: reconstruction, codes, likelihood, ranking, shapes, levels, or "
-                 "all, which selects those that the model and its data allow")
+  app.add_option(
+         "--suite", arguments.suites,
+         "what to measure: reconstruction, codes, likelihood, ranking, shapes, levels, "
+         "frechet, memorization, or all, which selects those that the model and its data allow")
       ->check(CLI::IsMember(names))
       ->capture_default_str();
-  app.add_option("--limit", arguments.limit, "validation images to use; 0: all")
+  app.add_option("--limit", arguments.limit,
+                 "validation images to use; 0: all, but the suites frechet and memorization "
+                 "generate at most 1,000 images")
       ->transform(whole_number(0))
       ->capture_default_str();
+  app.add_option("--extractor", arguments.extractor,
+                 "TorchScript file of a network that maps images, float [B, 3, H, W] in [0, 1], to "
+                 "features, float [B, D], for the suites frechet and memorization. Its code is "
+                 "run");
   add_sampling_options(app, arguments.sampling);
   app.add_option(
       "--out", arguments.out,
@@ -71,6 +79,7 @@ int evaluate(const Arguments& arguments) {
       .suites = chosen_suites(arguments.suites),
       .limit = arguments.limit,
       .out = arguments.out.empty() ? run.evaluation() : fs::path(arguments.out),
+      .extractor = arguments.extractor,
       .restart = arguments.restart};
   const fs::path report = report_of_results(options.out);
   if (report == options.out)
@@ -104,7 +113,9 @@ int main(int argc, char** argv) {
   const ToolText text{
       .examples =
           "  dalle-eval --model runs/shapes-demo\n"
-          "  dalle-eval --model runs/photos --suite reconstruction codes --limit 1000\n",
+          "  dalle-eval --model runs/photos --suite reconstruction codes --limit 1000\n"
+          "  dalle-eval --model runs/photos --suite frechet --limit 5000 --extractor "
+          "inception.pt\n",
       .memory_advice = "use a smaller model or close other programs"};
   return dalle::run_tool(app, argc, argv, text, [&] { return evaluate(arguments); });
 }

@@ -50,6 +50,10 @@ Interval mean_interval(std::span<const double> values) {
   return ratio_interval(values, std::vector<double>(values.size(), 1.0));
 }
 
+Interval mean_interval(const at::Tensor& values) {
+  return mean_interval({values.const_data_ptr<double>(), static_cast<size_t>(values.numel())});
+}
+
 Interval ratio_interval(std::span<const double> sums, std::span<const double> counts) {
   const Ratio ratio = ratio_of(sums, counts);
   return {.value = ratio.value,
@@ -61,6 +65,10 @@ Interval wilson_interval(double right, int64_t total) {
   const auto n = static_cast<double>(total);
   DALLE_CHECK(total > 0 && right >= 0 && right <= n);
   return wilson(right / n, n);
+}
+
+Interval wilson_interval(const at::Tensor& right) {
+  return wilson_interval(static_cast<double>(right.sum().item<int64_t>()), right.numel());
 }
 
 Interval clustered_proportion(std::span<const double> right, std::span<const double> totals) {

@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <span>
 
+#include <ATen/core/Tensor.h>
+
 namespace dalle {
 
 /// A measured value and its 95 % confidence interval.
@@ -17,6 +19,9 @@ struct Interval {
 /// @param values  not empty
 Interval mean_interval(std::span<const double> values);
 
+/// @param values  [N] float64 on the CPU, contiguous
+Interval mean_interval(const at::Tensor& values);
+
 /// The ratio of two sums over independent images, such as bits per token, with the normal interval
 /// of the ratio estimator: images are independent of one another, but their tokens are not.
 /// @param sums, counts  one per image; the counts must not sum to 0
@@ -27,6 +32,10 @@ Interval ratio_interval(std::span<const double> sums, std::span<const double> co
 /// @param total  above 0
 /// Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference"
 Interval wilson_interval(double right, int64_t total);
+
+/// The share of the observations that are true.
+/// @param right  [N] bool
+Interval wilson_interval(const at::Tensor& right);
 
 /// A proportion of observations that depend on one another within clusters, such as the tokens of
 /// an image or the images of a caption: Wilson's interval for the number of independent

@@ -1,10 +1,15 @@
 #include "eval/reconstruction.h"
 
+#include <algorithm>
+#include <array>
 #include <cmath>
+#include <iterator>
+#include <numeric>
 
 #include <torch/types.h>
 
 #include "core/error.h"
+#include "eval/gaussian_blur.h"
 #include "tensor/describe_tensor.h"
 
 namespace dalle {
@@ -14,6 +19,7 @@ constexpr int64_t kWindow = 11;
 constexpr double kWindowStd = 1.5;
 constexpr double kLuminanceConstant = 0.01 * 0.01;  // (K1 * range)^2
 constexpr double kContrastConstant = 0.03 * 0.03;   // (K2 * range)^2
+constexpr std::array<double, 5> kScaleWeights = {0.0448, 0.2856, 0.3001, 0.2363, 0.1333};
 
 void check_pair(const char* what, const at::Tensor& images, const at::Tensor& reconstructions) {
   if (images.dim() != 4 || images.sizes() != reconstructions.sizes() ||
@@ -22,10 +28,36 @@ void check_pair(const char* what, const at::Tensor& images, const at::Tensor& re
                 what, describe_tensor(images), describe_tensor(reconstructions));
 }
 
-at::Tensor gaussian_window(const at::TensorOptions& options) {
-  const auto offsets = torch::arange(kWindow, options) - (kWindow - 1) / 2;
-  const auto weights = (-offsets.square() / (2 * kWindowStd * kWindowStd)).exp();
-  return weights / weights.sum();
+/// The two factors of SSIM in each window inside the image.
+struct SimilarityMaps {
+  at::Tensor luminance;
+  at::Tensor structure;  // times contrast
+};
+
+/// @param x, y  [N, 1, H, W] float64
+/// @return      each [N, 1, H - 10, W - 10]
+SimilarityMaps similarity_maps(const at::Tensor& x, const at::Tensor& y) {
+  const auto window = gaussian_window(kWindow, kWindowStd, x.options());
+  const auto mean_x = filter_images(x, window);
+  const auto mean_y = filter_images(y, window);
+  const auto variance_x = filter_images(x * x, window) - mean_x * mean_x;
+  const auto variance_y = filter_images(y * y, window) - mean_y * mean_y;
+  const auto covariance = filter_images(x * y, window) - mean_x * mean_y;
+  return {.luminance = (2 * mean_x * mean_y + kLuminanceConstant) /
+                       (mean_x.square() + mean_y.square() + kLuminanceConstant),
+          .structure =
+              (2 * covariance + kContrastConstant) / (variance_x + variance_y + kContrastConstant)};
+}
+
+/// Each channel as an image of its own: [B C, 1, H, W] float64.
+at::Tensor channels_of(const at::Tensor& images) {
+  return images.to(at::kDouble).flatten(0, 1).unsqueeze(1);
+}
+
+void check_sides(const char* what, const at::Tensor& images) {
+  if (images.size(2) < kWindow || images.size(3) < kWindow)
+    throw Error("{}: images are {}, expected sides of at least {}", what, describe_tensor(images),
+                kWindow);
 }
 
 }  // namespace
@@ -76,28 +108,36 @@ at::Tensor psnr(const at::Tensor& images, const at::Tensor& reconstructions) {
 
 at::Tensor structural_similarity(const at::Tensor& images, const at::Tensor& reconstructions) {
   check_pair("structural_similarity", images, reconstructions);
-  if (images.size(2) < kWindow || images.size(3) < kWindow)
-    throw Error("structural_similarity: images are {}, expected sides of at least {}",
-                describe_tensor(images), kWindow);
-  // Channels become separate images; the Gaussian window is separable into a column and a row.
-  const int64_t batch = images.size(0);
-  const auto x = images.to(at::kDouble).flatten(0, 1).unsqueeze(1);           // [B C, 1, H, W]
-  const auto y = reconstructions.to(at::kDouble).flatten(0, 1).unsqueeze(1);  // [B C, 1, H, W]
-  const auto window = gaussian_window(x.options());
-  const auto local_mean = [&](const at::Tensor& t) {
-    return at::conv2d(at::conv2d(t, window.view({1, 1, kWindow, 1})),
-                      window.view({1, 1, 1, kWindow}));  // [B C, 1, H - 10, W - 10]
-  };
-  const auto mean_x = local_mean(x);
-  const auto mean_y = local_mean(y);
-  const auto variance_x = local_mean(x * x) - mean_x * mean_x;
-  const auto variance_y = local_mean(y * y) - mean_y * mean_y;
-  const auto covariance = local_mean(x * y) - mean_x * mean_y;
-  const auto luminance = (2 * mean_x * mean_y + kLuminanceConstant) /
-                         (mean_x.square() + mean_y.square() + kLuminanceConstant);
-  const auto structure =
-      (2 * covariance + kContrastConstant) / (variance_x + variance_y + kContrastConstant);
-  return (luminance * structure).view({batch, -1}).mean(1);
+  check_sides("structural_similarity", images);
+  const auto [luminance, structure] =
+      similarity_maps(channels_of(images), channels_of(reconstructions));
+  return (luminance * structure).view({images.size(0), -1}).mean(1);
+}
+
+int64_t similarity_scales(int64_t side) {
+  int64_t scales = 0;
+  for (; scales < std::ssize(kScaleWeights) && side >= kWindow; side /= 2) ++scales;
+  return scales;
+}
+
+at::Tensor multi_scale_similarity(const at::Tensor& images, const at::Tensor& reconstructions) {
+  check_pair("multi_scale_similarity", images, reconstructions);
+  check_sides("multi_scale_similarity", images);
+  const int64_t scales = similarity_scales(std::min(images.size(2), images.size(3)));
+  const bool has_all_scales = scales == std::ssize(kScaleWeights);
+  const double total =  // all five sum to 1.0001, and the usual MS-SSIM does not divide by that
+      has_all_scales ? 1
+                     : std::accumulate(kScaleWeights.begin(), kScaleWeights.begin() + scales, 0.0);
+  auto x = channels_of(images), y = channels_of(reconstructions);
+  auto product = torch::ones({x.size(0)}, x.options());  // [B C]
+  for (int64_t scale = 0; scale < scales; ++scale) {
+    if (scale > 0) x = at::avg_pool2d(x, 2), y = at::avg_pool2d(y, 2);
+    const auto [luminance, structure] = similarity_maps(x, y);
+    const auto similarity = scale + 1 == scales ? luminance * structure : structure;
+    const double weight = kScaleWeights[static_cast<size_t>(scale)] / total;
+    product = product * similarity.mean({1, 2, 3}).clamp_min(0).pow(weight);
+  }
+  return product.view({images.size(0), -1}).mean(1);
 }
 
 }  // namespace dalle

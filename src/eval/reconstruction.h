@@ -61,4 +61,22 @@ at::Tensor psnr(const at::Tensor& images, const at::Tensor& reconstructions);
 /// similarity"
 at::Tensor structural_similarity(const at::Tensor& images, const at::Tensor& reconstructions);
 
+/// How many of the five scales multi_scale_similarity() uses for images whose shorter side has this
+/// many pixels: those on which that side has at least 11. All five from 176 pixels on.
+int64_t similarity_scales(int64_t side);
+
+/// Multi-scale structural similarity (MS-SSIM) of each image, averaged over channels: the product
+/// of the mean SSIM on the coarsest scale and, on the others, of its mean without the luminance
+/// term, to the powers of Wang et al.'s weights. Each scale halves the one before by averaging
+/// 2 x 2 pixels; the last row or column of an odd side is left out. A negative mean counts as 0.
+/// Images that are too small for five scales get fewer, whose weights are divided by their sum.
+///
+/// @param images           [B, C, H, W] floating in [0, 1], H and W at least 11
+/// @param reconstructions  [B, C, H, W] floating in [0, 1]
+/// @return                 [B] float64 in [0, 1]
+/// @throws dalle::Error if the shapes differ, are not [B, C, H, W], or H or W is below 11
+/// Source: Wang, Simoncelli and Bovik 2003, "Multi-scale structural similarity for image quality
+/// assessment"
+at::Tensor multi_scale_similarity(const at::Tensor& images, const at::Tensor& reconstructions);
+
 }  // namespace dalle

@@ -18,6 +18,8 @@ constexpr Entry kEntries[] = {
      "of the image that is reconstructed worst"},
     {"reconstruction", "ssim", "SSIM", "",
      "structural similarity (Wang et al. 2004); 1 is identical"},
+    {"reconstruction", "ms_ssim", "MS-SSIM", "",
+     "the same over as many of five scales as the image has (Wang et al. 2003)"},
     {"reconstruction", "psnr_soft", "PSNR, soft codes", "dB",
      "decoded from the Gumbel-softmax relaxation at the last temperature"},
     {"reconstruction", "soft_hard_gap", "soft minus hard", "dB",
@@ -72,7 +74,47 @@ constexpr Entry kEntries[] = {
     {"shapes", "relation", "relation", "%", "stated relations that are correct"},
     {"shapes", "exact_over_ceiling", "exact over ceiling", "%",
      "exact images divided by exact reconstructions"},
+    {"frechet", "frechet", "Fréchet distance", "",
+     "of normal distributions fitted to the features of generated and of validation images"},
+    {"frechet", "kid", "kernel distance", "",
+     "squared MMD under a cubic kernel, unbiased: 0 on average for equal distributions"},
+    {"frechet", "precision", "precision", "%",
+     "generated images in the neighborhood of a validation image"},
+    {"frechet", "recall", "recall", "%",
+     "validation images in the neighborhood of a generated image"},
+    {"frechet", "density", "density", "",
+     "validation images in whose neighborhood a generated image lies, over 5; near 1 if the "
+     "distributions are equal"},
+    {"frechet", "coverage", "coverage", "%",
+     "validation images in whose neighborhood a generated image lies"},
+    {"memorization", "nearer", "nearer than validation", "%",
+     "generated images nearer to a training image than 99 % of the validation images; 1 % is "
+     "normal"},
+    {"memorization", "generated_distance", "distance of generated", "",
+     "of a generated image from the nearest training image, mean"},
+    {"memorization", "validation_distance", "distance of validation", "",
+     "of a validation image from the nearest training image, mean"},
+    {"memorization", "same_caption", "within a caption", "",
+     "mean distance of two images of one caption; 0 if they are equal"},
+    {"memorization", "other_captions", "between captions", "",
+     "mean distance of two images of different captions"},
 };
+
+/// Names of numbers that have no entry of their own, but the definition of another number.
+struct Variant {
+  std::string_view suffix, label, definition;
+};
+
+constexpr Variant kVariants[] = {
+    {"_training", ", training images", "the same for training images in place of generated ones"},
+    {"_reconstructed", ", reconstructions",
+     "the same for reconstructions of the validation images"},
+};
+
+/// Suites that compare images in several feature spaces name their numbers SPACE_NUMBER.
+bool has_spaces(std::string_view suite) {
+  return suite == "frechet" || suite == "memorization";
+}
 
 std::string digits_of(double value, std::string_view unit) {
   if (unit == "%") return fmt::format("{:.1f}", 100 * value);
@@ -96,11 +138,22 @@ std::optional<EvaluationNumber> describe_number(std::string_view suite, std::str
     if (number) number->label = fmt::format("{}: {}", name.substr(0, 2), number->label);
     return number;
   }
-  for (const Entry& entry : kEntries)
-    if (entry.suite == suite && entry.name == name)
-      return EvaluationNumber{.label = std::string(entry.label),
-                              .unit = std::string(entry.unit),
-                              .definition = std::string(entry.definition)};
+  for (const auto& [suffix, label, definition] : kVariants)
+    if (has_spaces(suite) && name.ends_with(suffix)) {
+      auto number = describe_number(suite, name.substr(0, name.size() - suffix.size()));
+      if (number) number->label += label, number->definition = definition;
+      return number;
+    }
+  for (const Entry& entry : kEntries) {
+    std::string_view space;
+    if (has_spaces(suite) && name.ends_with(fmt::format("_{}", entry.name)))
+      space = name.substr(0, name.size() - entry.name.size() - 1);
+    if (entry.suite == suite && (entry.name == name || !space.empty()))
+      return EvaluationNumber{
+          .label = fmt::format("{}{}{}", space, space.empty() ? "" : ": ", entry.label),
+          .unit = std::string(entry.unit),
+          .definition = std::string(entry.definition)};
+  }
   return std::nullopt;
 }
 

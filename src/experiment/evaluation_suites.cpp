@@ -24,6 +24,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
+constexpr int64_t kMaxGeneratedUnlessLimited = 1000;
 constexpr double kFlawlessPsnr = 100;  ///< decibels of an exact reconstruction, instead of infinity
 
 void append(std::vector<double>& values, const at::Tensor& more) {
@@ -138,12 +139,40 @@ EvaluationData::EvaluationData(const EvaluatedModel& model, int64_t limit, Datas
   options.with_caption = model.dalle.has_value();
   source_ = std::make_unique<SampleSource>(
       validation, model.dalle ? &model.dalle->tokenizer : nullptr, *skipped_, options);
+  images_to_generate_ = limit > 0 ? size_ : std::min(size_, kMaxGeneratedUnlessLimited);
+  if (datasets_.train == nullptr) return;
+  skipped_training_ = std::make_unique<SkippedSamples>(
+      std::filesystem::path(), datasets_.train->size(), model.config.data.max_invalid_fraction);
+  options.with_caption = false;
+  options.shuffle = true;
+  training_source_ = std::make_unique<SampleSource>(*datasets_.train, /*tokenizer=*/nullptr,
+                                                    *skipped_training_, options);
 }
 
 void EvaluationData::for_each_batch(const std::string& what, const CheckStop& check_stop,
                                     const std::function<void(const Batch&)>& use,
                                     int64_t limit) const {
-  const int64_t count = std::min(limit, size_);
+  for_each_batch_of(*source_, std::min(limit, size_), what, check_stop, use);
+}
+
+void EvaluationData::for_each_training_batch(const std::string& what, const CheckStop& check_stop,
+                                             const std::function<void(const Batch&)>& use,
+                                             int64_t limit) const {
+  for_each_batch_of(*training_source_, std::min(limit, datasets_.train->size()), what, check_stop,
+                    use);
+}
+
+RgbImage EvaluationData::training_image(int64_t position) const {
+  return tensor_to_image(training_source_->at(position).image);
+}
+
+std::string EvaluationData::training_key(int64_t position) const {
+  return datasets_.train->key(training_source_->order().index(position));
+}
+
+void EvaluationData::for_each_batch_of(const SampleSource& source, int64_t count,
+                                       const std::string& what, const CheckStop& check_stop,
+                                       const std::function<void(const Batch&)>& use) const {
   Progress progress(what, count);
   bool any = false;
   for (int64_t begin = 0; begin < count; begin += batch_size_) {
@@ -151,13 +180,13 @@ void EvaluationData::for_each_batch(const std::string& what, const CheckStop& ch
     const int64_t end = std::min(begin + batch_size_, count);
     std::vector<Sample> samples;
     for (int64_t i = begin; i < end; ++i)
-      if (std::optional<Sample> sample = source_->unreplaced(i))
+      if (std::optional<Sample> sample = source.unreplaced(i))
         samples.push_back(std::move(*sample));
     if (!samples.empty()) use(stack(samples));
     any |= !samples.empty();
     progress.update(end);
   }
-  if (!any) throw Error("data: none of the {} validation samples can be used", size_);
+  if (!any) throw Error("{}: none of the first {} samples can be used", what, count);
 }
 
 bool EvaluationData::captions_differ() const {
@@ -177,7 +206,7 @@ SuiteResult evaluate_reconstruction(EvaluatedModel& model, const EvaluationData&
   const double temperature = train.temperature.at(model.dalle ? train.steps : model.step);
   const double pixels = 3.0 * std::pow(static_cast<double>(model.config.data.image_size), 2);
   const auto positions = static_cast<double>(model.config.layout().image_length());
-  std::vector<double> hard, soft, similarity;
+  std::vector<double> hard, soft, similarity, multi_scale;
   std::vector<int64_t> indices;
   WorstReconstructions worst_images;
   double reconstruction = 0, kl = 0;
@@ -191,6 +220,7 @@ SuiteResult evaluate_reconstruction(EvaluatedModel& model, const EvaluationData&
     worst_images.add(batch, images, found.hard_images, quality);
     append(soft, psnr(images, found.soft_images).clamp_max(kFlawlessPsnr));
     append(similarity, structural_similarity(images, found.hard_images));
+    append(multi_scale, multi_scale_similarity(images, found.hard_images));
     indices.insert(indices.end(), batch.positions.begin(), batch.positions.end());
     reconstruction += found.loss.reconstruction.item<double>() * static_cast<double>(batch.size());
     kl += found.loss.kl.item<double>() * static_cast<double>(batch.size());
@@ -204,6 +234,8 @@ SuiteResult evaluate_reconstruction(EvaluatedModel& model, const EvaluationData&
                     {"psnr_worst", number_of(hard[static_cast<size_t>(worst)])},
                     {"worst_image", indices[static_cast<size_t>(worst)]},
                     {"ssim", number_of(mean_interval(similarity))},
+                    {"ms_ssim", number_of(mean_interval(multi_scale))},
+                    {"ms_ssim_scales", similarity_scales(model.config.data.image_size)},
                     {"psnr_soft", number_of(mean_interval(soft))},
                     {"soft_hard_gap", number_of(mean_interval(differences(soft, hard)))},
                     {"nll_nats_per_dimension", number_of(reconstruction / count)},

@@ -5,6 +5,7 @@
 #include <limits>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "data/batch.h"
@@ -13,7 +14,9 @@
 #include "data/image/rgb_image.h"
 #include "data/sample_source.h"
 #include "data/skipped_samples.h"
+#include "eval/feature_space.h"
 #include "eval/interval.h"
+#include "experiment/image_generator.h"
 #include "experiment/model_evaluation.h"
 
 #include <nlohmann/json.hpp>
@@ -37,6 +40,10 @@ class EvaluationData {
   /// Identifies the names, not the contents, of the validation samples.
   std::string fingerprint() const { return dalle::fingerprint(*datasets_.validation); }
 
+  /// For how many of the first samples the suites frechet and memorization generate an image: all
+  /// if there is a limit, else at most 1,000.
+  int64_t images_to_generate() const { return images_to_generate_; }
+
   /// Whether two samples have different captions, among as many as the suite ranking uses.
   bool captions_differ() const;
 
@@ -49,14 +56,28 @@ class EvaluationData {
                       const std::function<void(const Batch&)>& use,
                       int64_t limit = std::numeric_limits<int64_t>::max()) const;
 
+  /// The same with training samples, without captions, that the seed of the config selects. Their
+  /// positions are those of training_image() and training_key().
+  void for_each_training_batch(const std::string& what, const CheckStop& check_stop,
+                               const std::function<void(const Batch&)>& use, int64_t limit) const;
+
+  RgbImage training_image(int64_t position) const;
+  std::string training_key(int64_t position) const;
+
  private:
   EvaluationData(const EvaluatedModel& model, int64_t limit, DatasetPair datasets);
+  void for_each_batch_of(const SampleSource& source, int64_t count, const std::string& what,
+                         const CheckStop& check_stop,
+                         const std::function<void(const Batch&)>& use) const;
 
   int64_t size_ = 0;
+  int64_t images_to_generate_ = 0;
   int64_t batch_size_ = 0;
   DatasetPair datasets_;
   std::unique_ptr<SkippedSamples> skipped_;
   std::unique_ptr<SampleSource> source_;
+  std::unique_ptr<SkippedSamples> skipped_training_;
+  std::unique_ptr<SampleSource> training_source_;
 };
 
 /// How many samples the suite ranking uses. With this many, the interval of a share is at most 4.4
@@ -83,15 +104,33 @@ nlohmann::ordered_json evaluate_codes(EvaluatedModel& model, const EvaluationDat
 
 // These need model.dalle. Ranking also needs captions that differ, shapes and levels the data set
 // shapes, and levels a training that held out combinations of attributes.
+// Suites that generate images for captions of the validation data share `generator`.
 nlohmann::ordered_json evaluate_likelihood(EvaluatedModel& model, const EvaluationData& data,
                                            const CheckStop& check_stop);
 nlohmann::ordered_json evaluate_ranking(EvaluatedModel& model, const EvaluationData& data,
                                         const CheckStop& check_stop);
 SuiteResult evaluate_shapes(EvaluatedModel& model, const EvaluationData& data,
-                            const CheckStop& check_stop);
+                            ImageGenerator& generator, const CheckStop& check_stop);
 /// As many scenes of each level as `data` has samples, at most 1,000. Levels for which the config
 /// allows no scenes are left out.
 nlohmann::ordered_json evaluate_levels(EvaluatedModel& model, const EvaluationData& data,
                                        const CheckStop& check_stop);
+
+/// How many validation samples the suites frechet and memorization need at least.
+inline constexpr int64_t kMinComparedImages = 10;
+
+/// Distances of generated images from validation images.
+/// @param extractor  a further space to compare them in
+/// @throws dalle::Error if fewer than kMinComparedImages validation images are valid
+SuiteResult evaluate_frechet(EvaluatedModel& model, const EvaluationData& data,
+                             ImageGenerator& generator,
+                             const std::optional<FeatureSpace>& extractor,
+                             const CheckStop& check_stop);
+/// Whether generated images are nearer to training images than validation images are, and how much
+/// images of one caption differ. Arguments and errors as for evaluate_frechet().
+SuiteResult evaluate_memorization(EvaluatedModel& model, const EvaluationData& data,
+                                  ImageGenerator& generator,
+                                  const std::optional<FeatureSpace>& extractor,
+                                  const CheckStop& check_stop);
 
 }  // namespace dalle

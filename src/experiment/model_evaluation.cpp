@@ -21,6 +21,10 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 
+bool compares_images(EvaluationSuite suite) {
+  return suite == EvaluationSuite::kFrechet || suite == EvaluationSuite::kMemorization;
+}
+
 /// Why a suite cannot be run; empty if it can.
 std::string obstacle_to(EvaluationSuite suite, const EvaluatedModel& model) {
   const bool needs_transformer =
@@ -47,6 +51,9 @@ std::string obstacle_to(EvaluationSuite suite, const EvaluationData& data) {
     return fmt::format("found only one caption in {} validation image{}, expected several", images,
                        images == 1 ? "" : "s");
   }
+  if (compares_images(suite) && data.size() < kMinComparedImages)
+    return fmt::format("found {} validation image{}, expected at least {}", data.size(),
+                       data.size() == 1 ? "" : "s", kMinComparedImages);
   return "";
 }
 
@@ -64,6 +71,7 @@ std::vector<EvaluationSuite> suites_to_run(const EvaluatedModel& model,
 }
 
 SuiteResult run_suite(EvaluationSuite suite, EvaluatedModel& model, const EvaluationData& data,
+                      ImageGenerator& generator, const std::optional<FeatureSpace>& extractor,
                       const CheckStop& check_stop) {
   switch (suite) {
     case EvaluationSuite::kReconstruction:
@@ -75,9 +83,13 @@ SuiteResult run_suite(EvaluationSuite suite, EvaluatedModel& model, const Evalua
     case EvaluationSuite::kRanking:
       return {.numbers = evaluate_ranking(model, data, check_stop), .images = {}};
     case EvaluationSuite::kShapes:
-      return evaluate_shapes(model, data, check_stop);
+      return evaluate_shapes(model, data, generator, check_stop);
     case EvaluationSuite::kLevels:
       return {.numbers = evaluate_levels(model, data, check_stop), .images = {}};
+    case EvaluationSuite::kFrechet:
+      return evaluate_frechet(model, data, generator, extractor, check_stop);
+    case EvaluationSuite::kMemorization:
+      return evaluate_memorization(model, data, generator, extractor, check_stop);
   }
   throw Error("unknown suite {}", static_cast<int>(suite));
 }
@@ -90,17 +102,21 @@ ordered_json settings_of(const SamplingConfig& sampling) {
 }
 
 /// What must be the same for results to be added to an existing file.
-ordered_json identity_of(const EvaluatedModel& model, const EvaluationData& data) {
+ordered_json identity_of(const EvaluatedModel& model, const EvaluationData& data,
+                         const fs::path& extractor) {
   const c10::Device device = model.vae->parameters().front().device();
-  return {{"checkpoint", model.checkpoint.filename().string()},
-          {"manifest", model.hash},
-          {"step", model.step},
-          {"validation_images", data.size()},
-          {"data", data.fingerprint()},
-          {"sampling", settings_of(model.config.sample)},
-          {"device", c10::DeviceTypeName(device.type(), /*lower_case=*/true)},
-          {"dalle", build_info().version},
-          {"revision", build_info().git_revision}};
+  ordered_json identity = {{"checkpoint", model.checkpoint.filename().string()},
+                           {"manifest", model.hash},
+                           {"step", model.step},
+                           {"validation_images", data.size()},
+                           {"generated_images", data.images_to_generate()},
+                           {"data", data.fingerprint()},
+                           {"sampling", settings_of(model.config.sample)},
+                           {"device", c10::DeviceTypeName(device.type(), /*lower_case=*/true)},
+                           {"dalle", build_info().version},
+                           {"revision", build_info().git_revision}};
+  if (!extractor.empty()) identity["extractor"] = sha256_of_file(extractor);
+  return identity;
 }
 
 /// Gives a results file the first free name of evaluation-1.json, evaluation-2.json, ...
@@ -110,7 +126,7 @@ void move_aside(const fs::path& file) {
        ++n)
     aside = file.parent_path() /
             fmt::format("{}-{}{}", file.stem().string(), n, file.extension().string());
-  log_info("{} has results of another model, data set, build or sampling; it is now {}",
+  log_info("{} has results of another model, data set, build or other settings; it is now {}",
            file.string(), aside.string());
   fs::rename(file, aside);
   if (fs::exists(images_of_results(file)))
@@ -128,6 +144,17 @@ ordered_json finished_suites(const fs::path& file, const ordered_json& identity)
   if (found.value("model", ordered_json()) == identity) return found.at("suites");
   move_aside(file);
   return ordered_json::object();
+}
+
+/// @throws dalle::Error if no suite uses the extractor, or as torchscript_space() does
+std::optional<FeatureSpace> extractor_for(const std::vector<EvaluationSuite>& suites,
+                                          const EvaluatedModel& model, const fs::path& file) {
+  if (file.empty()) return std::nullopt;
+  if (std::ranges::none_of(suites, compares_images))
+    throw Error("--extractor {}: expected the suite frechet or memorization, which use it",
+                file.string());
+  return torchscript_space(file, model.vae->parameters().front().device(),
+                           model.config.data.image_size);
 }
 
 /// JSON has no such numbers, and they mean that the model is broken.
@@ -149,7 +176,7 @@ void write_images(const fs::path& folder, const std::map<std::string, RgbImage>&
 }
 
 /// The command that computes these suites again.
-std::string command_of(const EvaluatedModel& model, const EvaluationData& data, const fs::path& out,
+std::string command_of(const EvaluatedModel& model, const ModelEvaluationOptions& options,
                        const ordered_json& suites) {
   std::string command =
       fmt::format("dalle-eval --model {} --suite", shell_word(model.checkpoint.string()));
@@ -161,9 +188,11 @@ std::string command_of(const EvaluatedModel& model, const EvaluationData& data, 
       std::ranges::replace(option, '_', '-');
       command += fmt::format(" --{} {}", option, value.dump());
     }
+  if (!options.extractor.empty())
+    command += " --extractor " + shell_word(options.extractor.string());
   const c10::Device device = model.vae->parameters().front().device();
-  return command + fmt::format(" --limit {} --device {} --out {} --restart", data.size(),
-                               device.str(), shell_word(out.string()));
+  return command + fmt::format(" --limit {} --device {} --out {} --restart", options.limit,
+                               device.str(), shell_word(options.out.string()));
 }
 
 }  // namespace
@@ -207,12 +236,15 @@ fs::path run_of_model(const fs::path& path) {
 ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions& options,
                             const CheckStop& check_stop) {
   const std::vector<EvaluationSuite> suites = suites_to_run(model, options.suites);
+  const std::optional<FeatureSpace> extractor = extractor_for(suites, model, options.extractor);
   const FileLock lock(fs::path(options.out) += ".lock");
   const EvaluationData data(model, options.limit);
-  ordered_json result{{"model", identity_of(model, data)}, {"suites", ordered_json::object()}};
+  ordered_json result{{"model", identity_of(model, data, options.extractor)},
+                      {"suites", ordered_json::object()}};
   for (const EvaluationSuite suite : options.suites)
     if (const std::string obstacle = obstacle_to(suite, data); !obstacle.empty())
       throw Error("--suite {}: {}", to_string(suite), obstacle);
+  ImageGenerator generator(model);
   result["suites"] = finished_suites(options.out, result["model"]);
   for (const EvaluationSuite suite : suites) {
     const std::string name(to_string(suite));
@@ -224,26 +256,31 @@ ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions&
       log_info("skipping {}: {}", name, obstacle);
       continue;
     }
-    SuiteResult found = run_suite(suite, model, data, check_stop);
+    SuiteResult found = run_suite(suite, model, data, generator, extractor, check_stop);
     require_finite(name, found.numbers);
     write_images(images_of_results(options.out), found.images);
     result["suites"][name] = std::move(found.numbers);
-    result["command"] = command_of(model, data, options.out, result["suites"]);
+    result["command"] = command_of(model, options, result["suites"]);
     write_file_atomically(options.out, result.dump(2) + "\n");
   }
   return result;
 }
 
 std::string evaluation_table(const ordered_json& evaluation) {
+  const auto digits = [](double value) {
+    return std::abs(value) >= 0.01 || std::abs(value) < 1e-6 ? fmt::format("{:.4f}", value)
+                                                             : fmt::format("{:.3g}", value);
+  };
+  size_t width = 33;
+  for (const auto& metrics : evaluation.at("suites"))
+    for (const auto& [name, metric] : metrics.items()) width = std::max(width, name.size());
   std::string table;
   for (const auto& [suite, metrics] : evaluation.at("suites").items())
     for (const auto& [name, metric] : metrics.items()) {
       if (!metric.is_object() || !metric.contains("value")) continue;
-      table +=
-          fmt::format("{:<15} {:<33} {:>10.4f}", suite, name, metric.at("value").get<double>());
+      table += fmt::format("{:<15} {:<{}} {:>10}", suite, name, width, digits(metric.at("value")));
       if (metric.contains("low"))
-        table += fmt::format("  ({:.4f} to {:.4f})", metric.at("low").get<double>(),
-                             metric.at("high").get<double>());
+        table += fmt::format("  ({} to {})", digits(metric.at("low")), digits(metric.at("high")));
       table += "\n";
     }
   return table;

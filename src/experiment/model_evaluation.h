@@ -19,17 +19,28 @@
 namespace dalle {
 
 /// The parts of an evaluation; docs/evaluation.md defines what each measures.
-enum class EvaluationSuite { kReconstruction, kCodes, kLikelihood, kRanking, kShapes, kLevels };
+enum class EvaluationSuite {
+  kReconstruction,
+  kCodes,
+  kLikelihood,
+  kRanking,
+  kShapes,
+  kLevels,
+  kFrechet,
+  kMemorization
+};
 
 constexpr auto enum_names(EvaluationSuite) {
   using enum EvaluationSuite;
-  return std::array<std::pair<EvaluationSuite, std::string_view>, 6>{
+  return std::array<std::pair<EvaluationSuite, std::string_view>, 8>{
       {{kReconstruction, "reconstruction"},
        {kCodes, "codes"},
        {kLikelihood, "likelihood"},
        {kRanking, "ranking"},
        {kShapes, "shapes"},
-       {kLevels, "levels"}}};
+       {kLevels, "levels"},
+       {kFrechet, "frechet"},
+       {kMemorization, "memorization"}}};
 }
 
 /// A model to evaluate: a dVAE, and the transformer if it has been trained.
@@ -59,18 +70,22 @@ struct ModelEvaluationOptions {
   std::vector<EvaluationSuite> suites;  ///< empty: all that the model and its data allow
   int64_t limit = 0;                    ///< validation images to use; 0: all
   std::filesystem::path out;            ///< the results file
-  bool restart = false;                 ///< also recompute what the file already contains
+  /// A TorchScript file for torchscript_space(), in which the suites frechet and memorization also
+  /// compare images; empty: none.
+  std::filesystem::path extractor = {};
+  bool restart = false;  ///< also recompute what the file already contains
 };
 
 /// Evaluates a model on the validation data of its config, one suite after the other, and writes
 /// the results file after each. Suites that the file already contains for the same checkpoint,
-/// validation images, sampling settings, device and build are not recomputed. A file with other
-/// results is renamed. OUT.lock keeps a second process from writing the same file.
+/// validation images, sampling settings, extractor, device and build are not recomputed. A file
+/// with other results is renamed. OUT.lock keeps a second process from writing the same file.
 ///
 /// @return  the file's content
 /// @throws dalle::Error if there is no validation data, if a requested suite lacks what it needs (a
-///         transformer, the data set shapes, captions that differ), or if a result is not finite;
-///         whatever `check_stop` throws
+///         transformer, the data set shapes, captions that differ, enough images), if no suite uses
+///         the extractor or it does not do what torchscript_space() expects, or if a result is not
+///         finite; whatever `check_stop` throws
 nlohmann::ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions& options,
                                       const CheckStop& check_stop);
 

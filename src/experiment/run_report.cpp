@@ -15,6 +15,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/shell_word.h"
+#include "experiment/comparison_figures.h"
 #include "experiment/evaluation_numbers.h"
 #include "experiment/stages.h"
 #include "experiment/training_curves.h"
@@ -140,13 +141,6 @@ std::string counts_chart(const ordered_json& numbers, int64_t codes) {
       "How often each code occurs. Unused codes are to the right of the line.");
 }
 
-/// The image that a results file names, or a note in its place if the file has been removed.
-std::string stored_image(const fs::path& folder, const ordered_json& file, std::string_view text) {
-  const fs::path path = folder / fs::path(file.get<std::string>()).filename();
-  if (!fs::exists(path)) return html_paragraph("image not found", "note");
-  return html_image(read_file(path), text);
-}
-
 std::string worst_reconstructions(const ordered_json& numbers, const fs::path& folder) {
   if (!numbers.contains("worst")) return "";
   std::vector<std::string> pairs;
@@ -199,18 +193,6 @@ std::string images_line(const ordered_json& numbers) {
   return html_paragraph(fmt::format("{} image{}", images, images == 1 ? "" : "s"), "note");
 }
 
-std::string charts_of(std::vector<std::string> figures) {
-  std::erase(figures, "");
-  return figures.empty() ? "" : html_grid(figures, "charts");
-}
-
-/// What a suite's section shows above and below its table.
-struct SuiteFigures {
-  std::string title;
-  std::string charts;
-  std::string images;
-};
-
 SuiteFigures figures_of(const std::string& suite, const ordered_json& numbers,
                         const ExperimentConfig& config, const fs::path& folder) {
   const int64_t columns = config.layout().grid_width;
@@ -234,6 +216,8 @@ SuiteFigures figures_of(const std::string& suite, const ordered_json& numbers,
     return {"Generated scenes", charts_of({judged_chart(numbers)}),
             errors_table(numbers) + judged_examples(numbers, folder)};
   if (suite == "levels") return {"Levels of the benchmark", charts_of({levels_chart(numbers)}), ""};
+  if (suite == "frechet") return frechet_figures(numbers);
+  if (suite == "memorization") return memorization_figures(numbers, folder);
   return {suite, "", ""};
 }
 

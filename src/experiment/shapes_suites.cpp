@@ -1,5 +1,3 @@
-#include <algorithm>
-#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -9,12 +7,12 @@
 
 #include "core/error.h"
 #include "core/log.h"
-#include "core/progress.h"
 #include "data/image/image.h"
 #include "data/shapes_dataset.h"
 #include "eval/judged_images.h"
 #include "experiment/evaluation_suites.h"
 #include "experiment/experiment_data.h"
+#include "experiment/image_generator.h"
 #include "sample/generate_images.h"
 
 namespace dalle {
@@ -87,42 +85,26 @@ struct JudgedSamples {
   std::vector<Example> examples;  ///< of the first captions
 };
 
-/// Judges one image for each caption. The second image of a caption that occurs twice is its image
-/// 1, because image 0 would be the same again.
-JudgedSamples judge_generated(const TrainedDalle& dalle, const std::vector<std::string>& captions,
+JudgedSamples judge_generated(const std::vector<std::string>& captions, ImageGenerator& generator,
                               const std::string& what, const CheckStop& check_stop) {
   constexpr size_t kExamples = 24;
-  std::vector<CaptionImages> requests;
-  std::map<std::string, int64_t> occurrences;
-  for (const std::string& caption : captions)
-    requests.push_back({.caption = caption_tokens(dalle, caption),
-                        .first_image = occurrences[caption]++,
-                        .count = 1});
-  std::vector<ShapesMatch> matches(captions.size());
   JudgedSamples result;
-  result.examples.resize(std::min(captions.size(), kExamples));
-  Progress progress(what + ": image tokens",
-                    static_cast<int64_t>(captions.size()) * dalle.config.layout().image_length());
-  generate_images(
-      dalle.model, dalle.vae, requests, dalle.config.sample,
-      {.seed = static_cast<uint64_t>(dalle.config.seed), .decode = dalle.config.sample},
-      [&](size_t request, int64_t, const RgbImage& image) {
-        matches[request] = judged(captions[request], image);
-        if (request < result.examples.size())
-          result.examples[request] = {.image = image, .match = matches[request]};
-      },
-      [&](int64_t done, int64_t) {
-        check_stop();
-        progress.update(done);
-      });
-  for (size_t i = 0; i < captions.size(); ++i) result.judged.add(captions[i], matches[i]);
+  const std::vector<at::Tensor> images = generator.images(captions, what, check_stop);
+  for (size_t i = 0; i < images.size(); ++i) {
+    check_stop();
+    RgbImage image = tensor_to_image(images[i]);
+    const ShapesMatch match = judged(captions[i], image);
+    result.judged.add(captions[i], match);
+    if (i < kExamples) result.examples.push_back({.image = std::move(image), .match = match});
+  }
   return result;
 }
 
 /// Judges generated images and reconstructions for the captions of `data`. Progress and results
 /// have the name `what`.
 SuiteResult judge_captions(EvaluatedModel& model, const EvaluationData& data,
-                           const std::string& what, const CheckStop& check_stop) {
+                           ImageGenerator& generator, const std::string& what,
+                           const CheckStop& check_stop) {
   const torch::NoGradGuard no_grad;
   const SequenceLayout layout = model.config.layout();
   std::vector<std::string> captions;
@@ -136,7 +118,7 @@ SuiteResult judge_captions(EvaluatedModel& model, const EvaluationData& data,
     }
   };
   data.for_each_batch(what + ": reconstructions", check_stop, judge_batch, kMaxCaptions);
-  JudgedSamples samples = judge_generated(*model.dalle, captions, what, check_stop);
+  JudgedSamples samples = judge_generated(captions, generator, what, check_stop);
   SuiteResult result;
   result.numbers = {{"images", samples.judged.images()}};
   write(result.numbers, "", samples.judged);
@@ -161,9 +143,9 @@ bool has_scenes(const ExperimentConfig& config, ShapesSplit level) {
 }  // namespace
 
 SuiteResult evaluate_shapes(EvaluatedModel& model, const EvaluationData& data,
-                            const CheckStop& check_stop) {
+                            ImageGenerator& generator, const CheckStop& check_stop) {
   warn_of_untrained_guidance(model.config, model.config.sample);
-  return judge_captions(model, data, "shapes", check_stop);
+  return judge_captions(model, data, generator, "shapes", check_stop);
 }
 
 ordered_json evaluate_levels(EvaluatedModel& model, const EvaluationData& data,
@@ -177,8 +159,10 @@ ordered_json evaluate_levels(EvaluatedModel& model, const EvaluationData& data,
         model, data.size(),
         std::make_unique<ShapesDataset>(config.data.shapes, config.data.image_size,
                                         static_cast<uint64_t>(config.seed), level));
+    ImageGenerator generator(model);
     const ordered_json found =
-        judge_captions(model, scenes, "levels: " + std::string(name), check_stop).numbers;
+        judge_captions(model, scenes, generator, "levels: " + std::string(name), check_stop)
+            .numbers;
     for (const char* number : {"images", "exact", "count", "shape", "color", "relation",
                                "ceiling_exact", "exact_over_ceiling"})
       if (found.contains(number)) numbers[std::string(name) + "_" + number] = found.at(number);

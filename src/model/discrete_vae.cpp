@@ -65,6 +65,11 @@ at::Tensor DiscreteVaeImpl::encode(const at::Tensor& images) {
   return likeliest_code(logits(images));
 }
 
+at::Tensor DiscreteVaeImpl::features(const at::Tensor& images) {
+  const torch::NoGradGuard no_grad;
+  return encoder_->activations(mapped_pixels(images)).mean({2, 3}).to(at::kFloat);
+}
+
 at::Tensor DiscreteVaeImpl::sample_codes(const at::Tensor& images,
                                          std::span<const uint64_t> seeds) {
   const torch::NoGradGuard no_grad;

@@ -63,6 +63,13 @@ class DiscreteVaeImpl : public torch::nn::Module {
   /// @return        [B, h, w] int64 in [0, K)
   at::Tensor encode(const at::Tensor& images);
 
+  /// What the encoder's last convolution, which computes the logits, gets: its mean over the grid,
+  /// without gradient. Represents images in evaluations.
+  ///
+  /// @param images  as for logits()
+  /// @return        [B, C] float32, C being the width of the last group
+  at::Tensor features(const at::Tensor& images);
+
   /// Samples a code at each position from the posterior, without gradient: argmax(logits + Gumbel
   /// noise), which is an exact sample.
   ///

@@ -31,12 +31,16 @@ ImageEncoderImpl::ImageEncoderImpl(const DiscreteVaeConfig& config, Precision pr
 }
 
 at::Tensor ImageEncoderImpl::forward(const at::Tensor& pixels) {
+  return output_(activations(pixels));  // [B, K, h, w]
+}
+
+at::Tensor ImageEncoderImpl::activations(const at::Tensor& pixels) {
   at::Tensor x = input_(pixels.contiguous(at::MemoryFormat::ChannelsLast));  // [B, hidden, H, W]
   for (size_t g = 0; g < groups_.size(); ++g) {
     if (g > 0) x = at::max_pool2d(x, /*kernel_size=*/2);  // [B, C, H / 2, W / 2]
     for (ResidualBlock& block : groups_[g]) x = block(x);
   }
-  return output_(x.relu_());  // [B, K, h, w]
+  return x.relu_();  // [B, C, h, w]
 }
 
 void ImageEncoderImpl::initialize(at::Generator generator) {

@@ -29,6 +29,10 @@ class ImageEncoderImpl : public torch::nn::Module {
   /// @return        [B, K, h, w] logits in the parameters' type, channels-last in memory
   at::Tensor forward(const at::Tensor& pixels);
 
+  /// What the last convolution gets.
+  /// @return  [B, C, h, w], at least 0, C being the width of the last group
+  at::Tensor activations(const at::Tensor& pixels);
+
   void initialize(at::Generator generator);
 
  private:

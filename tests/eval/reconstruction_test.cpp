@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -97,6 +98,51 @@ TEST_F(ReconstructionTest, StructuralSimilarityAgreesWithScikitImage) {
   ASSERT_EQ(similarity.sizes(), (std::vector<int64_t>{2}));
   EXPECT_NEAR(similarity[0].item<double>(), 0.004334097612799921, 1e-9);
   EXPECT_NEAR(similarity[1].item<double>(), 0.9917605845260967, 1e-9);
+}
+
+/// Two images [1, channels, height, width] in float64, as tests/fixtures/image_distances.py has
+/// them.
+std::pair<at::Tensor, at::Tensor> waves(int64_t channels, int64_t height, int64_t width) {
+  const at::Tensor x = torch::arange(width, at::kDouble).view({1, 1, 1, width});
+  const at::Tensor y = torch::arange(height, at::kDouble).view({1, 1, height, 1});
+  const at::Tensor c = torch::arange(channels, at::kDouble).view({1, channels, 1, 1});
+  const at::Tensor phase = 0.3 * y + 0.5 * x + c, slow = 0.05 * y + 0.03 * x;
+  return {0.5 + 0.3 * phase.sin() + 0.2 * slow.sin(),
+          0.5 + 0.3 * (phase + 0.2).sin() * (0.01 * x).cos() + 0.2 * (1.1 * slow).sin()};
+}
+
+// pytorch-msssim 1.0.0, from tests/fixtures/image_distances.py.
+TEST(MultiScaleSimilarityTest, AgreesWithPytorchMsssimOnFiveScales) {
+  const auto [images, others] = waves(3, 176, 192);
+  EXPECT_NEAR(multi_scale_similarity(images, others)[0].item<double>(), 0.6789154628718638, 1e-6);
+}
+
+// The same with the first three weights, divided by their sum.
+TEST(MultiScaleSimilarityTest, AgreesWithPytorchMsssimOnThreeScales) {
+  EXPECT_EQ(similarity_scales(46), 3);
+  const auto [images, others] = waves(3, 46, 48);
+  EXPECT_NEAR(multi_scale_similarity(images, others)[0].item<double>(), 0.9779296910806624, 1e-6);
+}
+
+TEST(MultiScaleSimilarityTest, SmallImagesHaveFewerScales) {
+  EXPECT_EQ(similarity_scales(10), 0);
+  EXPECT_EQ(similarity_scales(11), 1);
+  EXPECT_EQ(similarity_scales(64), 3);
+  EXPECT_EQ(similarity_scales(175), 4);
+  EXPECT_EQ(similarity_scales(176), 5);
+  EXPECT_EQ(similarity_scales(4096), 5);
+  const auto [images, others] = waves(3, 16, 21);
+  EXPECT_NEAR(multi_scale_similarity(images, others)[0].item<double>(),
+              structural_similarity(images, others)[0].item<double>(), 1e-12);
+}
+
+TEST(MultiScaleSimilarityTest, IsOneForEqualImagesAndNeverBelowZero) {
+  const auto [images, others] = waves(3, 32, 32);
+  EXPECT_NEAR(multi_scale_similarity(images, images)[0].item<double>(), 1.0, 1e-12);
+  EXPECT_EQ(multi_scale_similarity(images, 1 - images)[0].item<double>(), 0.0);
+  const auto tiny = torch::zeros({1, 3, 10, 24});
+  EXPECT_THAT([&] { multi_scale_similarity(tiny, tiny); },
+              ThrowsMessage<Error>(HasSubstr("expected sides of at least 11")));
 }
 
 TEST_F(ReconstructionTest, EqualImagesHavePerfectScores) {

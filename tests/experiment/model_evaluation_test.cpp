@@ -23,86 +23,15 @@
 #include "experiment/evaluation_numbers.h"
 #include "experiment/evaluation_suites.h"
 #include "experiment/experiment_data.h"
+#include "experiment/image_generator.h"
 #include "experiment/run_report.h"
-#include "shapes_experiment.h"
-#include "temporary_directory.h"
+#include "model_evaluation_fixture.h"
 
 namespace dalle {
 namespace {
 
 using nlohmann::ordered_json;
 using testing::HasSubstr;
-
-ExperimentConfig tiny_experiment() {
-  ExperimentConfig config = shapes_experiment();
-  config.dvae.model = {
-      .groups = 3, .blocks_per_group = 1, .hidden = 8, .vocab_size = 16, .codebook_width = 8};
-  config.dalle.model.depth = 1;
-  config.dalle.model.text_length = 96;  // no caption is truncated
-  return config;
-}
-
-class ModelEvaluationTest : public testing::Test {
- protected:
-  ModelEvaluationTest() : vae_(config_.dvae.model, Precision::kFloat32) {
-    vae_->initialize(initial_weights_generator(config_, /*stage=*/1));
-  }
-
-  EvaluatedModel dvae_alone() const {
-    return {.checkpoint = "step-00000001",
-            .hash = "abc",
-            .step = 1,
-            .config = config_,
-            .vae = vae_,
-            .dalle = std::nullopt};
-  }
-
-  /// With random weights.
-  EvaluatedModel with_transformer() const {
-    Tokenizer tokenizer(train_tokenizer(
-        [n = 0]() mutable -> std::optional<std::string> {
-          return n++ < 20 ? std::optional<std::string>("a small red circle on a white background")
-                          : std::nullopt;
-        },
-        {.vocab_size = 300}));
-    DalleModel transformer(config_.dalle.model, config_.layout(), tokenizer.vocab_size(),
-                           config_.dvae.model.vocab_size, Precision::kFloat32);
-    transformer->initialize(initial_weights_generator(config_, /*stage=*/2));
-    transformer->eval();
-    EvaluatedModel model = dvae_alone();
-    model.dalle = TrainedDalle{.checkpoint = model.checkpoint,
-                               .hash = model.hash,
-                               .step = model.step,
-                               .config = config_,
-                               .tokenizer = std::move(tokenizer),
-                               .vae = vae_,
-                               .model = transformer};
-    return model;
-  }
-
-  ordered_json evaluate(EvaluatedModel model, std::vector<EvaluationSuite> suites,
-                        bool restart = false) const {
-    return evaluate_model(
-        model, {.suites = std::move(suites), .limit = 0, .out = out_, .restart = restart}, [] {});
-  }
-
-  /// All validation samples as one batch.
-  static Batch validation_batch(const EvaluationData& data) {
-    Batch all;
-    data.for_each_batch(
-        "test", [] {}, [&](const Batch& batch) { all = batch; });
-    return all;
-  }
-
-  const ExperimentConfig config_ = tiny_experiment();
-  const TemporaryDirectory folder_;
-  const std::filesystem::path out_ = folder_.path() / "evaluation.json";
-  DiscreteVae vae_;
-};
-
-double value_of(const ordered_json& metric) {
-  return metric.at("value").get<double>();
-}
 
 TEST_F(ModelEvaluationTest, ReconstructionIsOfHardCodes) {
   EvaluatedModel model = dvae_alone();
@@ -115,6 +44,9 @@ TEST_F(ModelEvaluationTest, ReconstructionIsOfHardCodes) {
   EXPECT_NEAR(value_of(found.at("psnr_worst")), psnr(images, decoded).min().item<double>(), 1e-6);
   EXPECT_NEAR(value_of(found.at("ssim")),
               structural_similarity(images, decoded).mean().item<double>(), 1e-6);
+  EXPECT_NEAR(value_of(found.at("ms_ssim")),
+              multi_scale_similarity(images, decoded).mean().item<double>(), 1e-6);
+  EXPECT_EQ(found.at("ms_ssim_scales"), 2) << "of 32 and 16 pixels";
   EXPECT_NEAR(value_of(found.at("soft_hard_gap")),
               value_of(found.at("psnr_soft")) - value_of(found.at("psnr")), 1e-9);
   // 8 x 8 positions and 3 x 32 x 32 dimensions.
@@ -352,7 +284,9 @@ TEST_F(ModelEvaluationTest, EveryNumberHasADefinitionForTheReport) {
 
 TEST_F(ModelEvaluationTest, ShapesJudgesAnImageForEachCaption) {
   EvaluatedModel model = with_transformer();
-  const auto found = evaluate_shapes(model, EvaluationData(model, /*limit=*/2), [] {}).numbers;
+  ImageGenerator generator(model);
+  const auto found =
+      evaluate_shapes(model, EvaluationData(model, /*limit=*/2), generator, [] {}).numbers;
   EXPECT_EQ(found.at("images"), 2);
   EXPECT_TRUE(found.contains("color"));
   EXPECT_TRUE(found.contains("ceiling_color"));

@@ -121,6 +121,42 @@ TEST_F(RunReportTest, ShowsTheLevelsThatWereJudged) {
   EXPECT_THAT(html, HasSubstr("by level of the benchmark"));
 }
 
+TEST_F(RunReportTest, ShowsDistancesNotesAndClosestPairs) {
+  make_directories(images_of_results(run_.evaluation()));
+  write_file_atomically(images_of_results(run_.evaluation()) / "memorization-pixels-1.png", "copy");
+  ordered_json content = results();
+  content["suites"]["frechet"] = {
+      {"images", 40},
+      {"net-0123456789ab_frechet", {{"value", 12.5}}},
+      {"net-0123456789ab_frechet_training", {{"value", 2.5}}},
+      {"net-0123456789ab_precision", {{"value", 0.5}, {"low", 0.4}, {"high", 0.6}}},
+      {"net-0123456789ab_precision_training", {{"value", 0.75}, {"low", 0.7}, {"high", 0.8}}},
+      {"dimensions", {{"net-0123456789ab", 32}}},
+      {"notes", {"40 images are few"}},
+      {"blur",
+       {{{"space", "net-0123456789ab"}, {"radius", 0}, {"generated", 12.5}, {"training", 2.5}},
+        {{"space", "net-0123456789ab"}, {"radius", 1}, {"generated", 11}, {"training", 2}}}}};
+  content["suites"]["memorization"] = {{"images", 40},
+                                       {"pixels_nearer", {{"value", 0.25}}},
+                                       {"closest",
+                                        {{{"space", "pixels"},
+                                          {"caption", "a <b>cat</b>"},
+                                          {"distance", 0.125},
+                                          {"key", "train 7"},
+                                          {"generated", "memorization-pixels-1.png"},
+                                          {"training", "memorization-pixels-1-training.png"}}}}};
+  const std::string html = report(content);
+  EXPECT_THAT(html, HasSubstr("<td>net-0123456789ab: Fréchet distance</td>"
+                              "<td class=\"number\">12.5</td>"));
+  EXPECT_THAT(html, HasSubstr("net-0123456789ab: Fréchet distance, training images"));
+  EXPECT_THAT(html, HasSubstr("40 images are few"));
+  EXPECT_THAT(html, HasSubstr("blur radius, pixels"));
+  EXPECT_THAT(html, HasSubstr("The mark is the same for training images"));
+  EXPECT_THAT(html, HasSubstr("<td>pixels: nearer than validation</td>"));
+  EXPECT_THAT(html, HasSubstr(base64("copy")));
+  EXPECT_THAT(html, HasSubstr("pixels: 0.125 from train 7; a &lt;b&gt;cat&lt;/b&gt;"));
+}
+
 // A results file from elsewhere must not make the report contain other files.
 TEST_F(RunReportTest, ReadsImagesOnlyFromTheirFolder) {
   write_file_atomically(run_.root / "secret.png", "secret");

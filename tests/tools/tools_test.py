@@ -1173,7 +1173,8 @@ class ToolsTest(unittest.TestCase):
             self.assertIn("codes: already in", again.stderr)  # a checkpoint's results go to its run's file
             self.assertEqual(json.loads((copy / "evaluation.json").read_text())["suites"], suites)
         fewer = run("dalle-eval", "--model", copy, "--suite", "codes", "--limit", 5, "--device", "cpu")
-        self.assertIn("evaluation.json is now", fewer.stderr.replace("has results of another model, data set, build or sampling; it ", ""))
+        self.assertIn("evaluation.json is now",
+                      fewer.stderr.replace("has results of another model, data set, build or other settings; it ", ""))
         self.assertEqual(json.loads((copy / "evaluation-1.json").read_text())["suites"], suites)
         self.assertEqual(json.loads((copy / "evaluation.json").read_text())["suites"]["codes"]["images"], 5)
 
@@ -1198,10 +1199,11 @@ class ToolsTest(unittest.TestCase):
         self.assertGreater(elements_of(copy / "report.html")["svg"], 5)  # the curves, since the end of the training
         self.assert_succeeds(run("dalle-eval", "--device", "cpu", DALLE_MODEL=str(copy)))
         suites = json.loads((copy / "evaluation.json").read_text())["suites"]
-        self.assertEqual(set(suites), {"codes", "reconstruction", "likelihood", "ranking", "shapes"})
+        self.assertEqual(set(suites), {"codes", "reconstruction", "likelihood", "ranking", "shapes", "frechet", "memorization"})
         report = copy / "report.html"
         elements, text = elements_of(report), report.read_text()
-        self.assertEqual(elements["img"], 2 * len(suites["reconstruction"]["worst"]) + len(suites["shapes"]["examples"]) +
+        pairs = suites["reconstruction"]["worst"] + suites["memorization"]["closest"]
+        self.assertEqual(elements["img"], 2 * len(pairs) + len(suites["shapes"]["examples"]) +
                          len(STAGES) - sum(not list((copy / "samples" / stage).glob("*.png")) for stage in STAGES))
         self.assertIn(f"{suites['reconstruction']['psnr']['value']:.2f} dB", text)
         self.assertNotIn("image not found", text)
@@ -1244,6 +1246,10 @@ class ToolsTest(unittest.TestCase):
         out.write_text("{}")
         self.assert_fails(run("dalle-eval", "--model", self.whole, "--suite", "codes", "--out", out, "--device", "cpu"), 1,
                           out, "not a results file")
+        self.assert_fails(run("dalle-eval", "--model", self.whole, "--extractor", out, "--device", "cpu"), 1,
+                          f"{out}: not a TorchScript file")
+        self.assert_fails(run("dalle-eval", "--model", self.whole, "--suite", "frechet", "--limit", 9, "--device", "cpu"), 1,
+                          "found 9 validation images, expected at least 10")
 
     # ---- benchmark ----
 

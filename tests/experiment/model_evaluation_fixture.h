@@ -1,0 +1,99 @@
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "experiment/evaluation_suites.h"
+#include "experiment/experiment_data.h"
+#include "experiment/model_evaluation.h"
+#include "shapes_experiment.h"
+#include "temporary_directory.h"
+
+#include <nlohmann/json.hpp>
+
+namespace dalle {
+
+using nlohmann::ordered_json;
+
+inline ExperimentConfig tiny_experiment() {
+  ExperimentConfig config = shapes_experiment();
+  config.dvae.model = {
+      .groups = 3, .blocks_per_group = 1, .hidden = 8, .vocab_size = 16, .codebook_width = 8};
+  config.dalle.model.depth = 1;
+  config.dalle.model.text_length = 96;  // no caption is truncated
+  return config;
+}
+
+class ModelEvaluationTest : public testing::Test {
+ protected:
+  ModelEvaluationTest() : vae_(config_.dvae.model, Precision::kFloat32) {
+    vae_->initialize(initial_weights_generator(config_, /*stage=*/1));
+  }
+
+  EvaluatedModel dvae_alone() const {
+    return {.checkpoint = "step-00000001",
+            .hash = "abc",
+            .step = 1,
+            .config = config_,
+            .vae = vae_,
+            .dalle = std::nullopt};
+  }
+
+  /// With random weights.
+  EvaluatedModel with_transformer() const {
+    Tokenizer tokenizer(train_tokenizer(
+        [n = 0]() mutable -> std::optional<std::string> {
+          return n++ < 20 ? std::optional<std::string>("a small red circle on a white background")
+                          : std::nullopt;
+        },
+        {.vocab_size = 300}));
+    DalleModel transformer(config_.dalle.model, config_.layout(), tokenizer.vocab_size(),
+                           config_.dvae.model.vocab_size, Precision::kFloat32);
+    transformer->initialize(initial_weights_generator(config_, /*stage=*/2));
+    transformer->eval();
+    EvaluatedModel model = dvae_alone();
+    model.dalle = TrainedDalle{.checkpoint = model.checkpoint,
+                               .hash = model.hash,
+                               .step = model.step,
+                               .config = config_,
+                               .tokenizer = std::move(tokenizer),
+                               .vae = vae_,
+                               .model = transformer};
+    return model;
+  }
+
+  ordered_json evaluate(EvaluatedModel model, std::vector<EvaluationSuite> suites,
+                        bool restart = false, const std::filesystem::path& extractor = {}) const {
+    return evaluate_model(model,
+                          {.suites = std::move(suites),
+                           .limit = 0,
+                           .out = out_,
+                           .extractor = extractor,
+                           .restart = restart},
+                          [] {});
+  }
+
+  /// All validation samples as one batch.
+  static Batch validation_batch(const EvaluationData& data) {
+    Batch all;
+    data.for_each_batch(
+        "test", [] {}, [&](const Batch& batch) { all = batch; });
+    return all;
+  }
+
+  const ExperimentConfig config_ = tiny_experiment();
+  const TemporaryDirectory folder_;
+  const std::filesystem::path out_ = folder_.path() / "evaluation.json";
+  DiscreteVae vae_;
+};
+
+inline double value_of(const ordered_json& metric) {
+  return metric.at("value").get<double>();
+}
+
+}  // namespace dalle
