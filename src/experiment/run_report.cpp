@@ -262,6 +262,8 @@ std::string samples_figure(const RunPaths& run, const std::string& stage,
   if (!file) return "";
   std::string caption = file->filename().string();
   if (stage == to_string(Stage::kDvae)) caption += ": validation images and reconstructions";
+  if (stage == to_string(Stage::kClip))
+    caption += ": validation images, each followed by those most similar to its caption";
   if (stage == to_string(Stage::kDalle) && !config.sample.captions.empty())
     caption += fmt::format(": a row for each of {}", fmt::join(config.sample.captions, ", "));
   return "<h3>Last samples</h3>\n" +
