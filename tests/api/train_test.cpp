@@ -85,8 +85,11 @@ TEST(Train, NamesWhatIsInvalid) {
     return error_of([&] { train(request); });
   };
   EXPECT_TRUE(message_of([](TrainRequest& request) {
+                request.stage = "critic";
+              }).starts_with("stage \"critic\""));
+  EXPECT_TRUE(message_of([](TrainRequest& request) {
                 request.stage = "clip";
-              }).starts_with("stage \"clip\""));
+              }).starts_with("stage clip: the config has no section clip"));
   EXPECT_TRUE(message_of([](TrainRequest& request) {
                 request.device = "tpu";
               }).starts_with("device \"tpu\""));
