@@ -199,9 +199,9 @@ int bench_training(const Arguments& arguments) {
     const fs::path run = folder / fmt::format("run-{}", ranks);
     const fs::path yaml = folder / fmt::format("{}.yaml", ranks);
     write_file_atomically(yaml, dump_config(scaled));
-    const std::vector<std::string> options = {"--config",   yaml.string(),   "--run-dir",
-                                        run.string(), "--ranks",       fmt::format("{}", ranks),
-                                        "--device",   arguments.device};
+    const std::vector<std::string> options = {
+        "--config", yaml.string(),   "--run-dir", run.string(), "--ranks", fmt::format("{}", ranks),
+        "--device", arguments.device};
     // DALL-E needs the stages before it, the contrastive model only the tokenizer.
     std::vector<std::string> stages = {arguments.stage == "dalle" ? "" : arguments.stage};
     if (arguments.stage == "clip") stages.insert(stages.begin(), "tokenizer");
@@ -210,10 +210,9 @@ int bench_training(const Arguments& arguments) {
       if (!stage.empty()) words.insert(words.end(), {"--stage", stage});
       train(words);
     }
-    results.push_back(
-        {{"ranks", ranks},
-         {"batch", measured(scaled, arguments.stage).batch_size},
-         {"time", times_of(run / "metrics.jsonl", arguments.stage)}});
+    results.push_back({{"ranks", ranks},
+                       {"batch", measured(scaled, arguments.stage).batch_size},
+                       {"time", times_of(run / "metrics.jsonl", arguments.stage)}});
     fs::remove_all(run);
   }
   const auto alone = results[0].at("time").at("samples_per_s").get<double>() /

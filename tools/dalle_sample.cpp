@@ -238,9 +238,8 @@ int64_t generate_all(const Generation& generation, const Arguments& arguments,
   const auto write = [&](size_t caption, const Candidate& candidate) {
     files.at(arguments.captions[caption])
         .write(candidate.number, candidate.image,
-               reranker == nullptr
-                   ? std::nullopt
-                   : std::optional(ImageScore{candidate.score, reranker->name()}));
+               reranker == nullptr ? std::nullopt
+                                   : std::optional(ImageScore{candidate.score, reranker->name()}));
   };
   const auto done = [&](size_t caption, int64_t number, const at::Tensor& codes) {
     Candidate candidate{.number = number, .codes = codes, .image = decode_image(dalle.vae, codes)};
@@ -308,8 +307,7 @@ int sample(const Arguments& arguments) {
   const int64_t count = arguments.count.value_or(dalle.config.sample.count);
   std::optional<Prompt> prompt;
   if (!arguments.prompt.image.empty()) prompt = load_prompt(arguments.prompt, dalle);
-  const std::unique_ptr<Reranker> reranker =
-      load_reranker(arguments.rerank, dalle, count, device);
+  const std::unique_ptr<Reranker> reranker = load_reranker(arguments.rerank, dalle, count, device);
   if (grid) grid->allocate(captions, count, dalle.config.data.image_size);
 
   const StopSignal stop;

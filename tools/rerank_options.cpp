@@ -30,8 +30,8 @@ void add_rerank_options(CLI::App& app, RerankOptions& options) {
           ->check([](const std::string& path) {
             return path.empty() ? "found an empty path, expected a run or checkpoint" : "";
           });
-  CLI::Option* const keep_all = app.add_flag(
-      "--keep-all", options.keep_all, "also write the images that --best-of does not keep");
+  CLI::Option* const keep_all = app.add_flag("--keep-all", options.keep_all,
+                                             "also write the images that --best-of does not keep");
   for (CLI::Option* option : {rank_by, reranker, keep_all}) option->needs(best_of);
 }
 

@@ -103,7 +103,8 @@ Model::~Model() = default;
 Model Model::load(const std::filesystem::path& path, const std::string& device_name) {
   set_up_torch();
   const c10::Device device = find_device(device_name);
-  return Model(std::unique_ptr<State>(new State{.dalle = load_trained_dalle(path, device), .device = device}));
+  return Model(std::unique_ptr<State>(
+      new State{.dalle = load_trained_dalle(path, device), .device = device}));
 }
 
 std::filesystem::path Model::checkpoint() const {
@@ -156,8 +157,7 @@ at::Tensor Model::generate_codes(const std::string& caption, const SampleOptions
       .variation = options.variation};
   const GenerateOptions generation{.seed = static_cast<uint64_t>(options.seed),
                                    .decode = dalle.config.sample};
-  if (options.best_of == 0)
-    return dalle::generate_codes(dalle.model, images, sampling, generation);
+  if (options.best_of == 0) return dalle::generate_codes(dalle.model, images, sampling, generation);
   if (!state_->reranker) state_->reranker = make_clip_reranker(dalle, "", state_->device);
   BestCandidates candidates(options.count);
   dalle::generate_codes(

@@ -114,8 +114,8 @@ ClipTask::Embeddings ClipTask::embed_in_parts(const Batch& batch) {
   return {.images = torch::cat(images), .captions = torch::cat(captions)};
 }
 
-/// [B] int64 on the device: equal where captions have the same tokens. BPE dropout and the number of
-/// tokens that the model reads do not matter.
+/// [B] int64 on the device: equal where captions have the same tokens. BPE dropout and the number
+/// of tokens that the model reads do not matter.
 at::Tensor ClipTask::caption_labels(const Batch& batch) const {
   std::vector<int64_t> labels;
   for (const std::string& text : batch.texts) {
@@ -184,10 +184,9 @@ Evaluation ClipTask::summarize(int64_t, const EvaluationTotals& totals) const {
   const double total = (mean("image_to_text") + mean("text_to_image")) / 2;
   Evaluation evaluation{
       .score = total,
-      .metrics = {
-          {"validation", total, "validation {:.4f}"},
-          {"validation/image_to_text", mean("image_to_text"), "image_to_text {:.4f}"},
-          {"validation/text_to_image", mean("text_to_image"), "text_to_image {:.4f}"}}};
+      .metrics = {{"validation", total, "validation {:.4f}"},
+                  {"validation/image_to_text", mean("image_to_text"), "image_to_text {:.4f}"},
+                  {"validation/text_to_image", mean("text_to_image"), "text_to_image {:.4f}"}}};
   for (const std::string direction : {"image_to_text", "text_to_image"})
     for (const int64_t k : kRetrievedAt) {
       const std::string name = fmt::format("{}_at_{}", direction, k);
@@ -199,8 +198,8 @@ Evaluation ClipTask::summarize(int64_t, const EvaluationTotals& totals) const {
 
 /// A group is an image of the first chunk, and the images most similar to its caption.
 ImageGroups ClipTask::sample_images(int64_t, const RankShare& share) {
-  const Batch batch = first_samples(
-      validation_, std::min(train_config_.eval_samples, train_config_.eval_chunk));
+  const Batch batch =
+      first_samples(validation_, std::min(train_config_.eval_samples, train_config_.eval_chunk));
   ImageGroups groups;
   if (batch.size() == 0) return groups;
   share.check_stop();
@@ -219,8 +218,8 @@ ImageGroups ClipTask::sample_images(int64_t, const RankShare& share) {
 }
 
 NamedImage ClipTask::arrange(const std::vector<RgbImage>& images) const {
-  const int64_t samples = std::min(
-      {train_config_.eval_samples, train_config_.eval_chunk, validation_.order().size()});
+  const int64_t samples =
+      std::min({train_config_.eval_samples, train_config_.eval_chunk, validation_.order().size()});
   return {"retrieval", image_grid(images, 1 + std::min(kShownColumns - 1, samples))};
 }
 

@@ -113,8 +113,8 @@ void add_step(const ExperimentConfig& config, const DalleModelCost& model_cost,
   const int64_t chunk = std::min(tokens, kLossChunkPositions);
   const int64_t heads = 2 * chunk * (larger_head / model.width) * kFloatBytes + 2 * stream +
                         (model_cost.text_head + model_cost.image_head + larger_head) * kFloatBytes;
-  memory.activations = heads + layers_bytes(model.depth, model.width, model.heads, tokens,
-                                            value_bytes, recompute);
+  memory.activations =
+      heads + layers_bytes(model.depth, model.width, model.heads, tokens, value_bytes, recompute);
   if (config.dalle.train.precision != Precision::kBfloat16) return;
   // A layer's copies live until its backward pass, except where recomputation makes them again.
   memory.compute_weights = value_bytes * (recompute ? std::max(model_cost.block, larger_head)
@@ -246,8 +246,7 @@ ClipCost estimate_clip_cost(const ExperimentConfig& config, int64_t text_vocab_s
   const ClipConfig& model = config.clip->model;
   const ClipTrainConfig& train = config.clip->train;
   const int64_t image_length = model.image_length(config.data.image_size);
-  const ClipModelCost model_cost =
-      clip_model_cost(model, config.data.image_size, text_vocab_size);
+  const ClipModelCost model_cost = clip_model_cost(model, config.data.image_size, text_vocab_size);
   ClipCost cost{.image_parameters = model_cost.image_parameters,
                 .text_parameters = model_cost.text_parameters,
                 .image_flops = model_cost.image_flops,

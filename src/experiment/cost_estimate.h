@@ -116,7 +116,8 @@ std::string to_text(const DvaeCost& cost);
 std::string to_text(const DalleCost& cost);
 std::string to_text(const ClipCost& cost);
 
-/// Those of all stages of the config, for a tokenizer of the size that the config names: the report of `--dry-run`.
+/// Those of all stages of the config, for a tokenizer of the size that the config names: the report
+/// of `--dry-run`.
 std::string cost_report(const ExperimentConfig& config, int64_t ranks = 1);
 
 }  // namespace dalle

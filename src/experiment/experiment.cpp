@@ -227,11 +227,10 @@ TrainOutcome run_clip(const StageContext& context) {
 constexpr struct {
   Stage stage;
   TrainOutcome (*run)(const StageContext&);
-} kStages[] = {
-    {Stage::kTokenizer, run_tokenizer},
-    {Stage::kDvae, run_dvae},
-    {Stage::kDalle, run_dalle},
-    {Stage::kClip, run_clip}};
+} kStages[] = {{Stage::kTokenizer, run_tokenizer},
+               {Stage::kDvae, run_dvae},
+               {Stage::kDalle, run_dalle},
+               {Stage::kClip, run_clip}};
 
 }  // namespace
 
@@ -269,7 +268,9 @@ TrainOutcome run_experiment(const ExperimentConfig& config, const RunPaths& run,
     write_file_atomically(run.config(), dump_config(config));
   }
   check_rank_agreement(group, config, run, data);
-  const auto begins = [&](Stage stage) { return wanted(stage) && !previous.started.contains(stage); };
+  const auto begins = [&](Stage stage) {
+    return wanted(stage) && !previous.started.contains(stage);
+  };
   if (group.is_rank_zero() &&
       ((wanted(Stage::kTokenizer) && !previous.started.contains(Stage::kDalle)) ||
        begins(Stage::kDalle) || (config.clip && begins(Stage::kClip))))

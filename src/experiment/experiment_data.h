@@ -45,7 +45,8 @@ SampleSourceOptions source_options(const ExperimentConfig& config);
 /// Options of a source that validates: its samples in their own order, cropped centrally.
 SampleSourceOptions validation_options(const ExperimentConfig& config);
 
-/// The generator of the initial weights of stage 1 (dVAE), 2 (transformer) or 3 (contrastive model).
+/// The generator of the initial weights of stage 1 (dVAE), 2 (transformer) or 3 (contrastive
+/// model).
 at::Generator initial_weights_generator(const ExperimentConfig& config, uint64_t stage);
 
 /// Throws if so many training samples lack a caption that the stage dalle would fail: known at the

@@ -154,7 +154,8 @@ ordered_json evaluate_ranking(EvaluatedModel& model, const EvaluationData& data,
     captions.push_back(images[i].caption);
     const std::optional<std::string> reordered = reordered_caption(images[i], seed);
     if (reordered) captions.push_back(caption_tokens(*model.dalle, *reordered));
-    const std::vector<double> scores = image_log_likelihoods(model.dalle->model, images[i].codes, captions);
+    const std::vector<double> scores =
+        image_log_likelihoods(model.dalle->model, images[i].codes, captions);
     ranking.add(scores[others], std::span(scores).first(others),
                 reordered ? std::optional(scores.back()) : std::nullopt);
     progress.update(static_cast<int64_t>(i) + 1);

@@ -80,8 +80,7 @@ at::Tensor embed_caption(TrainedClip& clip, const std::string& caption) {
 at::Tensor embed_image(TrainedClip& clip, const RgbImage& image) {
   const torch::NoGradGuard no_grad;
   SeedStream unused(0);
-  const RgbImage scaled =
-      crop_image(image, clip.config.data.image_size, CropKind::kCenter, unused);
+  const RgbImage scaled = crop_image(image, clip.config.data.image_size, CropKind::kCenter, unused);
   const at::Tensor pixels = image_to_tensor(scaled)
                                 .unsqueeze(0)
                                 .to(clip.model->parameters().front().device())

@@ -53,7 +53,8 @@ std::optional<CheckpointContent> read_dvae(const fs::path& given) {
   const std::set<std::string> parts = {kEmaTensors, kConfigFile};
   if (!fs::is_directory(path)) return std::nullopt;
   if (fs::exists(path / Manifest::kFileName))
-    return stage_of(path) == Stage::kDvae ? std::optional(read_checkpoint(path, parts)) : std::nullopt;
+    return stage_of(path) == Stage::kDvae ? std::optional(read_checkpoint(path, parts))
+                                          : std::nullopt;
   for (const fs::path& folder : {RunPaths(path).checkpoints("dalle"), path / "dalle"})
     if (!checkpoints_in(folder).empty()) return std::nullopt;
   for (const fs::path& folder : {RunPaths(path).checkpoints("dvae"), path / "dvae", path})

@@ -60,9 +60,8 @@ struct ClipConfig {
           {.help = "its attention heads per layer; must divide image_width",
            .min = 1,
            .paper = "CLIP ViT-B/32: 12"});
-    visit(
-        "image_width", self.image_width,
-        {.help = "width of its residual stream", .min = 1, .paper = "CLIP ViT-B/32: 768"});
+    visit("image_width", self.image_width,
+          {.help = "width of its residual stream", .min = 1, .paper = "CLIP ViT-B/32: 768"});
     visit("text_depth", self.text_depth,
           {.help = "layers of the text transformer", .min = 1, .paper = "CLIP ViT-B/32: 12"});
     visit("text_heads", self.text_heads,

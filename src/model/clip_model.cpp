@@ -35,10 +35,9 @@ at::Tensor unit_length(const at::Tensor& x) {
 }
 
 void initialize_blocks(std::vector<TransformerBlock>& blocks, const at::Generator& generator) {
-  const WeightInit init{
-      .residual_scale = 1 / std::sqrt(2 * static_cast<double>(blocks.size())),
-      .expand_scale = 1 / std::numbers::sqrt2,
-      .contract_scale = 2};
+  const WeightInit init{.residual_scale = 1 / std::sqrt(2 * static_cast<double>(blocks.size())),
+                        .expand_scale = 1 / std::numbers::sqrt2,
+                        .contract_scale = 2};
   for (TransformerBlock& block : blocks) block->initialize(generator, init);
 }
 
@@ -58,8 +57,8 @@ ClipModelImpl::ClipModelImpl(const ClipConfig& config, int64_t image_size, int64
   const auto linear = [&](const char* name, int64_t in, int64_t out, Precision of_linear) {
     return register_module(name, Linear(in, out, /*with_bias=*/false, of_linear));
   };
-  patch_embedding_ = linear("patch_embedding", 3 * config.patch_size * config.patch_size,
-                            image_width, precision);
+  patch_embedding_ =
+      linear("patch_embedding", 3 * config.patch_size * config.patch_size, image_width, precision);
   class_embedding_ = register_parameter("class_embedding", torch::zeros({image_width}));
   image_position_ = register_parameter(
       "image_position", torch::zeros({config.image_length(image_size), image_width}));
@@ -80,14 +79,13 @@ ClipModelImpl::ClipModelImpl(const ClipConfig& config, int64_t image_size, int64
       register_parameter("token_embedding", torch::zeros({text_vocab_size + 2, text_width}));
   text_position_ =
       register_parameter("text_position", torch::zeros({config.text_length, text_width}));
-  text_blocks_ = make_blocks(
-      "text_block", config.text_depth,
-      {.attention = {.width = text_width,
-                     .heads = config.text_heads,
-                     .pattern = std::make_shared<AttentionPattern>(AttentionKind::kDense,
-                                                                   text_alone),
-                     .precision = precision},
-       .activation = config.activation});
+  text_blocks_ = make_blocks("text_block", config.text_depth,
+                             {.attention = {.width = text_width,
+                                            .heads = config.text_heads,
+                                            .pattern = std::make_shared<AttentionPattern>(
+                                                AttentionKind::kDense, text_alone),
+                                            .precision = precision},
+                              .activation = config.activation});
   text_norm_ = register_module("text_norm", LayerNorm(text_width));
   text_projection_ = linear("text_projection", text_width, config.embed_dim, kEmbeddingPrecision);
   log_scale_ = register_parameter("logit_scale", torch::zeros({}));
@@ -133,8 +131,8 @@ at::Tensor ClipModelImpl::run_blocks(std::vector<TransformerBlock>& blocks, at::
 at::Tensor ClipModelImpl::embed_images(const at::Tensor& images) {
   if (images.dim() != 4 || images.size(1) != 3 || images.size(2) != image_size_ ||
       images.size(3) != image_size_)
-    throw Error("images: found {}, expected floating point [B, 3, {}, {}]",
-                describe_tensor(images), image_size_, image_size_);
+    throw Error("images: found {}, expected floating point [B, 3, {}, {}]", describe_tensor(images),
+                image_size_, image_size_);
   const auto pixels = (images - per_channel(kMeans, images)) / per_channel(kDeviations, images);
   const auto patches = at::pixel_unshuffle(pixels, config_.patch_size)  // [B, 3 P P, h, w]
                            .flatten(2)
@@ -154,11 +152,11 @@ at::Tensor ClipModelImpl::embed_captions(const at::Tensor& captions) {
   const auto pads = captions.eq(kPadToken);
   const auto end = pads.logical_not().sum(1, /*keepdim=*/true) + 1;  // [B, 1]
   // Whatever is in the place of padding, end-of-text does not attend to it.
-  const auto tokens = at::cat({at::full({captions.size(0), 1}, start_token, captions.options()),
-                               captions.masked_fill(pads, 0),
-                               at::zeros({captions.size(0), 1}, captions.options())},
-                              1)
-                          .scatter_(1, end, end_token);  // [B, T]
+  const auto tokens =
+      at::cat({at::full({captions.size(0), 1}, start_token, captions.options()),
+               captions.masked_fill(pads, 0), at::zeros({captions.size(0), 1}, captions.options())},
+              1)
+          .scatter_(1, end, end_token);  // [B, T]
   auto x = at::embedding(token_embedding_, tokens) + text_position_;
   x = run_blocks(text_blocks_, x);  // [B, T, D]
   const auto last = x.gather(1, end.unsqueeze(2).expand({-1, 1, x.size(2)})).squeeze(1);
@@ -179,9 +177,8 @@ ClipModelCost clip_model_cost(const ClipConfig& config, int64_t image_size,
   // The class embedding, positions, two normalizations and the projection, besides the blocks.
   cost.image_parameters = patch_matrix + image_width * (1 + image_length + 4 + config.embed_dim) +
                           config.image_depth * cost.image_block;
-  cost.text_parameters =
-      text_width * (text_vocab_size + 2 + text_length + 2 + config.embed_dim) +
-      config.text_depth * cost.text_block;
+  cost.text_parameters = text_width * (text_vocab_size + 2 + text_length + 2 + config.embed_dim) +
+                         config.text_depth * cost.text_block;
   // A layer: 24 operations for each pair of channels of a position, and 4 for each channel and pair
   // of positions.
   const auto layers = [](int64_t depth, int64_t width, int64_t length, int64_t pairs) {

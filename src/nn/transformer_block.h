@@ -15,7 +15,8 @@
 namespace dalle {
 
 /// How weights are initialized: from N(0, scale² / fan-in) or N(0, scale²). Those at the end of a
-/// residual branch are multiplied by residual_scale, and the two of the MLP by factors of their own.
+/// residual branch are multiplied by residual_scale, and the two of the MLP by factors of their
+/// own.
 struct WeightInit {
   double scale = 1.0;
   bool by_fan_in = true;

@@ -36,11 +36,11 @@ struct ImageScore {
 /// The image files of a request in a folder, and the JSON file that describes them:
 /// a-red-circle-seed1-000.png, -001.png, ... and a-red-circle-seed1.json.
 ///
-/// An equal request uses the same names and overwrites its files with the same images. Settings that
-/// differ from the defaults are in the name, as in `a-red-circle-seed1-temperature0.1`, and so is a
-/// part of the hash of an image prompt. If the JSON file of a name describes a different request,
-/// such as one to another model, the name ends in a part of the request's hash. So no image
-/// overwrites one of another request.
+/// An equal request uses the same names and overwrites its files with the same images. Settings
+/// that differ from the defaults are in the name, as in `a-red-circle-seed1-temperature0.1`, and so
+/// is a part of the hash of an image prompt. If the JSON file of a name describes a different
+/// request, such as one to another model, the name ends in a part of the request's hash. So no
+/// image overwrites one of another request.
 class SampleFiles {
  public:
   /// @param defaults  the sampling settings in the model's config

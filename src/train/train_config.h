@@ -125,7 +125,8 @@ struct TrainConfig {
            .paper = "dVAE 0; DALL-E 5000 (B.2); CLIP 2000"});
     visit("decay", self.decay,
           {.help = "factor on the learning rate, counted from the end of the warm-up",
-           .paper = "dVAE half_cosine 1 to 0.0125 in 1,200,000 (A.2); DALL-E constant; CLIP half_cosine 1 to 0"});
+           .paper = "dVAE half_cosine 1 to 0.0125 in 1,200,000 (A.2); DALL-E constant; CLIP "
+                    "half_cosine 1 to 0"});
     visit("plateau", self.plateau,
           {.help = "reductions of the learning rate when the training loss stalls"});
     visit("beta1", self.beta1,
@@ -272,8 +273,8 @@ struct DalleTrainConfig : TrainConfig {
   }
 };
 
-/// Training of the contrastive model; the defaults are those of ViT-B/32. A sample is compared with all others of its batch.
-/// Source: Radford et al. 2021, section 2.5 and tables 18 and 20
+/// Training of the contrastive model; the defaults are those of ViT-B/32. A sample is compared with
+/// all others of its batch. Source: Radford et al. 2021, section 2.5 and tables 18 and 20
 struct ClipTrainConfig : TrainConfig {
   bool same_caption_positive = true;
   int64_t eval_chunk = 256;

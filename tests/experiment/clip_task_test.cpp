@@ -20,7 +20,7 @@ namespace {
 
 using testing::HasSubstr;
 
-constexpr int64_t kBatch = 8;
+constexpr int64_t kClipBatch = 8;
 
 ExperimentConfig small_clip_experiment() {
   ExperimentConfig config = shapes_experiment();
@@ -34,21 +34,20 @@ ExperimentConfig small_clip_experiment() {
                         .text_width = 16,
                         .text_length = 16,
                         .embed_dim = 8};
-  config.clip->train.batch_size = kBatch;
+  config.clip->train.batch_size = kClipBatch;
   return config;
 }
 
 class ClipTaskTest : public testing::Test {
  protected:
-  ClipTaskTest()
-      : config_(small_clip_experiment()), data_(config_, RunPaths(folder_.path())) {}
+  ClipTaskTest() : config_(small_clip_experiment()), data_(config_, RunPaths(folder_.path())) {}
 
   ClipTask make_task() { return ClipTask(config_, data_, tokenizer_, c10::kCPU); }
 
   /// Of which two samples, on different ranks, have the same caption.
   static Batch global_batch(const TrainTask& task) {
     std::vector<Sample> samples;
-    for (int64_t i = 0; i < kBatch; ++i) samples.push_back(task.sample(i));
+    for (int64_t i = 0; i < kClipBatch; ++i) samples.push_back(task.sample(i));
     Batch batch = stack(samples);
     batch.texts[6] = batch.texts[1];
     return batch;
@@ -68,11 +67,11 @@ class ClipTaskTest : public testing::Test {
       ClipTask task = make_task();
       task.module().to(torch::kDouble);
       const Batch batch = global_batch(task);
-      const RankSlice part(kBatch, group.rank(), group.world_size());
+      const RankSlice part(kClipBatch, group.rank(), group.world_size());
       const int64_t begin = part.position(0);
       const TaskLoss loss =
           task.loss(batch.slice(begin, begin + part.size()),
-                    {.counts = {.samples = kBatch}, .step = 0, .group = group});
+                    {.counts = {.samples = kClipBatch}, .step = 0, .group = group});
       loss.total.backward();
       std::vector<at::Tensor> gradients;
       for (const at::Tensor& parameter : task.module().parameters())
@@ -122,11 +121,11 @@ TEST_F(ClipTaskTest, ReducedPrecisionOfTheOrderOfSummationIsAllThatRanksChangeIn
     std::vector<double> losses(static_cast<size_t>(world_size));
     const auto body = [&](ProcessGroup& group) {
       ClipTask task = make_task();
-      const RankSlice part(kBatch, group.rank(), group.world_size());
+      const RankSlice part(kClipBatch, group.rank(), group.world_size());
       const int64_t begin = part.position(0);
       losses[static_cast<size_t>(group.rank())] =
           task.loss(global_batch(task).slice(begin, begin + part.size()),
-                    {.counts = {.samples = kBatch}, .step = 0, .group = group})
+                    {.counts = {.samples = kClipBatch}, .step = 0, .group = group})
               .total.item<double>();
     };
     on_ranks(world_size, body);
@@ -148,7 +147,7 @@ TEST_F(ClipTaskTest, BpeDropoutDoesNotMakeCaptionsDiffer) {
   Batch batch = global_batch(task);
   const auto loss_of = [&](const Batch& of) {
     ProcessGroup alone;
-    return task.loss(of, {.counts = {.samples = kBatch}, .step = 0, .group = alone})
+    return task.loss(of, {.counts = {.samples = kClipBatch}, .step = 0, .group = alone})
         .total.item<double>();
   };
   const double plain = loss_of(batch);

@@ -124,8 +124,7 @@ TEST(CostEstimate, OfTheContrastiveModelIsReportedIfTheConfigHasOne) {
   EXPECT_EQ(one.micro_batch_size, 256);
   EXPECT_EQ(estimate_clip_cost(config, kTextVocab, /*ranks=*/4).micro_batch_size, 64);
   config.clip->model.recompute = true;
-  EXPECT_LT(estimate_clip_cost(config, kTextVocab).memory.activations,
-            one.memory.activations / 4);
+  EXPECT_LT(estimate_clip_cost(config, kTextVocab).memory.activations, one.memory.activations / 4);
 }
 
 TEST(CostEstimate, AgreesWithTheRoundedFiguresOfTheSizesBetween) {

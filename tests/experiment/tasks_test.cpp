@@ -290,7 +290,7 @@ TEST_F(TasksTest, TheContrastiveModelReportsRetrievalInBothDirections) {
   EXPECT_NEAR(evaluation.score, std::log(4.0), 1.5);  // untrained, in chunks of four
   for (const std::string direction : {"image_to_text", "text_to_image"}) {
     const double at_1 = value_of(evaluation.metrics, direction + "_at_1");
-    EXPECT_THAT(at_1 * 8, testing::DoubleEq(std::round(at_1 * 8)));  // two whole chunks
+    EXPECT_THAT(at_1 * 8, testing::DoubleEq(std::round(at_1 * 8)));   // two whole chunks
     EXPECT_EQ(value_of(evaluation.metrics, direction + "_at_5"), 1);  // of four
   }
   const NamedImage grid = task.arrange(images_of(task));

@@ -16,7 +16,7 @@ Candidate candidate(int64_t number, double score) {
   return {.number = number, .score = score, .codes = {}, .image = {}};
 }
 
-std::vector<int64_t> numbers_of(const BestCandidates& candidates) {
+std::vector<int64_t> candidate_numbers(const BestCandidates& candidates) {
   std::vector<int64_t> numbers;
   for (const Candidate& one : candidates.best()) numbers.push_back(one.number);
   return numbers;
@@ -28,17 +28,18 @@ TEST(BestCandidates, KeepsTheHighestScoresInAnyOrderOfArrival) {
   do {
     BestCandidates candidates(3);
     for (const auto& [number, score] : scores) candidates.add(candidate(number, score));
-    EXPECT_THAT(numbers_of(candidates), ElementsAre(2, 4, 0));  // of equal scores the lower number
+    EXPECT_THAT(candidate_numbers(candidates),
+                ElementsAre(2, 4, 0));  // of equal scores the lower number
     EXPECT_EQ(candidates.added(), 5);
   } while (std::ranges::next_permutation(scores).found);
 }
 
 TEST(BestCandidates, KeepsAllThatThereAre) {
   BestCandidates candidates(3);
-  EXPECT_THAT(numbers_of(candidates), IsEmpty());
+  EXPECT_THAT(candidate_numbers(candidates), IsEmpty());
   candidates.add(candidate(7, 1));
   candidates.add(candidate(5, 2));
-  EXPECT_THAT(numbers_of(candidates), ElementsAre(5, 7));
+  EXPECT_THAT(candidate_numbers(candidates), ElementsAre(5, 7));
 }
 
 }  // namespace
