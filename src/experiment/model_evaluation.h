@@ -19,17 +19,26 @@
 namespace dalle {
 
 /// The parts of an evaluation; docs/evaluation.md defines what each measures.
-enum class EvaluationSuite { kReconstruction, kCodes, kLikelihood, kRanking, kShapes, kLevels };
+enum class EvaluationSuite {
+  kReconstruction,
+  kCodes,
+  kLikelihood,
+  kRanking,
+  kShapes,
+  kLevels,
+  kBestOf
+};
 
 constexpr auto enum_names(EvaluationSuite) {
   using enum EvaluationSuite;
-  return std::array<std::pair<EvaluationSuite, std::string_view>, 6>{
+  return std::array<std::pair<EvaluationSuite, std::string_view>, 7>{
       {{kReconstruction, "reconstruction"},
        {kCodes, "codes"},
        {kLikelihood, "likelihood"},
        {kRanking, "ranking"},
        {kShapes, "shapes"},
-       {kLevels, "levels"}}};
+       {kLevels, "levels"},
+       {kBestOf, "best_of"}}};
 }
 
 /// A model to evaluate: a dVAE, and the transformer if it has been trained.
@@ -66,8 +75,8 @@ struct ModelEvaluationOptions {
 ///
 /// @return  the file's content
 /// @throws dalle::Error if there is no validation data, if a requested suite lacks what it needs (a
-///         transformer, the data set shapes, captions that differ), or if a result is not finite;
-///         whatever `check_stop` throws
+///         transformer, a contrastive model, the data set shapes, captions that differ), or if a
+///         result is not finite; whatever `check_stop` throws
 nlohmann::ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions& options,
                                       const CheckStop& check_stop);
 

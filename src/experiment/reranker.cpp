@@ -56,10 +56,8 @@ class LikelihoodReranker : public Reranker {
   std::map<std::string, at::Tensor> captions_;
 };
 
-/// The contrastive model of the run that a checkpoint of the stage dalle belongs to.
-fs::path clip_of_same_run(const TrainedDalle& dalle) {
-  const fs::path folder =
-      fs::absolute(dalle.checkpoint).lexically_normal().parent_path().parent_path() / "clip";
+fs::path existing_clip_folder(const TrainedDalle& dalle) {
+  const fs::path folder = clip_folder(dalle);
   if (!fs::exists(folder))
     throw Error(
         "{}: no reranker for {}; add a section clip to the config and train it with dalle-train "
@@ -70,6 +68,10 @@ fs::path clip_of_same_run(const TrainedDalle& dalle) {
 
 }  // namespace
 
+fs::path clip_folder(const TrainedDalle& dalle) {
+  return fs::absolute(dalle.checkpoint).lexically_normal().parent_path().parent_path() / "clip";
+}
+
 double Reranker::score(const std::string& caption, const at::Tensor& codes, const RgbImage& image) {
   const double score = raw_score(caption, codes, image);
   if (!std::isfinite(score))
@@ -79,8 +81,10 @@ double Reranker::score(const std::string& caption, const at::Tensor& codes, cons
 }
 
 std::unique_ptr<Reranker> make_clip_reranker(const TrainedDalle& dalle, const fs::path& path,
-                                             c10::Device device) {
-  TrainedClip clip = load_trained_clip(path.empty() ? clip_of_same_run(dalle) : path, device);
+                                             c10::Device device,
+                                             std::optional<Precision> precision) {
+  TrainedClip clip =
+      load_trained_clip(path.empty() ? existing_clip_folder(dalle) : path, device, precision);
   const int64_t size = dalle.config.data.image_size, wanted = clip.config.data.image_size;
   if (wanted > size)
     throw Error("{}: reads images of {} x {} pixels, expected at most the {} x {} of {}",

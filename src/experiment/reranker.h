@@ -3,6 +3,7 @@
 #include <array>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -48,13 +49,18 @@ class Reranker {
                            const RgbImage& image) = 0;
 };
 
+/// The folder that holds the contrastive model of the same run, if there is one: `clip` next to the
+/// folder that holds the checkpoint.
+std::filesystem::path clip_folder(const TrainedDalle& dalle);
+
 /// @param dalle  whose images are ranked; must outlive the reranker
 /// @param path   of the contrastive model, as for load_trained_clip(); empty: that of the same run,
-///               in the folder `clip` next to the one that holds the checkpoint of `dalle`
+///               see clip_folder()
 /// @throws dalle::Error if there is none, saying how to get one, if it cannot be read, or if it
 ///         reads larger images than `dalle` generates
 std::unique_ptr<Reranker> make_clip_reranker(const TrainedDalle& dalle,
-                                             const std::filesystem::path& path, c10::Device device);
+                                             const std::filesystem::path& path, c10::Device device,
+                                             std::optional<Precision> precision = std::nullopt);
 
 /// @param dalle  must outlive the reranker
 /// @throws dalle::Error if the model was trained without caption_dropout: it has not learned

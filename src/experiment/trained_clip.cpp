@@ -46,14 +46,15 @@ CheckpointContent read_clip(const fs::path& given) {
 
 }  // namespace
 
-TrainedClip load_trained_clip(const fs::path& path, c10::Device device) {
+TrainedClip load_trained_clip(const fs::path& path, c10::Device device,
+                              std::optional<Precision> precision) {
   const CheckpointContent content = read_clip(path);
   const ExperimentConfig config = config_of(content);
   if (!config.clip)
     throw Error("{}: its config has no section clip", (content.path / kConfigFile).string());
   Tokenizer tokenizer(content.files.at(kTokenizerFile));
   ClipModel model(config.clip->model, config.data.image_size, tokenizer.vocab_size(),
-                  sampling_precision(config.clip->train.precision, device));
+                  precision.value_or(sampling_precision(config.clip->train.precision, device)));
   load_weights(*model, content.tensors.at(kEmaTensors),
                tensors_file(content.path, kEmaTensors).string());
   model->to(device);

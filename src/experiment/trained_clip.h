@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include <ATen/core/Tensor.h>
@@ -11,6 +12,7 @@
 #include "data/text/tokenizer.h"
 #include "experiment/experiment_config.h"
 #include "model/clip_model.h"
+#include "tensor/precision.h"
 
 namespace dalle {
 
@@ -26,9 +28,11 @@ struct TrainedClip {
 
 /// Reads a checkpoint of the stage clip; no file outside its folder is needed.
 ///
-/// @param path  as for load_trained_dalle(), of the stage clip
+/// @param path       as for load_trained_dalle(), of the stage clip
+/// @param precision  likewise
 /// @throws dalle::Error naming the path and what was expected
-TrainedClip load_trained_clip(const std::filesystem::path& path, c10::Device device);
+TrainedClip load_trained_clip(const std::filesystem::path& path, c10::Device device,
+                              std::optional<Precision> precision = std::nullopt);
 
 /// Warns if the caption is too long.
 /// @return  [E] of unit length

@@ -1323,6 +1323,25 @@ class ToolsTest(unittest.TestCase):
         self.assert_succeeds(run("dalle-eval", "--model", copy, "--device", "cpu"))
         self.assertEqual(report.read_text(), text)
 
+    def test_the_gain_from_the_best_of_several_images_is_measured(self):
+        model = self.whole_with_clip()
+        self.assert_succeeds(run("dalle-eval", "--model", model, "--suite", "best_of", "--device", "cpu"))
+        numbers = json.loads((model / "evaluation.json").read_text())["suites"]["best_of"]
+        self.assertEqual(numbers["images"], 16)
+        for direction in ("image_to_text", "text_to_image"):
+            shares = [numbers[f"{direction}_at_{count}"]["value"] for count in (1, 5, 10)]
+            self.assertEqual(shares, sorted(shares))
+        possible = [numbers[f"possible_of_{count}"]["value"] for count in (1, 4, 16, 64)]
+        self.assertEqual(possible, sorted(possible))
+        self.assertEqual(numbers["exact_of_1"], numbers["possible_of_1"])
+        for count in (4, 16, 64):
+            self.assertLessEqual(numbers[f"exact_of_{count}"]["value"], numbers[f"possible_of_{count}"]["value"])
+        report = (model / "report.html").read_text()
+        self.assertIn("Best of several images", report)
+        self.assertIn("exact, best of 64", report)
+        self.assert_fails(run("dalle-eval", "--model", self.whole, "--suite", "best_of", "--device", "cpu"), 1,
+                          "holds no contrastive model")
+
     def test_a_report_that_cannot_be_written_does_not_fail_the_training(self):
         folder = self.fresh("run")
         (folder / "report.html").mkdir(parents=True)
