@@ -92,7 +92,7 @@ struct Model::State {
   TrainedDalle dalle;
   c10::Device device;
   bool has_warned_of_guidance = false;
-  std::unique_ptr<Reranker> reranker;  ///< null until it is needed
+  std::unique_ptr<Reranker> reranker = nullptr;  ///< null until it is needed
 };
 
 Model::Model(std::unique_ptr<State> state) : state_(std::move(state)) {}

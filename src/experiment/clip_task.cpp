@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include <torch/types.h>

@@ -58,13 +58,13 @@ INSTANTIATE_TEST_SUITE_P(
                  "x.yaml:1:35: dvae.model.codebook_init_std: found 0, expected more than 0 or "
                  "null"},
         Conflict{"clip: {model: {patch_size: 24}}",
-                 "x.yaml:1:29: clip.model.patch_size: found 24, expected a divisor of "
+                 "x.yaml:1:28: clip.model.patch_size: found 24, expected a divisor of "
                  "data.image_size, which is 256"},
         Conflict{"clip: {model: {image_heads: 10}}",
-                 "x.yaml:1:30: clip.model.image_heads: found 10, expected a divisor of "
+                 "x.yaml:1:29: clip.model.image_heads: found 10, expected a divisor of "
                  "clip.model.image_width, which is 768"},
         Conflict{"clip: {model: {text_width: 100}}",
-                 "x.yaml:1:29: clip.model.text_heads: found 8, expected a divisor of "
+                 "x.yaml:1:28: clip.model.text_heads: found 8, expected a divisor of "
                  "clip.model.text_width, which is 100"},
         Conflict{"dalle: {model: {heads: 60}}",
                  "x.yaml:1:24: dalle.model.heads: found 60, expected a divisor of "
