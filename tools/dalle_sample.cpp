@@ -242,7 +242,7 @@ int64_t generate_all(const Generation& generation, const Arguments& arguments,
                                    : std::optional(ImageScore{candidate.score, reranker->name()}));
   };
   const auto done = [&](size_t caption, int64_t number, const at::Tensor& codes) {
-    Candidate candidate{.number = number, .codes = codes, .image = decode_image(dalle.vae, codes)};
+    Candidate candidate{.number = number, .codes = {}, .image = decode_image(dalle.vae, codes)};
     if (arguments.prompt.paste_original)
       candidate.image = paste(prompt->image, prompt->kept_pixels, candidate.image);
     if (reranker != nullptr)

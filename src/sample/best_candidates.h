@@ -13,8 +13,8 @@ namespace dalle {
 struct Candidate {
   int64_t number = 0;  ///< the image's index among those of its seed
   double score = 0;    ///< higher is better
-  at::Tensor codes;    ///< [grid_height, grid_width] int64
-  RgbImage image;
+  at::Tensor codes;    ///< [grid_height, grid_width] int64; undefined where only the image counts
+  RgbImage image;      ///< empty where only the codes count
 };
 
 /// The candidates with the highest scores of those that were added, whatever their order. Memory
