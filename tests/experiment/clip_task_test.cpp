@@ -11,6 +11,7 @@
 #include "data/rank_slice.h"
 #include "data/text/tokenizer.h"
 #include "error_of.h"
+#include "experiment/cost_estimate.h"
 #include "ranks.h"
 #include "shapes_experiment.h"
 #include "temporary_directory.h"
@@ -21,6 +22,7 @@ namespace {
 using testing::HasSubstr;
 
 constexpr int64_t kClipBatch = 8;
+constexpr int64_t kClipTextVocab = 16384;
 
 ExperimentConfig small_clip_experiment() {
   ExperimentConfig config = shapes_experiment();
@@ -116,7 +118,7 @@ TEST_F(ClipTaskTest, AnyNumberOfRanksHasTheLossAndGradientOfOne) {
   }
 }
 
-TEST_F(ClipTaskTest, ReducedPrecisionOfTheOrderOfSummationIsAllThatRanksChangeInFloat32) {
+TEST_F(ClipTaskTest, EachRankComputesTheWholeLossAndReturnsItsPart) {
   const auto loss_of = [&](int64_t world_size) {
     std::vector<double> losses(static_cast<size_t>(world_size));
     const auto body = [&](ProcessGroup& group) {
@@ -167,6 +169,23 @@ TEST_F(ClipTaskTest, ARanksMicroBatchMustBeItsWholeShare) {
   EXPECT_THAT(error_of([&] { check_whole_share(train, 3); }),
               HasSubstr("clip.train.micro_batch_size: found 2, expected 0, or at least 3 for 3 "
                         "ranks, since the contrastive loss compares all samples"));
+}
+
+TEST(ClipCost, IsReportedIfTheConfigHasAContrastiveModel) {
+  ExperimentConfig config = shapes_experiment();
+  config.data.image_size = 224;
+  EXPECT_THAT(cost_report(config), testing::Not(HasSubstr("contrastive model")));
+  config.clip.emplace();
+  config.tokenizer.vocab_size = 49'406;
+  EXPECT_THAT(cost_report(config), HasSubstr("151,277,313"));
+  config.clip->train.batch_size = 256;
+  const ClipCost one = estimate_clip_cost(config, kClipTextVocab);
+  EXPECT_DOUBLE_EQ(one.training_flops, 3 * (one.image_flops + one.text_flops));
+  EXPECT_EQ(one.micro_batch_size, 256);
+  EXPECT_EQ(estimate_clip_cost(config, kClipTextVocab, /*ranks=*/4).micro_batch_size, 64);
+  config.clip->model.recompute = true;
+  EXPECT_LT(estimate_clip_cost(config, kClipTextVocab).memory.activations,
+            one.memory.activations / 4);
 }
 
 }  // namespace

@@ -111,22 +111,6 @@ TEST(CostEstimate, CountsTheParametersThatTheDvaeHas) {
   EXPECT_EQ(estimate_dvae_cost(config).parameters(), parameters);
 }
 
-TEST(CostEstimate, OfTheContrastiveModelIsReportedIfTheConfigHasOne) {
-  ExperimentConfig config = with_dvae(3, 2, 8, 30, 5);
-  config.data.image_size = 224;
-  EXPECT_THAT(cost_report(config), testing::Not(HasSubstr("contrastive model")));
-  config.clip.emplace();
-  config.tokenizer.vocab_size = 49'406;
-  EXPECT_THAT(cost_report(config), HasSubstr("151,277,313"));
-  config.clip->train.batch_size = 256;
-  const ClipCost one = estimate_clip_cost(config, kTextVocab);
-  EXPECT_DOUBLE_EQ(one.training_flops, 3 * (one.image_flops + one.text_flops));
-  EXPECT_EQ(one.micro_batch_size, 256);
-  EXPECT_EQ(estimate_clip_cost(config, kTextVocab, /*ranks=*/4).micro_batch_size, 64);
-  config.clip->model.recompute = true;
-  EXPECT_LT(estimate_clip_cost(config, kTextVocab).memory.activations, one.memory.activations / 4);
-}
-
 TEST(CostEstimate, AgreesWithTheRoundedFiguresOfTheSizesBetween) {
   const std::pair<DalleSize, double> sizes[] = {{{8, 512, 51'000'000, 0.25e12}, 0.01},
                                                 {{12, 768, 123'000'000, 0.75e12}, 0.01},
