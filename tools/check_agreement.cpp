@@ -87,6 +87,7 @@ CheckResult check_gradients(MakeSubject make_subject, const ExperimentConfig& co
                             const GradientLimits& limits, c10::Device device) {
   ExperimentConfig reference = config;
   reference.dvae.train.precision = reference.dalle.train.precision = Precision::kFloat32;
+  if (reference.clip) reference.clip->train.precision = Precision::kFloat32;
   const LossAndGradient expected = differentiate(make_subject(reference, at::kCPU));
   const LossAndGradient found = differentiate(make_subject(config, device));
   const double loss = std::abs(found.loss / expected.loss - 1);
@@ -205,6 +206,9 @@ std::vector<Check> agreement_checks(c10::Device device) {
     const ExperimentConfig plain = small_experiment(precision);
     checks.push_back({fmt::format("dvae {}", precision_name),
                       [=] { return check_gradients(dvae_subject, plain, dvae_limits, device); }});
+    const ExperimentConfig clip = small_clip_experiment(precision);
+    checks.push_back({fmt::format("clip {}", precision_name),
+                      [=] { return check_gradients(clip_subject, clip, limits, device); }});
     for (const Variant& variant : transformer_variants()) {
       ExperimentConfig config = plain;
       config.dalle.model = variant.model;

@@ -8,6 +8,9 @@
 #include <torch/cuda.h>
 #include <torch/types.h>
 
+#include "model/clip_model.h"
+#include "nn/contrastive_loss.h"
+
 namespace dalle {
 namespace {
 
@@ -44,6 +47,23 @@ ExperimentConfig small_experiment(Precision precision) {
   config.dalle.train.batch_size = 4;
   config.dalle.train.learning_rate = 2e-3;
   config.dalle.train.precision = precision;
+  return config;
+}
+
+ExperimentConfig small_clip_experiment(Precision precision) {
+  ExperimentConfig config = small_experiment(precision);
+  config.clip.emplace();
+  config.clip->model = {.patch_size = 8,
+                        .image_depth = 3,
+                        .image_heads = 2,
+                        .image_width = 128,
+                        .text_depth = 2,
+                        .text_heads = 2,
+                        .text_width = 64,
+                        .text_length = 16,
+                        .embed_dim = 32};
+  config.clip->train.batch_size = 8;
+  config.clip->train.precision = precision;
   return config;
 }
 
@@ -120,6 +140,36 @@ Subject transformer_subject(const ExperimentConfig& config, c10::Device device) 
               },
           .train = config.dalle.train,
           .batch = cost.micro_batch_size,
+          .training_flops = cost.training_flops,
+          .memory = cost.memory};
+}
+
+Subject clip_subject(const ExperimentConfig& config, c10::Device device) {
+  const ClipCost cost = estimate_clip_cost(config, config.tokenizer.vocab_size);
+  const int64_t batch = cost.micro_batch_size, size = config.data.image_size;
+  ClipModel model(config.clip->model, size, config.tokenizer.vocab_size,
+                  config.clip->train.precision);
+  model->initialize(seeded(6));
+  model->to(device);
+  const auto images = torch::rand({batch, 3, size, size}, seeded(5)).to(device);
+  const int64_t tokens = config.clip->model.max_caption_tokens();
+  auto captions =
+      torch::randint(config.tokenizer.vocab_size, {batch, tokens}, seeded(4), torch::kLong);
+  for (int64_t b = 0; b < batch; ++b)
+    captions[b].slice(0, 1 + (7 * b + 5) % tokens).fill_(kPadToken);
+  return {.module = model.ptr(),
+          .loss =
+              [model, images, captions = captions.to(device)]() mutable {
+                return contrastive_loss(model->embed_images(images),
+                                        model->embed_captions(captions), model->logit_scale())
+                    .total;
+              },
+          .uses_muon =
+              [](const std::string& name) {
+                return name.find("_block_") != name.npos && name.ends_with(".weight");
+              },
+          .train = config.clip->train,
+          .batch = batch,
           .training_flops = cost.training_flops,
           .memory = cost.memory};
 }

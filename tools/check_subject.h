@@ -22,6 +22,9 @@ namespace dalle {
 /// Small models that still use every feature, so that comparisons with a CPU take little time.
 ExperimentConfig small_experiment(Precision precision = Precision::kFloat32);
 
+/// The same with a contrastive model.
+ExperimentConfig small_clip_experiment(Precision precision);
+
 /// The models of an experiment, with weights that do not depend on the device.
 DiscreteVae make_dvae(const ExperimentConfig& config, c10::Device device);
 DalleModel make_transformer(const ExperimentConfig& config, c10::Device device);
@@ -51,6 +54,8 @@ struct Subject {
 using MakeSubject = Subject (*)(const ExperimentConfig& config, c10::Device device);
 Subject dvae_subject(const ExperimentConfig& config, c10::Device device);
 Subject transformer_subject(const ExperimentConfig& config, c10::Device device);
+/// The config must have a section `clip`.
+Subject clip_subject(const ExperimentConfig& config, c10::Device device);
 
 /// Trains a subject on its micro-batch.
 class SubjectTraining {

@@ -45,8 +45,8 @@ void add_options(CLI::App& app, Arguments& arguments) {
   app.add_option("--config", arguments.config, "the experiment's YAML file")->required();
   app.add_option("--set", arguments.overrides, "override a key; repeatable")
       ->allow_extra_args(false);
-  app.add_option("--stage", arguments.stage, "dvae or dalle")
-      ->check(CLI::IsMember({"dvae", "dalle"}))
+  app.add_option("--stage", arguments.stage, "dvae, dalle or clip")
+      ->check(CLI::IsMember({"dvae", "dalle", "clip"}))
       ->capture_default_str();
   app.add_option("--ranks", arguments.ranks, "numbers of ranks to compare, e.g. 1,2,4")
       ->delimiter(',')
@@ -91,19 +91,29 @@ void shorten(TrainConfig& train, int64_t steps) {
   train.eval_samples = 1;
 }
 
+TrainConfig& measured(ExperimentConfig& config, const std::string& stage) {
+  if (stage == "dvae") return config.dvae.train;
+  if (stage == "clip") return config.clip->train;
+  return config.dalle.train;
+}
+
 /// The experiment with the stage's batch multiplied by the number of ranks, so that each rank has
 /// as much work as a single one.
 ExperimentConfig weakly_scaled(ExperimentConfig config, const Arguments& arguments, int64_t ranks) {
-  const bool is_dvae = arguments.stage == "dvae";
+  const bool is_dvae = arguments.stage == "dvae", is_clip = arguments.stage == "clip";
+  if (is_clip && !config.clip)
+    throw Error("{}: no section clip that says what to train", arguments.config);
   shorten(config.dvae.train, is_dvae ? arguments.steps : 1);
   shorten(config.dalle.train, arguments.steps);
   config.dalle.train.sample_every = arguments.steps;
   config.dalle.cache_codes = false;  // which would first encode the whole data set
   config.sample.captions = {"a"};
   config.sample.count = 1;
-  TrainConfig& measured =
-      is_dvae ? static_cast<TrainConfig&>(config.dvae.train) : config.dalle.train;
-  measured.batch_size *= ranks;
+  if (is_clip)
+    shorten(config.clip->train, arguments.steps);
+  else
+    config.clip.reset();
+  measured(config, arguments.stage).batch_size *= ranks;
   if (!is_dvae) config.dvae.train.batch_size = ranks, config.dvae.train.micro_batch_size = 1;
   return config;
 }
@@ -185,20 +195,24 @@ int bench_training(const Arguments& arguments) {
   const TemporaryFolder folder;
   Json results = Json::array();
   for (const int64_t ranks : arguments.ranks) {
-    const ExperimentConfig scaled = weakly_scaled(config, arguments, ranks);
+    ExperimentConfig scaled = weakly_scaled(config, arguments, ranks);
     const fs::path run = folder / fmt::format("run-{}", ranks);
     const fs::path yaml = folder / fmt::format("{}.yaml", ranks);
     write_file_atomically(yaml, dump_config(scaled));
-    const bool is_dvae = arguments.stage == "dvae";
-    std::vector<std::string> options = {"--config",   yaml.string(),   "--run-dir",
-                                        run.string(), "--ranks",       fmt::format("{}", ranks),
-                                        "--device",   arguments.device};
-    if (is_dvae) options.insert(options.end(), {"--stage", "dvae"});
-    train(options);
-    results.push_back(
-        {{"ranks", ranks},
-         {"batch", is_dvae ? scaled.dvae.train.batch_size : scaled.dalle.train.batch_size},
-         {"time", times_of(run / "metrics.jsonl", arguments.stage)}});
+    const std::vector<std::string> options = {
+        "--config", yaml.string(),   "--run-dir", run.string(), "--ranks", fmt::format("{}", ranks),
+        "--device", arguments.device};
+    // DALL-E needs the stages before it, the contrastive model only the tokenizer.
+    std::vector<std::string> stages = {arguments.stage == "dalle" ? "" : arguments.stage};
+    if (arguments.stage == "clip") stages.insert(stages.begin(), "tokenizer");
+    for (const std::string& stage : stages) {
+      std::vector<std::string> words = options;
+      if (!stage.empty()) words.insert(words.end(), {"--stage", stage});
+      train(words);
+    }
+    results.push_back({{"ranks", ranks},
+                       {"batch", measured(scaled, arguments.stage).batch_size},
+                       {"time", times_of(run / "metrics.jsonl", arguments.stage)}});
     fs::remove_all(run);
   }
   const auto alone = results[0].at("time").at("samples_per_s").get<double>() /

@@ -35,10 +35,10 @@ void add_options(CLI::App& app, Arguments& arguments) {
   for (const auto& [suite, name] : enum_names(EvaluationSuite{})) names.emplace_back(name);
   app.add_option("--model", arguments.model,
                  fmt::format("run folder or checkpoint; {}", kDefaultModel));
-  app.add_option(
-         "--suite", arguments.suites,
-         "what to measure: reconstruction, codes, likelihood, ranking, shapes, levels, "
-         "frechet, memorization, or all, which selects those that the model and its data allow")
+  app.add_option("--suite", arguments.suites,
+                 "what to measure: reconstruction, codes, likelihood, ranking, shapes, levels, "
+                 "frechet, memorization, best_of, or all, which selects those that the model and "
+                 "its data allow")
       ->check(CLI::IsMember(names))
       ->capture_default_str();
   app.add_option("--limit", arguments.limit,

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "command_line.h"
@@ -19,6 +21,9 @@
 #include "data/image/image.h"
 #include "experiment/trained_dalle.h"
 #include "prompt_options.h"
+#include "rerank_options.h"
+#include "sample/best_candidates.h"
+#include "sample/generate_codes.h"
 #include "sample/generate_images.h"
 #include "sample/grid_file.h"
 #include "sample/image_prompt.h"
@@ -49,6 +54,7 @@ struct Arguments {
   int64_t seed = 1;
   SamplingOptions sampling;
   PromptOptions prompt;
+  RerankOptions rerank;
   std::optional<int64_t> batch_size;
   std::string decode;
   std::optional<int64_t> window;
@@ -75,7 +81,9 @@ void add_options(CLI::App& app, Arguments& arguments) {
       ->capture_default_str();
   add_sampling_options(app, arguments.sampling);
   add_prompt_options(app, arguments.prompt);
-  for (const char* path : {"--image", "--mask"}) app.get_option(path)->transform(without_mark);
+  add_rerank_options(app, arguments.rerank);
+  for (const char* path : {"--image", "--mask", "--reranker"})
+    app.get_option(path)->transform(without_mark);
   app.add_option(
          "--batch-size", arguments.batch_size,
          "images generated at once; more take more memory; on a CPU, this does not change the "
@@ -149,45 +157,80 @@ std::vector<CaptionImages> requests_of(const TrainedDalle& dalle, const Argument
   return requests;
 }
 
-/// Generates the images of all captions together, and writes each as soon as it is complete.
-/// @return  the number of images written; fewer than requested after a stop
-int64_t generate_all(const TrainedDalle& dalle, const Arguments& arguments, int64_t count,
-                     const std::optional<Prompt>& prompt, std::optional<GridFile>& grid,
+/// What a generation needs besides its options.
+struct Generation {
+  const TrainedDalle& dalle;
+  const std::optional<Prompt>& prompt;
+  Reranker* reranker;  ///< null: all images are kept
+  int64_t count;       ///< images to keep per caption
+  std::optional<GridFile>& grid;
+};
+
+/// Generates the images of all captions together, and writes each as soon as it is complete or,
+/// with a reranker, the best ones at the end.
+/// @return  the number of images that were generated; fewer than requested after a stop
+int64_t generate_all(const Generation& generation, const Arguments& arguments,
                      const StopSignal& stop) {
+  const auto& [dalle, prompt, reranker, count, grid] = generation;
+  const int64_t of_caption = arguments.rerank.best_of.value_or(count);
   const SamplingConfig sampling = override_sampling(dalle.config.sample, arguments.sampling);
   warn_of_untrained_guidance(dalle.config, sampling);
-  const std::vector<CaptionImages> requests = requests_of(dalle, arguments, count, prompt);
+  const std::vector<CaptionImages> requests = requests_of(dalle, arguments, of_caption, prompt);
   Files files = open_files(dalle, arguments, sampling, prompt);
-  Progress progress("generating image tokens", static_cast<int64_t>(requests.size()) * count *
+  std::vector<BestCandidates> best(requests.size(), BestCandidates(count));
+  Progress progress("generating image tokens", static_cast<int64_t>(requests.size()) * of_caption *
                                                    dalle.config.layout().image_length());
-  int64_t written = 0;
-  const auto write = [&](size_t caption, int64_t number, const RgbImage& generated) {
-    const RgbImage image = arguments.prompt.paste_original
-                               ? paste(prompt->image, prompt->kept_pixels, generated)
-                               : generated;
-    files.at(arguments.captions[caption]).write(number, image);
-    if (grid) grid->place(static_cast<int64_t>(caption) * count + number, image);
-    ++written;
+  int64_t generated = 0;
+  const auto place = [&](size_t caption, int64_t column, const RgbImage& image) {
+    if (grid) grid->place(static_cast<int64_t>(caption) * count + column, image);
   };
-  const auto describe = [&] {
-    for (auto& [caption, of_caption] : files) of_caption.describe();
+  const auto write = [&](size_t caption, const Candidate& candidate) {
+    files.at(arguments.captions[caption])
+        .write(candidate.number, candidate.image,
+               reranker == nullptr ? std::nullopt
+                                   : std::optional(ImageScore{candidate.score, reranker->name()}));
+  };
+  const auto done = [&](size_t caption, int64_t number, const at::Tensor& codes) {
+    Candidate candidate{.number = number, .codes = {}, .image = decode_image(dalle.vae, codes)};
+    if (arguments.prompt.paste_original)
+      candidate.image = paste(prompt->image, prompt->kept_pixels, candidate.image);
+    if (reranker != nullptr)
+      candidate.score = reranker->score(arguments.captions[caption], codes, candidate.image);
+    if (reranker == nullptr || arguments.rerank.keep_all) write(caption, candidate);
+    if (reranker == nullptr)
+      place(caption, number, candidate.image);
+    else
+      best[caption].add(std::move(candidate));
+    ++generated;
+  };
+  const auto finish = [&] {
+    for (size_t caption = 0; reranker != nullptr && caption < best.size(); ++caption) {
+      if (best[caption].added() == 0) continue;
+      const std::vector<Candidate>& kept = best[caption].best();
+      for (size_t rank = 0; rank < kept.size(); ++rank) {
+        if (!arguments.rerank.keep_all) write(caption, kept[rank]);
+        place(caption, static_cast<int64_t>(rank), kept[rank].image);
+      }
+      log_info("{}", ranking_line(arguments.captions[caption], best[caption]));
+    }
+    for (auto& [caption, of_this] : files) of_this.describe();
   };
   try {
-    generate_images(dalle.model, dalle.vae, requests, sampling,
-                    {.seed = static_cast<uint64_t>(arguments.seed),
-                     .batch_size = arguments.batch_size.value_or(0),
-                     .decode = decode_config(arguments, dalle.config.sample)},
-                    write, [&](int64_t done, int64_t) {
-                      if (stop.requested()) throw StopRequested();
-                      progress.update(done);
-                    });
+    generate_codes(dalle.model, requests, sampling,
+                   {.seed = static_cast<uint64_t>(arguments.seed),
+                    .batch_size = arguments.batch_size.value_or(0),
+                    .decode = decode_config(arguments, dalle.config.sample)},
+                   done, [&](int64_t codes, int64_t) {
+                     if (stop.requested()) throw StopRequested();
+                     progress.update(codes);
+                   });
   } catch (const StopRequested&) {
   } catch (...) {
-    describe();
+    for (auto& [caption, of_this] : files) of_this.describe();
     throw;
   }
-  describe();
-  return written;
+  finish();
+  return generated;
 }
 
 int sample(const Arguments& arguments) {
@@ -213,16 +256,21 @@ int sample(const Arguments& arguments) {
   const int64_t count = arguments.count.value_or(dalle.config.sample.count);
   std::optional<Prompt> prompt;
   if (!arguments.prompt.image.empty()) prompt = load_prompt(arguments.prompt, dalle);
+  const std::unique_ptr<Reranker> reranker = load_reranker(arguments.rerank, dalle, count, device);
   if (grid) grid->allocate(captions, count, dalle.config.data.image_size);
 
   const StopSignal stop;
-  const int64_t written = generate_all(dalle, arguments, count, prompt, grid, stop);
-  if (written < captions * count) {
-    log_info("stopped: {} of {} images are in {}{}", written, captions * count, arguments.out,
+  const int64_t wanted = captions * arguments.rerank.best_of.value_or(count);
+  const int64_t generated =
+      generate_all({dalle, prompt, reranker.get(), count, grid}, arguments, stop);
+  if (generated < wanted) {
+    log_info("stopped: {} of {} images {} {}{}", generated, wanted,
+             reranker ? "were generated; the best of them are in" : "are in", arguments.out,
              grid ? "; the grid was not written" : "");
     return 128 + stop.number();
   }
   if (grid) grid->write();
+  const int64_t written = arguments.rerank.keep_all ? wanted : captions * count;
   log_info("wrote {} image{} to {}", written, written == 1 ? "" : "s", arguments.out);
   return 0;
 }
@@ -243,6 +291,7 @@ int main(int argc, char** argv) {
       .examples =
           "  dalle-sample \"a red circle\" \"a blue square\" --count 8 --grid grid.png\n"
           "  dalle-sample \"a red circle\" --model runs/shapes-demo --temperature 0.8 --seed 7\n"
+          "  dalle-sample \"a red circle\" --best-of 64 --count 4\n"
           "  dalle-sample \"the same house at night\" --image house.png --keep-rows 0.5 --guidance "
           "3\n",
       .memory_advice =

@@ -52,8 +52,8 @@ void add_options(CLI::App& app, Arguments& arguments) {
          "override a key, e.g. --set dalle.train.batch_size=8; text is taken literally, other "
          "values are parsed as YAML; repeatable")
       ->allow_extra_args(false);
-  app.add_option("--stage", arguments.stage, "run one stage only: tokenizer, dvae or dalle")
-      ->check(CLI::IsMember({"tokenizer", "dvae", "dalle"}));
+  app.add_option("--stage", arguments.stage, "run one stage only: tokenizer, dvae, dalle or clip")
+      ->check(CLI::IsMember({"tokenizer", "dvae", "dalle", "clip"}));
   app.add_option("--run-dir", arguments.run_folder, "run folder; default runs/<name>");
   add_device_option(app, arguments.device);
   app.add_option(
@@ -147,7 +147,7 @@ int train(const Arguments& arguments, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Trains DALL-E from images and captions: tokenizer, dVAE, transformer.",
+  CLI::App app("Trains DALL-E from images and captions: tokenizer, dVAE, transformer, reranker.",
                "dalle-train");
   Arguments arguments;
   add_options(app, arguments);

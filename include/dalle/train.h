@@ -13,7 +13,7 @@ struct TrainRequest {
   std::filesystem::path config = {};        ///< the experiment's YAML file
   std::vector<std::string> overrides = {};  ///< "key=value" each: "dalle.train.batch_size=8"
   std::filesystem::path run_folder = {};    ///< where all output goes; empty: runs/<name>
-  std::string stage = {};       ///< "tokenizer", "dvae" or "dalle"; empty: all, in order
+  std::string stage = {};       ///< "tokenizer", "dvae", "dalle" or "clip"; empty: all, in order
   std::string device = "auto";  ///< "auto" (a GPU if there is one), "cpu", "cuda", "cuda:N"
   bool restart = false;         ///< rename the old run folder and start over
   /// Resume even if the config or the images differ from those that the run started with.

@@ -1,7 +1,10 @@
 #include "dalle/model.h"
 
+#include <algorithm>
 #include <numbers>
+#include <span>
 #include <utility>
+#include <vector>
 
 #include <torch/types.h>
 
@@ -9,8 +12,10 @@
 #include "core/sequence_layout.h"
 #include "data/image/image.h"
 #include "eval/token_scores.h"
+#include "experiment/reranker.h"
 #include "experiment/torch_setup.h"
 #include "experiment/trained_dalle.h"
+#include "sample/best_candidates.h"
 #include "sample/generate_images.h"
 #include "tensor/describe_tensor.h"
 
@@ -21,6 +26,9 @@ void check_range(const SampleOptions& options) {
   if (options.seed < 0) throw Error("seed: found {}, expected at least 0", options.seed);
   if (options.first < 0) throw Error("first: found {}, expected at least 0", options.first);
   if (options.count < 1) throw Error("count: found {}, expected at least 1", options.count);
+  if (options.best_of != 0 && options.best_of < options.count)
+    throw Error("best_of: found {}, expected 0 or at least count, which is {}", options.best_of,
+                options.count);
   if (!(options.variation >= 0 && options.variation <= 1))
     throw Error("variation: found {}, expected a number from 0 to 1", options.variation);
 }
@@ -72,6 +80,7 @@ struct Model::State {
   TrainedDalle dalle;
   c10::Device device;
   bool has_warned_of_guidance = false;
+  std::unique_ptr<Reranker> reranker = nullptr;  ///< null until it is needed
 };
 
 Model::Model(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -82,7 +91,8 @@ Model::~Model() = default;
 Model Model::load(const std::filesystem::path& path, const std::string& device_name) {
   set_up_torch();
   const c10::Device device = find_device(device_name);
-  return Model(std::unique_ptr<State>(new State{load_trained_dalle(path, device), device}));
+  return Model(std::unique_ptr<State>(
+      new State{.dalle = load_trained_dalle(path, device), .device = device}));
 }
 
 std::filesystem::path Model::checkpoint() const {
@@ -130,12 +140,24 @@ at::Tensor Model::generate_codes(const std::string& caption, const SampleOptions
   const CaptionImages images{
       .caption = caption_tokens(dalle, caption),
       .first_image = options.first,
-      .count = options.count,
+      .count = std::max(options.count, options.best_of),
       .forced = checked_known_codes(options.known_codes, grid_size(), image_vocab_size()),
       .variation = options.variation};
-  return dalle::generate_codes(
-      dalle.model, images, sampling,
-      {.seed = static_cast<uint64_t>(options.seed), .decode = dalle.config.sample});
+  const GenerateOptions generation{.seed = static_cast<uint64_t>(options.seed),
+                                   .decode = dalle.config.sample};
+  if (options.best_of == 0) return dalle::generate_codes(dalle.model, images, sampling, generation);
+  if (!state_->reranker) state_->reranker = make_clip_reranker(dalle, "", state_->device);
+  BestCandidates candidates(options.count);
+  dalle::generate_codes(
+      dalle.model, std::span(&images, 1), sampling, generation,
+      [&](size_t, int64_t number, const at::Tensor& codes) {
+        const double score =
+            state_->reranker->score(caption, codes, decode_image(dalle.vae, codes));
+        candidates.add({.number = number, .score = score, .codes = codes.clone(), .image = {}});
+      });
+  std::vector<at::Tensor> best;
+  for (const Candidate& candidate : candidates.best()) best.push_back(candidate.codes);
+  return at::stack(best);
 }
 
 at::Tensor Model::encode(const at::Tensor& images) const {

@@ -105,9 +105,10 @@ void assign_config_value(const ConfigValue& value, T& member) {
     for (const auto& [candidate, name] : enum_names(T{}))
       if (name == std::get<std::string>(value.data)) member = candidate;
   } else if constexpr (detail::kIsA<T, std::optional>) {
-    member.reset();
-    if (!std::holds_alternative<std::monostate>(value.data))
-      assign_config_value(value, member.emplace());
+    const bool is_null = std::holds_alternative<std::monostate>(value.data);
+    if (is_null || !ConfigStruct<typename T::value_type>) member.reset();
+    if (!is_null && !member) member.emplace();
+    if (!is_null) assign_config_value(value, *member);
   } else if constexpr (detail::kIsA<T, std::vector>) {
     member.clear();
     for (const ConfigValue& item : std::get<ConfigValue::List>(value.data)) {

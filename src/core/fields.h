@@ -27,7 +27,8 @@ inline std::string join_key(const std::string& path, std::string_view key) {
 ///
 /// and loading, overriding, dumping, checking and describing all come from that list
 /// (config_io.h). Members may be bool, int64_t, double, std::string, enums with a names table,
-/// std::optional and std::vector of these, and other config structs.
+/// std::optional and std::vector of these, other config structs, and std::optional of those: a
+/// section that YAML may leave out.
 struct Field {
   std::string_view help;
   double min = -std::numeric_limits<double>::infinity();  ///< smallest allowed number

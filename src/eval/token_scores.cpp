@@ -30,4 +30,20 @@ SequenceScores score_sequence(const DalleModel& model, const at::Tensor& states,
                                 parameters["image_head.weight"], codes)};
 }
 
+std::vector<double> image_log_likelihoods(DalleModel& model, const at::Tensor& codes,
+                                          const std::vector<at::Tensor>& captions) {
+  const at::Tensor head = model->named_parameters()["image_head.weight"];  // [K, width]
+  const SequenceLayout& layout = model->layout();
+  const auto count = static_cast<int64_t>(captions.size());
+  const at::Tensor targets = codes.to(head.device());
+  const at::Tensor states =
+      model->hidden_states(torch::stack(captions).to(head.device()), targets.expand({count, -1}));
+  std::vector<double> bits;
+  for (int64_t i = 0; i < count; ++i) {  // one by one, because [C, N, K] logits may be large
+    const at::Tensor own = states[i].narrow(0, layout.text_length, layout.image_length());
+    bits.push_back(-score_tokens(own, head, targets).bits.sum().item<double>());
+  }
+  return bits;
+}
+
 }  // namespace dalle

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <vector>
+
 #include <ATen/core/Tensor.h>
 
 #include "model/dalle_model.h"
@@ -31,5 +33,14 @@ struct SequenceScores {
 /// @throws dalle::Error if a logit is not finite
 SequenceScores score_sequence(const DalleModel& model, const at::Tensor& states,
                               const at::Tensor& caption, const at::Tensor& codes);
+
+/// The log-probability, in bits, of an image's tokens under each caption; that of the caption does
+/// not count.
+///
+/// @param codes     [N] int64 in [0, K), on any device
+/// @param captions  each [T - 1] int64, padded with kPadToken
+/// @throws dalle::Error if a logit is not finite
+std::vector<double> image_log_likelihoods(DalleModel& model, const at::Tensor& codes,
+                                          const std::vector<at::Tensor>& captions);
 
 }  // namespace dalle

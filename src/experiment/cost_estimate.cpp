@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "model/clip_model.h"
 #include "model/dalle_model.h"
 #include "model/discrete_vae.h"
 #include "parallel/gradient_reducer.h"
@@ -84,11 +85,19 @@ struct ConvolutionTotals {
 };
 
 /// Bytes that the backward pass of one layer reads, a token.
-int64_t layer_bytes_per_token(const TransformerConfig& model, int64_t value_bytes) {
-  const int64_t residual = 2 * model.width * kFloatBytes;  // the inputs of both normalizations
-  const int64_t attention = (1 + 3 + 1) * model.width * value_bytes + model.heads * kFloatBytes;
-  const int64_t mlp = (1 + 4 + 4) * model.width * value_bytes;
+int64_t layer_bytes_per_token(int64_t width, int64_t heads, int64_t value_bytes) {
+  const int64_t residual = 2 * width * kFloatBytes;  // the inputs of both normalizations
+  const int64_t attention = (1 + 3 + 1) * width * value_bytes + heads * kFloatBytes;
+  const int64_t mlp = (1 + 4 + 4) * width * value_bytes;
   return residual + attention + mlp;
+}
+
+/// Bytes that the backward pass of a transformer's layers reads, of `tokens` in total.
+int64_t layers_bytes(int64_t depth, int64_t width, int64_t heads, int64_t tokens,
+                     int64_t value_bytes, bool recompute) {
+  const int64_t layer = tokens * layer_bytes_per_token(width, heads, value_bytes);
+  const int64_t stream = tokens * width * kFloatBytes;
+  return recompute ? depth * stream + layer : depth * layer;
 }
 
 /// Adds what a step takes on top of the resident memory.
@@ -97,7 +106,6 @@ void add_step(const ExperimentConfig& config, const DalleModelCost& model_cost,
   const TransformerConfig& model = config.dalle.model;
   const int64_t value_bytes = bytes_of(config.dalle.train.precision);
   const int64_t tokens = micro_batch_size * config.layout().length();
-  const int64_t layer = tokens * layer_bytes_per_token(model, value_bytes);
   const int64_t stream = tokens * model.width * kFloatBytes;
   const int64_t larger_head = std::max(model_cost.text_head, model_cost.image_head);
   // Two chunks of logits in float32 (values and gradients), the stream before the heads, and the
@@ -105,7 +113,8 @@ void add_step(const ExperimentConfig& config, const DalleModelCost& model_cost,
   const int64_t chunk = std::min(tokens, kLossChunkPositions);
   const int64_t heads = 2 * chunk * (larger_head / model.width) * kFloatBytes + 2 * stream +
                         (model_cost.text_head + model_cost.image_head + larger_head) * kFloatBytes;
-  memory.activations = heads + (recompute ? model.depth * stream + layer : model.depth * layer);
+  memory.activations =
+      heads + layers_bytes(model.depth, model.width, model.heads, tokens, value_bytes, recompute);
   if (config.dalle.train.precision != Precision::kBfloat16) return;
   // A layer's copies live until its backward pass, except where recomputation makes them again.
   memory.compute_weights = value_bytes * (recompute ? std::max(model_cost.block, larger_head)
@@ -232,6 +241,38 @@ DalleCost estimate_dalle_cost(const ExperimentConfig& config, int64_t text_vocab
   return cost;
 }
 
+ClipCost estimate_clip_cost(const ExperimentConfig& config, int64_t text_vocab_size,
+                            int64_t ranks) {
+  const ClipConfig& model = config.clip->model;
+  const ClipTrainConfig& train = config.clip->train;
+  const int64_t image_length = model.image_length(config.data.image_size);
+  const ClipModelCost model_cost = clip_model_cost(model, config.data.image_size, text_vocab_size);
+  ClipCost cost{.image_parameters = model_cost.image_parameters,
+                .text_parameters = model_cost.text_parameters,
+                .image_flops = model_cost.image_flops,
+                .text_flops = model_cost.text_flops,
+                .training_flops = 3 * (model_cost.image_flops + model_cost.text_flops),
+                .micro_batch_size = micro_batch_of(train, ranks)};
+  cost.memory = memory_of_parameters(cost.parameters(), train, config.distributed, ranks);
+  const int64_t value_bytes = bytes_of(train.precision);
+  // Similarities of the global batch: plain and scaled, both softmaxes, the targets, and the
+  // gradients of three of them. The pixels and the patches of the images.
+  const int64_t similarities = 8 * train.batch_size * train.batch_size * kFloatBytes;
+  const int64_t pixels = 2 * 3 * config.data.image_size * config.data.image_size * kFloatBytes;
+  cost.memory.activations =
+      similarities + cost.micro_batch_size * pixels +
+      layers_bytes(model.image_depth, model.image_width, model.image_heads,
+                   cost.micro_batch_size * image_length, value_bytes, model.recompute) +
+      layers_bytes(model.text_depth, model.text_width, model.text_heads,
+                   cost.micro_batch_size * model.text_length, value_bytes, model.recompute);
+  if (train.precision == Precision::kBfloat16)
+    cost.memory.compute_weights =
+        value_bytes * (model.recompute ? std::max(model_cost.image_block, model_cost.text_block)
+                                       : model.image_depth * model_cost.image_block +
+                                             model.text_depth * model_cost.text_block);
+  return cost;
+}
+
 std::string to_text(const DvaeCost& cost) {
   std::string text = "dVAE\n";
   text += row("parameters: encoder", count_text(cost.encoder_parameters));
@@ -261,13 +302,26 @@ std::string to_text(const DalleCost& cost) {
                              bytes_text(cost.memory_without_recompute.total())));
 }
 
+std::string to_text(const ClipCost& cost) {
+  std::string text = "contrastive model\n";
+  text += row("parameters: images", count_text(cost.image_parameters));
+  text += row("  captions", count_text(cost.text_parameters));
+  text += row("  total", count_text(cost.parameters()));
+  text += row("an image: forward", flops_text(cost.image_flops));
+  text += row("a caption: forward", flops_text(cost.text_flops));
+  text += row("both: training", flops_text(cost.training_flops));
+  return text + memory_text(cost.memory, cost.micro_batch_size);
+}
+
 std::string cost_report(const ExperimentConfig& config, int64_t ranks) {
   const std::string optimizer = config.distributed.shard_optimizer ? "sharded" : "replicated";
   const std::string heading =
       ranks == 1 ? ""
                  : fmt::format("memory of one of {} ranks, the optimizer {}\n", ranks, optimizer);
   return heading + to_text(estimate_dvae_cost(config, ranks)) +
-         to_text(estimate_dalle_cost(config, config.tokenizer.vocab_size, ranks));
+         to_text(estimate_dalle_cost(config, config.tokenizer.vocab_size, ranks)) +
+         (config.clip ? to_text(estimate_clip_cost(config, config.tokenizer.vocab_size, ranks))
+                      : "");
 }
 
 }  // namespace dalle

@@ -77,6 +77,19 @@ struct DalleCost {
   int64_t parameters() const { return embedding_parameters + block_parameters + head_parameters; }
 };
 
+/// What the contrastive model costs.
+struct ClipCost {
+  int64_t image_parameters = 0;
+  int64_t text_parameters = 0;
+  double image_flops = 0;     ///< forward, of one image
+  double text_flops = 0;      ///< forward, of one caption
+  double training_flops = 0;  ///< forward and backward of both
+  int64_t micro_batch_size = 0;
+  MemoryEstimate memory = {};
+
+  int64_t parameters() const { return image_parameters + text_parameters + 1; }
+};
+
 /// What the stages of an experiment cost, from the shapes of the models: none is constructed, so
 /// the paper's 12 billion parameters take as long as a toy's.
 ///
@@ -94,11 +107,17 @@ DvaeCost estimate_dvae_cost(const ExperimentConfig& config, int64_t ranks = 1);
 DalleCost estimate_dalle_cost(const ExperimentConfig& config, int64_t text_vocab_size,
                               int64_t ranks = 1);
 
+/// The config must have a section `clip`.
+ClipCost estimate_clip_cost(const ExperimentConfig& config, int64_t text_vocab_size,
+                            int64_t ranks = 1);
+
 /// The estimates as tables for people.
 std::string to_text(const DvaeCost& cost);
 std::string to_text(const DalleCost& cost);
+std::string to_text(const ClipCost& cost);
 
-/// Both, for a tokenizer of the size that the config names: the report of `--dry-run`.
+/// Those of all stages of the config, for a tokenizer of the size that the config names: the report
+/// of `--dry-run`.
 std::string cost_report(const ExperimentConfig& config, int64_t ranks = 1);
 
 }  // namespace dalle

@@ -111,6 +111,9 @@ nlohmann::ordered_json evaluate_ranking(EvaluatedModel& model, const EvaluationD
                                         const CheckStop& check_stop);
 SuiteResult evaluate_shapes(EvaluatedModel& model, const EvaluationData& data,
                             ImageGenerator& generator, const CheckStop& check_stop);
+/// Also needs a contrastive model in the run.
+nlohmann::ordered_json evaluate_best_of(EvaluatedModel& model, const EvaluationData& data,
+                                        const CheckStop& check_stop);
 /// As many scenes of each level as `data` has samples, at most 1,000. Levels for which the config
 /// allows no scenes are left out.
 nlohmann::ordered_json evaluate_levels(EvaluatedModel& model, const EvaluationData& data,

@@ -16,6 +16,7 @@
 #include "core/machine.h"
 #include "data/text/tokenizer.h"
 #include "dist/agreement.h"
+#include "experiment/clip_task.h"
 #include "experiment/dalle_task.h"
 #include "experiment/dvae_task.h"
 #include "experiment/experiment_data.h"
@@ -167,6 +168,12 @@ DiscreteVae frozen_dvae(const ExperimentConfig& config, const RunPaths& run) {
   return vae;
 }
 
+Tokenizer trained_tokenizer(const RunPaths& run) {
+  if (!fs::exists(run.tokenizer()))
+    throw Error("{}: no tokenizer; run the stage tokenizer first", run.tokenizer().string());
+  return load_tokenizer(run.tokenizer());
+}
+
 TrainOutcome run_tokenizer(const StageContext& context) {
   const StopRelay stop_relay = end_when_stopped(*context.options.group, context.stop);
   if (context.options.group->is_rank_zero())
@@ -188,10 +195,8 @@ TrainOutcome run_dalle(const StageContext& context) {
   options.group->set_phase(Phase::kPreparing, 0);
   if (is_finished(context, Stage::kDalle, config.dalle.train)) return TrainOutcome::kFinished;
   warn_of_untrained_guidance(config, config.sample);
-  if (!fs::exists(run.tokenizer()))
-    throw Error("{}: no tokenizer; run the stage tokenizer first", run.tokenizer().string());
   std::optional<StopRelay> stop_relay = end_when_stopped(*options.group, stop);
-  const Tokenizer tokenizer = load_tokenizer(run.tokenizer());
+  const Tokenizer tokenizer = trained_tokenizer(run);
   const DiscreteVae vae = frozen_dvae(config, run);
   if (options.group->world_size() > 1)
     check_agreement(*options.group, "dVAE", sha256(safetensors_bytes(weights_of(*vae))));
@@ -206,12 +211,26 @@ TrainOutcome run_dalle(const StageContext& context) {
   return train(task, config.dalle.train, context);
 }
 
+TrainOutcome run_clip(const StageContext& context) {
+  const auto& [config, run, data, options, stop] = context;
+  if (!config.clip) return TrainOutcome::kFinished;
+  options.group->set_phase(Phase::kPreparing, 0);
+  if (is_finished(context, Stage::kClip, config.clip->train)) return TrainOutcome::kFinished;
+  std::optional<StopRelay> stop_relay = end_when_stopped(*options.group, stop);
+  const Tokenizer tokenizer = trained_tokenizer(run);
+  ClipTask task(config, data, tokenizer, options.device);
+  stop_relay.reset();
+  return train(task, config.clip->train, context);
+}
+
 /// In the order in which they run.
 constexpr struct {
   Stage stage;
   TrainOutcome (*run)(const StageContext&);
-} kStages[] = {
-    {Stage::kTokenizer, run_tokenizer}, {Stage::kDvae, run_dvae}, {Stage::kDalle, run_dalle}};
+} kStages[] = {{Stage::kTokenizer, run_tokenizer},
+               {Stage::kDvae, run_dvae},
+               {Stage::kDalle, run_dalle},
+               {Stage::kClip, run_clip}};
 
 }  // namespace
 
@@ -221,9 +240,11 @@ void check_ranks(const ExperimentConfig& config, const std::optional<RunPaths>& 
     if (only && *only != stage) return;
     if (run && saved_state(*run, stage).finished(train.steps)) return;
     check_ranks(std::string(to_string(stage)), train, config.distributed, ranks);
+    if (stage == Stage::kClip) check_whole_share(train, ranks);
   };
   check(Stage::kDvae, config.dvae.train);
   check(Stage::kDalle, config.dalle.train);
+  if (config.clip) check(Stage::kClip, config.clip->train);
 }
 
 TrainOutcome run_experiment(const ExperimentConfig& config, const RunPaths& run,
@@ -245,8 +266,12 @@ TrainOutcome run_experiment(const ExperimentConfig& config, const RunPaths& run,
     write_file_atomically(run.config(), dump_config(config));
   }
   check_rank_agreement(group, config, run, data);
-  if (group.is_rank_zero() && (wanted(Stage::kTokenizer) || wanted(Stage::kDalle)) &&
-      !previous.started.contains(Stage::kDalle))
+  const auto begins = [&](Stage stage) {
+    return wanted(stage) && !previous.started.contains(stage);
+  };
+  if (group.is_rank_zero() &&
+      ((wanted(Stage::kTokenizer) && !previous.started.contains(Stage::kDalle)) ||
+       begins(Stage::kDalle) || (config.clip && begins(Stage::kClip))))
     require_captions(data.train(), config.data.max_invalid_fraction);
   group.barrier();
   stop_relay.reset();

@@ -62,6 +62,15 @@ void check_dalle(const ExperimentConfig& config, const ConfigChecks& checks) {
       config.dvae.model.vocab_size, kMaxCachedVocabulary);
 }
 
+void check_clip(const ExperimentConfig& config, const ConfigChecks& checks) {
+  if (!config.clip) return;
+  config.clip->validate(checks.of("clip"));
+  const int64_t patch = config.clip->model.patch_size;
+  checks.require(config.data.image_size % patch == 0, "clip.model.patch_size", {"data.image_size"},
+                 "found {}, expected a divisor of data.image_size, which is {}", patch,
+                 config.data.image_size);
+}
+
 void check_sampling(const ExperimentConfig& config, const ConfigChecks& checks) {
   config.sample.validate(checks.of("sample"));
   const int64_t most = config.layout().max_caption_tokens();
@@ -80,9 +89,10 @@ void check_sampling(const ExperimentConfig& config, const ConfigChecks& checks) 
 void check_distributed(const ExperimentConfig& config, const ConfigChecks& checks) {
   const DistributedConfig& distributed = config.distributed;
   distributed.validate(checks.of("distributed"));
-  for (const auto& [key, train] :
-       {std::pair<std::string, const TrainConfig&>{"dvae.train", config.dvae.train},
-        {"dalle.train", config.dalle.train}}) {
+  std::vector<std::pair<std::string, TrainConfig>> stages = {{"dvae.train", config.dvae.train},
+                                                             {"dalle.train", config.dalle.train}};
+  if (config.clip) stages.emplace_back("clip.train", config.clip->train);
+  for (const auto& [key, train] : stages) {
     checks.require(
         !distributed.shard_optimizer || train.optimizer == OptimizerKind::kAdamW,
         "distributed.shard_optimizer", {key + ".optimizer"},
@@ -156,6 +166,7 @@ std::vector<ConfigConflict> validate(const ExperimentConfig& config, ConfigUse u
   check_data(config, use, checks);
   check_dvae(config, checks);
   check_dalle(config, checks);
+  check_clip(config, checks);
   check_sampling(config, checks);
   check_distributed(config, checks);
   return conflicts;

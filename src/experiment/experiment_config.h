@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -15,6 +16,7 @@
 #include "data/data_config.h"
 #include "data/text/tokenizer_config.h"
 #include "dist/distributed_config.h"
+#include "model/clip_config.h"
 #include "model/discrete_vae_config.h"
 #include "model/transformer_config.h"
 #include "sample/decode_config.h"
@@ -95,6 +97,24 @@ struct DalleStageConfig {
   }
 };
 
+struct ClipStageConfig {
+  ClipConfig model;
+  ClipTrainConfig train;
+
+  bool operator==(const ClipStageConfig&) const = default;
+
+  void validate(const ConfigChecks& checks) const {
+    model.validate(checks.of("model"));
+    train.validate(checks.of("train"));
+  }
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& visit) {
+    visit("model", self.model, {.help = "shape of the contrastive model"});
+    visit("train", self.train, {.help = "training of the contrastive model"});
+  }
+};
+
 struct SampleStageConfig : SamplingConfig, DecodeConfig {
   std::vector<std::string> captions;
   int64_t count = 4;
@@ -122,6 +142,7 @@ struct ExperimentConfig {
   TokenizerConfig tokenizer;
   DvaeStageConfig dvae;
   DalleStageConfig dalle;
+  std::optional<ClipStageConfig> clip;
   SampleStageConfig sample;
   DistributedConfig distributed;
 
@@ -141,6 +162,9 @@ struct ExperimentConfig {
     visit("tokenizer", self.tokenizer, {.help = "captions to tokens"});
     visit("dvae", self.dvae, {.help = "the first stage: images to codes"});
     visit("dalle", self.dalle, {.help = "the second stage: captions and codes"});
+    visit("clip", self.clip,
+          {.help = "the contrastive model that ranks generated images by how well they fit their "
+                   "captions; null: none is trained"});
     visit("sample", self.sample,
           {.help = "sample images during training, and defaults of dalle-sample",
            .may_change = true});

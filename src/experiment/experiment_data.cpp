@@ -104,9 +104,11 @@ int64_t evaluation_batch_size(const TrainConfig& train) {
 
 bool for_each_evaluation_batch(const SampleSource& source, const TrainConfig& train,
                                const DataConfig& data, const RankShare& share,
-                               const std::function<void(int64_t number, const Batch& batch)>& use) {
+                               const std::function<void(int64_t number, const Batch& batch)>& use,
+                               int64_t batch_size) {
   const int64_t samples = std::min(train.eval_samples, source.order().size());
-  const int64_t size = std::min(evaluation_batch_size(train), samples);
+  const int64_t size =
+      std::min(batch_size > 0 ? batch_size : evaluation_batch_size(train), samples);
   // The loader's batch n is batch number n * world_size + rank of all, the last of which may be
   // smaller.
   const auto position_of = [&](int64_t own) {

@@ -45,7 +45,8 @@ SampleSourceOptions source_options(const ExperimentConfig& config);
 /// Options of a source that validates: its samples in their own order, cropped centrally.
 SampleSourceOptions validation_options(const ExperimentConfig& config);
 
-/// The generator of the initial weights of stage 1 (dVAE) or 2 (transformer).
+/// The generator of the initial weights of stage 1 (dVAE), 2 (transformer) or 3 (contrastive
+/// model).
 at::Generator initial_weights_generator(const ExperimentConfig& config, uint64_t stage);
 
 /// Throws if so many training samples lack a caption that the stage dalle would fail: known at the
@@ -66,11 +67,13 @@ int64_t evaluation_batch_size(const TrainConfig& train);
 /// Calls `use` with the batches in this rank's share of the first `train.eval_samples` samples of
 /// `source`, or all if there are fewer. Which samples a batch holds does not depend on the share.
 ///
+/// @param batch_size  0: evaluation_batch_size()
 /// @return false, which is in the log, if not one of them can be used: a few validation samples may
 ///         all be invalid although few of the whole data set are (SkippedSamples judges that)
 bool for_each_evaluation_batch(const SampleSource& source, const TrainConfig& train,
                                const DataConfig& data, const RankShare& share,
-                               const std::function<void(int64_t number, const Batch& batch)>& use);
+                               const std::function<void(int64_t number, const Batch& batch)>& use,
+                               int64_t batch_size = 0);
 
 /// The first `count` samples of `source`, or all if there are fewer; none if none can be used.
 Batch first_samples(const SampleSource& source, int64_t count);

@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "checkpoint/checkpoint.h"
 #include "core/build_info.h"
 #include "core/error.h"
 #include "core/files.h"
@@ -13,6 +14,7 @@
 #include "core/shell_word.h"
 #include "data/image/image.h"
 #include "experiment/evaluation_suites.h"
+#include "experiment/reranker.h"
 #include "experiment/run_report.h"
 
 namespace dalle {
@@ -36,6 +38,9 @@ std::string obstacle_to(EvaluationSuite suite, const EvaluatedModel& model) {
   if (needs_shapes && model.config.data.kind != DatasetKind::kShapes)
     return fmt::format("the data of {} is of kind {}, expected shapes", model.checkpoint.string(),
                        to_string(model.config.data.kind));
+  if (suite == EvaluationSuite::kBestOf && checkpoints_in(clip_folder(*model.dalle)).empty())
+    return fmt::format("{} holds no contrastive model; train the stage clip first",
+                       clip_folder(*model.dalle).string());
   if (suite == EvaluationSuite::kLevels && !model.config.data.shapes.hold_out)
     return fmt::format(
         "{} was trained with data.shapes.hold_out: false, so it has seen what the "
@@ -90,6 +95,8 @@ SuiteResult run_suite(EvaluationSuite suite, EvaluatedModel& model, const Evalua
       return evaluate_frechet(model, data, generator, extractor, check_stop);
     case EvaluationSuite::kMemorization:
       return evaluate_memorization(model, data, generator, extractor, check_stop);
+    case EvaluationSuite::kBestOf:
+      return {.numbers = evaluate_best_of(model, data, check_stop), .images = {}};
   }
   throw Error("unknown suite {}", static_cast<int>(suite));
 }

@@ -27,12 +27,13 @@ enum class EvaluationSuite {
   kShapes,
   kLevels,
   kFrechet,
-  kMemorization
+  kMemorization,
+  kBestOf
 };
 
 constexpr auto enum_names(EvaluationSuite) {
   using enum EvaluationSuite;
-  return std::array<std::pair<EvaluationSuite, std::string_view>, 8>{
+  return std::array<std::pair<EvaluationSuite, std::string_view>, 9>{
       {{kReconstruction, "reconstruction"},
        {kCodes, "codes"},
        {kLikelihood, "likelihood"},
@@ -40,7 +41,8 @@ constexpr auto enum_names(EvaluationSuite) {
        {kShapes, "shapes"},
        {kLevels, "levels"},
        {kFrechet, "frechet"},
-       {kMemorization, "memorization"}}};
+       {kMemorization, "memorization"},
+       {kBestOf, "best_of"}}};
 }
 
 /// A model to evaluate: a dVAE, and the transformer if it has been trained.
@@ -83,9 +85,9 @@ struct ModelEvaluationOptions {
 ///
 /// @return  the file's content
 /// @throws dalle::Error if there is no validation data, if a requested suite lacks what it needs (a
-///         transformer, the data set shapes, captions that differ, enough images), if no suite uses
-///         the extractor or it does not do what torchscript_space() expects, or if a result is not
-///         finite; whatever `check_stop` throws
+///         transformer, a contrastive model, the data set shapes, captions that differ, enough
+///         images), if no suite uses the extractor or it does not do what torchscript_space()
+///         expects, or if a result is not finite; whatever `check_stop` throws
 nlohmann::ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions& options,
                                       const CheckStop& check_stop);
 

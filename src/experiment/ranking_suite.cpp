@@ -100,24 +100,6 @@ std::optional<std::string> reordered_caption(const RankedImage& image, uint64_t 
   return shuffled.empty() ? std::nullopt : std::optional(shuffled);
 }
 
-/// The log-probability, in bits, of an image's tokens under each caption.
-///
-/// @param captions  each [T - 1] int64
-std::vector<double> image_scores(DalleModel& transformer, const at::Tensor& codes,
-                                 const std::vector<at::Tensor>& captions) {
-  const at::Tensor head = transformer->named_parameters()["image_head.weight"];  // [K, width]
-  const auto& layout = transformer->layout();
-  const auto count = static_cast<int64_t>(captions.size());
-  const at::Tensor states = transformer->hidden_states(torch::stack(captions).to(head.device()),
-                                                       codes.expand({count, -1}));
-  std::vector<double> scores;
-  for (int64_t i = 0; i < count; ++i) {  // one by one, because [C, N, K] logits may be large
-    const at::Tensor own = states[i].narrow(0, layout.text_length, layout.image_length());
-    scores.push_back(-score_tokens(own, head, codes).bits.sum().item<double>());
-  }
-  return scores;
-}
-
 /// Totals over images.
 struct Ranking {
   std::vector<double> candidates, chances, reciprocals;
@@ -172,7 +154,8 @@ ordered_json evaluate_ranking(EvaluatedModel& model, const EvaluationData& data,
     captions.push_back(images[i].caption);
     const std::optional<std::string> reordered = reordered_caption(images[i], seed);
     if (reordered) captions.push_back(caption_tokens(*model.dalle, *reordered));
-    const std::vector<double> scores = image_scores(model.dalle->model, images[i].codes, captions);
+    const std::vector<double> scores =
+        image_log_likelihoods(model.dalle->model, images[i].codes, captions);
     ranking.add(scores[others], std::span(scores).first(others),
                 reordered ? std::optional(scores.back()) : std::nullopt);
     progress.update(static_cast<int64_t>(i) + 1);

@@ -120,6 +120,17 @@ std::string levels_chart(const ordered_json& numbers) {
                       "level of the benchmark, with 95 % intervals. The mark is the ceiling.");
 }
 
+std::string best_of_chart(const ordered_json& numbers) {
+  std::vector<ShownShare> shares;
+  for (const char* count : {"1", "4", "16", "64"})
+    if (const std::string possible = fmt::format("possible_of_{}", count);
+        numbers.contains(possible))
+      shares.push_back({fmt::format("exact_of_{}", count), value_of(numbers.at(possible))});
+  return shares_chart("best_of", numbers, shares,
+                      "Share of captions whose most similar image shows exactly what they say, "
+                      "with 95 % intervals. The mark is what a perfect ranking would reach.");
+}
+
 /// The values of a list by position as a map of the grid; empty if the suite has no such list.
 std::string position_map(const ordered_json& numbers, const char* name, int64_t columns,
                          std::string_view caption) {
@@ -215,6 +226,8 @@ SuiteFigures figures_of(const std::string& suite, const ordered_json& numbers,
   if (suite == "shapes")
     return {"Generated scenes", charts_of({judged_chart(numbers)}),
             errors_table(numbers) + judged_examples(numbers, folder)};
+  if (suite == "best_of")
+    return {"Best of several images", charts_of({best_of_chart(numbers)}), ""};
   if (suite == "levels") return {"Levels of the benchmark", charts_of({levels_chart(numbers)}), ""};
   if (suite == "frechet") return frechet_figures(numbers);
   if (suite == "memorization") return memorization_figures(numbers, folder);
@@ -246,6 +259,8 @@ std::string samples_figure(const RunPaths& run, const std::string& stage,
   if (!file) return "";
   std::string caption = file->filename().string();
   if (stage == to_string(Stage::kDvae)) caption += ": validation images and reconstructions";
+  if (stage == to_string(Stage::kClip))
+    caption += ": validation images, each followed by those most similar to its caption";
   if (stage == to_string(Stage::kDalle) && !config.sample.captions.empty())
     caption += fmt::format(": a row for each of {}", fmt::join(config.sample.captions, ", "));
   return "<h3>Last samples</h3>\n" +

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "core/build_info.h"
+#include "core/error.h"
 #include "core/log.h"
 #include "core/stop_signal.h"
 #include "dist/process_group.h"
@@ -42,6 +43,8 @@ std::filesystem::path run_folder_of(const ExperimentConfig& config,
 
 TrainingEnd run_training(const ExperimentConfig& config, const std::filesystem::path& folder,
                          FolderUse use, const ExperimentOptions& options) {
+  if (options.only == Stage::kClip && !config.clip)
+    throw Error("stage clip: the config has no section clip that says what to train");
   const std::shared_ptr<const RunPaths> run = open_run(folder, use, *options.group);
   const StopSignal stop;
   const int64_t ranks = options.group->world_size();

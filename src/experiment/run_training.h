@@ -27,7 +27,8 @@ std::filesystem::path run_folder_of(const ExperimentConfig& config,
 /// All ranks must call this together. Signals request a stop: see StopSignal.
 ///
 /// @param options  from join_ranks()
-/// @throws dalle::Error if the folder cannot be opened or moved, or as run_experiment() does
+/// @throws dalle::Error if the config does not have the only stage that is to run, if the folder
+///         cannot be opened or moved, or as run_experiment() does
 TrainingEnd run_training(const ExperimentConfig& config, const std::filesystem::path& folder,
                          FolderUse use, const ExperimentOptions& options);
 

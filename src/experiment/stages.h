@@ -13,12 +13,13 @@
 namespace dalle {
 
 /// The stages of an experiment, in the order in which they run.
-enum class Stage { kTokenizer, kDvae, kDalle };
+enum class Stage { kTokenizer, kDvae, kDalle, kClip };
 
 constexpr auto enum_names(Stage) {
   return std::array{std::pair{Stage::kTokenizer, std::string_view("tokenizer")},
                     std::pair{Stage::kDvae, std::string_view("dvae")},
-                    std::pair{Stage::kDalle, std::string_view("dalle")}};
+                    std::pair{Stage::kDalle, std::string_view("dalle")},
+                    std::pair{Stage::kClip, std::string_view("clip")}};
 }
 
 /// The stage with this name; none if the name is empty.
@@ -27,7 +28,7 @@ inline std::optional<Stage> find_stage(std::string_view name) {
   if (name.empty()) return std::nullopt;
   for (const auto& [stage, stage_name] : enum_names(Stage{}))
     if (stage_name == name) return stage;
-  throw Error("stage {:?}: expected tokenizer, dvae or dalle", name);
+  throw Error("stage {:?}: expected tokenizer, dvae, dalle or clip", name);
 }
 
 /// Whether the run folder holds anything of the stage.

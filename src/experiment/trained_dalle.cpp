@@ -9,13 +9,11 @@
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/checkpoint_files.h"
 #include "checkpoint/manifest.h"
-#include "core/build_info.h"
-#include "core/config_io.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/log.h"
-#include "core/machine.h"
 #include "data/batch.h"
+#include "experiment/model_files.h"
 #include "metrics/metric_log.h"
 #include "tensor/named_tensors.h"
 #include "train/run_folder.h"
@@ -24,27 +22,6 @@ namespace dalle {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// The checkpoint that a training's file `latest` or `best` names; other paths as they are.
-fs::path followed(const fs::path& path) {
-  const bool points = path.filename() == "latest" || path.filename() == "best";
-  if (!points || !fs::is_regular_file(path)) return path;
-  std::string name = read_file(path);
-  while (name.ends_with('\n')) name.pop_back();
-  const fs::path checkpoint = path.parent_path() / name;
-  if (!fs::exists(checkpoint))
-    throw Error("{}: names the checkpoint {:?}, which is not next to it", path.string(), name);
-  return checkpoint;
-}
-
-/// Whether a checkpoint's manifest is intact and lists no model that reads captions.
-bool is_dvae_alone(const fs::path& checkpoint) {
-  try {
-    return !read_manifest(checkpoint).files.contains(kTokenizerFile);
-  } catch (const Error&) {
-    return false;  // reading it says what is wrong
-  }
-}
 
 /// What sampling needs of the checkpoint at `path`, or of the newest valid one in the run, in its
 /// folder of checkpoints or in the folder of the stage at `path`.
@@ -57,11 +34,13 @@ CheckpointContent read_model(const fs::path& given) {
   const bool is_checkpoint = fs::exists(path / Manifest::kFileName);
   const std::vector<fs::path> checkpoints =
       is_checkpoint ? std::vector{path} : checkpoints_in(path);
-  if (!checkpoints.empty() && is_dvae_alone(checkpoints.front()))
+  const auto stage = checkpoints.empty() ? std::nullopt : stage_of(checkpoints.front());
+  if (stage && *stage != Stage::kDalle)
     throw Error(
-        "{}: found {} of the stage dvae, which cannot read captions; expected a run folder or a "
-        "checkpoint of the stage dalle",
-        path.string(), is_checkpoint ? "a checkpoint" : "checkpoints");
+        "{}: found {} of the stage {}, which cannot {}; expected a run folder or a checkpoint of "
+        "the stage dalle",
+        path.string(), is_checkpoint ? "a checkpoint" : "checkpoints", to_string(*stage),
+        *stage == Stage::kDvae ? "read captions" : "generate images");
   if (is_checkpoint) return read_checkpoint(path, parts);
   for (const fs::path& folder : {RunPaths(path).checkpoints("dalle"), path / "dalle", path})
     if (auto newest = read_newest_checkpoint(folder, parts)) return std::move(*newest);
@@ -74,31 +53,16 @@ std::optional<CheckpointContent> read_dvae(const fs::path& given) {
   const std::set<std::string> parts = {kEmaTensors, kConfigFile};
   if (!fs::is_directory(path)) return std::nullopt;
   if (fs::exists(path / Manifest::kFileName))
-    return is_dvae_alone(path) ? std::optional(read_checkpoint(path, parts)) : std::nullopt;
+    return stage_of(path) == Stage::kDvae ? std::optional(read_checkpoint(path, parts))
+                                          : std::nullopt;
   for (const fs::path& folder : {RunPaths(path).checkpoints("dalle"), path / "dalle"})
     if (!checkpoints_in(folder).empty()) return std::nullopt;
   for (const fs::path& folder : {RunPaths(path).checkpoints("dvae"), path / "dvae", path})
-    if (std::ranges::any_of(checkpoints_in(folder), is_dvae_alone))
+    if (std::ranges::any_of(checkpoints_in(folder), [](const fs::path& checkpoint) {
+          return stage_of(checkpoint) == Stage::kDvae;
+        }))
       return read_newest_checkpoint(folder, parts);
   return std::nullopt;
-}
-
-ExperimentConfig read_config(const CheckpointContent& content) {
-  const std::string file = (content.path / kConfigFile).string();
-  try {
-    return load_config_text<ExperimentConfig>(content.files.at(kConfigFile), file);
-  } catch (const ConfigError& error) {  // its bytes are as they were saved
-    throw Error(
-        "{}: saved by a different version of dalle, whose config this build ({}) cannot read: {}",
-        content.path.string(), build_info().version, error.what());
-  }
-}
-
-/// The policy of the training, but float32 where bfloat16 is emulated: the weights are float32 in
-/// the checkpoint, and a model that was trained on a GPU should also work on a laptop.
-Precision sampling_precision(Precision trained, c10::Device device) {
-  const bool emulated = device.is_cpu() && !this_processor().has_bf16_matmul;
-  return emulated ? Precision::kFloat32 : trained;
 }
 
 /// A run whose DALL-E is finished.
@@ -129,7 +93,7 @@ TrainedDalle load_trained_dalle(const fs::path& path, c10::Device device,
                                 std::optional<Precision> precision) {
   const CheckpointContent content = read_model(path);
   const fs::path& checkpoint = content.path;
-  const ExperimentConfig config = read_config(content);
+  const ExperimentConfig config = config_of(content);
   Tokenizer tokenizer(content.files.at(kTokenizerFile));
 
   if (!precision) precision = sampling_precision(config.dalle.train.precision, device);
@@ -155,7 +119,7 @@ TrainedDalle load_trained_dalle(const fs::path& path, c10::Device device,
 std::optional<TrainedDvae> load_trained_dvae(const fs::path& path, c10::Device device) {
   const std::optional<CheckpointContent> content = read_dvae(path);
   if (!content) return std::nullopt;
-  const ExperimentConfig config = read_config(*content);
+  const ExperimentConfig config = config_of(*content);
   DiscreteVae vae(config.dvae.model, Precision::kFloat32);
   load_weights(*vae, content->tensors.at(kEmaTensors),
                tensors_file(content->path, kEmaTensors).string());
@@ -186,7 +150,7 @@ fs::path newest_finished_run(const fs::path& runs) {
     try {
       const fs::path& last = checkpoints.front();
       const CheckpointContent content = read_checkpoint(last, {kConfigFile});
-      const int64_t steps = read_config(content).dalle.train.steps;
+      const int64_t steps = config_of(content).dalle.train.steps;
       if (content.step < steps)
         passed_over +=
             fmt::format("; {} is at step {} of {}", folder.string(), content.step, steps);

@@ -30,6 +30,10 @@ Place place_of(std::string_view metric) {
   }
   if (metric == "psnr_soft") return {"psnr", "soft codes"};
   if (metric == "psnr_hard") return {"psnr", "hard codes"};
+  constexpr std::string_view kAt = "_at_";
+  if (const size_t at = metric.find(kAt); at != metric.npos)
+    return {std::string(metric.substr(0, at)) + "_retrieval",
+            "among the first " + std::string(metric.substr(at + kAt.size()))};
   return {std::string(metric), std::string(metric)};
 }
 
@@ -40,6 +44,11 @@ std::string title_of(const std::string& group) {
       {"kl", "KL divergence, nats per position"},
       {"text", "text, nats per token"},
       {"image", "image, nats per token"},
+      {"image_to_text", "captions of images, nats per image"},
+      {"text_to_image", "images of captions, nats per caption"},
+      {"image_to_text_retrieval", "share of images whose caption is found"},
+      {"text_to_image_retrieval", "share of captions whose image is found"},
+      {"logit_scale", "factor on the similarities"},
       {"psnr", "PSNR on validation images, dB"},
       {"psnr_gap", "PSNR, soft minus hard codes, dB"},
       {"posterior_entropy", "entropy of the posterior, nats"},

@@ -12,7 +12,6 @@ const SelfAttentionOptions& checked(const SelfAttentionOptions& options) {
   if (options.heads < 1 || options.width % options.heads != 0)
     throw Error("dalle.model.heads: found {}, expected a divisor of the width {}", options.heads,
                 options.width);
-  DALLE_CHECK(options.pattern != nullptr);
   return options;
 }
 
@@ -49,8 +48,9 @@ at::Tensor SelfAttentionImpl::merge(const at::Tensor& attended) {
 }
 
 at::Tensor SelfAttentionImpl::forward(const at::Tensor& x) {
-  DALLE_CHECK(x.size(1) == options_.pattern->layout().length());
   const auto [query, key, value] = heads_of(x);
+  if (options_.pattern == nullptr) return merge(attend(query, key, value));
+  DALLE_CHECK(x.size(1) == options_.pattern->layout().length());
   if (options_.pattern->kind() == AttentionKind::kDense)
     return merge(at::scaled_dot_product_attention(query, key, value, {}, /*dropout_p=*/0.0,
                                                   /*is_causal=*/true));
@@ -59,6 +59,7 @@ at::Tensor SelfAttentionImpl::forward(const at::Tensor& x) {
 }
 
 at::Tensor SelfAttentionImpl::forward_cached(const at::Tensor& x, int64_t first, KvCache& cache) {
+  DALLE_CHECK(options_.pattern != nullptr);
   const auto [query, key, value] = heads_of(x);
   if (!cache.keys.defined()) {
     const std::vector<int64_t> sizes{x.size(0), options_.heads, options_.pattern->layout().length(),

@@ -17,7 +17,8 @@ namespace dalle {
 struct SelfAttentionOptions {
   int64_t width = 0;
   int64_t heads = 1;
-  std::shared_ptr<AttentionPattern> pattern;  ///< shared by all layers of its kind
+  /// Shared by all layers of its kind; null: all states attend to one another.
+  std::shared_ptr<AttentionPattern> pattern;
   Precision precision = Precision::kFloat32;
 };
 
@@ -29,6 +30,7 @@ struct KvCache {
 
 /// Multi-head self-attention. Text states attend to the text before them; image states attend to
 /// all text and to the earlier image states in the layer's pattern, with one softmax over both.
+/// Without a pattern there is no mask, and sequences may have any length.
 ///
 /// Source: Ramesh et al. 2021, appendix B.1 and figure 11
 class SelfAttentionImpl : public torch::nn::Module {
@@ -44,7 +46,7 @@ class SelfAttentionImpl : public torch::nn::Module {
   at::Tensor forward(const at::Tensor& x);
 
   /// forward() of states [first, first + n) of a sequence whose earlier states are in the cache.
-  /// Reads only the keys in the pattern.
+  /// Reads only the keys in the pattern, which there must be.
   ///
   /// @param x      [B, n, width]: all text states (first = 0) or one image state
   /// @param cache  of the earlier states; allocated if empty

@@ -39,8 +39,9 @@ void TransformerBlockImpl::initialize(at::Generator generator, const WeightInit&
   attention_norm_->initialize();
   attention_->initialize(generator, init.stddev(width), init.residual_scale * init.stddev(width));
   mlp_norm_->initialize();
-  fc_in_->initialize(generator, init.stddev(width));
-  fc_out_->initialize(generator, init.residual_scale * init.stddev(4 * width));
+  fc_in_->initialize(generator, init.expand_scale * init.stddev(width));
+  fc_out_->initialize(generator,
+                      init.residual_scale * init.contract_scale * init.stddev(4 * width));
 }
 
 at::Tensor TransformerBlockImpl::forward(const at::Tensor& x, uint64_t dropout_seed) {

@@ -15,11 +15,14 @@
 namespace dalle {
 
 /// How weights are initialized: from N(0, scale² / fan-in) or N(0, scale²). Those at the end of a
-/// residual branch are multiplied by residual_scale.
+/// residual branch are multiplied by residual_scale, and the two of the MLP by factors of their
+/// own.
 struct WeightInit {
   double scale = 1.0;
   bool by_fan_in = true;
   double residual_scale = 1.0;
+  double expand_scale = 1.0;
+  double contract_scale = 1.0;
 
   double stddev(int64_t fan_in) const {
     return by_fan_in ? scale / std::sqrt(static_cast<double>(fan_in)) : scale;

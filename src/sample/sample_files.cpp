@@ -20,6 +20,7 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 constexpr size_t kHashDigits = 8;
+constexpr const char* kScore = "score";
 
 /// "a red circle" -> "a-red-circle": keeps letters and digits of any language and replaces the rest
 /// with dashes. If that loses more than spaces, a part of the caption's hash makes it unique.
@@ -71,7 +72,8 @@ std::optional<std::map<std::string, Json>> read_entries(const fs::path& path, co
   for (const Json& entry : file) {
     if (!entry.is_object() || !entry.contains("file") || !entry["file"].is_string())
       return std::nullopt;
-    if (entry.size() != request.size() + 2) return std::nullopt;  // "image" and "file"
+    const size_t own = entry.contains(kScore) ? 4 : 2;  // "image", "file"; and those of ImageScore
+    if (entry.size() != request.size() + own) return std::nullopt;
     for (const auto& [key, value] : request.items())
       if (!entry.contains(key) || entry[key] != value) return std::nullopt;
     entries[entry["file"].get<std::string>()] = entry;
@@ -127,9 +129,14 @@ SampleFiles::SampleFiles(fs::path folder, const ImageRequest& request,
   described_ = entries_.size();
 }
 
-void SampleFiles::write(int64_t number, const RgbImage& image) {
+void SampleFiles::write(int64_t number, const RgbImage& image,
+                        const std::optional<ImageScore>& score) {
   Json description = request_;
   description["image"] = number;
+  if (score) {
+    description[kScore] = score->score;
+    description["ranked_by"] = score->ranked_by;
+  }
   const std::string name = fmt::format("{}-{:03d}.{}", stem_, number, extension_of(format_));
   write_file_atomically(folder_ / name, file_content(image, format_, description));
   description["file"] = name;

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "data/image/image.h"
@@ -26,14 +27,20 @@ struct ImageRequest {
   nlohmann::ordered_json to_json() const;
 };
 
+/// How an image ranks among others of its request. Does not change the image.
+struct ImageScore {
+  double score = 0;       ///< higher is better
+  std::string ranked_by;  ///< what made the score
+};
+
 /// The image files of a request in a folder, and the JSON file that describes them:
 /// a-red-circle-seed1-000.png, -001.png, ... and a-red-circle-seed1.json.
 ///
-/// An equal request uses the same names and overwrites its files with the same bytes. Settings that
-/// differ from the defaults are in the name, as in `a-red-circle-seed1-temperature0.1`, and so is a
-/// part of the hash of an image prompt. If the JSON file of a name describes a different request,
-/// such as one to another model, the name ends in a part of the request's hash. So no image
-/// overwrites one of another request.
+/// An equal request uses the same names and overwrites its files with the same images. Settings
+/// that differ from the defaults are in the name, as in `a-red-circle-seed1-temperature0.1`, and so
+/// is a part of the hash of an image prompt. If the JSON file of a name describes a different
+/// request, such as one to another model, the name ends in a part of the request's hash. So no
+/// image overwrites one of another request.
 class SampleFiles {
  public:
   /// @param defaults  the sampling settings in the model's config
@@ -41,9 +48,9 @@ class SampleFiles {
   SampleFiles(std::filesystem::path folder, const ImageRequest& request,
               const SamplingConfig& defaults, ImageFormat format);
 
-  /// Writes an image. The text chunks of a PNG file contain the request.
+  /// Writes an image. The text chunks of a PNG file contain the request and the score.
   /// @throws dalle::Error naming the file and the reason (disk full)
-  void write(int64_t number, const RgbImage& image);
+  void write(int64_t number, const RgbImage& image, const std::optional<ImageScore>& score = {});
 
   /// Writes the JSON file with the images so far and those that it described before. Writes no file
   /// if there are no images.

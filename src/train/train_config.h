@@ -55,7 +55,7 @@ inline void require_nonnegative(const Schedule& schedule, const ConfigChecks& ch
     checks.require(value >= 0, key, {}, "found {}, expected 0 or more", value);
 }
 
-/// What the training of both models shares: batches, optimizer, EMA, and when to save and report.
+/// What the training of all models shares: batches, optimizer, EMA, and when to save and report.
 struct TrainConfig {
   int64_t steps = 0;
   int64_t batch_size = 0;
@@ -101,12 +101,12 @@ struct TrainConfig {
     visit("steps", self.steps,
           {.help = "updates of the weights",
            .min = 1,
-           .paper = "dVAE 3,000,000 (A.2); DALL-E 430,000 (B.2)",
+           .paper = "dVAE 3,000,000 (A.2); DALL-E 430,000 (B.2); CLIP 390,625",
            .may_change = true});
     visit("batch_size", self.batch_size,
           {.help = "samples per update, over all micro-batches",
            .min = 1,
-           .paper = "dVAE 512 (A.2); DALL-E 1024 (B.2)"});
+           .paper = "dVAE 512 (A.2); DALL-E 1024 (B.2); CLIP 32,768"});
     visit("micro_batch_size", self.micro_batch_size,
           {.help = "samples computed at once; must divide batch_size; 0: all of them",
            .min = 0,
@@ -118,14 +118,15 @@ struct TrainConfig {
     visit("learning_rate", self.learning_rate,
           {.help = "peak step size of the optimizer",
            .min = 0,
-           .paper = "dVAE 1e-4 (A.2); DALL-E 4.5e-4 (B.2)"});
+           .paper = "dVAE 1e-4 (A.2); DALL-E 4.5e-4 (B.2); CLIP 5e-4"});
     visit("warmup_steps", self.warmup_steps,
           {.help = "updates over which the learning rate rises linearly from 0",
            .min = 0,
-           .paper = "dVAE 0; DALL-E 5000 (B.2)"});
+           .paper = "dVAE 0; DALL-E 5000 (B.2); CLIP 2000"});
     visit("decay", self.decay,
           {.help = "factor on the learning rate, counted from the end of the warm-up",
-           .paper = "dVAE half_cosine 1 to 0.0125 in 1,200,000 (A.2); DALL-E constant"});
+           .paper = "dVAE half_cosine 1 to 0.0125 in 1,200,000 (A.2); DALL-E constant; CLIP "
+                    "half_cosine 1 to 0"});
     visit("plateau", self.plateau,
           {.help = "reductions of the learning rate when the training loss stalls"});
     visit("beta1", self.beta1,
@@ -134,17 +135,17 @@ struct TrainConfig {
           {.help = "decay of AdamW's second moment",
            .min = 0,
            .max = 1,
-           .paper = "dVAE 0.999 (A.2); DALL-E 0.96 (B.2)"});
+           .paper = "dVAE 0.999 (A.2); DALL-E 0.96 (B.2); CLIP 0.98"});
     visit("epsilon", self.epsilon,
-          {.help = "AdamW's epsilon", .min = 0, .paper = "1e-8 (A.2, B.2)"});
+          {.help = "AdamW's epsilon", .min = 0, .paper = "1e-8 (A.2, B.2); CLIP 1e-6"});
     visit("weight_decay", self.weight_decay,
           {.help = "AdamW's decoupled weight decay, on all parameters",
            .min = 0,
-           .paper = "dVAE 1e-4 (A.2); DALL-E 4.5e-2 (B.2)"});
+           .paper = "dVAE 1e-4 (A.2); DALL-E 4.5e-2 (B.2); CLIP 0.2, not on gains and biases"});
     visit("max_grad_norm", self.max_grad_norm,
           {.help = "largest norm of the gradient; 0: not clipped",
            .min = 0,
-           .paper = "dVAE none; DALL-E 4 (B.2)",
+           .paper = "dVAE none; DALL-E 4 (B.2); CLIP none",
            .formerly = "clip_norm"});
     visit("ema_decay", self.ema_decay,
           {.help =
@@ -269,6 +270,43 @@ struct DalleTrainConfig : TrainConfig {
            .min = 0,
            .max = 1,
            .paper = "0 (none mentioned)"});
+  }
+};
+
+/// Training of the contrastive model; the defaults are those of ViT-B/32. A sample is compared with
+/// all others of its batch. Source: Radford et al. 2021, section 2.5 and tables 18 and 20
+struct ClipTrainConfig : TrainConfig {
+  bool same_caption_positive = true;
+  int64_t eval_chunk = 256;
+
+  ClipTrainConfig()
+      : TrainConfig{.steps = 390'625,
+                    .batch_size = 32'768,
+                    .learning_rate = 5e-4,
+                    .warmup_steps = 2'000,
+                    .decay = {.shape = ScheduleShape::kHalfCosine,
+                              .from = 1.0,
+                              .to = 0.0,
+                              .steps = 388'625},
+                    .plateau = {},
+                    .beta2 = 0.98,
+                    .epsilon = 1e-6,
+                    .weight_decay = 0.2} {}
+
+  bool operator==(const ClipTrainConfig&) const = default;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& visit) {
+    TrainConfig::fields(self, visit);
+    visit("same_caption_positive", self.same_caption_positive,
+          {.help = "samples of a batch with the same caption are partners of one another, not only "
+                   "of themselves; without it, they count as wrong answers. Changes nothing where "
+                   "captions do not repeat",
+           .paper = "CLIP: false"});
+    visit("eval_chunk", self.eval_chunk,
+          {.help = "validation samples that are compared with one another: retrieval is harder and "
+                   "the loss higher the more they are",
+           .min = 2});
   }
 };
 

@@ -194,6 +194,8 @@ TEST(Model, NamesTheOptionOutOfRange) {
       {"guidance", {.guidance = -1}},
       {"guidance_from", {.guidance_from = 2}},
       {"guidance_to", {.guidance_from = 0.5, .guidance_to = 0.25}},
+      {"best_of", {.best_of = -1}},
+      {"best_of", {.count = 3, .best_of = 2}},
       {"variation", {.variation = 1.5}},
       {"variation", {.variation = NAN}}};
   for (const auto& [name, options] : invalid) {

@@ -1,11 +1,13 @@
 #include "dalle/train.h"
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <filesystem>
 #include <string>
 #include <system_error>
 #include <thread>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -44,6 +46,34 @@ TEST(Train, FinishesAndResumes) {
   train(request);
   EXPECT_FALSE(exists(folder / "run" / "checkpoints"));
   EXPECT_TRUE(exists(folder / "run.old-1" / "checkpoints"));
+}
+
+TEST(Train, TheContrastiveModelOfARunSelectsTheBestOfItsImages) {
+  const TemporaryDirectory folder;
+  TrainRequest request = tiny_training(folder / "run");
+  train(request);
+  const Model without = Model::load(folder / "run", "cpu");
+  EXPECT_NE(
+      error_of([&] { without.generate("a red circle", {.best_of = 2}); }).find("no reranker for"),
+      std::string::npos);
+  request.stage = "clip";
+  request.overrides.emplace_back(
+      "clip={model: {patch_size: 8, image_depth: 1, image_heads: 2, image_width: 16, text_depth: "
+      "1, text_heads: 2, text_width: 16, text_length: 16, embed_dim: 8}, train: {steps: 4, "
+      "batch_size: 8}}");
+  EXPECT_TRUE(train(request).finished());
+  const Model model = Model::load(folder / "run", "cpu");
+  const at::Tensor plain = model.generate("a red circle", {.count = 5});
+  const at::Tensor ranked = model.generate("a red circle", {.count = 5, .best_of = 5});
+  std::vector<int64_t> order;
+  for (int64_t i = 0; i < 5; ++i)
+    for (int64_t j = 0; j < 5; ++j)
+      if (ranked[i].equal(plain[j])) order.push_back(j);
+  std::ranges::sort(order);
+  EXPECT_EQ(order, (std::vector<int64_t>{0, 1, 2, 3, 4}));
+  EXPECT_TRUE(
+      model.generate("a red circle", {.count = 2, .best_of = 5}).equal(ranked.slice(0, 0, 2)));
+  EXPECT_TRUE(model.generate("a red circle", {.count = 1, .best_of = 1})[0].equal(plain[0]));
 }
 
 TEST(Train, StopsAndSavesWhenItIsAskedTo) {
@@ -85,8 +115,11 @@ TEST(Train, NamesWhatIsInvalid) {
     return error_of([&] { train(request); });
   };
   EXPECT_TRUE(message_of([](TrainRequest& request) {
+                request.stage = "critic";
+              }).starts_with("stage \"critic\""));
+  EXPECT_TRUE(message_of([](TrainRequest& request) {
                 request.stage = "clip";
-              }).starts_with("stage \"clip\""));
+              }).starts_with("stage clip: the config has no section clip"));
   EXPECT_TRUE(message_of([](TrainRequest& request) {
                 request.device = "tpu";
               }).starts_with("device \"tpu\""));

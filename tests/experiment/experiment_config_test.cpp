@@ -57,6 +57,15 @@ INSTANTIATE_TEST_SUITE_P(
         Conflict{"dvae: {model: {codebook_init_std: 0}}",
                  "x.yaml:1:35: dvae.model.codebook_init_std: found 0, expected more than 0 or "
                  "null"},
+        Conflict{"clip: {model: {patch_size: 24}}",
+                 "x.yaml:1:28: clip.model.patch_size: found 24, expected a divisor of "
+                 "data.image_size, which is 256"},
+        Conflict{"clip: {model: {image_heads: 10}}",
+                 "x.yaml:1:29: clip.model.image_heads: found 10, expected a divisor of "
+                 "clip.model.image_width, which is 768"},
+        Conflict{"clip: {model: {text_width: 100}}",
+                 "x.yaml:1:28: clip.model.text_heads: found 8, expected a divisor of "
+                 "clip.model.text_width, which is 100"},
         Conflict{"dalle: {model: {heads: 60}}",
                  "x.yaml:1:24: dalle.model.heads: found 60, expected a divisor of "
                  "dalle.model.width, which is 3968"},
@@ -314,6 +323,21 @@ TEST(ExperimentConfig, RefusesAKeyUnderBothOfItsNames) {
   }
 }
 
+TEST(ExperimentConfig, HasAContrastiveModelOnlyIfTheYamlHas) {
+  const std::vector<std::string> shapes = {"data.kind=shapes"};
+  EXPECT_EQ(load_experiment_text("name: x", "x.yaml", shapes).clip, std::nullopt);
+  EXPECT_EQ(load_experiment_text("clip: null", "x.yaml", shapes).clip, std::nullopt);
+  const std::string yaml = "clip: {model: {embed_dim: 64}, train: {steps: 30}}";
+  ClipStageConfig expected;
+  expected.model.embed_dim = 64;
+  expected.train.steps = 30;
+  EXPECT_EQ(load_experiment_text(yaml, "x.yaml", shapes).clip, expected);
+  expected.train.steps = 5;  // an override keeps the other keys
+  EXPECT_EQ(load_experiment_text(yaml, "x.yaml", {{shapes[0], "clip.train.steps=5"}}).clip,
+            expected);
+  EXPECT_EQ(load_experiment_text(yaml, "x.yaml", {{shapes[0], "clip=null"}}).clip, std::nullopt);
+}
+
 TEST(ExperimentConfig, LetsAResumedRunChangeWhatChangesNoNumberOfItsTraining) {
   std::vector<std::string> expected = {"name",
                                        "sample",
@@ -330,7 +354,7 @@ TEST(ExperimentConfig, LetsAResumedRunChangeWhatChangesNoNumberOfItsTraining) {
                                        "distributed.check_replicas_every",
                                        "dalle.train.sample_every",
                                        "dalle.cache_codes"};
-  for (const char* stage : {"dvae", "dalle"})
+  for (const char* stage : {"dvae", "dalle", "clip"})
     for (const char* key : {"steps", "save_every", "save_every_minutes", "keep_last", "keep_best",
                             "max_skipped_steps"})
       expected.push_back(fmt::format("{}.train.{}", stage, key));

@@ -14,6 +14,7 @@
 #include "data/image/image.h"
 #include "data/text/tokenizer.h"
 #include "error_of.h"
+#include "experiment/clip_task.h"
 #include "experiment/dalle_task.h"
 #include "experiment/dvae_task.h"
 #include "experiment/experiment_data.h"
@@ -39,6 +40,19 @@ ExperimentConfig small_experiment() {
   config.dvae.train.micro_batch_size = config.dalle.train.micro_batch_size = 3;
   config.dalle.model.depth = 2;
   config.dalle.crops_per_image = 2;
+  config.clip.emplace();
+  config.clip->model = {.patch_size = 8,
+                        .image_depth = 1,
+                        .image_heads = 2,
+                        .image_width = 16,
+                        .text_depth = 1,
+                        .text_heads = 2,
+                        .text_width = 16,
+                        .text_length = 16,
+                        .embed_dim = 8};
+  config.clip->train.batch_size = 8;
+  config.clip->train.eval_samples = 10;
+  config.clip->train.eval_chunk = 4;
   return config;
 }
 
@@ -270,11 +284,32 @@ TEST_F(TasksTest, TheTransformerEvaluatesToTheSameBitsOnAnyNumberOfRanks) {
   expect_the_same_on_any_number_of_ranks(task);
 }
 
+TEST_F(TasksTest, TheContrastiveModelReportsRetrievalInBothDirections) {
+  ClipTask task(config_, data_, tokenizer_, c10::kCPU);
+  const Evaluation evaluation = evaluate(task).value();
+  EXPECT_NEAR(evaluation.score, std::log(4.0), 1.5);  // untrained, in chunks of four
+  for (const std::string direction : {"image_to_text", "text_to_image"}) {
+    const double at_1 = value_of(evaluation.metrics, direction + "_at_1");
+    EXPECT_THAT(at_1 * 8, testing::DoubleEq(std::round(at_1 * 8)));   // two whole chunks
+    EXPECT_EQ(value_of(evaluation.metrics, direction + "_at_5"), 1);  // of four
+  }
+  const NamedImage grid = task.arrange(images_of(task));
+  EXPECT_EQ(grid.name, "retrieval");
+  EXPECT_EQ(grid.image.width, (1 + 4) * (32 + 2) + 2);  // each image, then the whole chunk
+  EXPECT_EQ(grid.image.height, 4 * (32 + 2) + 2);
+}
+
+TEST_F(TasksTest, TheContrastiveModelEvaluatesToTheSameBitsOnAnyNumberOfRanks) {
+  ClipTask task(config_, data_, tokenizer_, c10::kCPU);
+  expect_the_same_on_any_number_of_ranks(task);
+}
+
 TEST_F(TasksTest, AStopEndsARanksShare) {
   DvaeTask dvae(config_, data_, c10::kCPU);
   DalleTask dalle = dalle_task();
+  ClipTask clip(config_, data_, tokenizer_, c10::kCPU);
   const RankShare stopped{.check_stop = [] { throw StopRequested(); }};
-  for (TrainTask* task : {static_cast<TrainTask*>(&dvae), static_cast<TrainTask*>(&dalle)}) {
+  for (TrainTask* task : std::initializer_list<TrainTask*>{&dvae, &dalle, &clip}) {
     EXPECT_THROW(task->evaluate(kStep, stopped), StopRequested);
     EXPECT_THROW(task->sample_images(kStep, stopped), StopRequested);
   }

@@ -8,8 +8,10 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include "model/clip_model.h"
 #include "model/dalle_model.h"
 #include "model/discrete_vae.h"
+#include "nn/contrastive_loss.h"
 #include "optim/adamw.h"
 #include "optim/flat_parameters.h"
 #include "tensor/named_tensors.h"
@@ -128,6 +130,34 @@ TEST_P(ParityTest, DvaeHasPyTorchsLogitsLossAndGradients) {
   expect_near(loss.total, fixture.number("loss"), "loss");
   loss.total.backward();
   expect_gradients(*vae, fixture);
+}
+
+TEST_P(ParityTest, ContrastiveModelHasPyTorchsEmbeddingsLossAndGradients) {
+  const Fixture fixture = read_fixture("clip_step.safetensors");
+  const ClipConfig config{.patch_size = 4,
+                          .image_depth = 2,
+                          .image_heads = 2,
+                          .image_width = 8,
+                          .text_depth = 1,
+                          .text_heads = 2,
+                          .text_width = 8,
+                          .text_length = 6,
+                          .embed_dim = 6};
+  ClipModel model(config, /*image_size=*/8, /*text_vocab_size=*/7);
+  load_weights(*model, fixture.weights, "clip_step.safetensors");
+  model->to(GetParam().type);
+  const auto images = model->embed_images(fixture["images"].to(GetParam().type));
+  const auto captions = model->embed_captions(fixture["captions"]);
+  expect_close(images, fixture["image_embeddings"], "embeddings of images");
+  expect_close(captions, fixture["caption_embeddings"], "embeddings of captions");
+
+  const ContrastiveLoss loss =
+      contrastive_loss(images, captions, model->logit_scale(), fixture["labels"]);
+  expect_near(loss.image_to_text, fixture.number("image_to_text"), "image to text");
+  expect_near(loss.text_to_image, fixture.number("text_to_image"), "text to image");
+  expect_near(loss.total, fixture.number("loss"), "loss");
+  loss.total.backward();
+  expect_gradients(*model, fixture);
 }
 
 }  // namespace

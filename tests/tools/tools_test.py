@@ -31,6 +31,9 @@ BIN = pathlib.Path(sys.argv[1]).resolve()
 TINY = pathlib.Path(__file__).with_name("tiny.yaml").resolve()
 REPOSITORY = TINY.parents[2]
 STAGES = ("dvae", "dalle")
+CLIP = ("--set", "clip={model: {patch_size: 8, image_depth: 1, image_heads: 2, image_width: 16, text_depth: 1, text_heads: 2, "
+        "text_width: 16, text_length: 16, embed_dim: 8}, train: {steps: 20, batch_size: 8, learning_rate: 0.003, warmup_steps: 0, "
+        "log_every: 5, eval_every: 10, eval_samples: 16, eval_chunk: 8, save_every: 5}}")
 STATE = ("weights", "ema", "first_moment", "second_moment")
 
 
@@ -194,6 +197,12 @@ class ToolsTest(unittest.TestCase):
         path = self.fresh(name)
         shutil.copytree(self.whole, path)
         return path
+
+    def whole_with_clip(self):
+        """A copy of the finished run, with a contrastive model."""
+        folder = self.copy_of_whole("with-clip")
+        self.assert_succeeds(train(folder, *CLIP, "--stage", "clip"))
+        return folder
 
     def compile_faults(self):
         """Compiles the library that makes the disk fail."""
@@ -578,6 +587,45 @@ class ToolsTest(unittest.TestCase):
         self.assertEqual(train(folder, "--stage", "dvae").returncode, 0)
         self.assertEqual(train(folder, "--stage", "dalle").returncode, 0)
         self.assertEqual(state_hashes(folder), state_hashes(self.whole))
+
+    def test_the_contrastive_stage_needs_a_section_and_whole_batches(self):
+        folder = self.copy_of_whole()
+        self.assert_fails(train(folder, "--stage", "clip"), 1, "the config has no section clip")
+        small = ("--set", "clip.train.micro_batch_size=4")
+        self.assert_fails(train(folder, *CLIP, *small, "--stage", "clip"), 1, "clip.train.micro_batch_size: found 4",
+                          "at least 8 for 1 rank", "compares all samples")
+        self.assert_succeeds(train(folder, *CLIP, *small, "--stage", "clip", "--ranks", 2))
+
+    def test_the_contrastive_stage_trains_alone_and_resumes_with_the_same_bits(self):
+        whole = self.whole_with_clip()
+        self.assertEqual(state_hashes(whole), state_hashes(self.whole))
+        lines = metrics(whole, ("clip",))
+        self.assertEqual([line["step"] for line in lines], [5, 10, 10, 15, 20, 20])
+        self.assertIn("image_to_text_at_1", lines[2])
+        self.assertTrue((whole / "samples" / "clip" / "retrieval-00000020.png").is_file())
+        self.assertIn("Training: clip", (whole / "report.html").read_text())
+        alone = self.fresh("alone")
+        self.assert_succeeds(train(alone, *CLIP, "--stage", "tokenizer"))
+        self.assert_succeeds(train(alone, *CLIP, "--stage", "clip", "--set", "clip.train.steps=7"))
+        self.assert_succeeds(train(alone, *CLIP, "--stage", "clip"))
+        self.assertEqual(state_hashes(alone, ("clip",)), state_hashes(whole, ("clip",)))
+        change = ("--set", "clip.train.learning_rate=0.001")
+        self.assert_fails(train(alone, *CLIP, *change, "--stage", "clip"), 1, "clip.train.learning_rate: 0.003 -> 0.001")
+        self.assert_succeeds(train(alone, *CLIP))  # and all other stages
+        self.assertEqual(state_hashes(alone), state_hashes(self.whole))
+
+    def test_ranks_train_the_contrastive_stage_like_one(self):
+        whole, folder = self.whole_with_clip(), self.copy_of_whole()
+        self.assert_succeeds(train(folder, *CLIP, "--stage", "clip", "--ranks", 2))
+        self.assert_same_within_rounding(metrics(folder, ("clip",)), metrics(whole, ("clip",)))
+        exact = ("--set", "distributed.bitwise=true", "--set", "clip.train.micro_batch_size=4", "--set", "dvae.train.micro_batch_size=2")
+        hashes = []
+        for name in ("first", "second"):
+            again = self.fresh(name)
+            for stage in ("tokenizer", "clip"):
+                self.assert_succeeds(train(again, *CLIP, *exact, "--stage", stage, "--ranks", 2))
+            hashes.append(state_hashes(again, ("clip",)))
+        self.assertEqual(*hashes)
 
     def test_a_changed_config_is_rejected_with_its_keys(self):
         folder = self.copy_of_whole()
@@ -1011,6 +1059,81 @@ class ToolsTest(unittest.TestCase):
             self.assert_fails(result, result.returncode, words)
             self.assertNotEqual(result.returncode, 0)
 
+    def scores(self, folder):
+        """The scores of a folder's images, by file name."""
+        return {entry["file"]: entry["score"] for entry in json.loads(next(folder.glob("*.json")).read_text())}
+
+    def test_the_best_of_several_images_are_kept(self):
+        model = self.whole_with_clip()
+
+        def sampled(name, *options, source=model):
+            out = self.fresh(name)
+            result = self.sample("a red circle", "--out", out, *options, model=source)
+            self.assert_succeeds(result)
+            return out, self.images(out), result.stderr
+
+        _, plain, _ = sampled("plain", "--count", 6)
+        out, ranked, log = sampled("all", "--best-of", 6, "--count", 6)
+        self.assertEqual({name: png.pixels(content) for name, content in ranked.items()},
+                         {name: png.pixels(content) for name, content in plain.items()})
+        scores = self.scores(out)
+        order = sorted(scores, key=lambda name: -scores[name])
+        self.assertEqual(len(set(scores.values())), 6)
+        numbers = [int(png.texts(ranked[name])["image"]) for name in order]
+        expected = ", ".join(f"{number} ({scores[name]:.4f})" for number, name in zip(numbers, order))
+        self.assertIn(f"a red circle: kept 6 of 6 images, the best first: {expected}", log)
+        manifest = hashlib.sha256((newest_checkpoint(model, "clip") / "manifest.json").read_bytes()).hexdigest()
+        for name, content in ranked.items():
+            self.assertEqual(png.texts(content)["score"], json.dumps(scores[name]))
+            self.assertEqual(png.texts(content)["ranked_by"], f"clip {manifest}")
+        _, best, _ = sampled("best", "--best-of", 6, "--count", 2, "--batch-size", 1, "--grid", self.fresh("grid.png"))
+        self.assertEqual(best, {name: ranked[name] for name in sorted(order[:2])})
+        _, everything, _ = sampled("keep-all", "--best-of", 6, "--count", 2, "--keep-all")
+        self.assertEqual(everything, ranked)
+        _, one, _ = sampled("one", "--best-of", 1, "--count", 1)
+        self.assertEqual([png.pixels(content) for content in one.values()], [png.pixels(next(iter(plain.values())))])
+        alone = self.fresh("alone")
+        shutil.copytree(newest_checkpoint(model, "clip"), alone)
+        _, other, _ = sampled("other", "--best-of", 6, "--count", 2, "--reranker", alone, source=self.whole)
+        self.assertEqual(other, best)
+        # A plain request describes the same images, without scores.
+        self.assert_succeeds(self.sample("a red circle", "--out", out, "--count", 2, model=model))
+        entries = json.loads(next(out.glob("*.json")).read_text())
+        self.assertEqual([entry["file"] for entry in entries if "score" in entry], sorted(plain)[2:])
+
+    def test_images_are_ranked_by_the_models_own_likelihood(self):
+        with_dropout = self.checkpoint_with(lambda config: config.replace("caption_dropout: 0.0", "caption_dropout: 0.1"))
+        out = self.fresh("out")
+        options = ("--best-of", 5, "--rank-by", "likelihood")
+        self.assert_succeeds(self.sample("a red circle", "--out", out, *options, "--count", 5, model=with_dropout))
+        scores = self.scores(out)
+        kept = self.fresh("kept")
+        self.assert_succeeds(self.sample("a red circle", "--out", kept, *options, "--count", 2, model=with_dropout))
+        self.assertEqual(sorted(self.images(kept)), sorted(sorted(scores, key=lambda name: -scores[name])[:2]))
+        self.assertEqual(png.texts(next(iter(self.images(kept).values())))["ranked_by"], "likelihood")
+        self.assert_fails(self.sample("x", *options, model=self.whole), 1, "dalle.train.caption_dropout is 0")
+
+    def test_invalid_rankings_are_rejected(self):
+        model = self.whole_with_clip()
+        clip = newest_checkpoint(model, "clip")
+        large = self.fresh("large")
+        for stage in ("tokenizer", "clip"):
+            self.assert_succeeds(train(large, *CLIP, "--set", "data.image_size=64", "--stage", stage))
+        for source, status, options, words in (
+                (model, 2, ("--keep-all",), "--best-of"), (model, 2, ("--reranker", model), "--best-of"),
+                (model, 2, ("--best-of", 0), "--best-of"), (model, 2, ("--best-of", 4, "--rank-by", "luck"), "--rank-by"),
+                (model, 1, ("--best-of", 2, "--count", 3), "--best-of: found 2, expected at least 3"),
+                (model, 1, ("--best-of", 4, "--rank-by", "likelihood", "--reranker", clip), "--reranker: found"),
+                (model, 1, ("--best-of", 4, "--reranker", large), "reads images of 64 x 64 pixels"),
+                (model, 1, ("--best-of", 4, "--reranker", "nowhere"), "nowhere: no such reranker"),
+                (self.whole, 1, ("--best-of", 4), "no reranker for"),
+                (model, 1, ("--best-of", 4, "--reranker", self.whole), "holds no checkpoint of the stage clip"),
+                (model, 1, ("--best-of", 4, "--reranker", newest_checkpoint(model, "dalle")), "of the stage dalle, expected one of the stage clip"),
+                (clip, 1, (), "of the stage clip, which cannot generate images")):
+            out = self.fresh("out")
+            self.assert_fails(self.sample("x", *options, "--out", out, model=source), status, words)
+            self.assertEqual(list(out.glob("*")), [], options)
+
     def noise_png(self, name, width, height):
         path = self.fresh(name)
         path.write_bytes(png.png(width, height, random.Random(name).randbytes(3 * width * height)))
@@ -1218,6 +1341,25 @@ class ToolsTest(unittest.TestCase):
         self.assert_succeeds(run("dalle-eval", "--model", copy, "--device", "cpu"))
         self.assertEqual(report.read_text(), text)
 
+    def test_the_gain_from_the_best_of_several_images_is_measured(self):
+        model = self.whole_with_clip()
+        self.assert_succeeds(run("dalle-eval", "--model", model, "--suite", "best_of", "--device", "cpu"))
+        numbers = json.loads((model / "evaluation.json").read_text())["suites"]["best_of"]
+        self.assertEqual(numbers["images"], 16)
+        for direction in ("image_to_text", "text_to_image"):
+            shares = [numbers[f"{direction}_at_{count}"]["value"] for count in (1, 5, 10)]
+            self.assertEqual(shares, sorted(shares))
+        possible = [numbers[f"possible_of_{count}"]["value"] for count in (1, 4, 16, 64)]
+        self.assertEqual(possible, sorted(possible))
+        self.assertEqual(numbers["exact_of_1"], numbers["possible_of_1"])
+        for count in (4, 16, 64):
+            self.assertLessEqual(numbers[f"exact_of_{count}"]["value"], numbers[f"possible_of_{count}"]["value"])
+        report = (model / "report.html").read_text()
+        self.assertIn("Best of several images", report)
+        self.assertIn("exact, best of 64", report)
+        self.assert_fails(run("dalle-eval", "--model", self.whole, "--suite", "best_of", "--device", "cpu"), 1,
+                          "holds no contrastive model")
+
     def test_a_report_that_cannot_be_written_does_not_fail_the_training(self):
         folder = self.fresh("run")
         (folder / "report.html").mkdir(parents=True)
@@ -1302,7 +1444,7 @@ class ToolsTest(unittest.TestCase):
             self.assertEqual(again.stdout, first.stdout)
 
     def test_every_section_is_described(self):
-        sections = ("name", "seed", "data", "tokenizer", "dvae", "dalle", "sample", "distributed")
+        sections = ("name", "seed", "data", "tokenizer", "dvae", "dalle", "clip", "sample", "distributed")
         described = run("dalle-train", "--describe")
         self.assert_succeeds(described)
         printed = run("dalle-train", "--config", TINY, "--print-config").stdout

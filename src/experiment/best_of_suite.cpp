@@ -1,0 +1,127 @@
+#include <algorithm>
+#include <array>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <torch/types.h>
+
+#include "core/progress.h"
+#include "data/image/image.h"
+#include "eval/retrieval.h"
+#include "eval/shapes_match.h"
+#include "experiment/evaluation_suites.h"
+#include "experiment/reranker.h"
+#include "experiment/trained_clip.h"
+#include "sample/generate_images.h"
+
+namespace dalle {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr int64_t kMaxRetrieved = 256;  // the default of clip.train.eval_chunk
+constexpr size_t kMaxRankedCaptions = 100;
+constexpr std::array<int64_t, 4> kImages = {1, 4, 16, 64};  // to select from
+constexpr int64_t kMostImages = kImages.back();
+constexpr std::array<int64_t, 3> kSuiteRetrievedAt = {1, 5, 10};
+
+/// Adds how often the contrastive model finds the caption of an image, and the image of a caption.
+/// @return  the different captions, in order
+std::vector<std::string> add_retrieval(TrainedClip& clip, const EvaluationData& data,
+                                       const CheckStop& check_stop, ordered_json& numbers) {
+  std::vector<std::string> captions;
+  std::map<std::string, int64_t> label_of;
+  std::vector<int64_t> labels;
+  std::vector<at::Tensor> image_embeddings, caption_embeddings;
+  const auto embed_batch = [&](const Batch& batch) {
+    for (int64_t i = 0; i < batch.size(); ++i) {
+      const std::string& text = batch.texts[static_cast<size_t>(i)];
+      const auto [entry, is_new] =
+          label_of.try_emplace(text, static_cast<int64_t>(label_of.size()));
+      if (is_new) captions.push_back(text);
+      labels.push_back(entry->second);
+      image_embeddings.push_back(embed_image(clip, tensor_to_image(batch.images[i])));
+      caption_embeddings.push_back(embed_caption(clip, text));
+    }
+  };
+  data.for_each_batch("best_of: retrieval", check_stop, embed_batch, kMaxRetrieved);
+  const auto count = static_cast<int64_t>(labels.size());
+  const at::Tensor similarity =
+      at::matmul(torch::stack(image_embeddings), torch::stack(caption_embeddings).t()).cpu();
+  numbers["images"] = count;
+  for (const auto& [direction, rows] :
+       {std::pair{"image_to_text", similarity}, std::pair{"text_to_image", similarity.t()}}) {
+    const std::vector<double> shares =
+        retrieved_at(rows, torch::tensor(labels, torch::kLong), kSuiteRetrievedAt);
+    for (size_t i = 0; i < shares.size(); ++i)
+      numbers[fmt::format("{}_at_{}", direction, kSuiteRetrievedAt[i])] =
+          number_of(wilson_interval(shares[i] * static_cast<double>(count), count));
+  }
+  return captions;
+}
+
+struct JudgedCandidate {
+  double score = 0;
+  bool exact = false;  ///< the image shows all that the caption states, and no more
+};
+
+/// Adds the share of captions whose best image of N shows exactly what they say.
+void add_judged(const TrainedDalle& dalle, Reranker& reranker,
+                const std::vector<std::string>& captions, const CheckStop& check_stop,
+                ordered_json& numbers) {
+  std::vector<CaptionImages> requests;
+  for (const std::string& caption : captions)
+    requests.push_back({.caption = caption_tokens(dalle, caption), .count = kMostImages});
+  std::vector<std::array<JudgedCandidate, kMostImages>> images(captions.size());
+  Progress progress("best_of: image tokens", static_cast<int64_t>(captions.size()) * kMostImages *
+                                                 dalle.config.layout().image_length());
+  generate_codes(
+      dalle.model, requests, dalle.config.sample,
+      {.seed = static_cast<uint64_t>(dalle.config.seed), .decode = dalle.config.sample},
+      [&](size_t request, int64_t number, const at::Tensor& codes) {
+        const std::string& caption = captions[request];
+        const RgbImage image = decode_image(dalle.vae, codes);
+        images[request][static_cast<size_t>(number)] = {
+            .score = reranker.score(caption, codes, image),
+            .exact = match_shapes(parse_shapes_caption(caption), detect_shapes(image)).exact};
+      },
+      [&](int64_t done, int64_t) {
+        check_stop();
+        progress.update(done);
+      });
+  const auto total = static_cast<int64_t>(captions.size());
+  numbers["captions"] = total;
+  for (const int64_t count : kImages) {
+    double exact = 0, possible = 0;
+    for (const auto& of_caption : images) {
+      const auto end = of_caption.begin() + count;
+      const auto best =
+          std::ranges::max_element(of_caption.begin(), end, {}, &JudgedCandidate::score);
+      exact += best->exact ? 1 : 0;
+      possible += std::ranges::any_of(of_caption.begin(), end, &JudgedCandidate::exact) ? 1 : 0;
+    }
+    numbers[fmt::format("exact_of_{}", count)] = number_of(wilson_interval(exact, total));
+    numbers[fmt::format("possible_of_{}", count)] = number_of(wilson_interval(possible, total));
+  }
+}
+
+}  // namespace
+
+ordered_json evaluate_best_of(EvaluatedModel& model, const EvaluationData& data,
+                              const CheckStop& check_stop) {
+  const torch::NoGradGuard no_grad;
+  const c10::Device device = model.vae->parameters().front().device();
+  TrainedClip clip = load_trained_clip(clip_folder(*model.dalle), device, Precision::kFloat32);
+  ordered_json numbers;
+  std::vector<std::string> captions = add_retrieval(clip, data, check_stop, numbers);
+  if (model.config.data.kind != DatasetKind::kShapes) return numbers;
+  captions.resize(std::min(captions.size(), kMaxRankedCaptions));
+  const std::unique_ptr<Reranker> reranker =
+      make_clip_reranker(*model.dalle, "", device, Precision::kFloat32);
+  add_judged(*model.dalle, *reranker, captions, check_stop, numbers);
+  return numbers;
+}
+
+}  // namespace dalle

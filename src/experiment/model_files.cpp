@@ -1,0 +1,55 @@
+#include "experiment/model_files.h"
+
+#include <string>
+
+#include "checkpoint/checkpoint_files.h"
+#include "checkpoint/manifest.h"
+#include "core/build_info.h"
+#include "core/config_io.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "core/machine.h"
+
+namespace dalle {
+
+namespace fs = std::filesystem;
+
+fs::path followed(const fs::path& path) {
+  const bool points = path.filename() == "latest" || path.filename() == "best";
+  if (!points || !fs::is_regular_file(path)) return path;
+  std::string name = read_file(path);
+  while (name.ends_with('\n')) name.pop_back();
+  const fs::path checkpoint = path.parent_path() / name;
+  if (!fs::exists(checkpoint))
+    throw Error("{}: names the checkpoint {:?}, which is not next to it", path.string(), name);
+  return checkpoint;
+}
+
+std::optional<Stage> stage_of(const fs::path& checkpoint) {
+  try {
+    const auto files = read_manifest(checkpoint).files;
+    if (!files.contains(kTokenizerFile)) return Stage::kDvae;
+    const std::string dvae = tensors_file(checkpoint, kDvaeTensors).filename().string();
+    return files.contains(dvae) ? Stage::kDalle : Stage::kClip;
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
+ExperimentConfig config_of(const CheckpointContent& content) {
+  const std::string file = (content.path / kConfigFile).string();
+  try {
+    return load_config_text<ExperimentConfig>(content.files.at(kConfigFile), file);
+  } catch (const ConfigError& error) {  // its bytes are as they were saved
+    throw Error(
+        "{}: saved by a different version of dalle, whose config this build ({}) cannot read: {}",
+        content.path.string(), build_info().version, error.what());
+  }
+}
+
+Precision sampling_precision(Precision trained, c10::Device device) {
+  const bool emulated = device.is_cpu() && !this_processor().has_bf16_matmul;
+  return emulated ? Precision::kFloat32 : trained;
+}
+
+}  // namespace dalle

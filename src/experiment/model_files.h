@@ -1,0 +1,31 @@
+#pragma once
+
+#include <filesystem>
+#include <optional>
+
+#include <c10/core/Device.h>
+
+#include "checkpoint/checkpoint.h"
+#include "experiment/experiment_config.h"
+#include "experiment/stages.h"
+#include "tensor/precision.h"
+
+namespace dalle {
+
+/// The checkpoint that a training's file `latest` or `best` names; other paths as they are.
+/// @throws dalle::Error if that checkpoint is not next to the file
+std::filesystem::path followed(const std::filesystem::path& path);
+
+/// The stage that a checkpoint belongs to, by the files that its manifest lists; nothing if the
+/// manifest is not intact: reading the checkpoint says what is wrong.
+std::optional<Stage> stage_of(const std::filesystem::path& checkpoint);
+
+/// The config with which a checkpoint was trained.
+/// @throws dalle::Error if this build cannot read it
+ExperimentConfig config_of(const CheckpointContent& content);
+
+/// The policy of the training, but float32 where bfloat16 is emulated: the weights are float32 in
+/// the checkpoint, and a model that was trained on a GPU should also work on a laptop.
+Precision sampling_precision(Precision trained, c10::Device device);
+
+}  // namespace dalle

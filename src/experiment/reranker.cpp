@@ -1,0 +1,104 @@
+#include "experiment/reranker.h"
+
+#include <cmath>
+#include <map>
+#include <vector>
+
+#include <torch/types.h>
+
+#include "core/error.h"
+#include "eval/token_scores.h"
+#include "experiment/trained_clip.h"
+
+namespace dalle {
+namespace {
+
+namespace fs = std::filesystem;
+
+class ClipReranker : public Reranker {
+ public:
+  explicit ClipReranker(TrainedClip clip) : clip_(std::move(clip)) {}
+
+  std::string name() const override { return "clip " + clip_.hash; }
+
+ protected:
+  double raw_score(const std::string& caption, const at::Tensor&, const RgbImage& image) override {
+    auto [entry, is_new] = captions_.try_emplace(caption);
+    if (is_new) entry->second = embed_caption(clip_, caption);
+    return at::dot(entry->second, embed_image(clip_, image)).item<double>();
+  }
+
+ private:
+  TrainedClip clip_;
+  std::map<std::string, at::Tensor> captions_;
+};
+
+class LikelihoodReranker : public Reranker {
+ public:
+  explicit LikelihoodReranker(const TrainedDalle& dalle) : dalle_(dalle) {}
+
+  std::string name() const override { return "likelihood"; }
+
+ protected:
+  double raw_score(const std::string& caption, const at::Tensor& codes, const RgbImage&) override {
+    const torch::NoGradGuard no_grad;
+    auto [entry, is_new] = captions_.try_emplace(caption);
+    if (is_new) entry->second = caption_tokens(dalle_, caption);
+    const at::Tensor none = torch::full_like(entry->second, kPadToken);
+    DalleModel model = dalle_.model;
+    const std::vector<double> bits =
+        image_log_likelihoods(model, codes.flatten(), {entry->second, none});
+    return bits[0] - bits[1];
+  }
+
+ private:
+  const TrainedDalle& dalle_;
+  std::map<std::string, at::Tensor> captions_;
+};
+
+fs::path existing_clip_folder(const TrainedDalle& dalle) {
+  const fs::path folder = clip_folder(dalle);
+  if (!fs::exists(folder))
+    throw Error(
+        "{}: no reranker for {}; add a section clip to the config and train it with dalle-train "
+        "--stage clip, give --reranker, or use --rank-by likelihood",
+        folder.string(), dalle.checkpoint.string());
+  return folder;
+}
+
+}  // namespace
+
+fs::path clip_folder(const TrainedDalle& dalle) {
+  return fs::absolute(dalle.checkpoint).lexically_normal().parent_path().parent_path() / "clip";
+}
+
+double Reranker::score(const std::string& caption, const at::Tensor& codes, const RgbImage& image) {
+  const double score = raw_score(caption, codes, image);
+  if (!std::isfinite(score))
+    throw Error("caption {:?}: the score of an image is {}, expected a finite number", caption,
+                score);
+  return score;
+}
+
+std::unique_ptr<Reranker> make_clip_reranker(const TrainedDalle& dalle, const fs::path& path,
+                                             c10::Device device,
+                                             std::optional<Precision> precision) {
+  TrainedClip clip =
+      load_trained_clip(path.empty() ? existing_clip_folder(dalle) : path, device, precision);
+  const int64_t size = dalle.config.data.image_size, wanted = clip.config.data.image_size;
+  if (wanted > size)
+    throw Error("{}: reads images of {} x {} pixels, expected at most the {} x {} of {}",
+                clip.checkpoint.string(), wanted, wanted, size, size, dalle.checkpoint.string());
+  return std::make_unique<ClipReranker>(std::move(clip));
+}
+
+std::unique_ptr<Reranker> make_likelihood_reranker(const TrainedDalle& dalle) {
+  if (dalle.config.dalle.train.caption_dropout == 0)
+    throw Error(
+        "{}: dalle.train.caption_dropout is 0, expected more: ranking by likelihood compares an "
+        "image's probability with that without a caption, which the model has not learned",
+        dalle.checkpoint.string());
+  return std::make_unique<LikelihoodReranker>(dalle);
+}
+
+}  // namespace dalle
