@@ -32,12 +32,6 @@ constexpr std::array<std::pair<std::string_view, at::ScalarType>, 11> kTypes = {
      {"I64", at::kLong},
      {"F64", at::kDouble}}};
 
-at::ScalarType type_of_dtype(std::string_view dtype) {
-  const auto* found = std::ranges::find(kTypes, dtype, &decltype(kTypes)::value_type::first);
-  DALLE_CHECK(found != kTypes.end());  // read_safetensors_header() accepts no others
-  return found->second;
-}
-
 std::string_view dtype_of_tensor(const std::string& name, const at::Tensor& tensor) {
   const auto* found =
       std::ranges::find(kTypes, tensor.scalar_type(), &decltype(kTypes)::value_type::second);
@@ -111,6 +105,12 @@ std::vector<std::string> mismatches(const std::map<std::string, at::Tensor>& exp
 }
 
 }  // namespace
+
+at::ScalarType type_of_dtype(std::string_view dtype) {
+  const auto* found = std::ranges::find(kTypes, dtype, &decltype(kTypes)::value_type::first);
+  DALLE_CHECK(found != kTypes.end());
+  return found->second;
+}
 
 SafetensorsFile read_safetensors(const std::filesystem::path& path) {
   const SafetensorsHeader header = read_safetensors_header(path);

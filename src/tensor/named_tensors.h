@@ -3,10 +3,12 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/ScalarType.h>
 
 #include "core/files.h"
 
@@ -18,6 +20,9 @@ namespace dalle {
 
 /// Tensors with their names, in the order of the file.
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+
+/// The type that the safetensors format calls `dtype`, one of safetensors_element_size().
+at::ScalarType type_of_dtype(std::string_view dtype);
 
 struct SafetensorsFile {
   NamedTensors tensors;                         ///< contiguous, on the CPU
