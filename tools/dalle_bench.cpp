@@ -104,6 +104,7 @@ ExperimentConfig weakly_scaled(ExperimentConfig config, const Arguments& argumen
   TrainConfig& measured =
       is_dvae ? static_cast<TrainConfig&>(config.dvae.train) : config.dalle.train;
   measured.batch_size *= ranks;
+  if (is_dvae) config.dvae.checkpoint.clear(), config.dvae.checkpoint_sha256.clear();
   if (!is_dvae) config.dvae.train.batch_size = ranks, config.dvae.train.micro_batch_size = 1;
   return config;
 }
