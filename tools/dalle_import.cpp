@@ -51,7 +51,7 @@ ExperimentConfig config_of(const DiscreteVaeConfig& model, const Arguments& argu
   config = load_config_text<ExperimentConfig>(dump_config(config), arguments.files.front().string(),
                                               arguments.overrides);
   if (config.dvae.model != model || !config.dvae.checkpoint.empty())
-    throw Error("--set dvae...: the dVAE follows from the files");
+    throw Error("--set: dvae.model and dvae.checkpoint follow from the files");
   return config;
 }
 

@@ -107,8 +107,7 @@ bool take_trained_dvae(ConfigReading& reading, ExperimentConfig& config) {
   DvaeStageConfig& dvae = config.dvae;
   if (dvae.checkpoint.empty()) return true;
   const auto report = [&](const std::string& key, std::string message) {
-    std::string place = reading.place_of(key);
-    reading.problems.push_back({std::move(place), key, std::move(message)});
+    reading.problems.push_back({reading.place_of(key), key, std::move(message)});
   };
   try {
     const DvaeSource found = find_trained_dvae(dvae.checkpoint, config.dalle.dvae_checkpoint);

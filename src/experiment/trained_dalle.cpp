@@ -172,8 +172,8 @@ DvaeSource find_trained_dvae(const fs::path& given, DvaeCheckpoint which) {
   if (!fs::exists(path)) throw Error("{}: no such checkpoint or run", path.string());
   if (!fs::is_directory(path))
     throw Error(
-        "{}: found a file, expected the folder of a run or of a checkpoint; dalle-import makes one "
-        "of the files of OpenAI's dVAE",
+        "{}: found a file, expected the folder of a run or of a checkpoint; dalle-import converts "
+        "the files of OpenAI's dVAE",
         path.string());
   std::optional<fs::path> found;
   if (fs::exists(path / Manifest::kFileName)) found = path;
@@ -184,14 +184,12 @@ DvaeSource find_trained_dvae(const fs::path& given, DvaeCheckpoint which) {
     if (!found) found = checkpoints.front();
   }
   if (!found) throw Error("{}: holds no checkpoint of the stage dvae", path.string());
-  const Manifest manifest = read_manifest(*found);
-  if (manifest.files.contains(kTokenizerFile))
+  if (read_manifest(*found).files.contains(kTokenizerFile))
     throw Error("{}: a checkpoint of the stage dalle, expected one of the stage dvae",
                 found->string());
   const CheckpointContent content = read_checkpoint(*found, {kConfigFile});
   return {.checkpoint = *found,
           .hash = sha256_of_file(*found / Manifest::kFileName),
-          .step = content.step,
           .model = read_config(content).dvae.model};
 }
 

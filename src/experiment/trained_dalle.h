@@ -59,7 +59,6 @@ std::optional<TrainedDvae> load_trained_dvae(const std::filesystem::path& path, 
 struct DvaeSource {
   std::filesystem::path checkpoint;  ///< its folder
   std::string hash;                  ///< of the checkpoint's manifest
-  int64_t step = 0;
   DiscreteVaeConfig model;
 };
 

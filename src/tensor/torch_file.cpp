@@ -27,7 +27,8 @@ constexpr std::string_view kLegacyMagic = "\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\
 constexpr int64_t kLegacyVersion = 1001;
 
 std::string first_bytes(const fs::path& path) {
-  if (fs::is_directory(path)) throw Error("{}: expected a file, found a folder", path.string());
+  if (fs::exists(path) && !fs::is_regular_file(path))
+    throw Error("{}: expected a regular file", path.string());
   std::ifstream file(path, std::ios::binary);
   std::string bytes(kZipSignature.size(), '\0');
   file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
@@ -81,7 +82,8 @@ class ZipEntries {
     const size_t slash = path.find('/');
     const std::string folder = path.substr(0, slash);
     if (folder_.empty()) folder_ = folder;
-    if (slash == path.npos || folder.empty() || folder != folder_ || path.find("..") != path.npos)
+    const bool climbs = fmt::format("/{}/", path).find("/../") != path.npos;
+    if (slash == path.npos || folder.empty() || folder != folder_ || climbs)
       throw Error("{}: expected all entries in one folder", who);
     if (archive_entry_filetype(entry) != AE_IFREG || archive_entry_is_encrypted(entry) != 0)
       throw Error("{}: expected a plain file", who);

@@ -1287,7 +1287,7 @@ class ToolsTest(unittest.TestCase):
         self.assert_fails(run(*command, RELEASED / "flava.bin", "--out", out), 1, "flava.bin", "encoder alone", "decoder.pkl")
         self.assert_fails(run(*command, self.work / "none.pkl", "--out", out), 1, "none.pkl", "No such file")
         self.assert_fails(run(*command, RELEASED / "encoder.pkl", RELEASED / "decoder.pkl", "--out", out, "--set",
-                              "dvae.model.hidden=8"), 1, "follows from the files")
+                              "dvae.model.hidden=8"), 1, "follow from the files")
         self.assert_fails(run(*command, RELEASED / "encoder.pkl"), 2, "--out")
         self.assert_fails(run("dalle-import"), 2)
         self.assertFalse(out.exists())
