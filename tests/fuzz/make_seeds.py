@@ -73,8 +73,8 @@ def torch_file_seeds() -> dict[str, bytes]:
 
     def legacy(value: bytes) -> bytes:
         return (pickle(b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19") + pickle(b"M\xe9\x03") +
-                pickle(b"}" + text("little_endian") + b"\x88s") + pickle(value.replace(b"tQ", b"NtQ")) + pickle(b"]" + text("0") + b"a") +
-                struct.pack("<Q", 4) + bytes(16))
+                pickle(b"}" + text("little_endian") + b"\x88s") + pickle(value.replace(b"tQ", b"NtQ")) +
+                pickle(b"]" + text("0") + b"a") + struct.pack("<Q", 4) + bytes(16))
 
     storage = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + b"K\x04tQ"
     empty = b"ccollections\nOrderedDict\n)R"
