@@ -44,11 +44,11 @@ struct Parts {
     return tensors.contains(fmt::format("{}{}", part, kInput));
   }
 
-  /// @throws dalle::Error if there is no such tensor, or it has not four dimensions
+  /// @throws dalle::Error if there is no such tensor, or it has not four dimensions, or it is empty
   int64_t size(const std::string& name, int64_t dimension) const {
     const auto found = tensors.find(name);
-    if (found == tensors.end() || found->second.dim() != 4)
-      throw Error("expected a tensor {} of four dimensions", name);
+    if (found == tensors.end() || found->second.dim() != 4 || found->second.numel() == 0)
+      throw Error("expected a tensor {} of four dimensions that is not empty", name);
     return found->second.size(dimension);
   }
 };
@@ -90,20 +90,31 @@ int64_t count(const Parts& parts, const std::string& name) {
   }
 }
 
+void check_range(const char* what, int64_t found, int64_t least, int64_t most) {
+  if (found < least || found > most)
+    throw Error("found {} {}, expected {} to {}", found, what, least, most);
+}
+
+/// The shapes' config, within the ranges of DiscreteVaeConfig::fields().
 DiscreteVaeConfig config_of(const Parts& parts) {
   DiscreteVaeConfig config{.groups = count(parts, "encoder.blocks.group_"),
                            .blocks_per_group = count(parts, "encoder.blocks.group_1.block_"),
                            .hidden = parts.size("encoder.blocks.input.w", 0),
                            .vocab_size = parts.size("encoder.blocks.output.conv.w", 0),
                            .codebook_width = parts.size("decoder.blocks.input.w", 0)};
-  if (config.groups > 7 || config.blocks_per_group > 16)
-    throw Error("found {} groups of {} blocks, expected at most 7 of 16", config.groups,
-                config.blocks_per_group);
+  check_range("groups", config.groups, 1, 7);
+  check_range("blocks per group", config.blocks_per_group, 1, 16);
+  check_range("codes", config.vocab_size, 2, 65536);
+  if (config.hidden % 4 != 0)
+    throw Error("found {} channels, expected a multiple of 4", config.hidden);
+  for (const double gain : parts.post_gains)
+    if (!(gain > 0 && gain <= 1))
+      throw Error("found a post_gain of {}, expected more than 0 and at most 1", gain);
   if (!parts.post_gains.empty() && parts.post_gains.front() != config.residual_gain())
     config.post_gain = parts.post_gains.front();
   if (std::ranges::any_of(parts.post_gains,
                           [&](double gain) { return gain != config.residual_gain(); }))
-    throw Error("found blocks of different post_gain, expected one of all");
+    throw Error("found blocks of different post_gain, expected the same in all");
   return config;
 }
 
@@ -140,15 +151,16 @@ DiscreteVae read_released_dvae(std::span<const fs::path> files) {
         source);
   if (!parts.has(kEncoder))
     throw Error("{}: found no encoder, expected {}{}", source, kEncoder, kInput);
+  DiscreteVaeConfig config;
   try {
-    const DiscreteVaeConfig config = config_of(parts);
+    config = config_of(parts);
     check_size(config, parts);
-    DiscreteVae vae(config);
-    load_weights(*vae, NamedTensors(parts.tensors.begin(), parts.tensors.end()), source);
-    return vae;
   } catch (const Error& error) {
     throw Error("{}: not a dVAE of the released classes: {}", source, error.what());
   }
+  DiscreteVae vae(config);
+  load_weights(*vae, NamedTensors(parts.tensors.begin(), parts.tensors.end()), source);
+  return vae;
 }
 
 }  // namespace dalle

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string_view>
 
 #include <fmt/ranges.h>
@@ -73,6 +74,14 @@ bool is_convertible(const at::Tensor& from, const at::Tensor& to) {
          (from.is_floating_point() && to.is_floating_point());
 }
 
+/// The first few of the texts; a foreign file may have any number.
+std::string list_text(const std::vector<std::string>& texts, std::string_view separator) {
+  constexpr size_t kMost = 10;
+  const std::string list = fmt::format(
+      "{}", fmt::join(std::span(texts).first(std::min(texts.size(), kMost)), separator));
+  return texts.size() <= kMost ? list : fmt::format("{} and {} more", list, texts.size() - kMost);
+}
+
 /// Describes each way in which `tensors` differs from `expected`.
 std::vector<std::string> mismatches(const std::map<std::string, at::Tensor>& expected,
                                     const NamedTensors& tensors) {
@@ -94,9 +103,10 @@ std::vector<std::string> mismatches(const std::map<std::string, at::Tensor>& exp
   for (const auto& [name, tensor] : expected)
     if (!given.contains(name)) missing.push_back(name);
 
-  std::vector<std::string> clauses = std::move(mismatched);
+  std::vector<std::string> clauses;
+  if (!mismatched.empty()) clauses.push_back(list_text(mismatched, "; "));
   const auto list = [&](const char* problem, const std::vector<std::string>& names) {
-    if (!names.empty()) clauses.push_back(fmt::format("{} {}", problem, fmt::join(names, ", ")));
+    if (!names.empty()) clauses.push_back(fmt::format("{} {}", problem, list_text(names, ", ")));
   };
   list("missing", missing);
   list("unexpected", unexpected);

@@ -55,8 +55,8 @@ NamedTensors weights_of(const torch::nn::Module& module);
 /// Copies `tensors` into the module's parameters and buffers, in place, so parameters that are
 /// views of a flat buffer remain views. Converts between floating-point types, but not other types.
 /// @param source  the origin of the tensors, for error messages
-/// @throws dalle::Error naming every missing, unexpected and mismatched tensor; the module is then
-///         unchanged
+/// @throws dalle::Error naming up to 10 each of the missing, unexpected and mismatched tensors; the
+///         module is then unchanged
 void load_weights(torch::nn::Module& module, const NamedTensors& tensors,
                   const std::string& source);
 

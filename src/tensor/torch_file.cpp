@@ -2,6 +2,7 @@
 
 #include <archive.h>
 #include <archive_entry.h>
+#include <locale.h>
 
 #include <cerrno>
 #include <cstring>
@@ -21,7 +22,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kZipSignature = "PK\x03\x04";
-constexpr std::string_view kPickleSignature = "\x80\x02";
 /// 0x1950a86a20f9469cfc6c, the first value of a file before PyTorch 1.6.
 constexpr std::string_view kLegacyMagic = "\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
 constexpr int64_t kLegacyVersion = 1001;
@@ -30,12 +30,30 @@ std::string first_bytes(const fs::path& path) {
   if (fs::exists(path) && !fs::is_regular_file(path))
     throw Error("{}: expected a regular file", path.string());
   std::ifstream file(path, std::ios::binary);
-  std::string bytes(kZipSignature.size(), '\0');
+  std::string bytes(9, '\0');
   file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
   if (!file && !file.eof()) throw Error("{}: cannot read: {}", path.string(), std::strerror(errno));
   bytes.resize(static_cast<size_t>(file.gcount()));
   return bytes;
 }
+
+/// The locale of this thread while it exists: libarchive converts names from UTF-8 to it.
+class Utf8Locale {
+ public:
+  Utf8Locale()
+      : locale_(::newlocale(LC_CTYPE_MASK, "C.UTF-8", nullptr)),
+        previous_(locale_ == nullptr ? nullptr : ::uselocale(locale_)) {}
+  ~Utf8Locale() {
+    if (locale_ == nullptr) return;
+    ::uselocale(previous_);
+    ::freelocale(locale_);
+  }
+  Utf8Locale(const Utf8Locale&) = delete;
+  Utf8Locale& operator=(const Utf8Locale&) = delete;
+
+ private:
+  locale_t locale_, previous_;
+};
 
 /// The entries of a zip archive, by the names that they have in its only folder.
 class ZipEntries {
@@ -43,6 +61,7 @@ class ZipEntries {
   explicit ZipEntries(const fs::path& path)
       : source_(path.string()), budget_(fs::file_size(path)), reader_(archive_read_new()) {
     if (reader_ == nullptr) throw std::bad_alloc();
+    const Utf8Locale locale;
     check(archive_read_support_format_zip_seekable(reader_.get()));
     check(archive_read_open_filename(reader_.get(), path.c_str(), 1 << 20));
     archive_entry* entry = nullptr;
@@ -66,7 +85,7 @@ class ZipEntries {
     void operator()(archive* reader) const { archive_read_free(reader); }
   };
 
-  /// libarchive warns of sums that do not match and of sizes that contradict each other.
+  /// libarchive warns of checksums that do not match and of sizes that contradict each other.
   void check(int status) const {
     if (status == ARCHIVE_OK) return;
     const char* reason = archive_error_string(reader_.get());
@@ -98,9 +117,10 @@ class ZipEntries {
     const auto read = archive_read_data(reader_.get(), bytes.data(), bytes.size());
     if (read < 0) check(static_cast<int>(read));
     if (read != size) throw Error("{}: truncated: found {} bytes of {}", who, read, size);
-    char more = 0;  // libarchive compares the sum when it reaches the end
-    if (const auto rest = archive_read_data(reader_.get(), &more, 1); rest < 0)
-      check(static_cast<int>(rest));
+    char more = 0;  // libarchive compares the checksum when it reaches the end
+    const auto rest = archive_read_data(reader_.get(), &more, 1);
+    if (rest < 0) check(static_cast<int>(rest));
+    if (rest > 0) throw Error("{}: has more than the {} bytes that it claims", who, size);
     if (!entries_.emplace(path.substr(slash + 1), std::move(bytes)).second)
       throw Error("{}: appears twice", who);
   }
@@ -205,8 +225,14 @@ TorchFile read_legacy(const fs::path& path) {
 }  // namespace
 
 bool is_torch_file(const fs::path& path) {
-  const std::string bytes = first_bytes(path);
-  return bytes.starts_with(kZipSignature) || bytes.starts_with(kPickleSignature);
+  const std::string start = first_bytes(path);
+  const std::string_view bytes = start;
+  if (bytes.starts_with(kZipSignature)) return true;
+  // The length of a safetensors header, which precedes its brace, may look like a protocol.
+  const bool is_safetensors =
+      bytes.size() == 9 && bytes.substr(4) == std::string_view("\0\0\0\0{", 5);
+  return bytes.size() > 1 && bytes[0] == '\x80' && bytes[1] >= 2 && bytes[1] <= 5 &&
+         !is_safetensors;
 }
 
 TorchFile read_torch_file(const fs::path& path) {

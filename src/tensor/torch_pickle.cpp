@@ -37,7 +37,8 @@ class PickleReader {
   }
 
   Pickle read() && {
-    if (byte() != kProto || byte() != 2) fail("expected a pickle of protocol 2");
+    if (byte() != kProto || byte() != 2)
+      fail("expected a pickle of protocol 2, which torch.save() writes by default");
     for (uint8_t opcode = byte(); opcode != kStop; opcode = byte()) execute(opcode);
     pickle_.root = pop(1).front();
     if (!stack_.empty() || !marks_.empty()) fail("values are left over at its end");
@@ -134,9 +135,9 @@ class PickleReader {
       case kBinPersId:
         return push_persistent();
       case kBinPut:
-        return memorize(integer(1));
+        return memoize(integer(1));
       case kLongBinPut:
-        return memorize(integer(4));
+        return memoize(integer(4));
       case kBinGet:
         return recall(integer(1));
       case kLongBinGet:
@@ -211,16 +212,18 @@ class PickleReader {
       if (type == full) return push({.kind = PickleKind::kStorageType, .text = dtype});
     if (full.starts_with("torch.nn.modules.") || full.starts_with("dall_e."))
       return push({.kind = PickleKind::kClass, .text = name});
-    fail("found {}, which is no part of a tensor, a layer or OpenAI's dVAE", full);
+    fail("found {}, which is not part of a tensor, a layer or OpenAI's dVAE", full);
   }
 
-  /// Replaces the two uppermost values, a callee and its arguments.
+  /// Replaces the two topmost values, a callee and its arguments.
   void push_call(PickleKind callee_kind, PickleKind call_kind) {
     const std::vector<Index> operands = pop(2);
     if (pickle_.at(operands[0]).kind != callee_kind ||
         pickle_.at(operands[1]).kind != PickleKind::kTuple)
       fail("found a call of something that is not a known {}",
            callee_kind == PickleKind::kClass ? "class" : "function");
+    if (pickle_.at(operands[0]).text == kOrderedDict && !pickle_.at(operands[1]).items.empty())
+      fail("found an OrderedDict with arguments, expected one whose items are set afterwards");
     push({.kind = call_kind, .callee = operands[0], .arguments = operands[1]});
   }
 
@@ -261,11 +264,11 @@ class PickleReader {
     PickleValue& value = top();
     const bool has_attributes = value.kind == PickleKind::kObject || is_ordered_dict(value);
     if (!has_attributes || value.state != 0 || pickle_.at(state).kind != PickleKind::kDict)
-      fail("found a state that is not a layer's or dictionary's only one");
+      fail("found attributes of something other than a layer or OrderedDict, or set twice");
     value.state = state;
   }
 
-  void memorize(uint32_t key) {
+  void memoize(uint32_t key) {
     if (key >= kMaxPickleValues)
       fail("found the memo key {}, expected less than {}", key, kMaxPickleValues);
     const Index value = index_of_top();
@@ -288,7 +291,7 @@ class PickleReader {
 
   PickleValue& top() { return pickle_.values[index_of_top()]; }
 
-  /// The uppermost values in the order in which they were pushed.
+  /// The topmost values in the order in which they were pushed.
   std::vector<Index> pop(size_t count) {
     if (stack_.size() - floor() < count) fail("found an instruction without its operands");
     const auto begin = stack_.end() - static_cast<std::ptrdiff_t>(count);

@@ -1,8 +1,7 @@
 #include "tensor/torch_state.h"
 
 #include <algorithm>
-#include <array>
-#include <optional>
+#include <limits>
 #include <set>
 #include <utility>
 
@@ -15,10 +14,15 @@ namespace {
 using Index = PickleValue::Index;
 
 constexpr int64_t kMaxStorageElements = int64_t{1} << 40;
-constexpr size_t kMaxModules = 65536;
+constexpr size_t kMaxEntries = size_t{1} << 17;
 constexpr size_t kMaxModuleDepth = 32;
 constexpr size_t kMaxDimensions = 8;
 constexpr size_t kMaxKeyBytes = 256;
+constexpr size_t kMaxNameBytes = 512;
+// The bytes of all storages, and of all tensors, fit into an int64_t.
+static_assert(kMaxEntries <= kMaxPickleValues &&
+              kMaxStorageElements <=
+                  std::numeric_limits<int64_t>::max() / 8 / int64_t{kMaxPickleValues});
 
 class StateReader {
  public:
@@ -54,8 +58,11 @@ class StateReader {
     return value.kind == PickleKind::kDict || is_call_of(value, kOrderedDict);
   }
 
-  /// The keys and values of a dictionary; the keys are parts of tensors' names.
-  std::vector<std::pair<std::string, Index>> entries(const PickleValue& dict) const {
+  /// The keys and values of a dictionary; the keys are parts of tensors' names. A dictionary that
+  /// is shared counts as often as it is visited, so that small files cannot take long.
+  std::vector<std::pair<std::string, Index>> entries(const PickleValue& dict) {
+    visited_ += dict.items.size() / 2;
+    if (visited_ > kMaxEntries) fail("", "more than {} entries in its dictionaries", kMaxEntries);
     std::vector<std::pair<std::string, Index>> found;
     std::set<std::string_view> keys;
     for (size_t i = 0; i < dict.items.size(); i += 2) {
@@ -78,7 +85,8 @@ class StateReader {
     const auto is = [&](size_t i, PickleKind kind) { return pickle_.at(id[i]).kind == kind; };
     if ((id.size() != 5 && id.size() != 6) || pickle_.at(id[0]).text != "storage" ||
         !is(1, PickleKind::kStorageType) || !is(2, PickleKind::kText) ||
-        !is(4, PickleKind::kInteger) || (id.size() == 6 && !is(5, PickleKind::kNone)))
+        pickle_.at(id[2]).text.size() > kMaxKeyBytes || !is(4, PickleKind::kInteger) ||
+        (id.size() == 6 && !is(5, PickleKind::kNone)))
       fail("", "found a reference to something outside its pickle that is not a storage");
     const std::string key(pickle_.at(id[2]).text);
     const TorchStorage storage{.dtype = std::string(pickle_.at(id[1]).text),
@@ -93,9 +101,9 @@ class StateReader {
 
   /// @param name  of the module, ending in a dot unless it is empty
   void add_module(const std::string& name, const PickleValue& module, size_t depth) {
-    if (depth > kMaxModuleDepth || ++modules_ > kMaxModules)
-      fail(name, "more than {} modules, or more than {} within each other", kMaxModules,
-           kMaxModuleDepth);
+    if (depth > kMaxModuleDepth || name.size() > kMaxNameBytes)
+      fail(name, "more than {} modules within each other, or a name of more than {} bytes",
+           kMaxModuleDepth, kMaxNameBytes);
     for (const auto& [key, index] : entries(pickle_.at(module.state))) {
       const PickleValue& value = pickle_.at(index);
       if (value.kind == PickleKind::kNumber) state_.numbers.emplace(name + key, value.number);
@@ -130,8 +138,18 @@ class StateReader {
         .shape = sizes(name, argument(name, *value, 2)),
         .strides = sizes(name, argument(name, *value, 3))};
     check_view(tensor);
+    check_metadata(name, pickle_.at(value->arguments));
     if (!names_.insert(name).second) fail(name, "appears twice");
     state_.tensors.push_back(std::move(tensor));
+  }
+
+  /// PyTorch may add a dictionary of metadata, such as that the numbers are negated.
+  void check_metadata(const std::string& name, const PickleValue& arguments) const {
+    if (arguments.items.size() <= 6) return;
+    const PickleValue& metadata = pickle_.at(arguments.items[6]);
+    const bool is_plain = metadata.kind == PickleKind::kNone || is_dict(metadata);
+    if (arguments.items.size() > 7 || !is_plain || !metadata.items.empty())
+      fail(name, "has metadata, which change what its numbers mean; expected a plain tensor");
   }
 
   const PickleValue& argument(const std::string& name, const PickleValue& call, size_t i) const {
@@ -188,7 +206,7 @@ class StateReader {
   std::string_view source_;
   TorchState state_;
   std::set<std::string> names_;
-  size_t modules_ = 0;
+  size_t visited_ = 0;  ///< entries of dictionaries
   int64_t bytes_of_tensors_ = 0;
 };
 

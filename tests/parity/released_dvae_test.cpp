@@ -12,6 +12,7 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include "core/files.h"
 #include "error_of.h"
 #include "temporary_directory.h"
 #include "tensor/named_tensors.h"
@@ -69,6 +70,51 @@ TEST(ReleasedDvaeTest, ReadsOneSafetensorsFileOfBoth) {
   expect_released_results(read({folder / "both.safetensors"}));
 }
 
+TEST(ReleasedDvaeTest, ReadsEveryFloatingPointTypeAndSeveralBlocks) {
+  const TemporaryDirectory folder;
+  const DiscreteVaeConfig config = {
+      .groups = 2, .blocks_per_group = 2, .hidden = 8, .vocab_size = 6, .codebook_width = 5};
+  const NamedTensors weights = weights_of(*DiscreteVae(config));
+  for (const at::ScalarType type : {at::kHalf, at::kBFloat16, at::kFloat, at::kDouble}) {
+    NamedTensors stored;
+    for (const auto& [name, tensor] : weights) stored.emplace_back(name, tensor.to(type));
+    write_safetensors(folder / "both.safetensors", stored);
+    const DiscreteVae vae = read({folder / "both.safetensors"});
+    EXPECT_EQ(vae->config(), config) << type;
+    const NamedTensors read_back = weights_of(*vae);
+    ASSERT_EQ(read_back.size(), stored.size());
+    for (size_t i = 0; i < stored.size(); ++i)
+      EXPECT_TRUE(read_back[i].second.equal(stored[i].second.to(at::kFloat))) << stored[i].first;
+  }
+}
+
+/// decoder.pkl with another post_gain; its container has no checksums.
+void write_decoder(const fs::path& path, const std::string& gain) {
+  const std::string sixteenth("G\x3f\xb0\0\0\0\0\0\0", 9);
+  std::string bytes = read_file(kFolder / "decoder.pkl");
+  for (size_t at; (at = bytes.find(sixteenth)) != bytes.npos;) bytes.replace(at, 9, gain);
+  write_file_atomically(path, bytes);
+}
+
+TEST(ReleasedDvaeTest, TakesThePostGainOfTheModules) {
+  const TemporaryDirectory folder;
+  const fs::path decoder = folder / "decoder.pkl";
+  write_decoder(decoder, std::string("G\x3f\xc0\0\0\0\0\0\0", 9));
+  // FLAVA's encoder is a state dict, which has none.
+  EXPECT_EQ(read({kFolder / "flava.bin", decoder})->config().post_gain, 0.125);
+  EXPECT_THAT(error_of([&] {
+                read({kFolder / "encoder.pkl", decoder});
+              }),
+              HasSubstr("different post_gain"));
+  for (const std::string gain : {"\x7f\xf8", "\xbf\xc0", "\x40\x01"}) {  // NaN, -0.125, 2.1
+    write_decoder(decoder, "G" + gain + std::string(6, '\0'));
+    EXPECT_THAT(error_of([&] {
+                  read({kFolder / "flava.bin", decoder});
+                }),
+                HasSubstr("expected more than 0 and at most 1"));
+  }
+}
+
 TEST(ReleasedDvaeTest, NeedsAnEncoderAndADecoder) {
   EXPECT_THAT(error_of([] { read({kFolder / "flava.bin"}); }),
               AllOf(HasSubstr("flava.bin: found an encoder alone"), HasSubstr("decoder.pkl")));
@@ -98,6 +144,19 @@ TEST(ReleasedDvaeTest, NamesTheTensorsThatDoNotFit) {
   for (auto& [name, tensor] : changed)
     if (name == "blocks.input.w") tensor = torch::zeros({20'000, 3, 7, 7});
   EXPECT_THAT(error_of_encoder(changed), HasSubstr("20000 channels and 16 codes has"));
+  for (auto& [name, tensor] : changed)
+    if (name == "blocks.input.w") tensor = torch::zeros({4, 0, 7, 7});
+  EXPECT_THAT(error_of_encoder(changed),
+              HasSubstr("encoder.blocks.input.w of four dimensions that"));
+  changed = tensors;
+  for (auto& [name, tensor] : changed)
+    if (name.starts_with("blocks.group_1.")) name.replace(0, 15, "blocks.group_9.");
+  EXPECT_THAT(error_of_encoder(changed), HasSubstr("found 0 groups, expected 1 to 7"));
+  changed = tensors;
+  for (int i = 0; i < 100; ++i) changed.emplace_back(std::to_string(i), torch::zeros({1}));
+  EXPECT_THAT(error_of_encoder(changed),
+              HasSubstr("unexpected encoder.0, encoder.1, encoder.10, "));
+  EXPECT_THAT(error_of_encoder(changed), HasSubstr(" and 90 more"));
 }
 
 }  // namespace

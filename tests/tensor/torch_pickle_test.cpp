@@ -110,6 +110,12 @@ TEST(TorchPickleTest, RecordsCallsOfFunctionsAndObjectsOfClassesAlone) {
     EXPECT_THAT(error_of_pickle(file(call)), HasSubstr("found a call of")) << call;
 }
 
+TEST(TorchPickleTest, RefusesDictionariesWhoseItemsAreArguments) {
+  EXPECT_THAT(error_of_pickle(file(global("collections", "OrderedDict") +
+                                   tuple("](](" + text("w") + "Nee") + "R")),
+              HasSubstr("OrderedDict with arguments"));
+}
+
 TEST(TorchPickleTest, RefusesStatesOfAnythingButLayersAndDictionaries) {
   const std::string layer = global("torch.nn.modules.linear", "Linear");
   EXPECT_EQ(error_of_pickle(file(kOrderedDictCall + "}b")), "no error");
@@ -118,7 +124,7 @@ TEST(TorchPickleTest, RefusesStatesOfAnythingButLayersAndDictionaries) {
         layer + "}b", layer + ")\x81Nb", layer + ")\x81" + tuple("}}") + "b",
         layer + ")\x81" + dict("") + "b" + dict("") + "b", storage(1) + "}b",
         tensor(storage(1), 0, {1}, {1}) + "}b"})
-    EXPECT_THAT(error_of_pickle(file(build)), HasSubstr("found a state")) << build;
+    EXPECT_THAT(error_of_pickle(file(build)), HasSubstr("found attributes of")) << build;
 }
 
 TEST(TorchPickleTest, RefusesItemsOfAnythingButListsAndDictionaries) {

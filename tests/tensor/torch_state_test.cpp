@@ -78,14 +78,14 @@ TEST(TorchStateTest, RefusesViewsThatExceedTheirStorage) {
     EXPECT_THAT(error, HasSubstr(kDoesNotFit));
 }
 
-TEST(TorchStateTest, RefusesShapesThatAreNone) {
+TEST(TorchStateTest, RefusesInvalidShapes) {
   EXPECT_THAT(error_of_view(0, {-2}, {1}), HasSubstr("not negative"));
   EXPECT_THAT(error_of_view(0, {2}, {-1}), HasSubstr("not negative"));
   EXPECT_THAT(error_of_view(0, {1, 1, 1, 1, 1, 1, 1, 1, 1}, {1}), HasSubstr("up to 8 numbers"));
   EXPECT_THAT(error_of_view(0, {2, 3}, {1}), HasSubstr("found 2 sizes and 1 strides"));
 }
 
-TEST(TorchStateTest, RefusesStoragesThatAreNone) {
+TEST(TorchStateTest, RefusesInvalidStorages) {
   EXPECT_THAT(error_of_state(dict(text("w") + tensor(text("0"), 0, {1}, {1}))),
               HasSubstr("expected a storage"));
   EXPECT_THAT(error_of_state(dict(text("w") + tensor(storage(-1), 0, {1}, {1}))),
@@ -98,6 +98,8 @@ TEST(TorchStateTest, RefusesStoragesThatAreNone) {
   for (const std::string& id :
        {tuple(text("storage")), tuple(text("file") + "NNNN"), tuple("NNNNN"),
         tuple(text("storage") + text("FloatStorage") + text("0") + text("cpu") + integer(1)),
+        tuple(text("storage") + global("torch", "FloatStorage") + text(std::string(257, '0')) +
+              text("cpu") + integer(1)),
         tuple(text("storage") + global("torch", "FloatStorage") + text("0") + text("cpu") +
               integer(1) + tuple(text("view") + integer(0) + integer(1)))})
     EXPECT_THAT(error_of_state(dict(text("w") + tensor(id + "Q", 0, {1}, {1}))),
@@ -116,7 +118,7 @@ TEST(TorchStateTest, RefusesAnythingButTensors) {
               HasSubstr("\"m\": expected a module"));
 }
 
-TEST(TorchStateTest, RefusesKeysThatAreNoNames) {
+TEST(TorchStateTest, RefusesInvalidKeys) {
   const std::string value = tensor(storage(1), 0, {1}, {1});
   for (const std::string& key : {std::string("K\1"), text(""), text("a b"), text("\x1b[2J"),
                                  text("\xc3\xa4"), text(std::string(257, 'k'))})
@@ -136,7 +138,36 @@ TEST(TorchStateTest, LimitsModulesThatContainThemselvesOrShareOthers) {
   for (char i = 0; i < 30; ++i)
     chain = module(text("_modules") + dict(text("a") + chain + text("b") + "h" + i)) + "q" +
             static_cast<char>(i + 1);
-  EXPECT_THAT(error_of_state(chain), HasSubstr("more than 65536 modules"));
+  EXPECT_THAT(error_of_state(chain), HasSubstr("more than 131072 entries"));
+}
+
+TEST(TorchStateTest, LimitsVisitsOfAWideModuleThatOthersShare) {
+  std::string attributes, members;
+  for (int i = 0; i < 4096; ++i) attributes += text(std::to_string(i)) + "\x88";
+  for (int i = 0; i < 40; ++i) members += text(std::to_string(i)) + "h\1";
+  EXPECT_THAT(error_of_state(module(text("_modules") +
+                                    dict(text("leaf") + module(attributes) + "q\1" + members))),
+              HasSubstr("more than 131072 entries"));
+}
+
+TEST(TorchStateTest, LimitsTheNamesOfModules) {
+  std::string nested = module(text("training") + "\x88");
+  for (int i = 0; i < 3; ++i)
+    nested = module(text("_modules") + dict(text(std::string(200, 'm')) + nested));
+  EXPECT_THAT(error_of_state(nested), HasSubstr("a name of more than 512 bytes"));
+}
+
+TEST(TorchStateTest, RefusesTensorsWithMetadata) {
+  std::string call = tensor(storage(1), 0, {1}, {1});
+  call.resize(call.size() - 2);  // without the end of its arguments
+  const auto error_of_metadata = [&](const std::string& metadata) {
+    return error_of_state(dict(text("w") + call + metadata + "tR"));
+  };
+  EXPECT_EQ(error_of_metadata("N"), "no error");
+  EXPECT_EQ(error_of_metadata("}"), "no error");
+  for (const std::string& metadata :
+       {dict(text("neg") + "\x88"), std::string("K\1"), std::string("NN")})
+    EXPECT_THAT(error_of_metadata(metadata), HasSubstr("\"w\": has metadata")) << metadata;
 }
 
 TEST(TorchStateTest, LimitsTheMemoryOfManyViews) {
