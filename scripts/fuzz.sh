@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly runs=${2:-1000000} build=build/fuzz
-targets=(yaml tar safetensors image png_text tokenizer json)
+targets=(yaml tar safetensors torch_file image png_text tokenizer json)
 [ "${1:-all}" = all ] || targets=("$1")
 [ -f "tests/fuzz/${targets[0]}_fuzz.cpp" ] || {
   printf 'fuzz: error: %s: no such target; the targets are %s\n' "$1" "${targets[*]}" >&2; exit 1

@@ -181,6 +181,15 @@ std::string memory_text(const MemoryEstimate& memory, int64_t micro_batch_size,
   return text + row("checkpoint", bytes_text(memory.checkpoint()));
 }
 
+std::string forward_text(const DvaeCost& cost) {
+  std::string text = "dVAE\n";
+  text += row("parameters: encoder", count_text(cost.encoder_parameters));
+  text += row("  decoder", count_text(cost.decoder_parameters));
+  text += row("  total", count_text(cost.parameters()));
+  text += row("an image: encoder forward", flops_text(cost.encoder_flops));
+  return text + row("  decoder forward", flops_text(cost.decoder_flops));
+}
+
 }  // namespace
 
 DvaeCost estimate_dvae_cost(const ExperimentConfig& config, int64_t ranks) {
@@ -274,14 +283,8 @@ ClipCost estimate_clip_cost(const ExperimentConfig& config, int64_t text_vocab_s
 }
 
 std::string to_text(const DvaeCost& cost) {
-  std::string text = "dVAE\n";
-  text += row("parameters: encoder", count_text(cost.encoder_parameters));
-  text += row("  decoder", count_text(cost.decoder_parameters));
-  text += row("  total", count_text(cost.parameters()));
-  text += row("an image: encoder forward", flops_text(cost.encoder_flops));
-  text += row("  decoder forward", flops_text(cost.decoder_flops));
-  text += row("  training", flops_text(cost.training_flops));
-  return text + memory_text(cost.memory, cost.micro_batch_size);
+  return forward_text(cost) + row("  training", flops_text(cost.training_flops)) +
+         memory_text(cost.memory, cost.micro_batch_size);
 }
 
 std::string to_text(const DalleCost& cost) {
@@ -318,7 +321,12 @@ std::string cost_report(const ExperimentConfig& config, int64_t ranks) {
   const std::string heading =
       ranks == 1 ? ""
                  : fmt::format("memory of one of {} ranks, the optimizer {}\n", ranks, optimizer);
-  return heading + to_text(estimate_dvae_cost(config, ranks)) +
+  const DvaeCost dvae = estimate_dvae_cost(config, ranks);
+  const bool trains_dvae = config.dvae.checkpoint.empty();
+  return heading +
+         (trains_dvae
+              ? to_text(dvae)
+              : forward_text(dvae) + fmt::format("  not trained: {}\n", config.dvae.checkpoint)) +
          to_text(estimate_dalle_cost(config, config.tokenizer.vocab_size, ranks)) +
          (config.clip ? to_text(estimate_clip_cost(config, config.tokenizer.vocab_size, ranks))
                       : "");

@@ -25,6 +25,7 @@
 #include "experiment/run_report.h"
 #include "experiment/stop_relay.h"
 #include "experiment/tokenizer_stage.h"
+#include "experiment/trained_dalle.h"
 #include "tensor/named_tensors.h"
 #include "train/training_counters.h"
 
@@ -134,9 +135,18 @@ TrainOutcome train(TrainTask& task, const TrainConfig& train_config, const Stage
   return outcome;
 }
 
+/// The dVAE at config.dvae.checkpoint.
+CheckpointContent given_dvae(const ExperimentConfig& config) {
+  const DvaeSource found = find_trained_dvae(config.dvae.checkpoint, config.dalle.dvae_checkpoint);
+  if (found.hash != config.dvae.checkpoint_sha256)
+    throw Error("{}: has changed since the config was loaded", found.checkpoint.string());
+  return read_checkpoint(found.checkpoint, {kEmaTensors});
+}
+
 /// The EMA weights of the dVAE checkpoint that config.dalle.dvae_checkpoint asks for. If the best
 /// one cannot be read, the last one is used.
 CheckpointContent trained_dvae(const ExperimentConfig& config, const RunPaths& run) {
+  if (!config.dvae.checkpoint.empty()) return given_dvae(config);
   const fs::path folder = run.checkpoints("dvae");
   auto last = read_newest_checkpoint(folder, {kEmaTensors});
   if (!last) throw Error("{}: no trained dVAE; run the stage dvae first", folder.string());
@@ -184,6 +194,11 @@ TrainOutcome run_tokenizer(const StageContext& context) {
 
 TrainOutcome run_dvae(const StageContext& context) {
   const ExperimentConfig& config = context.config;
+  if (!config.dvae.checkpoint.empty()) {
+    log_info("dvae: skipped, since dvae.checkpoint names a trained one: {}",
+             config.dvae.checkpoint);
+    return TrainOutcome::kFinished;
+  }
   context.options.group->set_phase(Phase::kPreparing, 0);
   if (is_finished(context, Stage::kDvae, config.dvae.train)) return TrainOutcome::kFinished;
   DvaeTask task(config, context.data, context.options.device);
@@ -242,7 +257,7 @@ void check_ranks(const ExperimentConfig& config, const std::optional<RunPaths>& 
     check_ranks(std::string(to_string(stage)), train, config.distributed, ranks);
     if (stage == Stage::kClip) check_whole_share(train, ranks);
   };
-  check(Stage::kDvae, config.dvae.train);
+  if (config.dvae.checkpoint.empty()) check(Stage::kDvae, config.dvae.train);
   check(Stage::kDalle, config.dalle.train);
   if (config.clip) check(Stage::kClip, config.clip->train);
 }

@@ -10,6 +10,7 @@
 #include "core/config_io.h"
 #include "core/log.h"
 #include "data/code_cache.h"
+#include "experiment/trained_dalle.h"
 
 namespace dalle {
 namespace {
@@ -109,6 +110,35 @@ void check_distributed(const ExperimentConfig& config, const ConfigChecks& check
   }
 }
 
+/// Sets dvae.model and dvae.checkpoint_sha256 to what the dVAE at dvae.checkpoint has. Keys that
+/// were given with other values are problems.
+/// @return false if there is no such dVAE, which is a problem too
+bool take_trained_dvae(ConfigReading& reading, ExperimentConfig& config) {
+  DvaeStageConfig& dvae = config.dvae;
+  if (dvae.checkpoint.empty()) return true;
+  const auto report = [&](const std::string& key, std::string message) {
+    reading.problems.push_back({reading.place_of(key), key, std::move(message)});
+  };
+  try {
+    const DvaeSource found = find_trained_dvae(dvae.checkpoint, config.dalle.dvae_checkpoint);
+    for (const ConfigChange& change : diff_configs(dvae.model, found.model))
+      if (const std::string key = "dvae.model." + change.key; !reading.place_of(key).empty())
+        report(key, fmt::format("found {}, expected {}, which the dVAE at dvae.checkpoint has, or "
+                                "no such key",
+                                change.old_value, change.new_value));
+    if (!dvae.checkpoint_sha256.empty() && dvae.checkpoint_sha256 != found.hash)
+      report("dvae.checkpoint_sha256",
+             fmt::format("found {}, expected {}, the sum of {}: a different dVAE",
+                         dvae.checkpoint_sha256, found.hash, found.checkpoint.string()));
+    dvae.model = found.model;
+    dvae.checkpoint_sha256 = found.hash;
+    return true;
+  } catch (const Error& error) {
+    report("dvae.checkpoint", error.what());
+    return false;
+  }
+}
+
 /// Adds the conflicts of the config that was read to the problems of reading it.
 ExperimentConfig finish(ConfigReading reading, std::string_view source, ConfigUse use) {
   ExperimentConfig config;
@@ -117,7 +147,7 @@ ExperimentConfig finish(ConfigReading reading, std::string_view source, ConfigUs
     reading.problems.push_back(
         {std::string(source), "",
          "found no keys (empty, or only comments), expected the YAML of an experiment"});
-  } else if (reading.is_readable) {
+  } else if (reading.is_readable && take_trained_dvae(reading, config)) {
     std::set<std::string, std::less<>> wrong;
     for (const ConfigProblem& problem : reading.problems) wrong.insert(problem.key);
     for (ConfigConflict& conflict : validate(config, use)) {

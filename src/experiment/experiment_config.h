@@ -44,18 +44,31 @@ constexpr auto enum_names(DvaeCheckpoint) {
 struct DvaeStageConfig {
   DiscreteVaeConfig model;
   DvaeTrainConfig train;
+  std::string checkpoint = "";
+  std::string checkpoint_sha256 = "";
 
   bool operator==(const DvaeStageConfig&) const = default;
 
   void validate(const ConfigChecks& checks) const {
     model.validate(checks.of("model"));
     train.validate(checks.of("train"));
+    checks.require(checkpoint_sha256.empty() || !checkpoint.empty(), "checkpoint_sha256",
+                   {"checkpoint"}, "found {}, expected nothing, since {} is not set",
+                   checkpoint_sha256, checks.path("checkpoint"));
   }
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& visit) {
     visit("model", self.model, {.help = "shape of the dVAE"});
     visit("train", self.train, {.help = "training of the dVAE"});
+    visit(
+        "checkpoint", self.checkpoint,
+        {.help = "a trained dVAE to use instead of training one: a run, a checkpoint of its stage "
+                 "dvae, or what dalle-import wrote. It also sets dvae.model; empty: train one",
+         .may_change = true});
+    visit("checkpoint_sha256", self.checkpoint_sha256,
+          {.help = "SHA-256 of that checkpoint's manifest.json, which is recorded when the config "
+                   "is loaded; if it is given, it must match"});
   }
 };
 

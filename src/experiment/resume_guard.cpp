@@ -1,5 +1,6 @@
 #include "experiment/resume_guard.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -59,6 +60,9 @@ void check_config_change(const PreviousRun& previous, const ExperimentConfig& co
   std::vector<std::string_view> ignored(changeable.begin(), changeable.end());
   for (const auto& [stage, name] : enum_names(Stage{}))
     if (!previous.started.contains(stage)) ignored.push_back(name);
+  // A dVAE that was trained elsewhere has no stage here, but the transformer learns its codes.
+  if (previous.started.contains(Stage::kDalle) && !previous.started.contains(Stage::kDvae))
+    std::ranges::replace(ignored, std::string_view("dvae"), std::string_view("dvae.train"));
   std::string list;
   for (const auto& [key, old_value, new_value] : diff_configs(*previous.config, config, ignored))
     list += fmt::format("\n  {}: {} -> {}", key, old_value, new_value);

@@ -131,6 +131,32 @@ std::optional<TrainedDvae> load_trained_dvae(const fs::path& path, c10::Device d
                      .vae = vae};
 }
 
+DvaeSource find_trained_dvae(const fs::path& given, DvaeCheckpoint which) {
+  const fs::path path = followed(given);
+  if (!fs::exists(path)) throw Error("{}: no such checkpoint or run", path.string());
+  if (!fs::is_directory(path))
+    throw Error(
+        "{}: found a file, expected the folder of a run or of a checkpoint; dalle-import converts "
+        "the files of OpenAI's dVAE",
+        path.string());
+  std::optional<fs::path> found;
+  if (fs::exists(path / Manifest::kFileName)) found = path;
+  for (const fs::path& folder : {RunPaths(path).checkpoints("dvae"), path / "dvae", path}) {
+    const std::vector<fs::path> checkpoints = checkpoints_in(folder);
+    if (found || checkpoints.empty()) continue;
+    found = which == DvaeCheckpoint::kBest ? best_checkpoint(folder) : std::nullopt;
+    if (!found) found = checkpoints.front();
+  }
+  if (!found) throw Error("{}: holds no checkpoint of the stage dvae", path.string());
+  if (read_manifest(*found).files.contains(kTokenizerFile))
+    throw Error("{}: a checkpoint of the stage dalle, expected one of the stage dvae",
+                found->string());
+  const CheckpointContent content = read_checkpoint(*found, {kConfigFile});
+  return {.checkpoint = *found,
+          .hash = sha256_of_file(*found / Manifest::kFileName),
+          .model = read_config(content).dvae.model};
+}
+
 at::Tensor caption_tokens(const TrainedDalle& dalle, const std::string& caption) {
   const std::vector<int64_t> tokens = dalle.tokenizer.encode(caption);
   if (tokens.empty()) throw Error("caption {:?}: empty, expected words", caption);

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string_view>
 
 #include <fmt/ranges.h>
@@ -31,12 +32,6 @@ constexpr std::array<std::pair<std::string_view, at::ScalarType>, 11> kTypes = {
      {"F32", at::kFloat},
      {"I64", at::kLong},
      {"F64", at::kDouble}}};
-
-at::ScalarType type_of_dtype(std::string_view dtype) {
-  const auto* found = std::ranges::find(kTypes, dtype, &decltype(kTypes)::value_type::first);
-  DALLE_CHECK(found != kTypes.end());  // read_safetensors_header() accepts no others
-  return found->second;
-}
 
 std::string_view dtype_of_tensor(const std::string& name, const at::Tensor& tensor) {
   const auto* found =
@@ -79,6 +74,14 @@ bool is_convertible(const at::Tensor& from, const at::Tensor& to) {
          (from.is_floating_point() && to.is_floating_point());
 }
 
+/// The first few of the texts; a foreign file may have any number.
+std::string list_text(const std::vector<std::string>& texts, std::string_view separator) {
+  constexpr size_t kMost = 10;
+  const std::string list = fmt::format(
+      "{}", fmt::join(std::span(texts).first(std::min(texts.size(), kMost)), separator));
+  return texts.size() <= kMost ? list : fmt::format("{} and {} more", list, texts.size() - kMost);
+}
+
 /// Describes each way in which `tensors` differs from `expected`.
 std::vector<std::string> mismatches(const std::map<std::string, at::Tensor>& expected,
                                     const NamedTensors& tensors) {
@@ -100,9 +103,10 @@ std::vector<std::string> mismatches(const std::map<std::string, at::Tensor>& exp
   for (const auto& [name, tensor] : expected)
     if (!given.contains(name)) missing.push_back(name);
 
-  std::vector<std::string> clauses = std::move(mismatched);
+  std::vector<std::string> clauses;
+  if (!mismatched.empty()) clauses.push_back(list_text(mismatched, "; "));
   const auto list = [&](const char* problem, const std::vector<std::string>& names) {
-    if (!names.empty()) clauses.push_back(fmt::format("{} {}", problem, fmt::join(names, ", ")));
+    if (!names.empty()) clauses.push_back(fmt::format("{} {}", problem, list_text(names, ", ")));
   };
   list("missing", missing);
   list("unexpected", unexpected);
@@ -111,6 +115,12 @@ std::vector<std::string> mismatches(const std::map<std::string, at::Tensor>& exp
 }
 
 }  // namespace
+
+at::ScalarType type_of_dtype(std::string_view dtype) {
+  const auto* found = std::ranges::find(kTypes, dtype, &decltype(kTypes)::value_type::first);
+  DALLE_CHECK(found != kTypes.end());
+  return found->second;
+}
 
 SafetensorsFile read_safetensors(const std::filesystem::path& path) {
   const SafetensorsHeader header = read_safetensors_header(path);

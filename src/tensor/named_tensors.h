@@ -3,10 +3,12 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/ScalarType.h>
 
 #include "core/files.h"
 
@@ -18,6 +20,9 @@ namespace dalle {
 
 /// Tensors with their names, in the order of the file.
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+
+/// The type that the safetensors format calls `dtype`, one of safetensors_element_size().
+at::ScalarType type_of_dtype(std::string_view dtype);
 
 struct SafetensorsFile {
   NamedTensors tensors;                         ///< contiguous, on the CPU
@@ -50,8 +55,8 @@ NamedTensors weights_of(const torch::nn::Module& module);
 /// Copies `tensors` into the module's parameters and buffers, in place, so parameters that are
 /// views of a flat buffer remain views. Converts between floating-point types, but not other types.
 /// @param source  the origin of the tensors, for error messages
-/// @throws dalle::Error naming every missing, unexpected and mismatched tensor; the module is then
-///         unchanged
+/// @throws dalle::Error naming up to 10 each of the missing, unexpected and mismatched tensors; the
+///         module is then unchanged
 void load_weights(torch::nn::Module& module, const NamedTensors& tensors,
                   const std::string& source);
 

@@ -5,15 +5,20 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "checkpoint/checkpoint.h"
 #include "core/config_io.h"
+#include "core/files.h"
 #include "temporary_directory.h"
 
 namespace dalle {
 namespace {
 
+using testing::AllOf;
 using testing::ElementsAre;
+using testing::EndsWith;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::StartsWith;
 
 std::vector<std::string> problems_of(const std::string& text,
                                      const std::vector<std::string>& overrides = {}) {
@@ -31,6 +36,49 @@ TEST(ExperimentConfig, IsValidAtThePapersValuesWithAPath) {
   ExperimentConfig config;
   config.data.path = "data";
   EXPECT_THAT(validate(config), IsEmpty());
+}
+
+/// A checkpoint of a dVAE with three groups of 8 channels.
+std::filesystem::path write_dvae(const std::filesystem::path& folder) {
+  ExperimentConfig config;
+  config.dvae.model = {.groups = 3, .hidden = 8, .codebook_init_std = 1.0};
+  CheckpointStore store(folder, /*keep_last=*/1);
+  store.save({.step = 7, .tensors = {}, .files = {{"config.yaml", dump_config(config)}}});
+  return folder / "step-00000007";
+}
+
+TEST(ExperimentConfig, TakesTheShapeAndTheSumOfATrainedDvae) {
+  const TemporaryDirectory folder;
+  const std::filesystem::path checkpoint = write_dvae(folder.path());
+  const std::string key = fmt::format("dvae: {{checkpoint: {}}}", folder.path().string());
+  const std::vector<std::string> given = {"data.kind=shapes", "dvae.model.hidden=8"};
+  const ExperimentConfig config = load_experiment_text(key, "x.yaml", given);
+  EXPECT_EQ(config.dvae.model.groups, 3);
+  EXPECT_EQ(config.dvae.model.codebook_init_std, 1.0);
+  EXPECT_EQ(config.layout().grid_width, 64);
+  EXPECT_EQ(config.dvae.checkpoint_sha256, sha256_of_file(checkpoint / "manifest.json"));
+  EXPECT_EQ(load_experiment_text(dump_config(config), "x.yaml"), config);
+}
+
+TEST(ExperimentConfig, ReportsWhereATrainedDvaeDoesNotFit) {
+  const TemporaryDirectory folder;
+  write_dvae(folder.path());
+  const std::string text = fmt::format(
+      "dvae:\n  checkpoint: {}\n  checkpoint_sha256: {}\n  model:\n    hidden: 256\n    groups: "
+      "3\n",
+      folder.path().string(), std::string(64, 'a'));
+  EXPECT_THAT(
+      problems_of(text, {"data.kind=shapes", "data.image_size=66"}),
+      ElementsAre(StartsWith("x.yaml:5:13: dvae.model.hidden: found 256, expected 8, which"),
+                  AllOf(StartsWith("x.yaml:3:22: dvae.checkpoint_sha256: found aaaa"),
+                        EndsWith("step-00000007: a different dVAE")),
+                  StartsWith("--set data.image_size=66: data.image_size: found 66, "
+                             "expected a multiple of 4")));
+  EXPECT_THAT(problems_of("dvae: {checkpoint: nowhere}", {"data.kind=shapes"}),
+              ElementsAre("x.yaml:1:20: dvae.checkpoint: nowhere: no such checkpoint or run"));
+  EXPECT_THAT(problems_of("dvae: {checkpoint_sha256: aa}", {"data.kind=shapes"}),
+              ElementsAre("x.yaml:1:27: dvae.checkpoint_sha256: found aa, expected nothing, since "
+                          "dvae.checkpoint is not set"));
 }
 
 struct Conflict {
@@ -347,6 +395,7 @@ TEST(ExperimentConfig, LetsAResumedRunChangeWhatChangesNoNumberOfItsTraining) {
                                        "data.prefetch",
                                        "data.index_cache",
                                        "data.max_invalid_fraction",
+                                       "dvae.checkpoint",  // its sum may not
                                        "distributed.backend",
                                        "distributed.timeout_s",
                                        "distributed.bucket_mb",

@@ -70,6 +70,22 @@ TEST_F(ResumeGuardTest, RefusesAnotherConfigAndListsTheKeys) {
   EXPECT_EQ(error_of_config(config_), "no error");
 }
 
+TEST_F(ResumeGuardTest, RefusesAnotherTrainedDvaeOnceTheTransformerLearnsItsCodes) {
+  config_.dvae.checkpoint = "models/a";
+  config_.dvae.checkpoint_sha256 = "aa";
+  write_file_atomically(run_.config(), dump_config(config_));
+  begin(Stage::kTokenizer);
+  ExperimentConfig other = config_;
+  other.dvae.checkpoint_sha256 = "bb";
+  EXPECT_EQ(error_of_config(other), "no error");
+  begin(Stage::kDalle);
+  EXPECT_THAT(error_of_config(other), HasSubstr("\n  dvae.checkpoint_sha256: aa -> bb"));
+  other = config_;
+  other.dvae.checkpoint = "elsewhere/a";
+  other.dvae.train.learning_rate = 0.5;  // it is not trained here
+  EXPECT_EQ(error_of_config(other), "no error");
+}
+
 TEST_F(ResumeGuardTest, RefusesOtherImages) {
   EXPECT_EQ(error_of_data(config_), "no error");  // records them
   begin(Stage::kDvae);

@@ -9,6 +9,7 @@ import pathlib
 import struct
 import sys
 import tarfile
+import zipfile
 import zlib
 
 
@@ -50,6 +51,39 @@ def safetensors_seeds() -> dict[str, bytes]:
     two = {"dtype": "BOOL", "shape": [], "data_offsets": [8, 9]}
     return {"two": file({"__metadata__": {"k": "v"}, "a.b": one, "c": two}, bytes(9)), "none": file({}, b""),
             "empty": file({"e": {"dtype": "I64", "shape": [0, 3], "data_offsets": [0, 0]}}, b"")}
+
+
+def torch_file_seeds() -> dict[str, bytes]:
+    """A state dict and a module of one tensor each, in both containers, as torch.save would write them."""
+    def text(value: str) -> bytes:
+        return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+    def call(name: str, arguments: bytes) -> bytes:
+        return b"c" + name.encode() + b"\n(" + arguments + b"tR"
+
+    def pickle(value: bytes) -> bytes:
+        return b"\x80\x02" + value + b"."
+
+    def archive(value: bytes) -> bytes:
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as target:
+            for name, content in (("data.pkl", pickle(value)), ("version", b"3"), ("data/0", bytes(16))):
+                target.writestr(zipfile.ZipInfo("a/" + name), content)
+        return buffer.getvalue()
+
+    def legacy(value: bytes) -> bytes:
+        return (pickle(b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19") + pickle(b"M\xe9\x03") +
+                pickle(b"}" + text("little_endian") + b"\x88s") + pickle(value.replace(b"tQ", b"NtQ")) +
+                pickle(b"]" + text("0") + b"a") + struct.pack("<Q", 4) + bytes(16))
+
+    storage = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + b"K\x04tQ"
+    empty = b"ccollections\nOrderedDict\n)R"
+    tensor = call("torch._utils\n_rebuild_tensor_v2", storage + b"K\x00K\x02K\x02\x86K\x02K\x01\x86\x89" + empty)
+    state = empty + b"q\x00(" + text("w") + tensor + b"u}" + text("_metadata") + empty + b"sb"
+    layer = (b"ctorch.nn.modules.linear\nLinear\n)\x81}(" + text("training") + b"\x88" + text("gain") + b"G" +
+             struct.pack(">d", 0.5) + text("_parameters") + b"}" + text("w") +
+             call("torch._utils\n_rebuild_parameter", tensor + b"\x89" + empty) + b"s" + text("_modules") + b"}ub")
+    return {"zip": archive(state), "legacy": legacy(state), "zip_module": archive(layer), "legacy_module": legacy(layer)}
 
 
 TIFF = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
@@ -139,6 +173,7 @@ def json_seeds() -> dict[str, bytes]:
 def main() -> None:
     root = pathlib.Path(sys.argv[1])
     for target, seeds in [("yaml", yaml_seeds()), ("tar", tar_seeds()), ("safetensors", safetensors_seeds()),
+                          ("torch_file", torch_file_seeds()),
                           ("image", image_seeds()), ("png_text", png_text_seeds()), ("tokenizer", tokenizer_seeds()),
                           ("json", json_seeds())]:
         folder = root / target

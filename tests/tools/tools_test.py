@@ -10,6 +10,7 @@ import html.parser
 import json
 import os
 import pathlib
+import pickle
 import pty
 import random
 import re
@@ -30,6 +31,7 @@ import png
 BIN = pathlib.Path(sys.argv[1]).resolve()
 TINY = pathlib.Path(__file__).with_name("tiny.yaml").resolve()
 REPOSITORY = TINY.parents[2]
+RELEASED = REPOSITORY / "tests" / "fixtures" / "released_dvae"
 STAGES = ("dvae", "dalle")
 CLIP = ("--set", "clip={model: {patch_size: 8, image_depth: 1, image_heads: 2, image_width: 16, text_depth: 1, text_heads: 2, "
         "text_width: 16, text_length: 16, embed_dim: 8}, train: {steps: 20, batch_size: 8, learning_rate: 0.003, warmup_steps: 0, "
@@ -111,6 +113,16 @@ def skipped(folder):
             entry = json.loads(line)
             reasons[entry["key"]] = entry["reason"]
     return reasons
+
+
+class Hostile:
+    """Its pickle creates a file when Python reads it."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
 
 
 class ElementChecker(html.parser.HTMLParser):
@@ -1393,6 +1405,111 @@ class ToolsTest(unittest.TestCase):
         self.assert_fails(run("dalle-eval", "--model", self.whole, "--suite", "frechet", "--limit", 9, "--device", "cpu"), 1,
                           "found 9 validation images, expected at least 10")
 
+    # ---- import ----
+
+    def imported_dvae(self, *options):
+        folder = self.fresh("dvae")
+        self.assert_succeeds(run("dalle-import", "openai-dvae", RELEASED / "encoder.pkl", RELEASED / "decoder.pkl", "--out", folder,
+                                 *options))
+        return folder
+
+    def test_the_released_dvae_is_imported_evaluated_and_trained_on(self):
+        data = ("--set", "data.kind=shapes", "--set", "data.image_size=32", "--set", "data.shapes.samples=40",
+                "--set", "data.shapes.validation_samples=4")
+        dvae = self.imported_dvae(*data)
+        self.assertEqual({path.name for path in dvae.iterdir()}, {"config.yaml", "ema.safetensors", "manifest.json"})
+        self.assert_succeeds(run("dalle-eval", "--model", dvae, "--suite", "reconstruction", "--device", "cpu"))
+        config = self.fresh("x.yaml")
+        config.write_text("dvae: {checkpoint: %s}\n" % dvae + TINY.read_text().split("\ndvae:")[0].split("tokenizer:")[0] +
+                          "tokenizer: {vocab_size: 300}\ndalle:" + TINY.read_text().split("\ndalle:")[1])
+        folder = self.fresh("run")
+        result = run("dalle-train", "--config", config, "--run-dir", folder, "--device", "cpu", *settings(["dalle"], steps=5),
+                     "--set", "dalle.cache_codes=true", "--set", "dalle.crops_per_image=1")
+        self.assert_succeeds(result)
+        self.assertIn(f"dvae: skipped, since dvae.checkpoint names a trained one: {dvae}", result.stderr)
+        self.assertIn("  vocab_size: 16\n", (folder / "config.yaml").read_text())
+        self.assertEqual((newest_checkpoint(folder, "dalle") / "dvae.safetensors").read_bytes(),
+                         (dvae / "ema.safetensors").read_bytes())
+
+    def test_imports_are_reproducible_and_replace_nothing(self):
+        first = self.imported_dvae()
+        manifest = (first / "manifest.json").read_bytes()
+        arguments = ("openai-dvae", RELEASED / "encoder.pkl", RELEASED / "decoder.pkl", "--out", first)
+        self.assert_fails(run("dalle-import", *arguments), 1, first, "exists")
+        shutil.rmtree(first)
+        self.assert_succeeds(run("dalle-import", *arguments[:-1], f"{first}/"))
+        self.assertEqual((first / "manifest.json").read_bytes(), manifest)
+
+    def test_invalid_imports_are_rejected(self):
+        out = self.fresh("dvae")
+        hostile = self.fresh("hostile.pkl")
+        ran = self.fresh("ran")
+        hostile.write_bytes(pickle.dumps(Hostile(str(ran)), protocol=2))
+        command = ("dalle-import", "openai-dvae")
+        self.assert_fails(run(*command, hostile, "--out", out), 1, hostile, "posix.system")
+        self.assertFalse(ran.exists())
+        self.assert_fails(run(*command, RELEASED / "flava.bin", "--out", out), 1, "flava.bin", "encoder alone", "decoder.pkl")
+        self.assert_fails(run(*command, self.work / "none.pkl", "--out", out), 1, "none.pkl", "No such file")
+        self.assert_fails(run(*command, RELEASED / "encoder.pkl", RELEASED / "decoder.pkl", "--out", out, "--set",
+                              "dvae.model.hidden=8"), 1, "follow from the files")
+        self.assert_fails(run(*command, RELEASED / "encoder.pkl"), 2, "--out")
+        self.assert_fails(run("dalle-import"), 2)
+        self.assertFalse(out.exists())
+
+    # ---- a trained dVAE ----
+
+    def test_a_trained_dvae_is_as_good_as_its_stage(self):
+        dvae = self.fresh("dvae")
+        shutil.copytree(self.whole / "checkpoints" / "dvae", dvae)
+        folder = self.fresh("run")
+        result = train(folder, "--set", f"dvae.checkpoint={dvae}")
+        self.assert_succeeds(result)
+        self.assertIn("dvae: skipped", result.stderr)
+        self.assertFalse((folder / "checkpoints" / "dvae").exists())
+        self.assertEqual(state_hashes(folder, ["dalle"]), state_hashes(self.whole, ["dalle"]))
+        # The path may change; the dVAE may not.
+        result = train(folder, "--set", f"dvae.checkpoint={self.whole}")
+        self.assert_succeeds(result)
+        self.assertIn("dalle: already finished", result.stderr)
+        other = self.fresh("other")
+        shutil.copytree(newest_checkpoint(self.whole, "dvae"), other)
+        best = (dvae / "best").read_text().strip()
+        if best == newest_checkpoint(self.whole, "dvae").name:
+            other = sorted(path for path in dvae.glob("step-*") if path.name != best)[0]
+        self.assert_fails(train(folder, "--set", f"dvae.checkpoint={other}"), 1, "dvae.checkpoint_sha256: ",
+                          "--allow-config-change")
+        self.assert_fails(train(folder), 1, "dvae.checkpoint_sha256: ")
+        # Its checkpoints need no other file.
+        shutil.rmtree(dvae)
+        self.assert_succeeds(run("dalle-sample", "a red circle", "--model", folder, "--count", 1, "--device", "cpu", "--out",
+                                 self.fresh("samples")))
+
+    def test_a_dry_run_names_the_trained_dvae(self):
+        result = train(self.fresh("run"), "--set", f"dvae.checkpoint={self.whole}", "--dry-run")
+        self.assert_succeeds(result)
+        self.assertIn(f"not trained: {self.whole}", result.stdout)
+
+    def test_dvaes_that_do_not_fit_are_rejected(self):
+        def assert_fails(checkpoint, *texts, options=()):
+            folder = self.fresh("run")
+            self.assert_fails(train(folder, "--set", f"dvae.checkpoint={checkpoint}", *options), 1, *texts)
+            self.assertFalse(folder.exists())
+
+        assert_fails(self.work / "none", "--set dvae.checkpoint=", "dvae.checkpoint: ", "no such checkpoint or run")
+        assert_fails(RELEASED / "encoder.pkl", "found a file", "dalle-import")
+        assert_fails(newest_checkpoint(self.whole, "dalle"), "a checkpoint of the stage dalle")
+        assert_fails(self.work, "no checkpoint of the stage dvae")
+        assert_fails(self.whole, "dvae.model.hidden: found 16, expected 8", options=("--set", "dvae.model.hidden=16"))
+        assert_fails(self.whole, "data.image_size: found 38, expected a multiple of 4", "dvae.model",
+                     options=("--set", "data.image_size=38"))
+        assert_fails(self.whole, "dvae.checkpoint_sha256: found 12, expected ", options=("--set", "dvae.checkpoint_sha256=12"))
+        copy = self.fresh("dvae")
+        shutil.copytree(newest_checkpoint(self.whole, "dvae"), copy)
+        flip_a_bit(copy / "ema.safetensors")
+        self.assert_fails(train(self.fresh("run"), "--set", f"dvae.checkpoint={copy}"), 1, copy / "ema.safetensors", "corrupt")
+        flip_a_bit(copy / "manifest.json")
+        assert_fails(copy, copy / "manifest.json")
+
     # ---- benchmark ----
 
     def test_the_benchmark_reports_each_number_of_ranks(self):
@@ -1542,7 +1659,8 @@ class ToolsTest(unittest.TestCase):
             self.assertRegex(result.stdout, f"Examples:\n  {words[0]} ")
 
     def test_every_tool_prints_its_version(self):
-        lines = {run(tool, "--version").stdout for tool in ("dalle-train", "dalle-sample", "dalle-eval", "dalle-bench", "dalle-check")}
+        lines = {run(tool, "--version").stdout for tool in ("dalle-train", "dalle-sample", "dalle-eval", "dalle-import", "dalle-bench",
+                                                             "dalle-check")}
         line, = lines
         self.assertRegex(line, r"^dalle [0-9.]+ \(.+\), LibTorch [0-9.]+")
 

@@ -1,0 +1,104 @@
+// dalle-import: makes a checkpoint of a model that others trained.
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpoint/checkpoint.h"
+#include "checkpoint/checkpoint_files.h"
+#include "checkpoint/manifest.h"
+#include "command_line.h"
+#include "core/config_io.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "core/log.h"
+#include "experiment/experiment_config.h"
+#include "model/released_dvae.h"
+#include "tensor/named_tensors.h"
+
+namespace {
+
+using namespace dalle;
+namespace fs = std::filesystem;
+
+struct Arguments {
+  std::vector<fs::path> files;
+  fs::path out;
+  std::vector<std::string> overrides;
+};
+
+void add_options(CLI::App& app, Arguments& arguments) {
+  app.add_option("files", arguments.files,
+                 "encoder.pkl and decoder.pkl: modules or state dicts that torch.save() wrote, or "
+                 "safetensors files; one file may hold both")
+      ->required()
+      ->expected(1, 2);
+  app.add_option("--out", arguments.out, "folder of the new checkpoint; must not exist")
+      ->required();
+  app.add_option("--set", arguments.overrides,
+                 "set a key of the checkpoint's config, such as the data that dalle-eval measures "
+                 "it on: --set data.path=my-images; repeatable")
+      ->allow_extra_args(false);
+}
+
+/// What the checkpoint says of the dVAE: its shape, and the defaults, which are the published
+/// model's training.
+ExperimentConfig config_of(const DiscreteVaeConfig& model, const Arguments& arguments) {
+  ExperimentConfig config;
+  config.name = "openai-dvae";
+  config.dvae.model = model;
+  config = load_config_text<ExperimentConfig>(dump_config(config), arguments.files.front().string(),
+                                              arguments.overrides);
+  if (config.dvae.model != model || !config.dvae.checkpoint.empty())
+    throw Error("--set: dvae.model and dvae.checkpoint follow from the files");
+  return config;
+}
+
+void write_checkpoint(const DiscreteVae& vae, const ExperimentConfig& config, const fs::path& out) {
+  const fs::path staging = fs::path(out).concat(".part");
+  fs::remove_all(staging);
+  make_directories(staging);
+  const CheckpointContent content{.tensors = {{kEmaTensors, weights_of(*vae)}},
+                                  .files = {{kConfigFile, dump_config(config)}}};
+  const FileDigests files = write_checkpoint_files(staging, content);
+  write_file_atomically(staging / Manifest::kFileName,
+                        format_manifest({.score = std::nullopt, .files = files}));
+  verify_checkpoint(staging);
+  fs::rename(staging, out);
+}
+
+int import_dvae(Arguments arguments) {
+  if (!arguments.out.has_filename()) arguments.out = arguments.out.parent_path();  // a/b/ is a/b
+  if (fs::exists(arguments.out))
+    throw Error("--out {}: exists, expected a new folder", arguments.out.string());
+  const DiscreteVae vae = read_released_dvae(arguments.files);
+  const ExperimentConfig config = config_of(vae->config(), arguments);
+  write_checkpoint(vae, config, arguments.out);
+  const DiscreteVaeConfig& model = vae->config();
+  log_info("wrote {}: {} groups of {} blocks, {} channels, {} codes of width {}",
+           arguments.out.string(), model.groups, model.blocks_per_group, model.hidden,
+           model.vocab_size, model.codebook_width);
+  log_info("train on its codes with: dalle-train --config ... --set dvae.checkpoint={}",
+           arguments.out.string());
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app(
+      "Makes a checkpoint of a model that others trained. Nothing in its files is executed.",
+      "dalle-import");
+  Arguments arguments;
+  app.require_subcommand(1);
+  add_options(
+      *app.add_subcommand("openai-dvae", "the dVAE that OpenAI released, or one of its classes"),
+      arguments);
+  const ToolText text{
+      .examples =
+          "  dalle-import openai-dvae encoder.pkl decoder.pkl --out models/openai-dvae\n"
+          "  dalle-import openai-dvae flava/pytorch_model.bin decoder.pkl --out models/dvae\n",
+      .memory_advice = "close other programs"};
+  return dalle::run_tool(app, argc, argv, text, [&] { return import_dvae(arguments); });
+}
