@@ -157,11 +157,13 @@ Subject clip_subject(const ExperimentConfig& config, c10::Device device) {
       torch::randint(config.tokenizer.vocab_size, {batch, tokens}, seeded(4), torch::kLong);
   for (int64_t b = 0; b < batch; ++b)
     captions[b].slice(0, 1 + (7 * b + 5) % tokens).fill_(kPadToken);
+  const auto labels = torch::arange(batch).div(2, "floor").to(device);  // pairs of partners
   return {.module = model.ptr(),
           .loss =
-              [model, images, captions = captions.to(device)]() mutable {
+              [model, images, captions = captions.to(device), labels]() mutable {
                 return contrastive_loss(model->embed_images(images),
-                                        model->embed_captions(captions), model->logit_scale())
+                                        model->embed_captions(captions), model->logit_scale(),
+                                        labels)
                     .total;
               },
           .uses_muon =

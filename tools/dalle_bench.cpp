@@ -88,7 +88,7 @@ void shorten(TrainConfig& train, int64_t steps) {
   train.log_every = std::max<int64_t>(1, steps - steps / 2);
   train.eval_every = train.save_every = steps;
   train.save_every_minutes = 0;
-  train.eval_samples = 1;
+  train.eval_samples = 2;  // the fewest that the contrastive model can compare
 }
 
 TrainConfig& measured(ExperimentConfig& config, const std::string& stage) {
@@ -98,11 +98,11 @@ TrainConfig& measured(ExperimentConfig& config, const std::string& stage) {
 }
 
 /// The experiment with the stage's batch multiplied by the number of ranks, so that each rank has
-/// as much work as a single one.
+/// as much work as a single one, except that the contrastive model's ranks compare more samples.
 ExperimentConfig weakly_scaled(ExperimentConfig config, const Arguments& arguments, int64_t ranks) {
   const bool is_dvae = arguments.stage == "dvae", is_clip = arguments.stage == "clip";
   if (is_clip && !config.clip)
-    throw Error("{}: no section clip that says what to train", arguments.config);
+    throw Error("{}: the config has no section clip; add one to train it", arguments.config);
   shorten(config.dvae.train, is_dvae ? arguments.steps : 1);
   shorten(config.dalle.train, arguments.steps);
   config.dalle.train.sample_every = arguments.steps;

@@ -58,7 +58,7 @@ std::string expected(const ConfigSchema& schema) {
     case ConfigType::kList:
       return fmt::format("a list in [brackets]{}", or_null);
     case ConfigType::kStruct:
-      return "keys with values";
+      return fmt::format("keys with values{}", or_null);
   }
   throw Error("config type {} has no description", static_cast<int>(schema.type));
 }

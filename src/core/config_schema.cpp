@@ -16,10 +16,9 @@ void visit_keys(const ConfigSchema& schema, const std::string& path,
                 const std::function<void(const std::string&, const ConfigKey&)>& visit) {
   for (const ConfigKey& key : schema.keys) {
     const std::string key_path = join_key(path, key.name);
-    if (key.schema.type == ConfigType::kStruct)
-      visit_keys(key.schema, key_path, visit);
-    else
-      visit(key_path, key);
+    const bool is_struct = key.schema.type == ConfigType::kStruct;
+    if (!is_struct || key.schema.is_nullable) visit(key_path, key);
+    if (is_struct) visit_keys(key.schema, key_path, visit);
   }
 }
 
@@ -65,7 +64,7 @@ std::string type_text(const ConfigSchema& schema) {
     case ConfigType::kList:
       return fmt::format("list: {}{}", type_text(schema.element.front()), or_null);
     case ConfigType::kStruct:
-      return "keys";
+      return fmt::format("keys{}", or_null);
   }
   throw Error("config type {} has no description", static_cast<int>(schema.type));
 }
@@ -137,7 +136,8 @@ Json schema_json(const ConfigSchema& schema) {
     for (const ConfigKey& key : schema.keys) {
       Json child = schema_json(key.schema);
       child["description"] = key.paper.empty() ? key.help : key.help + ". Paper: " + key.paper;
-      if (key.schema.type != ConfigType::kStruct) child["default"] = to_json(key.default_value);
+      if (key.schema.type != ConfigType::kStruct || key.schema.is_nullable)
+        child["default"] = to_json(key.default_value);
       json["properties"][key.name] = child;
       if (key.formerly.empty()) continue;
       Json former = {{"deprecated", true}};

@@ -44,7 +44,7 @@ struct ConfigKey {
 };
 
 /// Calls `visit` with the dotted path of every key that holds a value (a struct is visited through
-/// its keys), in the order of the fields.
+/// its keys, after itself if it may be null), in the order of the fields.
 void for_each_key(const ConfigSchema& schema,
                   const std::function<void(const std::string& path, const ConfigKey& key)>& visit);
 

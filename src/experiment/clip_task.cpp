@@ -12,6 +12,7 @@
 #include "core/config_io.h"
 #include "core/error.h"
 #include "core/files.h"
+#include "core/log.h"
 #include "data/image/image.h"
 #include "data/rank_slice.h"
 #include "eval/retrieval.h"
@@ -83,6 +84,11 @@ ClipTask::ClipTask(const ExperimentConfig& config, ExperimentData& data, const T
            .uses_muon =
                [](const std::string& name) {
                  return name.find("_block_") != name.npos && name.ends_with(".weight");
+               },
+           .decays =
+               [](const std::string& name) {
+                 return name != "logit_scale" && !name.ends_with(".gain") &&
+                        !name.ends_with(".bias");
                }}),
       config_(config),
       train_config_(config.clip->train),
@@ -135,9 +141,11 @@ TaskLoss ClipTask::loss(const Batch& micro_batch, const LossContext& context) {
   at::Tensor labels;
   if (train_config_.same_caption_positive)
     labels = gather_rows(caption_labels(micro_batch), rows, group);
+  // One after the other: all ranks must gather in the same order.
+  const at::Tensor all_images = gather_rows(images, rows, group);
+  const at::Tensor all_captions = gather_rows(captions, rows, group);
   const ContrastiveLoss loss =
-      contrastive_loss(gather_rows(images, rows, group), gather_rows(captions, rows, group),
-                       model_->logit_scale(), labels);
+      contrastive_loss(all_images, all_captions, model_->logit_scale(), labels);
   return {.total = loss.total / ranks,
           .parts = {{"image_to_text", loss.image_to_text / ranks},
                     {"text_to_image", loss.text_to_image / ranks}}};
@@ -154,6 +162,13 @@ std::optional<EvaluationPart> ClipTask::evaluate(int64_t, const RankShare& share
   EvaluationPart part;
   TrainConfig whole_chunks = train_config_;
   const int64_t samples = std::min(train_config_.eval_samples, validation_.order().size());
+  if (samples < 2) {
+    log_warning(
+        "clip: skipping the evaluation, which compares samples with one another: found {} "
+        "validation sample, expected at least 2",
+        samples);
+    return std::nullopt;
+  }
   const int64_t chunk = std::min(train_config_.eval_chunk, samples);
   whole_chunks.eval_samples = samples / chunk * chunk;
   const auto evaluate_chunk = [&](int64_t number, const Batch& batch) {
@@ -198,9 +213,10 @@ Evaluation ClipTask::summarize(int64_t, const EvaluationTotals& totals) const {
 
 /// A group is an image of the first chunk, and the images most similar to its caption.
 ImageGroups ClipTask::sample_images(int64_t, const RankShare& share) {
+  ImageGroups groups;
+  if (share.rank >= kShownRows) return groups;
   const Batch batch =
       first_samples(validation_, std::min(train_config_.eval_samples, train_config_.eval_chunk));
-  ImageGroups groups;
   if (batch.size() == 0) return groups;
   share.check_stop();
   const auto [images, captions] = embed_in_parts(batch);

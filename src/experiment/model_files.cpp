@@ -29,8 +29,7 @@ std::optional<Stage> stage_of(const fs::path& checkpoint) {
   try {
     const auto files = read_manifest(checkpoint).files;
     if (!files.contains(kTokenizerFile)) return Stage::kDvae;
-    const std::string dvae = tensors_file(checkpoint, kDvaeTensors).filename().string();
-    return files.contains(dvae) ? Stage::kDalle : Stage::kClip;
+    return files.contains(tensors_file("", kDvaeTensors).string()) ? Stage::kDalle : Stage::kClip;
   } catch (const Error&) {
     return std::nullopt;
   }

@@ -44,7 +44,7 @@ std::filesystem::path run_folder_of(const ExperimentConfig& config,
 TrainingEnd run_training(const ExperimentConfig& config, const std::filesystem::path& folder,
                          FolderUse use, const ExperimentOptions& options) {
   if (options.only == Stage::kClip && !config.clip)
-    throw Error("stage clip: the config has no section clip that says what to train");
+    throw Error("stage clip: the config has no section clip; add one to train it");
   const std::shared_ptr<const RunPaths> run = open_run(folder, use, *options.group);
   const StopSignal stop;
   const int64_t ranks = options.group->world_size();

@@ -33,7 +33,7 @@ Place place_of(std::string_view metric) {
   constexpr std::string_view kAt = "_at_";
   if (const size_t at = metric.find(kAt); at != metric.npos)
     return {std::string(metric.substr(0, at)) + "_retrieval",
-            "among the first " + std::string(metric.substr(at + kAt.size()))};
+            "top " + std::string(metric.substr(at + kAt.size()))};
   return {std::string(metric), std::string(metric)};
 }
 

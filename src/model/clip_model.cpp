@@ -163,8 +163,9 @@ at::Tensor ClipModelImpl::embed_captions(const at::Tensor& captions) {
   return unit_length(text_projection_(text_norm_(last)));
 }
 
-at::Tensor ClipModelImpl::logit_scale() const {
-  return log_scale_.exp().clamp_max(kMaxScale);
+void ClipModelImpl::limit_logit_scale() {
+  const torch::NoGradGuard no_grad;
+  log_scale_.clamp_max_(std::log(kMaxScale));
 }
 
 ClipModelCost clip_model_cost(const ClipConfig& config, int64_t image_size,

@@ -43,10 +43,13 @@ class ClipModelImpl : public torch::nn::Module {
   /// @return          [B, E], of unit length
   at::Tensor embed_captions(const at::Tensor& captions);
 
-  /// What similarities are multiplied by: the inverse of the learned temperature, at most 100. At
-  /// this bound it has no gradient.
+  /// What similarities are multiplied by: the inverse of the learned temperature.
   /// @return  []
-  at::Tensor logit_scale() const;
+  at::Tensor logit_scale() const { return log_scale_.exp(); }
+
+  /// Sets a scale above 100 to 100. To be called after each update: a bound in logit_scale() would
+  /// have no gradient above it, so the scale could never return.
+  void limit_logit_scale();
 
   const ClipConfig& config() const { return config_; }
 

@@ -10,7 +10,7 @@ namespace {
 
 const SelfAttentionOptions& checked(const SelfAttentionOptions& options) {
   if (options.heads < 1 || options.width % options.heads != 0)
-    throw Error("dalle.model.heads: found {}, expected a divisor of the width {}", options.heads,
+    throw Error("attention heads: found {}, expected a divisor of the width {}", options.heads,
                 options.width);
   return options;
 }

@@ -21,6 +21,7 @@ void AdamW::step(const at::Tensor& gradients, double learning_rate) {
   const torch::NoGradGuard no_grad;
   const std::vector<FlatRange>& ranges = first_moment_.ranges();
   updates_ += 1;
+  if (ranges.empty()) return;
   at::_fused_adamw_(parts_of(values_, ranges), parts_of(gradients, ranges), first_moment_.parts(),
                     second_moment_.parts(), /*max_exp_avg_sqs=*/{},
                     std::vector<at::Tensor>(ranges.size(), updates_), learning_rate, options_.beta1,

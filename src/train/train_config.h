@@ -138,10 +138,13 @@ struct TrainConfig {
            .paper = "dVAE 0.999 (A.2); DALL-E 0.96 (B.2); CLIP 0.98"});
     visit("epsilon", self.epsilon,
           {.help = "AdamW's epsilon", .min = 0, .paper = "1e-8 (A.2, B.2); CLIP 1e-6"});
-    visit("weight_decay", self.weight_decay,
-          {.help = "AdamW's decoupled weight decay, on all parameters",
-           .min = 0,
-           .paper = "dVAE 1e-4 (A.2); DALL-E 4.5e-2 (B.2); CLIP 0.2, not on gains and biases"});
+    visit(
+        "weight_decay", self.weight_decay,
+        {.help =
+             "AdamW's decoupled weight decay, on all parameters; of the contrastive model, not on "
+             "gains, biases and the scale of the logits",
+         .min = 0,
+         .paper = "dVAE 1e-4 (A.2); DALL-E 4.5e-2 (B.2); CLIP 0.2, not on gains and biases"});
     visit("max_grad_norm", self.max_grad_norm,
           {.help = "largest norm of the gradient; 0: not clipped",
            .min = 0,
@@ -294,6 +297,15 @@ struct ClipTrainConfig : TrainConfig {
                     .weight_decay = 0.2} {}
 
   bool operator==(const ClipTrainConfig&) const = default;
+
+  void validate(const ConfigChecks& checks) const {
+    TrainConfig::validate(checks);
+    for (const auto& [value, key] :
+         {std::pair{batch_size, "batch_size"}, {eval_samples, "eval_samples"}})
+      checks.require(value >= 2, key, {},
+                     "found {}, expected at least 2, since samples are compared with one another",
+                     value);
+  }
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& visit) {

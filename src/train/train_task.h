@@ -34,6 +34,10 @@ struct StageTraits {
   std::function<bool(const std::string& parameter)> uses_muon = [](const std::string&) {
     return false;
   };
+  /// Whether weight decay applies to a parameter.
+  std::function<bool(const std::string& parameter)> decays = [](const std::string&) {
+    return true;
+  };
 };
 
 /// What a loss may depend on besides its micro-batch.
@@ -76,6 +80,9 @@ class TrainTask {
 
   /// @param micro_batch  on the host; the task moves what it needs to its device
   virtual TaskLoss loss(const Batch& micro_batch, const LossContext& context) = 0;
+
+  /// Called after each update of the weights, on every rank, to keep them within bounds.
+  virtual void after_update() {}
 
   /// Scheduled values worth a column in the log (temperature, KL weight).
   virtual std::vector<Metric> scheduled(int64_t step) const {

@@ -58,7 +58,8 @@ Trainer::Trainer(TrainTask& task, const TrainConfig& config, const RunPaths& run
       config_(config),
       group_(options.group),
       bitwise_(options.distributed.bitwise),
-      state_(task.module(), config, options.distributed, task.traits().uses_muon, *group_),
+      state_(task.module(), config, options.distributed, task.traits().uses_muon,
+             task.traits().decays, *group_),
       plateau_(config.plateau),
       checkpoints_(run.checkpoints(task.stage()), config.keep_last, *group_) {
   check_ranks(task.stage(), config, options.distributed, group_->world_size());
@@ -131,7 +132,7 @@ void Trainer::train_step(const StopCondition& stop) {
 
   const double norm = state_.gradient_norm();
   if (losses.non_finite() == nullptr && std::isfinite(norm)) {
-    state_.update(learning_rate(step), norm);
+    state_.update(learning_rate(step), norm, [&] { task_.after_update(); });
     record(losses.sums(), norm);
   } else {
     skip(losses);

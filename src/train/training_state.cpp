@@ -23,18 +23,20 @@ AdamWOptions adamw_options(const TrainConfig& config) {
 
 TrainingState::TrainingState(torch::nn::Module& module, const TrainConfig& config,
                              const DistributedConfig& distributed,
-                             const Optimizer::UsesMuon& uses_muon, ProcessGroup& group)
+                             const Optimizer::UsesMuon& uses_muon, const Optimizer::Decays& decays,
+                             ProcessGroup& group)
     : module_(module),
       config_(config),
       distributed_(distributed),
       group_(group),
       parameters_(module, group.world_size()),
       reducer_(make_gradient_reducer(parameters_, group, distributed)),
-      optimizer_(parameters_, config.optimizer, adamw_options(config), uses_muon,
-                 reducer_->owned()),
+      optimizer_(parameters_, config.optimizer, adamw_options(config), uses_muon, reducer_->owned(),
+                 decays),
       ema_(parameters_.values(), reducer_->owned()) {}
 
-void TrainingState::update(double learning_rate, double gradient_norm) {
+void TrainingState::update(double learning_rate, double gradient_norm,
+                           const std::function<void()>& after_update) {
   if (distributed_.check_replicas_every > 0 &&
       (updates() + 1) % distributed_.check_replicas_every == 0)
     check_replicas(parameters_, group_);
@@ -42,6 +44,7 @@ void TrainingState::update(double learning_rate, double gradient_norm) {
     parameters_.gradients().mul_(config_.max_grad_norm / gradient_norm);
   optimizer_.step(parameters_.gradients(), learning_rate);
   reducer_->all_gather_owned(parameters_.values());
+  after_update();
   if (checks_owned_weights()) checksum_.set(parameters_);
   if (updates() % config_.ema_every == 0) ema_.update(parameters_.values(), config_.ema_decay);
 }

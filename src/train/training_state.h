@@ -41,7 +41,7 @@ class TrainingState {
   /// All arguments must outlive it.
   TrainingState(torch::nn::Module& module, const TrainConfig& config,
                 const DistributedConfig& distributed, const Optimizer::UsesMuon& uses_muon,
-                ProcessGroup& group);
+                const Optimizer::Decays& decays, ProcessGroup& group);
 
   c10::Device device() const { return parameters_.gradients().device(); }
 
@@ -57,8 +57,11 @@ class TrainingState {
   /// The update of a step: clips the gradient, and changes weights, moments and, when that is due,
   /// the EMA. Now and then compares the ranks' weights first.
   /// @param gradient_norm  finite
+  /// @param after_update   called when the module has its new weights, which it may change in the
+  ///                       same way on every rank, before the EMA reads them
   /// @throws dalle::Error if the ranks' weights differ
-  void update(double learning_rate, double gradient_norm);
+  void update(double learning_rate, double gradient_norm,
+              const std::function<void()>& after_update);
 
   /// Which of this rank's weights, or else gradients, is not finite, as a phrase; empty: none is.
   std::string non_finite_tensor() const;

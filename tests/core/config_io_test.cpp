@@ -555,6 +555,30 @@ TEST(ConfigIo, DescribesEveryKey) {
   EXPECT_THAT(text, HasSubstr("layer.name     text                       default plain\n"));
 }
 
+struct WithSection {
+  std::optional<Layer> extra;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& visit) {
+    visit("extra", self.extra, {.help = "one more layer; null: none"});
+  }
+};
+
+TEST(ConfigIo, DescribesASectionThatMayBeLeftOut) {
+  EXPECT_THAT(describe_config<WithSection>(),
+              testing::StartsWith("extra        keys, or null      default null\n"
+                                  "    one more layer; null: none\n"
+                                  "extra.width  whole number >= 1  default 8\n"));
+  const auto schema = nlohmann::json::parse(config_json_schema<WithSection>("a test"));
+  const auto& extra = schema["properties"]["extra"];
+  EXPECT_EQ(extra["type"], nlohmann::json({"object", "null"}));
+  ASSERT_TRUE(extra.contains("default"));
+  EXPECT_EQ(extra["default"], nullptr);
+  EXPECT_EQ(
+      read_config_text(config_schema<WithSection>(), "extra: 3", "x.yaml").problems.at(0).text(),
+      "x.yaml:1:8: extra: found 3, expected keys with values or null");
+}
+
 /// A struct with a key that was renamed and that a resumed run may change.
 struct Renamed {
   int64_t steps = 1;

@@ -1,5 +1,6 @@
 #include "eval/retrieval.h"
 
+#include <limits>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -28,6 +29,11 @@ TEST(Retrieval, IsSatisfiedWithAnyPartner) {
 
 TEST(Retrieval, FindsNothingWhereAllIsEquallySimilar) {
   EXPECT_THAT(retrieved_at(torch::ones({4, 4}), torch::arange(4), kKs), ElementsAre(0, 0, 0));
+}
+
+TEST(Retrieval, FindsNothingWhereSimilaritiesAreNotNumbers) {
+  const auto similarity = torch::full({4, 4}, std::numeric_limits<double>::quiet_NaN());
+  EXPECT_THAT(retrieved_at(similarity, torch::arange(4), kKs), ElementsAre(0, 0, 0));
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "experiment/clip_task.h"
 
+#include <cmath>
 #include <mutex>
 #include <string>
 #include <utility>
@@ -143,19 +144,37 @@ TEST_F(ClipTaskTest, SamplesWithTheSameCaptionArePartnersUnlessThatIsOff) {
   EXPECT_GT(std::abs(sum_over_ranks(1).loss - partners), 1e-3);
 }
 
-TEST_F(ClipTaskTest, BpeDropoutDoesNotMakeCaptionsDiffer) {
-  const double whole = sum_over_ranks(1).loss;
+TEST_F(ClipTaskTest, CaptionsAreEqualIfTheirTextsHaveTheSameTokensWithoutDropout) {
+  config_.tokenizer.dropout = 0.5;
   ClipTask task = make_task();
   Batch batch = global_batch(task);
+  ASSERT_FALSE(torch::equal(batch.captions[1], batch.captions[6]));
   const auto loss_of = [&](const Batch& of) {
     ProcessGroup alone;
     return task.loss(of, {.counts = {.samples = kClipBatch}, .step = 0, .group = alone})
         .total.item<double>();
   };
-  const double plain = loss_of(batch);
-  EXPECT_NEAR(plain, whole, 1e-4);
+  const double equal = loss_of(batch);
   batch.texts[6] = "  " + batch.texts[1];  // the same tokens
-  EXPECT_EQ(loss_of(batch), plain);
+  EXPECT_EQ(loss_of(batch), equal);
+  batch.texts[6] = batch.texts[1] + " x";
+  EXPECT_GT(std::abs(loss_of(batch) - equal), 1e-3);
+}
+
+TEST_F(ClipTaskTest, WeightDecayAppliesToWhatIsNeitherGainNorBiasNorScale) {
+  ClipTask task = make_task();
+  for (const auto& item : task.module().named_parameters())
+    EXPECT_EQ(task.traits().decays(item.key()),
+              item.value().dim() >= 2 || item.key() == "class_embedding")
+        << item.key();
+}
+
+TEST_F(ClipTaskTest, AnUpdateLeavesTheScaleAtMost100) {
+  ClipTask task = make_task();
+  at::Tensor log_scale = task.module().named_parameters()["logit_scale"];
+  log_scale.detach().fill_(7);
+  task.after_update();
+  EXPECT_NEAR(log_scale.item<double>(), std::log(100), 1e-6);
 }
 
 TEST_F(ClipTaskTest, ARanksMicroBatchMustBeItsWholeShare) {

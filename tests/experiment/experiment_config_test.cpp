@@ -108,6 +108,12 @@ INSTANTIATE_TEST_SUITE_P(
         Conflict{"clip: {model: {patch_size: 24}}",
                  "x.yaml:1:28: clip.model.patch_size: found 24, expected a divisor of "
                  "data.image_size, which is 256"},
+        Conflict{"clip: {train: {batch_size: 1}}",
+                 "x.yaml:1:28: clip.train.batch_size: found 1, expected at least 2, since samples "
+                 "are compared with one another"},
+        Conflict{"clip: {train: {eval_samples: 1}}",
+                 "x.yaml:1:30: clip.train.eval_samples: found 1, expected at least 2, since "
+                 "samples are compared with one another"},
         Conflict{"clip: {model: {image_heads: 10}}",
                  "x.yaml:1:29: clip.model.image_heads: found 10, expected a divisor of "
                  "clip.model.image_width, which is 768"},

@@ -96,12 +96,20 @@ TEST(ClipModel, ReadsEveryTokenAndEveryPatchAndTheirOrder) {
   EXPECT_TRUE(differs(model->embed_images(image.flip(3)), seen));
 }
 
-TEST(ClipModel, ItsScaleBeginsAtTheInverseOf7PercentAndEndsAt100) {
+TEST(ClipModel, TheScaleIsInitially14AndCanReturnFromItsLimitOf100) {
   ClipModel model = make_clip(clip_config());
+  model->limit_logit_scale();
   EXPECT_NEAR(model->logit_scale().item<double>(), 1 / 0.07, 1e-4);
-  const torch::NoGradGuard no_grad;
-  model->named_parameters()["logit_scale"].fill_(std::log(100.0) + 1);
-  EXPECT_EQ(model->logit_scale().item<double>(), 100);
+  at::Tensor log_scale = model->named_parameters()["logit_scale"];
+  {
+    const torch::NoGradGuard no_grad;
+    log_scale.fill_(std::log(100.0) + 1);
+  }
+  model->limit_logit_scale();
+  const at::Tensor scale = model->logit_scale();
+  EXPECT_NEAR(scale.item<double>(), 100, 1e-3);
+  scale.backward();
+  EXPECT_NEAR(log_scale.grad().item<double>(), 100, 1e-3);
 }
 
 TEST(ClipModel, RecomputesTheSameBits) {

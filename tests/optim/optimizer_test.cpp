@@ -30,6 +30,10 @@ bool is_hidden(const std::string& name) {
   return name.starts_with("hidden");
 }
 
+bool has_weight_decay(const std::string& name) {
+  return name != "bias";
+}
+
 at::Tensor gradients_of(int seed, const FlatParameters& flat) {
   torch::manual_seed(seed);
   const auto gradients = torch::zeros_like(flat.values());
@@ -88,17 +92,55 @@ TEST(Optimizer, UpdatesHiddenMatricesWithMuonAndTheRestWithAdamW) {
   }
 }
 
+TEST(Optimizer, LeavesParametersWithoutWeightDecayUndecayed) {
+  for (const OptimizerKind kind : {OptimizerKind::kAdamW, OptimizerKind::kMuon}) {
+    SmallModule decayed_module, module;
+    const FlatParameters decayed_flat(decayed_module), flat(module);
+    const auto start = flat.values().clone();
+    Optimizer decayed(decayed_flat, kind, kDecayed, is_hidden, all_of(flat.values()));
+    Optimizer optimizer(flat, kind, kDecayed, is_hidden, all_of(flat.values()), has_weight_decay);
+    const auto gradients = torch::zeros_like(start);
+    decayed.step(gradients, 1e-2);
+    optimizer.step(gradients, 1e-2);
+    for (const FlatParameters::Slice& slice : flat.slices()) {
+      const auto& expected = has_weight_decay(slice.name) ? decayed_flat.values() : start;
+      EXPECT_TRUE(torch::equal(slice.view_of(flat.values()), slice.view_of(expected)))
+          << slice.name;
+    }
+    EXPECT_FALSE(torch::equal(flat.values(), start));
+  }
+}
+
+TEST(Optimizer, UpdatesParametersWithoutWeightDecayLikeAdamWWithNone) {
+  SmallModule module;
+  const FlatParameters flat(module);
+  const auto weights = flat.values().clone();
+  AdamWOptions undecayed = kDecayed;
+  undecayed.weight_decay = 0;
+  AdamW adamw(weights, undecayed, all_of(weights));
+  Optimizer optimizer(flat, OptimizerKind::kAdamW, kDecayed, is_hidden, all_of(flat.values()),
+                      has_weight_decay);
+  for (int step = 0; step < 3; ++step) {
+    adamw.step(gradients_of(step, flat), 1e-2);
+    optimizer.step(gradients_of(step, flat), 1e-2);
+  }
+  EXPECT_TRUE(torch::allclose(flat.slices()[2].view_of(flat.values()),
+                              flat.slices()[2].view_of(weights), 1e-6, 1e-7));
+  EXPECT_TRUE(torch::allclose(joined(optimizer.first_moment(), flat),
+                              adamw.first_moment().parts()[0], 1e-6, 1e-7));
+}
+
 TEST(Optimizer, ResumesBitForBitFromItsSavedState) {
   for (const OptimizerKind kind : {OptimizerKind::kAdamW, OptimizerKind::kMuon}) {
     SmallModule uninterrupted_module, module;
     const FlatParameters uninterrupted_flat(uninterrupted_module), flat(module);
     Optimizer uninterrupted(uninterrupted_flat, kind, kDecayed, is_hidden,
-                            all_of(uninterrupted_flat.values()));
+                            all_of(uninterrupted_flat.values()), has_weight_decay);
     for (int step = 0; step < 6; ++step) uninterrupted.step(gradients_of(step, flat), 1e-2);
 
-    Optimizer before(flat, kind, kDecayed, is_hidden, all_of(flat.values()));
+    Optimizer before(flat, kind, kDecayed, is_hidden, all_of(flat.values()), has_weight_decay);
     for (int step = 0; step < 3; ++step) before.step(gradients_of(step, flat), 1e-2);
-    Optimizer after(flat, kind, kDecayed, is_hidden, all_of(flat.values()));
+    Optimizer after(flat, kind, kDecayed, is_hidden, all_of(flat.values()), has_weight_decay);
     const auto first = joined(before.first_moment(), flat);
     for (FlatState* state : after.first_moment()) state->assign(first);
     const auto second = joined(before.second_moment(), flat);

@@ -83,6 +83,11 @@ class AffineTask : public TrainTask {
             .parts = {{"error", (prediction - target).abs().sum() / context.counts.samples}}};
   }
 
+  void after_update() override {
+    const torch::NoGradGuard no_grad;
+    module_.weight.clamp_max_(weight_limit);
+  }
+
   std::optional<EvaluationPart> evaluate(int64_t step, const RankShare& share) override {
     EvaluationPart part;
     for (int64_t batch = 0; batch < 3; ++batch) {
@@ -141,6 +146,7 @@ class AffineTask : public TrainTask {
   int64_t stop_in_evaluation_of = -1;  ///< step
   int64_t stop_in_images_of = -1;      ///< step
   int64_t flip_a_bit_in = -1;
+  double weight_limit = std::numeric_limits<double>::infinity();
   std::function<void(int64_t step)> before_images;
   std::function<void(const RankShare& share)> in_evaluation;
   std::vector<int64_t> seen;
@@ -244,6 +250,7 @@ class TrainerTest : public testing::Test {
     const StopSignal stop;
     std::vector<AffineTask> tasks(static_cast<size_t>(world));
     tasks.back().stop_after = stop_after;
+    for (AffineTask& task : tasks) task.weight_limit = weight_limit_;
     on_ranks(world, [&](ProcessGroup& group) {
       AffineTask& task = tasks[static_cast<size_t>(group.rank())];
       Trainer trainer(
@@ -258,6 +265,7 @@ class TrainerTest : public testing::Test {
   }
 
   const TemporaryDirectory folder_;
+  double weight_limit_ = std::numeric_limits<double>::infinity();  ///< of train_on_ranks()
 };
 
 }  // namespace dalle

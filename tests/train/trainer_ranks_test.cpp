@@ -199,6 +199,17 @@ TEST(ReplicaCheck, NoticesTwoSwappedValues) {
   });
 }
 
+TEST_F(TrainerTest, ATaskKeepsTheWeightsWithinBoundsOnEveryRank) {
+  EXPECT_GT(train_on_ranks(2, "unbounded", {}).weights.max().item<float>(), 0.7);
+  weight_limit_ = 0.6;
+  for (const bool shard_optimizer : {false, true}) {
+    const Outcome outcome =
+        train_on_ranks(2, fmt::format("bounded-{}", shard_optimizer),
+                       {.shard_optimizer = shard_optimizer, .check_replicas_every = 3});
+    EXPECT_EQ(outcome.weights.max().item<float>(), 0.6f);
+  }
+}
+
 TEST_F(TrainerTest, ExactTrainingSaysHowManyRanksItCanUse) {
   const RunFolder run(folder_ / "run");
   const TrainConfig config = config_of_ranks();
