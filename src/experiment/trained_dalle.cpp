@@ -154,7 +154,7 @@ DvaeSource find_trained_dvae(const fs::path& given, DvaeCheckpoint which) {
   const CheckpointContent content = read_checkpoint(*found, {kConfigFile});
   return {.checkpoint = *found,
           .hash = sha256_of_file(*found / Manifest::kFileName),
-          .model = read_config(content).dvae.model};
+          .model = config_of(content).dvae.model};
 }
 
 at::Tensor caption_tokens(const TrainedDalle& dalle, const std::string& caption) {
