@@ -70,6 +70,8 @@ constexpr Entry kEntries[] = {
     {"shapes", "texture", "texture", "%", "stated textures that are correct"},
     {"shapes", "background", "background", "%", "stated backgrounds that are correct"},
     {"shapes", "relation", "relation", "%", "stated relations that are correct"},
+    {"shapes", "exact_over_ceiling", "exact over ceiling", "%",
+     "exact images divided by exact reconstructions"},
     {"best_of", "image_to_text_at_1", "caption found first", "%",
      "images whose caption is the most similar one, of at most 256"},
     {"best_of", "image_to_text_at_5", "caption among 5", "%",
@@ -94,8 +96,6 @@ constexpr Entry kEntries[] = {
      "what a perfect ranking of 16 would reach"},
     {"best_of", "possible_of_64", "any of 64 exact", "%",
      "what a perfect ranking of 64 would reach"},
-    {"shapes", "exact_over_ceiling", "exact over ceiling", "%",
-     "exact images divided by exact reconstructions"},
 };
 
 std::string digits_of(double value, std::string_view unit) {
