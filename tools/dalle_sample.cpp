@@ -72,8 +72,9 @@ void add_options(CLI::App& app, Arguments& arguments) {
                  fmt::format("run folder, checkpoint, or the file latest or best of a stage; {}",
                              kDefaultModel))
       ->transform(without_mark);
-  app.add_option("--count", arguments.count,
-                 "images per caption; default: sample.count of the model's config")
+  app.add_option(
+         "--count", arguments.count,
+         "images per caption; default: sample.count of the model's config, at most --best-of")
       ->transform(whole_number(1, 100'000));
   app.add_option("--seed", arguments.seed,
                  "random seed; the same seed, caption and model give the same images")
@@ -166,53 +167,63 @@ struct Generation {
   std::optional<GridFile>& grid;
 };
 
+struct ImageCounts {
+  int64_t generated = 0;  ///< fewer than requested after a stop
+  int64_t written = 0;
+};
+
 /// Generates the images of all captions together, and writes each as soon as it is complete or,
-/// with a reranker, the best ones at the end.
-/// @return  the number of images that were generated; fewer than requested after a stop
-int64_t generate_all(const Generation& generation, const Arguments& arguments,
-                     const StopSignal& stop) {
+/// with a reranker, the best ones of a caption as soon as it has all of its images.
+ImageCounts generate_all(const Generation& generation, const Arguments& arguments,
+                         const StopSignal& stop) {
   const auto& [dalle, prompt, reranker, count, grid] = generation;
   const int64_t of_caption = arguments.rerank.best_of.value_or(count);
   const SamplingConfig sampling = override_sampling(dalle.config.sample, arguments.sampling);
   warn_of_untrained_guidance(dalle.config, sampling);
   const std::vector<CaptionImages> requests = requests_of(dalle, arguments, of_caption, prompt);
   Files files = open_files(dalle, arguments, sampling, prompt);
-  std::vector<BestCandidates> best(requests.size(), BestCandidates(count));
+  std::vector<BestCandidates<RgbImage>> best(requests.size(), BestCandidates<RgbImage>(count));
   Progress progress("generating image tokens", static_cast<int64_t>(requests.size()) * of_caption *
                                                    dalle.config.layout().image_length());
-  int64_t generated = 0;
+  ImageCounts counts;
   const auto place = [&](size_t caption, int64_t column, const RgbImage& image) {
     if (grid) grid->place(static_cast<int64_t>(caption) * count + column, image);
   };
-  const auto write = [&](size_t caption, const Candidate& candidate) {
-    files.at(arguments.captions[caption])
-        .write(candidate.number, candidate.image,
-               reranker == nullptr ? std::nullopt
-                                   : std::optional(ImageScore{candidate.score, reranker->name()}));
+  /// Writes the best of a caption's images so far, and releases them.
+  const auto write_best = [&](size_t caption) {
+    const auto ranked = std::exchange(best[caption], BestCandidates<RgbImage>(count));
+    if (ranked.added() == 0) return;
+    int64_t rank = 0;
+    for (const Candidate<RgbImage>& kept : ranked.best()) {
+      place(caption, rank++, kept.content);
+      files.at(arguments.captions[caption])
+          .write(kept.number, kept.content,
+                 ImageScore{.score = kept.score,
+                            .ranked_by = reranker->name(),
+                            .rank = ImageScore::Rank{.place = rank, .best_of = ranked.added()}});
+      if (!arguments.rerank.keep_all) ++counts.written;
+    }
+    files.at(arguments.captions[caption]).describe();
+    log_info("{}", ranking_line(arguments.captions[caption], ranked));
   };
   const auto done = [&](size_t caption, int64_t number, const at::Tensor& codes) {
-    Candidate candidate{.number = number, .codes = {}, .image = decode_image(dalle.vae, codes)};
-    if (arguments.prompt.paste_original)
-      candidate.image = paste(prompt->image, prompt->kept_pixels, candidate.image);
+    RgbImage image = decode_image(dalle.vae, codes);
+    if (arguments.prompt.paste_original) image = paste(prompt->image, prompt->kept_pixels, image);
+    std::optional<ImageScore> score;
     if (reranker != nullptr)
-      candidate.score = reranker->score(arguments.captions[caption], codes, candidate.image);
-    if (reranker == nullptr || arguments.rerank.keep_all) write(caption, candidate);
-    if (reranker == nullptr)
-      place(caption, number, candidate.image);
-    else
-      best[caption].add(std::move(candidate));
-    ++generated;
+      score = {.score = reranker->score(arguments.captions[caption], codes, image),
+               .ranked_by = reranker->name()};
+    if (reranker == nullptr || arguments.rerank.keep_all) {
+      files.at(arguments.captions[caption]).write(number, image, score);
+      ++counts.written;
+    }
+    ++counts.generated;
+    if (!score) return place(caption, number, image);
+    best[caption].add({.number = number, .score = score->score, .content = std::move(image)});
+    if (best[caption].added() == of_caption) write_best(caption);
   };
   const auto finish = [&] {
-    for (size_t caption = 0; reranker != nullptr && caption < best.size(); ++caption) {
-      if (best[caption].added() == 0) continue;
-      const std::vector<Candidate>& kept = best[caption].best();
-      for (size_t rank = 0; rank < kept.size(); ++rank) {
-        if (!arguments.rerank.keep_all) write(caption, kept[rank]);
-        place(caption, static_cast<int64_t>(rank), kept[rank].image);
-      }
-      log_info("{}", ranking_line(arguments.captions[caption], best[caption]));
-    }
+    for (size_t caption = 0; caption < best.size(); ++caption) write_best(caption);
     for (auto& [caption, of_this] : files) of_this.describe();
   };
   try {
@@ -226,11 +237,11 @@ int64_t generate_all(const Generation& generation, const Arguments& arguments,
                    });
   } catch (const StopRequested&) {
   } catch (...) {
-    for (auto& [caption, of_this] : files) of_this.describe();
+    finish();
     throw;
   }
   finish();
-  return generated;
+  return counts;
 }
 
 int sample(const Arguments& arguments) {
@@ -253,7 +264,9 @@ int sample(const Arguments& arguments) {
   const TrainedDalle dalle = load_trained_dalle(path, device);
   log_info("generating with {} (step {})", dalle.checkpoint.string(), dalle.step);
   const auto captions = static_cast<int64_t>(arguments.captions.size());
-  const int64_t count = arguments.count.value_or(dalle.config.sample.count);
+  const int64_t usual = dalle.config.sample.count;
+  const int64_t count =
+      arguments.count.value_or(std::min(usual, arguments.rerank.best_of.value_or(usual)));
   std::optional<Prompt> prompt;
   if (!arguments.prompt.image.empty()) prompt = load_prompt(arguments.prompt, dalle);
   const std::unique_ptr<Reranker> reranker = load_reranker(arguments.rerank, dalle, count, device);
@@ -261,16 +274,16 @@ int sample(const Arguments& arguments) {
 
   const StopSignal stop;
   const int64_t wanted = captions * arguments.rerank.best_of.value_or(count);
-  const int64_t generated =
+  const auto [generated, written] =
       generate_all({dalle, prompt, reranker.get(), count, grid}, arguments, stop);
   if (generated < wanted) {
-    log_info("stopped: {} of {} images {} {}{}", generated, wanted,
-             reranker ? "were generated; the best of them are in" : "are in", arguments.out,
+    const std::string kept =
+        written == generated ? "" : fmt::format("were generated, {} of them ", written);
+    log_info("stopped: {} of {} images {}are in {}{}", generated, wanted, kept, arguments.out,
              grid ? "; the grid was not written" : "");
     return 128 + stop.number();
   }
   if (grid) grid->write();
-  const int64_t written = arguments.rerank.keep_all ? wanted : captions * count;
   log_info("wrote {} image{} to {}", written, written == 1 ? "" : "s", arguments.out);
   return 0;
 }

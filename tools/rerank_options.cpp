@@ -11,18 +11,26 @@ namespace dalle {
 
 void add_rerank_options(CLI::App& app, RerankOptions& options) {
   CLI::Option* const best_of =
-      app.add_option("--best-of", options.best_of,
-                     "generate this many images per caption and keep the --count best, ranked by "
-                     "how well they fit the caption; their scores are in the log and the metadata")
+      app.add_option(
+             "--best-of", options.best_of,
+             "generate this many images per caption and keep the --count best, ranked by "
+             "how well they fit the caption; scores and ranks are in the metadata, and the log "
+             "names the best ones")
           ->transform(whole_number(1, 100'000));
+  std::vector<std::string> names;
+  for (const auto& [kind, name] : enum_names(RankBy{})) names.emplace_back(name);
   CLI::Option* const rank_by =
-      app.add_option("--rank-by", options.rank_by,
-                     "clip: similarity of image and caption, by the contrastive model of the "
-                     "model's run; likelihood: how much more probable the model finds the image "
-                     "with the caption than without, for models trained with "
-                     "dalle.train.caption_dropout")
-          ->check(CLI::IsMember({"clip", "likelihood"}))
-          ->capture_default_str();
+      app.add_option_function<std::string>(
+             "--rank-by",
+             [&options](const std::string& chosen) {
+               for (const auto& [kind, name] : enum_names(RankBy{}))
+                 if (name == chosen) options.rank_by = kind;
+             },
+             "clip: similarity of image and caption, by the contrastive model of the model's run; "
+             "likelihood: how much more probable the model finds the image with the caption than "
+             "without, for models trained with dalle.train.caption_dropout")
+          ->check(CLI::IsMember(names))
+          ->default_str(std::string(to_string(options.rank_by)));
   CLI::Option* const reranker =
       app.add_option("--reranker", options.reranker,
                      "the contrastive model of another run: run folder, checkpoint, or the file "
@@ -41,7 +49,7 @@ std::unique_ptr<Reranker> load_reranker(const RerankOptions& options, const Trai
   if (*options.best_of < count)
     throw Error("--best-of: found {}, expected at least {}, the images to keep (--count)",
                 *options.best_of, count);
-  if (options.rank_by == to_string(RankBy::kLikelihood)) {
+  if (options.rank_by == RankBy::kLikelihood) {
     if (!options.reranker.empty())
       throw Error("--reranker: found {}, expected none with --rank-by likelihood",
                   options.reranker);
@@ -50,9 +58,9 @@ std::unique_ptr<Reranker> load_reranker(const RerankOptions& options, const Trai
   return make_clip_reranker(dalle, options.reranker, device);
 }
 
-std::string ranking_line(const std::string& caption, const BestCandidates& candidates) {
+std::string ranking_line(const std::string& caption, const BestCandidates<RgbImage>& candidates) {
   constexpr size_t kMostShown = 16;
-  const std::vector<Candidate>& best = candidates.best();
+  const std::vector<Candidate<RgbImage>>& best = candidates.best();
   std::vector<std::string> shown;
   for (size_t i = 0; i < std::min(best.size(), kMostShown); ++i)
     shown.push_back(fmt::format("{} ({:.4f})", best[i].number, best[i].score));

@@ -19,7 +19,7 @@ namespace dalle {
 struct RerankOptions {
   std::optional<int64_t> best_of;
   std::string reranker;  ///< empty: that of the model's run
-  std::string rank_by = "clip";
+  RankBy rank_by = RankBy::kClip;
   bool keep_all = false;
 };
 
@@ -32,6 +32,6 @@ std::unique_ptr<Reranker> load_reranker(const RerankOptions& options, const Trai
                                         int64_t count, c10::Device device);
 
 /// "a red circle: kept 2 of 64 images, the best first: 37 (0.3124), 5 (0.3087)".
-std::string ranking_line(const std::string& caption, const BestCandidates& candidates);
+std::string ranking_line(const std::string& caption, const BestCandidates<RgbImage>& candidates);
 
 }  // namespace dalle

@@ -29,8 +29,9 @@ struct SampleOptions {
   std::optional<double> guidance_from = {};  ///< in [0, 1]: part of the codes where it begins
   std::optional<double> guidance_to = {};    ///< in [0, 1]: part of the codes where it ends
   /// If more than 0: generate this many images, at least `count`, and return the `count` most
-  /// similar to the caption, the best first. The similarity is that of the contrastive model of the
-  /// same run: the newest checkpoint in the folder `clip` next to the one that holds checkpoint().
+  /// similar to the caption, the best first; neither their indices nor their scores are returned.
+  /// The similarity is that of the contrastive model of the same run: the newest checkpoint in the
+  /// folder `clip` next to the one that holds checkpoint().
   int64_t best_of = 0;
   /// [grid_size, grid_size] int64: codes that are given, such as those that encode() returns, and
   /// -1 where one is sampled. Codes are sampled from the upper left to the lower right, without
@@ -89,8 +90,8 @@ class DALLE_API Model {
   std::vector<int64_t> tokenize(const std::string& caption) const;
 
   /// Generates images of a caption. Image i of a seed is the one that dalle-sample writes. On
-  /// CPUs of the same kind it is the same, bit for bit, whatever `first` and `count` are.
-  /// `best_of` selects among the images from `first` on.
+  /// CPUs of the same kind it is the same, bit for bit, whatever `first` and `count` are. Without
+  /// `best_of`, the result's images are those from `first` on; with it, the best of those.
   ///
   /// @return  [count, 3, image_size, image_size] uint8: decode() of generate_codes()
   /// @throws dalle::Error if an option is out of range, the caption is blank or not UTF-8, the
@@ -98,8 +99,9 @@ class DALLE_API Model {
   ///         model
   at::Tensor generate(const std::string& caption, const SampleOptions& options = {}) const;
 
-  /// Samples the codes of images of a caption. On a CPU, each call makes a packed copy of the
-  /// transformer's weights, so one call for several images is cheaper than several calls.
+  /// Samples the codes of images of a caption, the same ones as generate(). On a CPU, each call
+  /// makes a packed copy of the transformer's weights, so one call for several images is cheaper
+  /// than several calls.
   ///
   /// @return  [count, grid_size, grid_size] int64 in [0, image_vocab_size()), rows from the top
   /// @throws dalle::Error as generate() does

@@ -147,16 +147,16 @@ at::Tensor Model::generate_codes(const std::string& caption, const SampleOptions
                                    .decode = dalle.config.sample};
   if (options.best_of == 0) return dalle::generate_codes(dalle.model, images, sampling, generation);
   if (!state_->reranker) state_->reranker = make_clip_reranker(dalle, "", state_->device);
-  BestCandidates candidates(options.count);
+  BestCandidates<at::Tensor> candidates(options.count);
   dalle::generate_codes(
       dalle.model, std::span(&images, 1), sampling, generation,
       [&](size_t, int64_t number, const at::Tensor& codes) {
         const double score =
             state_->reranker->score(caption, codes, decode_image(dalle.vae, codes));
-        candidates.add({.number = number, .score = score, .codes = codes.clone(), .image = {}});
+        candidates.add({.number = number, .score = score, .content = codes.clone()});
       });
   std::vector<at::Tensor> best;
-  for (const Candidate& candidate : candidates.best()) best.push_back(candidate.codes);
+  for (const auto& candidate : candidates.best()) best.push_back(candidate.content);
   return at::stack(best);
 }
 

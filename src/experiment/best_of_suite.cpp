@@ -3,6 +3,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <torch/types.h>
@@ -28,33 +29,37 @@ constexpr int64_t kMostImages = kImages.back();
 constexpr std::array<int64_t, 3> kSuiteRetrievedAt = {1, 5, 10};
 
 /// Adds how often the contrastive model finds the caption of an image, and the image of a caption.
-/// @return  the different captions, in order
+/// @return  captions with different tokens, in order
 std::vector<std::string> add_retrieval(TrainedClip& clip, const EvaluationData& data,
                                        const CheckStop& check_stop, ordered_json& numbers) {
   std::vector<std::string> captions;
-  std::map<std::string, int64_t> label_of;
-  std::vector<int64_t> labels;
+  std::map<std::vector<int64_t>, int64_t> label_of;  // by the caption's tokens
+  std::vector<int64_t> labels;                       // also the rows of caption_embeddings
   std::vector<at::Tensor> image_embeddings, caption_embeddings;
   const auto embed_batch = [&](const Batch& batch) {
     for (int64_t i = 0; i < batch.size(); ++i) {
       const std::string& text = batch.texts[static_cast<size_t>(i)];
       const auto [entry, is_new] =
-          label_of.try_emplace(text, static_cast<int64_t>(label_of.size()));
-      if (is_new) captions.push_back(text);
+          label_of.try_emplace(clip.tokenizer.encode(text), static_cast<int64_t>(label_of.size()));
+      if (is_new) {
+        captions.push_back(text);
+        caption_embeddings.push_back(embed_caption(clip, text));
+      }
       labels.push_back(entry->second);
       image_embeddings.push_back(embed_image(clip, tensor_to_image(batch.images[i])));
-      caption_embeddings.push_back(embed_caption(clip, text));
     }
   };
   data.for_each_batch("best_of: retrieval", check_stop, embed_batch, kMaxRetrieved);
   const auto count = static_cast<int64_t>(labels.size());
+  const at::Tensor label_tensor = torch::tensor(labels, torch::kLong);
   const at::Tensor similarity =
-      at::matmul(torch::stack(image_embeddings), torch::stack(caption_embeddings).t()).cpu();
+      at::matmul(torch::stack(image_embeddings), torch::stack(caption_embeddings).t())
+          .cpu()
+          .index_select(1, label_tensor);  // [N, N]
   numbers["images"] = count;
   for (const auto& [direction, rows] :
        {std::pair{"image_to_text", similarity}, std::pair{"text_to_image", similarity.t()}}) {
-    const std::vector<double> shares =
-        retrieved_at(rows, torch::tensor(labels, torch::kLong), kSuiteRetrievedAt);
+    const std::vector<double> shares = retrieved_at(rows, label_tensor, kSuiteRetrievedAt);
     for (size_t i = 0; i < shares.size(); ++i)
       numbers[fmt::format("{}_at_{}", direction, kSuiteRetrievedAt[i])] =
           number_of(wilson_interval(shares[i] * static_cast<double>(count), count));
@@ -62,19 +67,16 @@ std::vector<std::string> add_retrieval(TrainedClip& clip, const EvaluationData& 
   return captions;
 }
 
-struct JudgedCandidate {
-  double score = 0;
-  bool exact = false;  ///< the image shows all that the caption states, and no more
-};
-
-/// Adds the share of captions whose best image of N shows exactly what they say.
-void add_judged(const TrainedDalle& dalle, Reranker& reranker,
-                const std::vector<std::string>& captions, const CheckStop& check_stop,
-                ordered_json& numbers) {
+/// Generates images of each caption, scores and judges them.
+/// @return  by caption, then by the image's number
+std::vector<std::vector<JudgedCandidate>> judged_images(const TrainedDalle& dalle,
+                                                        Reranker& reranker,
+                                                        const std::vector<std::string>& captions,
+                                                        const CheckStop& check_stop) {
   std::vector<CaptionImages> requests;
   for (const std::string& caption : captions)
     requests.push_back({.caption = caption_tokens(dalle, caption), .count = kMostImages});
-  std::vector<std::array<JudgedCandidate, kMostImages>> images(captions.size());
+  std::vector images(captions.size(), std::vector<JudgedCandidate>(kMostImages));
   Progress progress("best_of: image tokens", static_cast<int64_t>(captions.size()) * kMostImages *
                                                  dalle.config.layout().image_length());
   generate_codes(
@@ -91,8 +93,14 @@ void add_judged(const TrainedDalle& dalle, Reranker& reranker,
         check_stop();
         progress.update(done);
       });
-  const auto total = static_cast<int64_t>(captions.size());
-  numbers["captions"] = total;
+  return images;
+}
+
+}  // namespace
+
+ordered_json best_of_numbers(std::span<const std::vector<JudgedCandidate>> images) {
+  const auto total = static_cast<int64_t>(images.size());
+  ordered_json numbers{{"captions", total}};
   for (const int64_t count : kImages) {
     double exact = 0, possible = 0;
     for (const auto& of_caption : images) {
@@ -105,22 +113,20 @@ void add_judged(const TrainedDalle& dalle, Reranker& reranker,
     numbers[fmt::format("exact_of_{}", count)] = number_of(wilson_interval(exact, total));
     numbers[fmt::format("possible_of_{}", count)] = number_of(wilson_interval(possible, total));
   }
+  return numbers;
 }
-
-}  // namespace
 
 ordered_json evaluate_best_of(EvaluatedModel& model, const EvaluationData& data,
                               const CheckStop& check_stop) {
   const torch::NoGradGuard no_grad;
   const c10::Device device = model.vae->parameters().front().device();
   TrainedClip clip = load_trained_clip(clip_folder(*model.dalle), device, Precision::kFloat32);
-  ordered_json numbers;
+  ordered_json numbers{{"reranker", clip.hash}};
   std::vector<std::string> captions = add_retrieval(clip, data, check_stop, numbers);
   if (model.config.data.kind != DatasetKind::kShapes) return numbers;
   captions.resize(std::min(captions.size(), kMaxRankedCaptions));
-  const std::unique_ptr<Reranker> reranker =
-      make_clip_reranker(*model.dalle, "", device, Precision::kFloat32);
-  add_judged(*model.dalle, *reranker, captions, check_stop, numbers);
+  const std::unique_ptr<Reranker> reranker = make_clip_reranker(*model.dalle, std::move(clip));
+  numbers.update(best_of_numbers(judged_images(*model.dalle, *reranker, captions, check_stop)));
   return numbers;
 }
 

@@ -6,7 +6,9 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "data/batch.h"
 #include "data/datasets.h"
@@ -95,6 +97,16 @@ struct SuiteResult {
   std::map<std::string, RgbImage> images;  ///< by the file names that `numbers` gives them
 };
 
+/// One of the images of a caption that a ranking selects from.
+struct JudgedCandidate {
+  double score = 0;    ///< higher is better
+  bool exact = false;  ///< the image shows all that the caption states, and no more
+};
+
+/// The numbers `captions`, `exact_of_...` and `possible_of_...` of the suite best_of.
+/// @param images  64 of each caption, by number
+nlohmann::ordered_json best_of_numbers(std::span<const std::vector<JudgedCandidate>> images);
+
 // The suites. docs/evaluation.md defines their numbers. They throw what `check_stop` throws.
 
 SuiteResult evaluate_reconstruction(EvaluatedModel& model, const EvaluationData& data,
@@ -111,7 +123,7 @@ nlohmann::ordered_json evaluate_ranking(EvaluatedModel& model, const EvaluationD
                                         const CheckStop& check_stop);
 SuiteResult evaluate_shapes(EvaluatedModel& model, const EvaluationData& data,
                             ImageGenerator& generator, const CheckStop& check_stop);
-/// Also needs a contrastive model in the run.
+/// Also needs a contrastive model in the run, whose hash is the entry `reranker`.
 nlohmann::ordered_json evaluate_best_of(EvaluatedModel& model, const EvaluationData& data,
                                         const CheckStop& check_stop);
 /// As many scenes of each level as `data` has samples, at most 1,000. Levels for which the config

@@ -164,6 +164,13 @@ std::optional<FeatureSpace> extractor_for(const std::vector<EvaluationSuite>& su
                            model.config.data.image_size);
 }
 
+/// Whether a suite's numbers in a results file are those of today's models: best_of also depends
+/// on the contrastive model, which can be trained further.
+bool is_current(EvaluationSuite suite, const EvaluatedModel& model, const ordered_json& numbers) {
+  return suite != EvaluationSuite::kBestOf ||
+         numbers.value("reranker", "") == trained_clip_hash(clip_folder(*model.dalle));
+}
+
 /// JSON has no such numbers, and they mean that the model is broken.
 void require_finite(const std::string& suite, const ordered_json& metrics) {
   for (const auto& [name, metric] : metrics.items())
@@ -255,7 +262,8 @@ ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions&
   result["suites"] = finished_suites(options.out, result["model"]);
   for (const EvaluationSuite suite : suites) {
     const std::string name(to_string(suite));
-    if (result["suites"].contains(name) && !options.restart) {
+    if (!options.restart && result["suites"].contains(name) &&
+        is_current(suite, model, result["suites"][name])) {
       log_info("{}: already in {} (--restart recomputes it)", name, options.out.string());
       continue;
     }

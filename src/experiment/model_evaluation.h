@@ -79,7 +79,7 @@ struct ModelEvaluationOptions {
 };
 
 /// Evaluates a model on the validation data of its config, one suite after the other, and writes
-/// the results file after each. Suites that the file already contains for the same checkpoint,
+/// the results file after each. Suites that the file already contains for the same checkpoints,
 /// validation images, sampling settings, extractor, device and build are not recomputed. A file
 /// with other results is renamed. OUT.lock keeps a second process from writing the same file.
 ///

@@ -8,7 +8,6 @@
 
 #include "core/error.h"
 #include "eval/token_scores.h"
-#include "experiment/trained_clip.h"
 
 namespace dalle {
 namespace {
@@ -81,10 +80,12 @@ double Reranker::score(const std::string& caption, const at::Tensor& codes, cons
 }
 
 std::unique_ptr<Reranker> make_clip_reranker(const TrainedDalle& dalle, const fs::path& path,
-                                             c10::Device device,
-                                             std::optional<Precision> precision) {
-  TrainedClip clip =
-      load_trained_clip(path.empty() ? existing_clip_folder(dalle) : path, device, precision);
+                                             c10::Device device) {
+  return make_clip_reranker(
+      dalle, load_trained_clip(path.empty() ? existing_clip_folder(dalle) : path, device));
+}
+
+std::unique_ptr<Reranker> make_clip_reranker(const TrainedDalle& dalle, TrainedClip clip) {
   const int64_t size = dalle.config.data.image_size, wanted = clip.config.data.image_size;
   if (wanted > size)
     throw Error("{}: reads images of {} x {} pixels, expected at most the {} x {} of {}",

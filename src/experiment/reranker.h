@@ -3,7 +3,6 @@
 #include <array>
 #include <filesystem>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -12,6 +11,7 @@
 #include <c10/core/Device.h>
 
 #include "data/image/rgb_image.h"
+#include "experiment/trained_clip.h"
 #include "experiment/trained_dalle.h"
 
 namespace dalle {
@@ -59,8 +59,11 @@ std::filesystem::path clip_folder(const TrainedDalle& dalle);
 /// @throws dalle::Error if there is none, saying how to get one, if it cannot be read, or if it
 ///         reads larger images than `dalle` generates
 std::unique_ptr<Reranker> make_clip_reranker(const TrainedDalle& dalle,
-                                             const std::filesystem::path& path, c10::Device device,
-                                             std::optional<Precision> precision = std::nullopt);
+                                             const std::filesystem::path& path, c10::Device device);
+
+/// The same, of a model that has been loaded.
+/// @throws dalle::Error if it reads larger images than `dalle` generates
+std::unique_ptr<Reranker> make_clip_reranker(const TrainedDalle& dalle, TrainedClip clip);
 
 /// @param dalle  must outlive the reranker
 /// @throws dalle::Error if the model was trained without caption_dropout: it has not learned

@@ -22,9 +22,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-CheckpointContent read_clip(const fs::path& given) {
+/// @param parts  of the checkpoint to read
+CheckpointContent read_clip(const fs::path& given, const std::set<std::string>& parts) {
   const fs::path path = followed(given);
-  const std::set<std::string> parts = {kEmaTensors, kConfigFile, kTokenizerFile};
   if (!fs::exists(path)) throw Error("{}: no such reranker", path.string());
   if (fs::exists(path / Manifest::kFileName)) {
     if (const auto stage = stage_of(path); stage && *stage != Stage::kClip)
@@ -44,11 +44,19 @@ CheckpointContent read_clip(const fs::path& given) {
       path.string());
 }
 
+std::string hash_of(const CheckpointContent& content) {
+  return sha256_of_file(content.path / Manifest::kFileName);
+}
+
 }  // namespace
+
+std::string trained_clip_hash(const fs::path& path) {
+  return hash_of(read_clip(path, {kConfigFile}));
+}
 
 TrainedClip load_trained_clip(const fs::path& path, c10::Device device,
                               std::optional<Precision> precision) {
-  const CheckpointContent content = read_clip(path);
+  const CheckpointContent content = read_clip(path, {kEmaTensors, kConfigFile, kTokenizerFile});
   const ExperimentConfig config = config_of(content);
   if (!config.clip)
     throw Error("{}: its config has no section clip", (content.path / kConfigFile).string());
@@ -59,7 +67,7 @@ TrainedClip load_trained_clip(const fs::path& path, c10::Device device,
                tensors_file(content.path, kEmaTensors).string());
   model->to(device);
   return {.checkpoint = content.path,
-          .hash = sha256_of_file(content.path / Manifest::kFileName),
+          .hash = hash_of(content),
           .step = content.step,
           .config = config,
           .tokenizer = std::move(tokenizer),

@@ -34,6 +34,10 @@ struct TrainedClip {
 TrainedClip load_trained_clip(const std::filesystem::path& path, c10::Device device,
                               std::optional<Precision> precision = std::nullopt);
 
+/// The hash of the model that load_trained_clip() would read, without reading its weights.
+/// @throws dalle::Error as it does
+std::string trained_clip_hash(const std::filesystem::path& path);
+
 /// Warns if the caption is too long.
 /// @return  [E] of unit length
 /// @throws dalle::Error if the caption is blank or not UTF-8

@@ -20,7 +20,8 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 constexpr size_t kHashDigits = 8;
-constexpr const char* kScore = "score";
+/// What the JSON file says of an image besides its request.
+constexpr const char* kImageKeys[] = {"image", "file", "score", "ranked_by", "rank", "best_of"};
 
 /// "a red circle" -> "a-red-circle": keeps letters and digits of any language and replaces the rest
 /// with dashes. If that loses more than spaces, a part of the caption's hash makes it unique.
@@ -72,8 +73,9 @@ std::optional<std::map<std::string, Json>> read_entries(const fs::path& path, co
   for (const Json& entry : file) {
     if (!entry.is_object() || !entry.contains("file") || !entry["file"].is_string())
       return std::nullopt;
-    const size_t own = entry.contains(kScore) ? 4 : 2;  // "image", "file"; and those of ImageScore
-    if (entry.size() != request.size() + own) return std::nullopt;
+    const auto own =
+        std::ranges::count_if(kImageKeys, [&](const char* key) { return entry.contains(key); });
+    if (entry.size() != request.size() + static_cast<size_t>(own)) return std::nullopt;
     for (const auto& [key, value] : request.items())
       if (!entry.contains(key) || entry[key] != value) return std::nullopt;
     entries[entry["file"].get<std::string>()] = entry;
@@ -134,8 +136,12 @@ void SampleFiles::write(int64_t number, const RgbImage& image,
   Json description = request_;
   description["image"] = number;
   if (score) {
-    description[kScore] = score->score;
+    description["score"] = score->score;
     description["ranked_by"] = score->ranked_by;
+    if (score->rank) {
+      description["rank"] = score->rank->place;
+      description["best_of"] = score->rank->best_of;
+    }
   }
   const std::string name = fmt::format("{}-{:03d}.{}", stem_, number, extension_of(format_));
   write_file_atomically(folder_ / name, file_content(image, format_, description));

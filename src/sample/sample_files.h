@@ -31,6 +31,12 @@ struct ImageRequest {
 struct ImageScore {
   double score = 0;       ///< higher is better
   std::string ranked_by;  ///< what made the score
+
+  struct Rank {
+    int64_t place = 1;    ///< 1: the best
+    int64_t best_of = 1;  ///< number of images that were ranked
+  };
+  std::optional<Rank> rank = {};  ///< of the images that a ranking keeps
 };
 
 /// The image files of a request in a folder, and the JSON file that describes them:
@@ -48,7 +54,7 @@ class SampleFiles {
   SampleFiles(std::filesystem::path folder, const ImageRequest& request,
               const SamplingConfig& defaults, ImageFormat format);
 
-  /// Writes an image. The text chunks of a PNG file contain the request and the score.
+  /// Writes an image. The text chunks of a PNG file contain the request, the score and the rank.
   /// @throws dalle::Error naming the file and the reason (disk full)
   void write(int64_t number, const RgbImage& image, const std::optional<ImageScore>& score = {});
 

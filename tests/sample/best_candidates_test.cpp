@@ -1,6 +1,7 @@
 #include "sample/best_candidates.h"
 
 #include <algorithm>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -12,13 +13,16 @@ namespace {
 using testing::ElementsAre;
 using testing::IsEmpty;
 
-Candidate candidate(int64_t number, double score) {
-  return {.number = number, .score = score, .codes = {}, .image = {}};
+Candidate<std::string> candidate(int64_t number, double score) {
+  return {.number = number, .score = score, .content = std::to_string(number)};
 }
 
-std::vector<int64_t> candidate_numbers(const BestCandidates& candidates) {
+std::vector<int64_t> candidate_numbers(const BestCandidates<std::string>& candidates) {
   std::vector<int64_t> numbers;
-  for (const Candidate& one : candidates.best()) numbers.push_back(one.number);
+  for (const Candidate<std::string>& one : candidates.best()) {
+    EXPECT_EQ(one.content, std::to_string(one.number));
+    numbers.push_back(one.number);
+  }
   return numbers;
 }
 
@@ -26,7 +30,7 @@ TEST(BestCandidates, KeepsTheHighestScoresInAnyOrderOfArrival) {
   std::vector<std::pair<int64_t, double>> scores = {{0, .3}, {1, -.1}, {2, .9}, {3, .3}, {4, .5}};
   std::ranges::sort(scores);
   do {
-    BestCandidates candidates(3);
+    BestCandidates<std::string> candidates(3);
     for (const auto& [number, score] : scores) candidates.add(candidate(number, score));
     EXPECT_THAT(candidate_numbers(candidates),
                 ElementsAre(2, 4, 0));  // of equal scores the lower number
@@ -35,7 +39,7 @@ TEST(BestCandidates, KeepsTheHighestScoresInAnyOrderOfArrival) {
 }
 
 TEST(BestCandidates, KeepsAllThatThereAre) {
-  BestCandidates candidates(3);
+  BestCandidates<std::string> candidates(3);
   EXPECT_THAT(candidate_numbers(candidates), IsEmpty());
   candidates.add(candidate(7, 1));
   candidates.add(candidate(5, 2));

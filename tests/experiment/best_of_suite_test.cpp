@@ -1,0 +1,69 @@
+#include <initializer_list>
+#include <limits>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+
+#include "error_of.h"
+#include "experiment/evaluation_suites.h"
+#include "experiment/reranker.h"
+
+namespace dalle {
+namespace {
+
+constexpr size_t kJudgedImages = 64;
+
+/// Images of which one is exact, and which have the score 0 but for those that are given.
+std::vector<JudgedCandidate> images_of_caption(
+    size_t exact, std::initializer_list<std::pair<size_t, double>> scores) {
+  std::vector<JudgedCandidate> images(kJudgedImages);
+  images[exact].exact = true;
+  for (const auto& [number, score] : scores) images[number].score = score;
+  return images;
+}
+
+TEST(BestOfSuite, CountsCaptionsWhoseBestImageIsExact) {
+  const std::vector<std::vector<JudgedCandidate>> images = {
+      images_of_caption(0, {{0, 1}}),           // the first one, and the best of all
+      images_of_caption(3, {{3, 1}, {20, 2}}),  // the best until a higher score comes
+      images_of_caption(10, {{10, -1}})};       // never the best
+  const auto numbers = best_of_numbers(images);
+  EXPECT_EQ(numbers.at("captions"), 3);
+  const std::tuple<int, double, double> expected[] = {{1, 1, 1}, {4, 2, 2}, {16, 2, 3}, {64, 1, 3}};
+  for (const auto& [count, exact, possible] : expected) {
+    const auto share = [&, n = count](const char* name) {
+      return numbers.at(fmt::format("{}_of_{}", name, n)).at("value").get<double>();
+    };
+    EXPECT_DOUBLE_EQ(share("exact"), exact / 3) << count;
+    EXPECT_DOUBLE_EQ(share("possible"), possible / 3) << count;
+  }
+}
+
+class ConstantReranker : public Reranker {
+ public:
+  explicit ConstantReranker(double score) : score_(score) {}
+  std::string name() const override { return "constant"; }
+
+ protected:
+  double raw_score(const std::string&, const at::Tensor&, const RgbImage&) override {
+    return score_;
+  }
+
+ private:
+  double score_;
+};
+
+TEST(Reranker, RefusesScoresThatAreNotFinite) {
+  EXPECT_EQ(ConstantReranker(-3).score("a red circle", {}, {}), -3);
+  for (const double score :
+       {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()})
+    EXPECT_THAT(error_of([&] { ConstantReranker(score).score("a red circle", {}, {}); }),
+                testing::HasSubstr("caption \"a red circle\": the score of an image is"));
+}
+
+}  // namespace
+}  // namespace dalle
