@@ -9,13 +9,12 @@
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/checkpoint_files.h"
 #include "checkpoint/manifest.h"
-#include "core/build_info.h"
-#include "core/config_io.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/log.h"
 #include "core/machine.h"
 #include "data/batch.h"
+#include "experiment/dvae_source.h"
 #include "metrics/metric_log.h"
 #include "tensor/named_tensors.h"
 #include "train/run_folder.h"
@@ -24,27 +23,6 @@ namespace dalle {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// The checkpoint that a training's file `latest` or `best` names; other paths as they are.
-fs::path followed(const fs::path& path) {
-  const bool points = path.filename() == "latest" || path.filename() == "best";
-  if (!points || !fs::is_regular_file(path)) return path;
-  std::string name = read_file(path);
-  while (name.ends_with('\n')) name.pop_back();
-  const fs::path checkpoint = path.parent_path() / name;
-  if (!fs::exists(checkpoint))
-    throw Error("{}: names the checkpoint {:?}, which is not next to it", path.string(), name);
-  return checkpoint;
-}
-
-/// Whether a checkpoint's manifest is intact and lists no model that reads captions.
-bool is_dvae_alone(const fs::path& checkpoint) {
-  try {
-    return !read_manifest(checkpoint).files.contains(kTokenizerFile);
-  } catch (const Error&) {
-    return false;  // reading it says what is wrong
-  }
-}
 
 /// What sampling needs of the checkpoint at `path`, or of the newest valid one in the run, in its
 /// folder of checkpoints or in the folder of the stage at `path`.
@@ -71,27 +49,12 @@ CheckpointContent read_model(const fs::path& given) {
 /// What is read of a dVAE's checkpoint; nothing where load_trained_dvae() returns nothing.
 std::optional<CheckpointContent> read_dvae(const fs::path& given) {
   const fs::path path = followed(given);
-  const std::set<std::string> parts = {kEmaTensors, kConfigFile};
   if (!fs::is_directory(path)) return std::nullopt;
-  if (fs::exists(path / Manifest::kFileName))
-    return is_dvae_alone(path) ? std::optional(read_checkpoint(path, parts)) : std::nullopt;
   for (const fs::path& folder : {RunPaths(path).checkpoints("dalle"), path / "dalle"})
     if (!checkpoints_in(folder).empty()) return std::nullopt;
-  for (const fs::path& folder : {RunPaths(path).checkpoints("dvae"), path / "dvae", path})
-    if (std::ranges::any_of(checkpoints_in(folder), is_dvae_alone))
-      return read_newest_checkpoint(folder, parts);
-  return std::nullopt;
-}
-
-ExperimentConfig read_config(const CheckpointContent& content) {
-  const std::string file = (content.path / kConfigFile).string();
-  try {
-    return load_config_text<ExperimentConfig>(content.files.at(kConfigFile), file);
-  } catch (const ConfigError& error) {  // its bytes are as they were saved
-    throw Error(
-        "{}: saved by a different version of dalle, whose config this build ({}) cannot read: {}",
-        content.path.string(), build_info().version, error.what());
-  }
+  const std::vector<fs::path> checkpoints = dvae_checkpoints(path, DvaeCheckpoint::kLast);
+  if (checkpoints.empty()) return std::nullopt;
+  return read_first_valid(checkpoints, {kEmaTensors, kConfigFile});
 }
 
 /// The policy of the training, but float32 where bfloat16 is emulated: the weights are float32 in
@@ -165,32 +128,6 @@ std::optional<TrainedDvae> load_trained_dvae(const fs::path& path, c10::Device d
                      .step = content->step,
                      .config = config,
                      .vae = vae};
-}
-
-DvaeSource find_trained_dvae(const fs::path& given, DvaeCheckpoint which) {
-  const fs::path path = followed(given);
-  if (!fs::exists(path)) throw Error("{}: no such checkpoint or run", path.string());
-  if (!fs::is_directory(path))
-    throw Error(
-        "{}: found a file, expected the folder of a run or of a checkpoint; dalle-import converts "
-        "the files of OpenAI's dVAE",
-        path.string());
-  std::optional<fs::path> found;
-  if (fs::exists(path / Manifest::kFileName)) found = path;
-  for (const fs::path& folder : {RunPaths(path).checkpoints("dvae"), path / "dvae", path}) {
-    const std::vector<fs::path> checkpoints = checkpoints_in(folder);
-    if (found || checkpoints.empty()) continue;
-    found = which == DvaeCheckpoint::kBest ? best_checkpoint(folder) : std::nullopt;
-    if (!found) found = checkpoints.front();
-  }
-  if (!found) throw Error("{}: holds no checkpoint of the stage dvae", path.string());
-  if (read_manifest(*found).files.contains(kTokenizerFile))
-    throw Error("{}: a checkpoint of the stage dalle, expected one of the stage dvae",
-                found->string());
-  const CheckpointContent content = read_checkpoint(*found, {kConfigFile});
-  return {.checkpoint = *found,
-          .hash = sha256_of_file(*found / Manifest::kFileName),
-          .model = read_config(content).dvae.model};
 }
 
 at::Tensor caption_tokens(const TrainedDalle& dalle, const std::string& caption) {
