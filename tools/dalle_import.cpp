@@ -1,13 +1,15 @@
 // dalle-import: makes a checkpoint of a model that others trained.
 
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
 #include <filesystem>
-#include <optional>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/checkpoint_files.h"
-#include "checkpoint/manifest.h"
 #include "command_line.h"
 #include "core/config_io.h"
 #include "core/error.h"
@@ -48,24 +50,45 @@ ExperimentConfig config_of(const DiscreteVaeConfig& model, const Arguments& argu
   ExperimentConfig config;
   config.name = "openai-dvae";
   config.dvae.model = model;
-  config = load_config_text<ExperimentConfig>(dump_config(config), arguments.files.front().string(),
-                                              arguments.overrides);
-  if (config.dvae.model != model || !config.dvae.checkpoint.empty())
-    throw Error("--set: dvae.model and dvae.checkpoint follow from the files");
-  return config;
+  const auto changed = load_config_text<ExperimentConfig>(
+      dump_config(config), arguments.files.front().string(), arguments.overrides);
+  for (const auto& [key, old_value, new_value] : diff_configs(config, changed))
+    if (key.starts_with("dvae.") && !key.starts_with("dvae.train."))
+      throw Error("--set {}: found {}, expected {}, which follows from the files", key, new_value,
+                  old_value);
+  return changed;
 }
 
+/// A new folder next to another path; what is left in it is removed at the end.
+class StagingFolder {
+ public:
+  explicit StagingFolder(const fs::path& next_to) {
+    make_directories(fs::absolute(next_to).parent_path());
+    std::string name = next_to.string() + ".part-XXXXXX";
+    if (::mkdtemp(name.data()) == nullptr)
+      throw Error("{}: cannot create: {}", name, std::strerror(errno));
+    path_ = name;
+  }
+  ~StagingFolder() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  StagingFolder(const StagingFolder&) = delete;
+  StagingFolder& operator=(const StagingFolder&) = delete;
+
+  const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
+
 void write_checkpoint(const DiscreteVae& vae, const ExperimentConfig& config, const fs::path& out) {
-  const fs::path staging = fs::path(out).concat(".part");
-  fs::remove_all(staging);
-  make_directories(staging);
-  const CheckpointContent content{.tensors = {{kEmaTensors, weights_of(*vae)}},
-                                  .files = {{kConfigFile, dump_config(config)}}};
-  const FileDigests files = write_checkpoint_files(staging, content);
-  write_file_atomically(staging / Manifest::kFileName,
-                        format_manifest({.score = std::nullopt, .files = files}));
-  verify_checkpoint(staging);
-  fs::rename(staging, out);
+  const StagingFolder staging(out);
+  CheckpointStore(staging.path(), /*keep_last=*/1)
+      .save({.tensors = {{kEmaTensors, weights_of(*vae)}},
+             .files = {{kConfigFile, dump_config(config)}}});
+  fs::rename(checkpoints_in(staging.path()).front(), out);
+  flush_to_disk(fs::absolute(out).parent_path());
 }
 
 int import_dvae(Arguments arguments) {
@@ -93,7 +116,8 @@ int main(int argc, char** argv) {
   Arguments arguments;
   app.require_subcommand(1);
   add_options(
-      *app.add_subcommand("openai-dvae", "the dVAE that OpenAI released, or one of its classes"),
+      *app.add_subcommand("openai-dvae",
+                          "the dVAE that OpenAI released, or another dVAE of the same classes"),
       arguments);
   const ToolText text{
       .examples =

@@ -18,6 +18,7 @@
 #include "dist/agreement.h"
 #include "experiment/clip_task.h"
 #include "experiment/dalle_task.h"
+#include "experiment/dvae_source.h"
 #include "experiment/dvae_task.h"
 #include "experiment/experiment_data.h"
 #include "experiment/rank_agreement.h"
@@ -25,7 +26,6 @@
 #include "experiment/run_report.h"
 #include "experiment/stop_relay.h"
 #include "experiment/tokenizer_stage.h"
-#include "experiment/trained_dalle.h"
 #include "tensor/named_tensors.h"
 #include "train/training_counters.h"
 
@@ -148,19 +148,12 @@ CheckpointContent given_dvae(const ExperimentConfig& config) {
 CheckpointContent trained_dvae(const ExperimentConfig& config, const RunPaths& run) {
   if (!config.dvae.checkpoint.empty()) return given_dvae(config);
   const fs::path folder = run.checkpoints("dvae");
-  auto last = read_newest_checkpoint(folder, {kEmaTensors});
+  const auto last = read_newest_checkpoint(folder, {kEmaTensors}, /*later=*/{kEmaTensors});
   if (!last) throw Error("{}: no trained dVAE; run the stage dvae first", folder.string());
   if (last->step < config.dvae.train.steps)
     throw Error("{}: the dVAE is at step {} of {}; finish the stage dvae first", folder.string(),
                 last->step, config.dvae.train.steps);
-  if (config.dalle.dvae_checkpoint == DvaeCheckpoint::kLast) return std::move(*last);
-  try {
-    if (const auto best = best_checkpoint(folder); best && *best != last->path)
-      return read_checkpoint(*best, {kEmaTensors});
-  } catch (const Error& error) {
-    log_warning("cannot read the best dVAE; using the last one instead: {}", error.what());
-  }
-  return std::move(*last);
+  return read_first_valid(dvae_checkpoints(folder, config.dalle.dvae_checkpoint), {kEmaTensors});
 }
 
 /// The frozen dVAE of the stage dalle: the one in its checkpoints or, before there is any, the
@@ -272,6 +265,14 @@ TrainOutcome run_experiment(const ExperimentConfig& config, const RunPaths& run,
     check_ranks(config, run, options.only, group.world_size());
     previous = read_previous_run(run);
     check_config_change(previous, config, run, options.allow_config_change);
+    const std::string& dvae = config.dvae.checkpoint;
+    if (!dvae.empty() && options.only == Stage::kDvae)
+      throw Error("--stage dvae: nothing to train, since dvae.checkpoint names a trained one: {}",
+                  dvae);
+    if (!dvae.empty() && wanted(Stage::kDalle) && !previous.started.contains(Stage::kDalle) &&
+        !fs::exists(dvae))
+      throw Error("dvae.checkpoint: {}: no such folder, and the run has no copy of the dVAE yet",
+                  dvae);
   }
   group.barrier();
   std::optional<StopRelay> stop_relay = end_when_stopped(group, stop);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <filesystem>
 #include <set>
 #include <sstream>
 #include <utility>
@@ -10,7 +11,7 @@
 #include "core/config_io.h"
 #include "core/log.h"
 #include "data/code_cache.h"
-#include "experiment/trained_dalle.h"
+#include "experiment/dvae_source.h"
 
 namespace dalle {
 namespace {
@@ -90,8 +91,8 @@ void check_sampling(const ExperimentConfig& config, const ConfigChecks& checks) 
 void check_distributed(const ExperimentConfig& config, const ConfigChecks& checks) {
   const DistributedConfig& distributed = config.distributed;
   distributed.validate(checks.of("distributed"));
-  std::vector<std::pair<std::string, TrainConfig>> stages = {{"dvae.train", config.dvae.train},
-                                                             {"dalle.train", config.dalle.train}};
+  std::vector<std::pair<std::string, TrainConfig>> stages = {{"dalle.train", config.dalle.train}};
+  if (config.dvae.checkpoint.empty()) stages.emplace_back("dvae.train", config.dvae.train);
   if (config.clip) stages.emplace_back("clip.train", config.clip->train);
   for (const auto& [key, train] : stages) {
     checks.require(
@@ -110,27 +111,39 @@ void check_distributed(const ExperimentConfig& config, const ConfigChecks& check
   }
 }
 
-/// Sets dvae.model and dvae.checkpoint_sha256 to what the dVAE at dvae.checkpoint has. Keys that
-/// were given with other values are problems.
+/// Sets dvae.model, dvae.checkpoint and dvae.checkpoint_sha256 to what find_trained_dvae() says.
+/// Overrides of other values are problems; a file's values are those of a dVAE to train, which is
+/// not needed.
 /// @return false if there is no such dVAE, which is a problem too
 bool take_trained_dvae(ConfigReading& reading, ExperimentConfig& config) {
   DvaeStageConfig& dvae = config.dvae;
   if (dvae.checkpoint.empty()) return true;
+  // A run has a copy of its dVAE, so it resumes where the original does not exist.
+  if (!dvae.checkpoint_sha256.empty() && !std::filesystem::exists(dvae.checkpoint)) return true;
   const auto report = [&](const std::string& key, std::string message) {
     reading.problems.push_back({reading.place_of(key), key, std::move(message)});
   };
   try {
     const DvaeSource found = find_trained_dvae(dvae.checkpoint, config.dalle.dvae_checkpoint);
-    for (const ConfigChange& change : diff_configs(dvae.model, found.model))
-      if (const std::string key = "dvae.model." + change.key; !reading.place_of(key).empty())
+    std::string replaced;
+    for (const ConfigChange& change : diff_configs(dvae.model, found.model)) {
+      const std::string key = "dvae.model." + change.key, place = reading.place_of(key);
+      if (place.starts_with("--set "))
         report(key, fmt::format("found {}, expected {}, which the dVAE at dvae.checkpoint has, or "
                                 "no such key",
                                 change.old_value, change.new_value));
+      else if (!place.empty())
+        replaced += fmt::format("{} {}: {} -> {}", replaced.empty() ? "" : ",", change.key,
+                                change.old_value, change.new_value);
+    }
+    if (!replaced.empty()) log_info("dvae.model is that of dvae.checkpoint:{}", replaced);
     if (!dvae.checkpoint_sha256.empty() && dvae.checkpoint_sha256 != found.hash)
-      report("dvae.checkpoint_sha256",
-             fmt::format("found {}, expected {}, the sum of {}: a different dVAE",
-                         dvae.checkpoint_sha256, found.hash, found.checkpoint.string()));
+      report(
+          "dvae.checkpoint_sha256",
+          fmt::format("found {}, expected {}, the SHA-256 of the weights in {}: a different dVAE",
+                      dvae.checkpoint_sha256, found.hash, found.checkpoint.string()));
     dvae.model = found.model;
+    dvae.checkpoint = found.checkpoint.string();
     dvae.checkpoint_sha256 = found.hash;
     return true;
   } catch (const Error& error) {

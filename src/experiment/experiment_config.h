@@ -63,12 +63,14 @@ struct DvaeStageConfig {
     visit("train", self.train, {.help = "training of the dVAE"});
     visit(
         "checkpoint", self.checkpoint,
-        {.help = "a trained dVAE to use instead of training one: a run, a checkpoint of its stage "
-                 "dvae, or what dalle-import wrote. It also sets dvae.model; empty: train one",
+        {.help = "a trained dVAE to use instead of training one: a finished run, a checkpoint of a "
+                 "stage dvae, or what dalle-import wrote. It also sets dvae.model. Recorded as "
+                 "the folder of the checkpoint; empty: train one",
          .may_change = true});
-    visit("checkpoint_sha256", self.checkpoint_sha256,
-          {.help = "SHA-256 of that checkpoint's manifest.json, which is recorded when the config "
-                   "is loaded; if it is given, it must match"});
+    visit(
+        "checkpoint_sha256", self.checkpoint_sha256,
+        {.help = "SHA-256 of the weights in that checkpoint, which is recorded when the config is "
+                 "loaded; if it is given, it must match"});
   }
 };
 
@@ -204,7 +206,8 @@ void warn_of_untrained_guidance(const ExperimentConfig& config, const SamplingCo
 /// line as `file:line:column: key: what was found, what was expected`. A key that is at its default
 /// has the place of another key that decides, or the file alone. Conflicts of keys that have
 /// problems of their own are left out. A file without a key is an error too: it is more likely that
-/// writing it failed than that the paper's model is wanted.
+/// writing it failed than that the paper's model is wanted. What dvae.checkpoint names is found and
+/// recorded; if its SHA-256 is recorded already, it need not exist.
 ExperimentConfig load_experiment(const std::filesystem::path& path,
                                  std::span<const std::string> overrides = {},
                                  ConfigUse use = ConfigUse::kTrain);

@@ -55,6 +55,13 @@ PreviousRun read_previous_run(const RunPaths& run) {
 void check_config_change(const PreviousRun& previous, const ExperimentConfig& config,
                          const RunPaths& run, bool allowed) {
   if (!previous.config) return;
+  const std::string& old_dvae = previous.config->dvae.checkpoint_sha256;
+  const std::string& new_dvae = config.dvae.checkpoint_sha256;
+  if (previous.started.contains(Stage::kDalle) && old_dvae != new_dvae)
+    throw Error(
+        "{}: dvae.checkpoint_sha256: {:?} -> {:?}: the transformer learns the codes of the former "
+        "dVAE, of which its checkpoints have a copy; keep that one, or start over with --restart",
+        run.root.string(), old_dvae, new_dvae);
   const std::vector<std::string> changeable =
       keys_that_may_change(config_schema<ExperimentConfig>());
   std::vector<std::string_view> ignored(changeable.begin(), changeable.end());

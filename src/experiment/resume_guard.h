@@ -21,7 +21,8 @@ PreviousRun read_previous_run(const RunPaths& run);
 
 /// Refuses to resume with another config. Keys of stages that have not started may change, and
 /// those whose fields say so (Field::may_change).
-/// @param allowed  warn of the changes instead
+/// @param allowed  warn of the changes instead; but another dVAE than the one whose codes the
+///                 transformer learns is always refused
 /// @throws dalle::Error listing the keys
 void check_config_change(const PreviousRun& previous, const ExperimentConfig& config,
                          const RunPaths& run, bool allowed);

@@ -13,6 +13,7 @@
 #include "core/files.h"
 #include "core/log.h"
 #include "data/batch.h"
+#include "experiment/dvae_source.h"
 #include "experiment/model_files.h"
 #include "metrics/metric_log.h"
 #include "tensor/named_tensors.h"
@@ -50,19 +51,12 @@ CheckpointContent read_model(const fs::path& given) {
 /// What is read of a dVAE's checkpoint; nothing where load_trained_dvae() returns nothing.
 std::optional<CheckpointContent> read_dvae(const fs::path& given) {
   const fs::path path = followed(given);
-  const std::set<std::string> parts = {kEmaTensors, kConfigFile};
   if (!fs::is_directory(path)) return std::nullopt;
-  if (fs::exists(path / Manifest::kFileName))
-    return stage_of(path) == Stage::kDvae ? std::optional(read_checkpoint(path, parts))
-                                          : std::nullopt;
   for (const fs::path& folder : {RunPaths(path).checkpoints("dalle"), path / "dalle"})
     if (!checkpoints_in(folder).empty()) return std::nullopt;
-  for (const fs::path& folder : {RunPaths(path).checkpoints("dvae"), path / "dvae", path})
-    if (std::ranges::any_of(checkpoints_in(folder), [](const fs::path& checkpoint) {
-          return stage_of(checkpoint) == Stage::kDvae;
-        }))
-      return read_newest_checkpoint(folder, parts);
-  return std::nullopt;
+  const std::vector<fs::path> checkpoints = dvae_checkpoints(path, DvaeCheckpoint::kLast);
+  if (checkpoints.empty()) return std::nullopt;
+  return read_first_valid(checkpoints, {kEmaTensors, kConfigFile});
 }
 
 /// A run whose DALL-E is finished.
@@ -129,32 +123,6 @@ std::optional<TrainedDvae> load_trained_dvae(const fs::path& path, c10::Device d
                      .step = content->step,
                      .config = config,
                      .vae = vae};
-}
-
-DvaeSource find_trained_dvae(const fs::path& given, DvaeCheckpoint which) {
-  const fs::path path = followed(given);
-  if (!fs::exists(path)) throw Error("{}: no such checkpoint or run", path.string());
-  if (!fs::is_directory(path))
-    throw Error(
-        "{}: found a file, expected the folder of a run or of a checkpoint; dalle-import converts "
-        "the files of OpenAI's dVAE",
-        path.string());
-  std::optional<fs::path> found;
-  if (fs::exists(path / Manifest::kFileName)) found = path;
-  for (const fs::path& folder : {RunPaths(path).checkpoints("dvae"), path / "dvae", path}) {
-    const std::vector<fs::path> checkpoints = checkpoints_in(folder);
-    if (found || checkpoints.empty()) continue;
-    found = which == DvaeCheckpoint::kBest ? best_checkpoint(folder) : std::nullopt;
-    if (!found) found = checkpoints.front();
-  }
-  if (!found) throw Error("{}: holds no checkpoint of the stage dvae", path.string());
-  if (read_manifest(*found).files.contains(kTokenizerFile))
-    throw Error("{}: a checkpoint of the stage dalle, expected one of the stage dvae",
-                found->string());
-  const CheckpointContent content = read_checkpoint(*found, {kConfigFile});
-  return {.checkpoint = *found,
-          .hash = sha256_of_file(*found / Manifest::kFileName),
-          .model = config_of(content).dvae.model};
 }
 
 at::Tensor caption_tokens(const TrainedDalle& dalle, const std::string& caption) {

@@ -49,26 +49,11 @@ struct TrainedDvae {
 
 /// Reads a checkpoint of the stage dvae; the model computes in float32.
 ///
-/// @param path  as for load_trained_dalle(), of the stage dvae
+/// @param path  as for dvae_checkpoints(); the newest valid checkpoint of a run is read
 /// @return      nothing if the path does not exist or belongs to the stage dalle, or if the run has
 ///              checkpoints of the stage dalle
 /// @throws dalle::Error as load_trained_dalle() does
 std::optional<TrainedDvae> load_trained_dvae(const std::filesystem::path& path, c10::Device device);
-
-/// What an experiment needs to know of a trained dVAE before it loads the weights.
-struct DvaeSource {
-  std::filesystem::path checkpoint;  ///< its folder
-  std::string hash;                  ///< of the checkpoint's manifest
-  DiscreteVaeConfig model;
-};
-
-/// Finds the dVAE that dvae.checkpoint names, and reads its manifest and config.
-///
-/// @param path   a checkpoint folder, or the file `latest` or `best` that names one; or a run
-///               folder, its folder `checkpoints` or `checkpoints/dvae`
-/// @param which  of the checkpoints in a run
-/// @throws dalle::Error if there is none there, naming what was found instead
-DvaeSource find_trained_dvae(const std::filesystem::path& path, DvaeCheckpoint which);
 
 /// The tokens of a caption, for a CaptionImages. Warns if the caption is too long.
 /// @return  [text_length - 1] int64

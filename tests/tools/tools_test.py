@@ -1444,7 +1444,10 @@ class ToolsTest(unittest.TestCase):
                          (dvae / "ema.safetensors").read_bytes())
 
     def test_imports_are_reproducible_and_replace_nothing(self):
+        others = self.fresh("dvae.part")
+        others.mkdir()
         first = self.imported_dvae()
+        self.assertEqual(list(first.parent.glob(f"{first.name}?*")), [others])
         manifest = (first / "manifest.json").read_bytes()
         arguments = ("openai-dvae", RELEASED / "encoder.pkl", RELEASED / "decoder.pkl", "--out", first)
         self.assert_fails(run("dalle-import", *arguments), 1, first, "exists")
@@ -1463,7 +1466,9 @@ class ToolsTest(unittest.TestCase):
         self.assert_fails(run(*command, RELEASED / "flava.bin", "--out", out), 1, "flava.bin", "encoder alone", "decoder.pkl")
         self.assert_fails(run(*command, self.work / "none.pkl", "--out", out), 1, "none.pkl", "No such file")
         self.assert_fails(run(*command, RELEASED / "encoder.pkl", RELEASED / "decoder.pkl", "--out", out, "--set",
-                              "dvae.model.hidden=8"), 1, "follow from the files")
+                              "dvae.model.hidden=8"), 1, "--set dvae.model.hidden: found 8, expected 4")
+        self.assert_fails(run(*command, RELEASED / "encoder.pkl", RELEASED / "decoder.pkl", "--out", out, "--set",
+                              "dvae.checkpoint_sha256=x"), 1, "--set dvae.checkpoint_sha256: found x")
         self.assert_fails(run(*command, RELEASED / "encoder.pkl"), 2, "--out")
         self.assert_fails(run("dalle-import"), 2)
         self.assertFalse(out.exists())
@@ -1488,13 +1493,29 @@ class ToolsTest(unittest.TestCase):
         best = (dvae / "best").read_text().strip()
         if best == newest_checkpoint(self.whole, "dvae").name:
             other = sorted(path for path in dvae.glob("step-*") if path.name != best)[0]
-        self.assert_fails(train(folder, "--set", f"dvae.checkpoint={other}"), 1, "dvae.checkpoint_sha256: ",
-                          "--allow-config-change")
-        self.assert_fails(train(folder), 1, "dvae.checkpoint_sha256: ")
+        for flags in ((), ("--allow-config-change",)):
+            self.assert_fails(train(folder, "--set", f"dvae.checkpoint={other}", *flags), 1, "dvae.checkpoint_sha256: ", "a copy")
+            self.assert_fails(train(folder, *flags), 1, "dvae.checkpoint_sha256: ")
         # Its checkpoints need no other file.
         shutil.rmtree(dvae)
         self.assert_succeeds(run("dalle-sample", "a red circle", "--model", folder, "--count", 1, "--device", "cpu", "--out",
                                  self.fresh("samples")))
+
+    def test_ranks_resume_without_the_dvae_that_they_began_with(self):
+        source = self.fresh("source")
+        source.mkdir()
+        shutil.copytree(newest_checkpoint(self.whole, "dvae"), source / "dvae")
+        folder = self.fresh("run")
+        self.assert_succeeds(run("dalle-train", "--config", TINY, "--run-dir", folder, "--device", "cpu", "--ranks", 2, "--set",
+                                 "dvae.checkpoint=dvae", *settings(["dalle"], steps=5), cwd=source))
+        config = self.fresh("config.yaml")
+        shutil.copy(folder / "config.yaml", config)
+        self.assertIn("\n  checkpoint: dvae\n", config.read_text())
+        shutil.rmtree(source)
+        resume = ("dalle-train", "--config", config, "--device", "cpu", *settings(["dalle"], steps=10), "--run-dir")
+        self.assert_succeeds(run(*resume, folder, "--ranks", 2, cwd=self.work))
+        self.assertEqual(newest_checkpoint(folder, "dalle").name, "step-00000010")
+        self.assert_fails(run(*resume, self.fresh("new"), cwd=self.work), 1, "dvae.checkpoint: dvae: ", "no copy of the dVAE yet")
 
     def test_a_dry_run_names_the_trained_dvae(self):
         result = train(self.fresh("run"), "--set", f"dvae.checkpoint={self.whole}", "--dry-run")
@@ -1512,13 +1533,18 @@ class ToolsTest(unittest.TestCase):
         assert_fails(newest_checkpoint(self.whole, "dalle"), "a checkpoint of the stage dalle")
         assert_fails(self.work, "no checkpoint of the stage dvae")
         assert_fails(self.whole, "dvae.model.hidden: found 16, expected 8", options=("--set", "dvae.model.hidden=16"))
+        unfinished = self.copy_of_whole()
+        shutil.rmtree(newest_checkpoint(unfinished, "dvae"))
+        assert_fails(unfinished, "the dVAE is at step ", " of 40", "give one of its checkpoints")
+        self.assert_fails(train(self.fresh("run"), "--set", f"dvae.checkpoint={self.whole}", "--stage", "dvae"), 1,
+                          "--stage dvae: nothing to train")
         assert_fails(self.whole, "data.image_size: found 38, expected a multiple of 4", "dvae.model",
                      options=("--set", "data.image_size=38"))
         assert_fails(self.whole, "dvae.checkpoint_sha256: found 12, expected ", options=("--set", "dvae.checkpoint_sha256=12"))
         copy = self.fresh("dvae")
         shutil.copytree(newest_checkpoint(self.whole, "dvae"), copy)
         flip_a_bit(copy / "ema.safetensors")
-        self.assert_fails(train(self.fresh("run"), "--set", f"dvae.checkpoint={copy}"), 1, copy / "ema.safetensors", "corrupt")
+        assert_fails(copy, copy / "ema.safetensors", "corrupt")
         flip_a_bit(copy / "manifest.json")
         assert_fails(copy, copy / "manifest.json")
 
