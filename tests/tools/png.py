@@ -36,6 +36,24 @@ def pixels(content):
     return zlib.decompress(b"".join(body for kind, body in chunks(content) if kind == b"IDAT"))
 
 
+def rgb_rows(content):
+    """The 8-bit RGB values of each row."""
+    width, height, depth, color_type = struct.unpack_from(">IIBB", chunks(content)[0][1])
+    assert (depth, color_type) == (8, 2)
+    filtered, rows, above = pixels(content), [], bytes(3 * width)
+    for start in range(0, len(filtered), 3 * width + 1):
+        row = bytearray(filtered[start + 1:start + 3 * width + 1])
+        for i, value in enumerate(row):
+            left, upper_left = (row[i - 3], above[i - 3]) if i >= 3 else (0, 0)
+            up, estimate = above[i], left + above[i] - upper_left
+            nearest = min((left, up, upper_left), key=lambda candidate: abs(estimate - candidate))
+            row[i] = (value + (0, left, up, (left + up) // 2, nearest)[filtered[start]]) % 256
+        rows.append(bytes(row))
+        above = row
+    assert len(rows) == height
+    return rows
+
+
 def texts(content):
     """The texts of the image, by keyword."""
     found = {}

@@ -1121,6 +1121,24 @@ class ToolsTest(unittest.TestCase):
         entries = json.loads(next(out.glob("*.json")).read_text())
         self.assertEqual([entry["file"] for entry in entries if "score" in entry], sorted(plain)[2:])
 
+    def test_the_grid_has_the_best_images_of_each_caption_in_order(self):
+        model, out, grid = self.whole_with_clip(), self.fresh("out"), self.fresh("grid.png")
+        captions = ("a red circle", "a blue star")
+        self.assert_succeeds(self.sample(*captions, "--best-of", 4, "--count", 2, "--grid", grid, "--out", out, model=model))
+        side, line = 32, 2
+        rows = png.rgb_rows(grid.read_bytes())
+        self.assertEqual((len(rows), len(rows[0])), (2 * (side + line) + line, 3 * (2 * (side + line) + line)))
+        for row, caption in enumerate(captions):
+            entries = json.loads((out / f"{caption.replace(' ', '-')}-seed1.json").read_text())
+            self.assertEqual(sorted(entry["rank"] for entry in entries), [1, 2])
+            self.assertEqual({entry["best_of"] for entry in entries}, {4})
+            first, second = sorted(entries, key=lambda entry: entry["rank"])
+            self.assertGreater(first["score"], second["score"])
+            for column, entry in enumerate((first, second)):
+                left, top = line + column * (side + line), line + row * (side + line)
+                cell = [rows[y][3 * left:3 * (left + side)] for y in range(top, top + side)]
+                self.assertEqual(cell, png.rgb_rows((out / entry["file"]).read_bytes()))
+
     def test_images_with_a_prompt_are_ranked_as_they_are_written(self):
         model, prompt = self.whole_with_clip(), self.noise_png("prompt.png", 32, 32)
         options = ("--image", prompt, "--keep-rows", 0.5, "--paste-original", "--count", 3)
@@ -1132,6 +1150,38 @@ class ToolsTest(unittest.TestCase):
         options = tuple(option for option in options if option != "--paste-original")
         self.assert_succeeds(self.sample("a red circle", *options, "--best-of", 3, "--out", unpasted, model=model))
         self.assertNotEqual(set(self.scores(ranked).values()), set(self.scores(unpasted).values()))
+
+    def test_a_ranking_that_is_stopped_keeps_the_best_so_far(self):
+        model = self.whole_with_clip()
+        captions = [f"a red circle {number}" for number in range(3000)]
+        for options in ((), ("--keep-all",)):
+            out = self.fresh("out")
+            log = self.fresh("log.txt")  # not a pipe, which would fill up
+            with log.open("w") as stream:
+                process = subprocess.Popen(
+                    [BIN / "dalle-sample", *captions, "--best-of", "40", "--count", "2", *options, "--device", "cpu",
+                     "--model", model, "--out", out], stderr=stream, env={**os.environ, "OMP_NUM_THREADS": "1"})
+            while not (out / "a-red-circle-9-seed1.json").exists():
+                time.sleep(0.05)
+                self.assertIsNone(process.poll(), log.read_text()[-1000:])
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=60)
+            errors = log.read_text()
+            self.assertEqual(process.returncode, 128 + signal.SIGTERM, errors[-1000:])
+            images = self.images(out)
+            if options:
+                self.assertRegex(errors, rf"stopped: {len(images)} of 120000 images are in ")
+            else:
+                self.assertRegex(errors, rf"stopped: \d+ of 120000 images were generated, {len(images)} of them are in ")
+            described = [json.loads(path.read_text()) for path in out.glob("*.json")]
+            self.assertEqual({entry["file"] for entries in described for entry in entries}, set(images))
+            for entries in described:
+                kept = [entry for entry in entries if "rank" in entry]
+                self.assertEqual(sorted(entry["rank"] for entry in kept), [1, 2][:len(entries)])
+                best = sorted((entry["score"] for entry in entries), reverse=True)[:2]
+                self.assertEqual(sorted((entry["score"] for entry in kept), reverse=True), best)
+            first = json.loads((out / "a-red-circle-0-seed1.json").read_text())
+            self.assertEqual({entry["best_of"] for entry in first if "rank" in entry}, {40})
 
     def test_images_are_ranked_by_the_models_own_likelihood(self):
         with_dropout = self.checkpoint_with(lambda config: config.replace("caption_dropout: 0.0", "caption_dropout: 0.1"))
@@ -1381,6 +1431,17 @@ class ToolsTest(unittest.TestCase):
         report = (model / "report.html").read_text()
         self.assertIn("Best of several images", report)
         self.assertIn("exact, best of 64", report)
+        # Another contrastive model makes other numbers; the same one does not.
+        evaluate = ("dalle-eval", "--model", model, "--suite", "best_of", "--limit", 2, "--device", "cpu")
+        self.assert_succeeds(run(*evaluate, "--restart"))
+        self.assertIn("best_of: already in", run(*evaluate).stderr)
+        self.assert_succeeds(train(model, *CLIP, "--stage", "clip", "--set", "clip.train.steps=25"))
+        again = run(*evaluate)
+        self.assert_succeeds(again)
+        self.assertNotIn("best_of: already in", again.stderr)
+        manifest = (newest_checkpoint(model, "clip") / "manifest.json").read_bytes()
+        self.assertEqual(json.loads((model / "evaluation.json").read_text())["suites"]["best_of"]["reranker"],
+                         hashlib.sha256(manifest).hexdigest())
         self.assert_fails(run("dalle-eval", "--model", self.whole, "--suite", "best_of", "--device", "cpu"), 1,
                           "holds no contrastive model")
 
