@@ -48,8 +48,8 @@ void add_options(CLI::App& app, Arguments& arguments) {
       ->capture_default_str();
   app.add_option("--extractor", arguments.extractor,
                  "TorchScript file of a network that maps images, float [B, 3, H, W] in [0, 1], to "
-                 "features, float [B, D], for the suites frechet and memorization. Its code is "
-                 "run");
+                 "features, float [B, D], for the suites frechet and memorization. Loading it "
+                 "executes its code, so use only files that you trust");
   add_sampling_options(app, arguments.sampling);
   app.add_option(
       "--out", arguments.out,

@@ -164,8 +164,8 @@ std::optional<EvaluationPart> ClipTask::evaluate(int64_t, const RankShare& share
   const int64_t samples = std::min(train_config_.eval_samples, validation_.order().size());
   if (samples < 2) {
     log_warning(
-        "clip: skipping the evaluation, which compares samples with one another: found {} "
-        "validation sample, expected at least 2",
+        "clip: skipping the evaluation, which compares samples with one another: found {} usable "
+        "validation sample(s), expected at least 2",
         samples);
     return std::nullopt;
   }

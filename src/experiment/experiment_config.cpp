@@ -129,8 +129,8 @@ bool take_trained_dvae(ConfigReading& reading, ExperimentConfig& config) {
     for (const ConfigChange& change : diff_configs(dvae.model, found.model)) {
       const std::string key = "dvae.model." + change.key, place = reading.place_of(key);
       if (place.starts_with("--set "))
-        report(key, fmt::format("found {}, expected {}, which the dVAE at dvae.checkpoint has, or "
-                                "no such key",
+        report(key, fmt::format("found {}, expected {}, as in the dVAE at dvae.checkpoint; omit "
+                                "this --set",
                                 change.old_value, change.new_value));
       else if (!place.empty())
         replaced += fmt::format("{} {}: {} -> {}", replaced.empty() ? "" : ",", change.key,

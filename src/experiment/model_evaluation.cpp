@@ -133,8 +133,10 @@ void move_aside(const fs::path& file) {
        ++n)
     aside = file.parent_path() /
             fmt::format("{}-{}{}", file.stem().string(), n, file.extension().string());
-  log_info("{} has results of another model, data set, build or other settings; it is now {}",
-           file.string(), aside.string());
+  log_info(
+      "{} has results for a different model, data set, build or settings; it has been renamed to "
+      "{}",
+      file.string(), aside.string());
   fs::rename(file, aside);
   if (fs::exists(images_of_results(file)))
     fs::rename(images_of_results(file), images_of_results(aside));

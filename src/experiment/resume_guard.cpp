@@ -59,8 +59,9 @@ void check_config_change(const PreviousRun& previous, const ExperimentConfig& co
   const std::string& new_dvae = config.dvae.checkpoint_sha256;
   if (previous.started.contains(Stage::kDalle) && old_dvae != new_dvae)
     throw Error(
-        "{}: dvae.checkpoint_sha256: {:?} -> {:?}: the transformer learns the codes of the former "
-        "dVAE, of which its checkpoints have a copy; keep that one, or start over with --restart",
+        "{}: dvae.checkpoint_sha256: {:?} -> {:?}: the transformer was trained on the codes of the "
+        "previous "
+        "dVAE; use that one again, or start over with --restart",
         run.root.string(), old_dvae, new_dvae);
   const std::vector<std::string> changeable =
       keys_that_may_change(config_schema<ExperimentConfig>());

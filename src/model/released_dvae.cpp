@@ -146,8 +146,8 @@ DiscreteVae read_released_dvae(std::span<const fs::path> files) {
   const std::string source = fmt::format("{}", fmt::join(names, " and "));
   if (parts.has(kEncoder) && !parts.has(kDecoder))
     throw Error(
-        "{}: found an encoder alone; a dVAE also decodes its codes into images: give its decoder "
-        "too (decoder.pkl of OpenAI fits FLAVA's encoder, which is OpenAI's)",
+        "{}: found an encoder alone, but a dVAE also needs a decoder: add its file "
+        "(FLAVA's encoder is OpenAI's, so OpenAI's decoder.pkl fits)",
         source);
   if (!parts.has(kEncoder))
     throw Error("{}: found no encoder, expected {}{}", source, kEncoder, kInput);

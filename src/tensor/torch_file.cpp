@@ -217,8 +217,9 @@ TorchFile read_legacy(const fs::path& path) {
     file.data.emplace(key, parts.take(storage->second.byte_size(), key));
   }
   if (file.data.size() != file.state.storages.size() || parts.left() != 0)
-    throw Error("{}: found {} storages and {} more bytes, expected {} storages", source,
-                file.data.size(), parts.left(), file.state.storages.size());
+    throw Error(
+        "{}: found {} storages and {} trailing bytes, expected {} storages and nothing after them",
+        source, file.data.size(), parts.left(), file.state.storages.size());
   return file;
 }
 

@@ -96,7 +96,7 @@ class StateReader {
            kMaxStorageElements);
     const auto [known, is_new] = state_.storages.emplace(key, storage);
     if (!is_new && known->second != storage)
-      fail("", "storage {:?}: found two types or sizes of it", key);
+      fail("", "storage {:?}: found with two different types or sizes", key);
   }
 
   /// @param name  of the module, ending in a dot unless it is empty
@@ -149,7 +149,7 @@ class StateReader {
     const PickleValue& metadata = pickle_.at(arguments.items[6]);
     const bool is_plain = metadata.kind == PickleKind::kNone || is_dict(metadata);
     if (arguments.items.size() > 7 || !is_plain || !metadata.items.empty())
-      fail(name, "has metadata, which change what its numbers mean; expected a plain tensor");
+      fail(name, "has metadata that may change what its numbers mean; expected a plain tensor");
   }
 
   const PickleValue& argument(const std::string& name, const PickleValue& call, size_t i) const {

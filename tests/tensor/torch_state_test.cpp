@@ -94,7 +94,7 @@ TEST(TorchStateTest, RefusesInvalidStorages) {
               HasSubstr("found 1152921504606846976 elements"));
   EXPECT_THAT(error_of_state(dict(text("a") + tensor(storage(1), 0, {1}, {1}) + text("b") +
                                   tensor(storage(1, "0", "HalfStorage"), 0, {1}, {1}))),
-              HasSubstr("two types or sizes"));
+              HasSubstr("two different types or sizes"));
   for (const std::string& id :
        {tuple(text("storage")), tuple(text("file") + "NNNN"), tuple("NNNNN"),
         tuple(text("storage") + text("FloatStorage") + text("0") + text("cpu") + integer(1)),
