@@ -112,7 +112,7 @@ TEST(ExperimentConfig, ReportsWhereATrainedDvaeDoesNotFit) {
   EXPECT_THAT(
       problems_of(text, {"data.kind=shapes", "data.image_size=66", "dvae.model.hidden=256"}),
       ElementsAre(StartsWith("--set dvae.model.hidden=256: dvae.model.hidden: found 256, expected "
-                             "8, which"),
+                             "8, as in"),
                   AllOf(StartsWith("x.yaml:3:22: dvae.checkpoint_sha256: found aaaa"),
                         EndsWith("step-00000007: a different dVAE")),
                   StartsWith("--set data.image_size=66: data.image_size: found 66, "

@@ -81,7 +81,7 @@ TEST_F(ResumeGuardTest, RefusesAnotherTrainedDvaeOnceTheTransformerLearnsItsCode
   begin(Stage::kDalle);
   EXPECT_THAT(error_of_config(other), HasSubstr("dvae.checkpoint_sha256: \"aa\" -> \"bb\""));
   // The flag cannot help: the copy in the checkpoints is used.
-  EXPECT_THAT(error_of_config(other, /*allowed=*/true), HasSubstr("have a copy"));
+  EXPECT_THAT(error_of_config(other, /*allowed=*/true), HasSubstr("use that one again"));
   other = config_;
   other.dvae.checkpoint = "elsewhere/a";
   other.dvae.train.learning_rate = 0.5;  // it is not trained here

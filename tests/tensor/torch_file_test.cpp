@@ -257,7 +257,7 @@ TEST_F(TorchFileTest, RefusesLegacyFilesThatAreTruncatedAnywhereOrTooLong) {
   const std::string whole = legacy();
   for (size_t size = 0; size < whole.size(); ++size)
     EXPECT_THAT(error_of_file(whole.substr(0, size)), HasSubstr("x.pkl: ")) << size;
-  EXPECT_THAT(error_of_file(whole + "x"), HasSubstr("1 more bytes"));
+  EXPECT_THAT(error_of_file(whole + "x"), HasSubstr("1 trailing bytes"));
 }
 
 TEST_F(TorchFileTest, RefusesLegacyStoragesThatContradictTheirTensors) {
