@@ -74,6 +74,7 @@ DvaeSource find_trained_dvae(const fs::path& given, DvaeCheckpoint which) {
         "the files of OpenAI's dVAE",
         path.string());
   const bool is_checkpoint = fs::exists(path / Manifest::kFileName);
+  if (is_checkpoint) read_manifest(path);  // names a corrupt one, of which stage_of() says nothing
   if (const auto stage = is_checkpoint ? stage_of(path) : std::nullopt;
       stage && stage != Stage::kDvae)
     throw Error("{}: a checkpoint of the stage {}, expected one of the stage dvae", path.string(),

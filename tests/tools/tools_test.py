@@ -1554,7 +1554,7 @@ class ToolsTest(unittest.TestCase):
         if best == newest_checkpoint(self.whole, "dvae").name:
             other = sorted(path for path in dvae.glob("step-*") if path.name != best)[0]
         for flags in ((), ("--allow-config-change",)):
-            self.assert_fails(train(folder, "--set", f"dvae.checkpoint={other}", *flags), 1, "dvae.checkpoint_sha256: ", "a copy")
+            self.assert_fails(train(folder, "--set", f"dvae.checkpoint={other}", *flags), 1, "dvae.checkpoint_sha256: ", "use that one again")
             self.assert_fails(train(folder, *flags), 1, "dvae.checkpoint_sha256: ")
         # Its checkpoints need no other file.
         shutil.rmtree(dvae)
