@@ -22,14 +22,15 @@ struct Symbol {
 };
 
 /// Two adjacent symbols that form a piece.
-struct Candidate {
+struct MergeCandidate {
   float score;
   int left;
   int right;
   size_t size;  ///< of the piece; a mismatch shows that one of the symbols was merged since
   int token;
 
-  bool operator<(const Candidate& other) const {  // std::priority_queue returns the largest first
+  bool operator<(
+      const MergeCandidate& other) const {  // std::priority_queue returns the largest first
     return score < other.score || (score == other.score && left > other.left);
   }
 };
@@ -111,7 +112,7 @@ std::vector<int64_t> BpeMerges::merge(std::span<const int> characters, double dr
            vocabulary_[static_cast<size_t>(symbol.token)].kind == PieceKind::kUserDefined;
   };
 
-  std::priority_queue<Candidate> candidates;
+  std::priority_queue<MergeCandidate> candidates;
   const auto propose = [&, &text = text](int left, int right) {
     if (left == kNone || right == kNone) return;
     if (never_merges(at(left)) || never_merges(at(right))) return;
@@ -124,7 +125,7 @@ std::vector<int64_t> BpeMerges::merge(std::span<const int> characters, double dr
   for (int right = 1; right < static_cast<int>(symbols.size()); ++right) propose(right - 1, right);
 
   while (!candidates.empty()) {
-    const Candidate best = candidates.top();
+    const MergeCandidate best = candidates.top();
     candidates.pop();
     Symbol& left = at(best.left);
     Symbol& right = at(best.right);
