@@ -8,6 +8,9 @@
 #include <torch/cuda.h>
 #include <torch/types.h>
 
+#include "experiment/clip_task.h"
+#include "experiment/dalle_task.h"
+#include "experiment/dvae_task.h"
 #include "model/clip_model.h"
 #include "nn/contrastive_loss.h"
 
@@ -116,10 +119,7 @@ Subject dvae_subject(const ExperimentConfig& config, c10::Device device) {
           [=]() mutable {
             return vae->loss(images, vae->noise(seeds, size, size), kTemperature, kKlWeight).total;
           },
-      .uses_muon =
-          [](const std::string& name) {
-            return name.ends_with(".w") && name.find("_path.") != name.npos;
-          },
+      .uses_muon = is_residual_kernel,
       .train = config.dvae.train,
       .batch = batch,
       .training_flops = cost.training_flops,
@@ -134,10 +134,7 @@ Subject transformer_subject(const ExperimentConfig& config, c10::Device device) 
           .loss = [model, captions = captions, codes = codes,
                    counts = model->count_targets(
                        captions)]() mutable { return model->loss(captions, codes, counts).total; },
-          .uses_muon =
-              [](const std::string& name) {
-                return name.starts_with("block_") && name.ends_with(".weight");
-              },
+          .uses_muon = is_block_matrix,
           .train = config.dalle.train,
           .batch = cost.micro_batch_size,
           .training_flops = cost.training_flops,
@@ -166,10 +163,7 @@ Subject clip_subject(const ExperimentConfig& config, c10::Device device) {
                                         labels)
                     .total;
               },
-          .uses_muon =
-              [](const std::string& name) {
-                return name.find("_block_") != name.npos && name.ends_with(".weight");
-              },
+          .uses_muon = is_clip_block_matrix,
           .train = config.clip->train,
           .batch = batch,
           .training_flops = cost.training_flops,

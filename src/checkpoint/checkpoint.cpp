@@ -142,10 +142,9 @@ std::optional<fs::path> best_checkpoint(const fs::path& folder) {
   return best;
 }
 
-std::optional<CheckpointContent> read_newest_checkpoint(const fs::path& folder,
-                                                        const std::set<std::string>& only,
-                                                        const std::set<std::string>& later) {
-  const std::vector<fs::path> checkpoints = checkpoints_in(folder);
+std::optional<CheckpointContent> read_first_valid(std::span<const fs::path> checkpoints,
+                                                  const std::set<std::string>& only,
+                                                  const std::set<std::string>& later) {
   for (const fs::path& checkpoint : checkpoints) {
     try {
       return read_checkpoint(checkpoint, only, later);
@@ -153,6 +152,14 @@ std::optional<CheckpointContent> read_newest_checkpoint(const fs::path& folder,
       log_warning("skipping the checkpoint {}: {}", checkpoint.filename().string(), error.what());
     }
   }
+  return std::nullopt;
+}
+
+std::optional<CheckpointContent> read_newest_checkpoint(const fs::path& folder,
+                                                        const std::set<std::string>& only,
+                                                        const std::set<std::string>& later) {
+  const std::vector<fs::path> checkpoints = checkpoints_in(folder);
+  if (auto newest = read_first_valid(checkpoints, only, later)) return newest;
   if (!checkpoints.empty())
     throw Error(
         "{}: none of its {} checkpoints can be used (see the warnings above); restore one "

@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -59,6 +60,12 @@ std::vector<std::filesystem::path> checkpoints_in(const std::filesystem::path& f
 
 /// The one with the lowest score among the checkpoints that were saved with one.
 std::optional<std::filesystem::path> best_checkpoint(const std::filesystem::path& folder);
+
+/// Reads the first of the checkpoints that verifies and warns of each before it.
+/// @return nothing if none does
+std::optional<CheckpointContent> read_first_valid(
+    std::span<const std::filesystem::path> checkpoints, const std::set<std::string>& only = {},
+    const std::set<std::string>& later = {});
 
 /// Reads the newest checkpoint of `folder` that verifies and warns of each newer one that does not.
 /// @return nothing if there is none at all

@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include <fmt/format.h>
 #include <torch/types.h>
 
 namespace dalle {
@@ -16,6 +17,18 @@ std::vector<double> retrieved_at(const at::Tensor& similarity, const at::Tensor&
   std::vector<double> shares;
   for (const int64_t k : ks) shares.push_back(ahead.lt(k).to(at::kDouble).mean().item<double>());
   return shares;
+}
+
+std::vector<std::pair<std::string, double>> retrieval_shares(const at::Tensor& similarity,
+                                                             const at::Tensor& labels) {
+  std::vector<std::pair<std::string, double>> named;
+  for (const auto& [direction, rows] :
+       {std::pair{"image_to_text", similarity}, std::pair{"text_to_image", similarity.t()}}) {
+    const std::vector<double> shares = retrieved_at(rows, labels, kRetrievedAt);
+    for (size_t i = 0; i < shares.size(); ++i)
+      named.emplace_back(fmt::format("{}_at_{}", direction, kRetrievedAt[i]), shares[i]);
+  }
+  return named;
 }
 
 }  // namespace dalle

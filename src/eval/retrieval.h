@@ -1,7 +1,10 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -16,5 +19,15 @@ namespace dalle {
 /// @param labels      [N] int64; query i and candidate j are partners if their labels are equal
 std::vector<double> retrieved_at(const at::Tensor& similarity, const at::Tensor& labels,
                                  std::span<const int64_t> ks);
+
+/// The numbers of candidates among which a model should find a partner.
+inline constexpr std::array<int64_t, 3> kRetrievedAt = {1, 5, 10};
+
+/// retrieved_at() of both directions: image_to_text_at_1, _5, _10, text_to_image_at_1, ...
+///
+/// @param similarity  [N, N] of image i (row) and caption j
+/// @param labels      as in retrieved_at()
+std::vector<std::pair<std::string, double>> retrieval_shares(const at::Tensor& similarity,
+                                                             const at::Tensor& labels);
 
 }  // namespace dalle

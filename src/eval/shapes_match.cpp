@@ -154,4 +154,8 @@ ShapesMatch match_shapes(const ShapesDescription& description, const DetectedSce
   return match;
 }
 
+ShapesMatch judge_image(std::string_view caption, const RgbImage& image) {
+  return match_shapes(parse_shapes_caption(caption), detect_shapes(image));
+}
+
 }  // namespace dalle

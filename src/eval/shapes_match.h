@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
 #include "data/shapes/shapes_description.h"
 #include "eval/shapes_judge.h"
@@ -52,5 +53,8 @@ struct ShapesMatch {
 /// so that as many attributes as possible are correct and, among those assignments, as many
 /// relations as possible. Attributes that are not stated may have any value.
 ShapesMatch match_shapes(const ShapesDescription& description, const DetectedScene& detected);
+
+/// Judges whether an image shows what a caption of the data set shapes says.
+ShapesMatch judge_image(std::string_view caption, const RgbImage& image);
 
 }  // namespace dalle

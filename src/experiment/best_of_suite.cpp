@@ -26,7 +26,6 @@ constexpr int64_t kMaxRetrieved = 256;  // the default of clip.train.eval_chunk
 constexpr size_t kMaxRankedCaptions = 100;
 constexpr std::array<int64_t, 4> kImages = {1, 4, 16, 64};  // to select from
 constexpr int64_t kMostImages = kImages.back();
-constexpr std::array<int64_t, 3> kSuiteRetrievedAt = {1, 5, 10};
 
 /// Adds how often the contrastive model finds the caption of an image, and the image of a caption.
 /// @return  captions with different tokens, in order
@@ -57,13 +56,8 @@ std::vector<std::string> add_retrieval(TrainedClip& clip, const EvaluationData& 
           .cpu()
           .index_select(1, label_tensor);  // [N, N]
   numbers["images"] = count;
-  for (const auto& [direction, rows] :
-       {std::pair{"image_to_text", similarity}, std::pair{"text_to_image", similarity.t()}}) {
-    const std::vector<double> shares = retrieved_at(rows, label_tensor, kSuiteRetrievedAt);
-    for (size_t i = 0; i < shares.size(); ++i)
-      numbers[fmt::format("{}_at_{}", direction, kSuiteRetrievedAt[i])] =
-          number_of(wilson_interval(shares[i] * static_cast<double>(count), count));
-  }
+  for (const auto& [name, share] : retrieval_shares(similarity, label_tensor))
+    numbers[name] = number_of(wilson_interval(share * static_cast<double>(count), count));
   return captions;
 }
 
@@ -87,7 +81,7 @@ std::vector<std::vector<JudgedCandidate>> judged_images(const TrainedDalle& dall
         const RgbImage image = decode_image(dalle.vae, codes);
         images[request][static_cast<size_t>(number)] = {
             .score = reranker.score(caption, codes, image),
-            .exact = match_shapes(parse_shapes_caption(caption), detect_shapes(image)).exact};
+            .exact = judge_image(caption, image).exact};
       },
       [&](int64_t done, int64_t) {
         check_stop();

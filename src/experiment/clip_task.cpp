@@ -1,7 +1,6 @@
 #include "experiment/clip_task.h"
 
 #include <algorithm>
-#include <array>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -25,7 +24,6 @@ namespace {
 
 constexpr int64_t kShownRows = 8;     // of sample images: a caption each
 constexpr int64_t kShownColumns = 8;  // its own image and those most similar to it
-constexpr std::array<int64_t, 3> kRetrievedAt = {1, 5, 10};
 
 SampleSourceOptions with_clip_captions(SampleSourceOptions options,
                                        const ExperimentConfig& config) {
@@ -64,6 +62,10 @@ at::Tensor gather_rows(const at::Tensor& own, int64_t rows, ProcessGroup& group)
 
 }  // namespace
 
+bool is_clip_block_matrix(const std::string& name) {
+  return name.find("_block_") != name.npos && name.ends_with(".weight");
+}
+
 void check_whole_share(const TrainConfig& train, int64_t ranks) {
   const int64_t share = (train.batch_size + ranks - 1) / ranks;
   if (train.micro_batch_size > 0 && train.micro_batch_size < share)
@@ -81,10 +83,7 @@ ClipTask::ClipTask(const ExperimentConfig& config, ExperimentData& data, const T
            .sample_every = config.clip->train.eval_every,
            .sample_every_key = "clip.train.eval_every",
            .flops_per_sample = estimate_clip_cost(config, tokenizer.vocab_size()).training_flops,
-           .uses_muon =
-               [](const std::string& name) {
-                 return name.find("_block_") != name.npos && name.ends_with(".weight");
-               },
+           .uses_muon = is_clip_block_matrix,
            .decays =
                [](const std::string& name) {
                  return name != "logit_scale" && !name.ends_with(".gain") &&
@@ -180,13 +179,8 @@ std::optional<EvaluationPart> ClipTask::evaluate(int64_t, const RankShare& share
     RunningMeans& means = part.batches[number];
     means.add("image_to_text", loss.image_to_text.item<double>(), batch.size());
     means.add("text_to_image", loss.text_to_image.item<double>(), batch.size());
-    const at::Tensor similarity = at::matmul(images, captions.t());  // [N, N]
-    for (const auto& [direction, rows] :
-         {std::pair{"image_to_text", similarity}, std::pair{"text_to_image", similarity.t()}}) {
-      const std::vector<double> shares = retrieved_at(rows, labels, kRetrievedAt);
-      for (size_t i = 0; i < shares.size(); ++i)
-        means.add(fmt::format("{}_at_{}", direction, kRetrievedAt[i]), shares[i], batch.size());
-    }
+    for (const auto& [name, found] : retrieval_shares(at::matmul(images, captions.t()), labels))
+      means.add(name, found, batch.size());
   };
   if (!for_each_evaluation_batch(validation_, whole_chunks, config_.data, share, evaluate_chunk,
                                  chunk))

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include <c10/core/Device.h>
@@ -13,6 +14,9 @@
 #include "train/train_task.h"
 
 namespace dalle {
+
+/// Whether Muon updates a parameter: attention and MLP of both transformers.
+bool is_clip_block_matrix(const std::string& name);
 
 /// Throws if a rank would split its part of the global batch into micro-batches: the contrastive
 /// loss compares all samples of the batch.

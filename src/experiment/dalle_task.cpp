@@ -44,12 +44,11 @@ class EvaluationMode {
   DalleModel& model_;
 };
 
-/// Attention and MLP; not embeddings, positions and heads.
+}  // namespace
+
 bool is_block_matrix(const std::string& name) {
   return name.starts_with("block_") && name.ends_with(".weight");
 }
-
-}  // namespace
 
 DalleTask::DalleTask(const ExperimentConfig& config, ExperimentData& data,
                      const Tokenizer& tokenizer, DiscreteVae vae, c10::Device device)

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include <c10/core/Device.h>
@@ -17,6 +18,9 @@
 #include "train/train_task.h"
 
 namespace dalle {
+
+/// Whether Muon updates a parameter: attention and MLP; not embeddings, positions and heads.
+bool is_block_matrix(const std::string& name);
 
 /// Stage two: the transformer learns captions and image tokens as one sequence. The dVAE is frozen.
 /// Source: Ramesh et al. 2021, section 2.2 and appendix B

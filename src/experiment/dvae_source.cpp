@@ -1,13 +1,12 @@
 #include "experiment/dvae_source.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "checkpoint/checkpoint_files.h"
 #include "checkpoint/manifest.h"
 #include "core/error.h"
-#include "core/log.h"
 #include "experiment/model_files.h"
-#include "train/run_folder.h"
 
 namespace dalle {
 namespace {
@@ -20,7 +19,7 @@ bool is_of_dvae(const fs::path& checkpoint) {
 
 /// A training that continues may have a different best dVAE later.
 void check_is_finished(const fs::path& stage) {
-  const CheckpointContent newest = read_first_valid(checkpoints_in(stage), {kConfigFile});
+  const CheckpointContent newest = read_dvae_checkpoint(checkpoints_in(stage), {kConfigFile});
   const int64_t steps = config_of(newest).dvae.train.steps;
   if (newest.step < steps)
     throw Error(
@@ -35,7 +34,7 @@ std::vector<fs::path> dvae_checkpoints(const fs::path& given, DvaeCheckpoint whi
   const fs::path path = followed(given);
   if (fs::exists(path / Manifest::kFileName))
     return is_of_dvae(path) ? std::vector{path} : std::vector<fs::path>();
-  for (const fs::path& folder : {RunPaths(path).checkpoints("dvae"), path / "dvae", path}) {
+  for (const fs::path& folder : folders_of_stage(path, Stage::kDvae)) {
     std::vector<fs::path> checkpoints = checkpoints_in(folder);
     if (checkpoints.empty() || (folder == path && std::ranges::none_of(checkpoints, is_of_dvae)))
       continue;
@@ -47,18 +46,12 @@ std::vector<fs::path> dvae_checkpoints(const fs::path& given, DvaeCheckpoint whi
   return {};
 }
 
-CheckpointContent read_first_valid(std::span<const fs::path> checkpoints,
-                                   const std::set<std::string>& only,
-                                   const std::set<std::string>& later) {
+CheckpointContent read_dvae_checkpoint(std::span<const fs::path> checkpoints,
+                                       const std::set<std::string>& only,
+                                       const std::set<std::string>& later) {
   DALLE_CHECK(!checkpoints.empty());
-  for (const fs::path& checkpoint : checkpoints.first(checkpoints.size() - 1)) {
-    try {
-      return read_checkpoint(checkpoint, only, later);
-    } catch (const Error& error) {
-      log_warning("skipping the checkpoint {}: {}", checkpoint.string(), error.what());
-    }
-  }
-  return read_checkpoint(checkpoints.back(), only, later);
+  auto found = read_first_valid(checkpoints.first(checkpoints.size() - 1), only, later);
+  return found ? std::move(*found) : read_checkpoint(checkpoints.back(), only, later);
 }
 
 DvaeSource find_trained_dvae(const fs::path& given, DvaeCheckpoint which) {
@@ -83,7 +76,7 @@ DvaeSource find_trained_dvae(const fs::path& given, DvaeCheckpoint which) {
   if (checkpoints.empty()) throw Error("{}: holds no checkpoint of the stage dvae", path.string());
   if (!is_checkpoint) check_is_finished(checkpoints.front().parent_path());
   const CheckpointContent found =
-      read_first_valid(checkpoints, {kConfigFile, kEmaTensors}, /*later=*/{kEmaTensors});
+      read_dvae_checkpoint(checkpoints, {kConfigFile, kEmaTensors}, /*later=*/{kEmaTensors});
   const std::string weights = tensors_file(found.path, kEmaTensors).filename().string();
   return {.checkpoint = found.path,
           .hash = read_manifest(found.path).files.at(weights).sha256,

@@ -14,18 +14,17 @@ namespace dalle {
 /// Where a dVAE may be read from, in order of preference: the checkpoint at `path`, or those of the
 /// stage dvae, newest first, but before them the best one if that is wanted.
 ///
-/// @param path  a checkpoint folder, or the file `latest` or `best` that names one; or a run
-/// folder,
-///              its folder `checkpoints` or `checkpoints/dvae`
+/// @param path  a checkpoint folder, or the file `latest` or `best` that names one; or a run, its
+///              folder `checkpoints` or `checkpoints/dvae`
 /// @return      empty if there is none
 std::vector<std::filesystem::path> dvae_checkpoints(const std::filesystem::path& path,
                                                     DvaeCheckpoint which);
 
-/// Reads the first checkpoint that verifies, see read_checkpoint(), and warns of those before it.
-/// @throws dalle::Error that names what is wrong with the last one if none does
-CheckpointContent read_first_valid(std::span<const std::filesystem::path> checkpoints,
-                                   const std::set<std::string>& only,
-                                   const std::set<std::string>& later = {});
+/// read_first_valid() of what dvae_checkpoints() returns.
+/// @throws dalle::Error that names what is wrong with the last one if none verifies
+CheckpointContent read_dvae_checkpoint(std::span<const std::filesystem::path> checkpoints,
+                                       const std::set<std::string>& only,
+                                       const std::set<std::string>& later = {});
 
 /// What an experiment needs to know of a trained dVAE before it loads the weights.
 struct DvaeSource {

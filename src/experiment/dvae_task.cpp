@@ -32,12 +32,11 @@ double mean_psnr(const at::Tensor& images, const at::Tensor& reconstructions) {
   return psnr(images, reconstructions).clamp_max(100.0).mean().item<double>();
 }
 
-/// The residual blocks' convolutions; not the first and last ones of encoder and decoder.
+}  // namespace
+
 bool is_residual_kernel(const std::string& name) {
   return name.ends_with(".w") && name.find("_path.") != std::string::npos;
 }
-
-}  // namespace
 
 DvaeTask::DvaeTask(const ExperimentConfig& config, ExperimentData& data, c10::Device device)
     : TrainTask({.name = "dvae",

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <vector>
 
 #include <c10/core/Device.h>
@@ -12,6 +13,10 @@
 #include "train/train_task.h"
 
 namespace dalle {
+
+/// Whether Muon updates a parameter: the residual blocks' convolutions; not the first and last ones
+/// of encoder and decoder.
+bool is_residual_kernel(const std::string& name);
 
 /// Stage one: the discrete VAE learns to compress images into codes.
 /// Source: Ramesh et al. 2021, section 2.1 and appendix A

@@ -153,7 +153,8 @@ CheckpointContent trained_dvae(const ExperimentConfig& config, const RunPaths& r
   if (last->step < config.dvae.train.steps)
     throw Error("{}: the dVAE is at step {} of {}; finish the stage dvae first", folder.string(),
                 last->step, config.dvae.train.steps);
-  return read_first_valid(dvae_checkpoints(folder, config.dalle.dvae_checkpoint), {kEmaTensors});
+  return read_dvae_checkpoint(dvae_checkpoints(folder, config.dalle.dvae_checkpoint),
+                              {kEmaTensors});
 }
 
 /// The frozen dVAE of the stage dalle: the one in its checkpoints or, before there is any, the

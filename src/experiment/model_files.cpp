@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/machine.h"
+#include "train/run_folder.h"
 
 namespace dalle {
 
@@ -23,6 +24,10 @@ fs::path followed(const fs::path& path) {
   if (!fs::exists(checkpoint))
     throw Error("{}: names the checkpoint {:?}, which is not next to it", path.string(), name);
   return checkpoint;
+}
+
+std::array<fs::path, 3> folders_of_stage(const fs::path& path, Stage stage) {
+  return {RunPaths(path).checkpoints(to_string(stage)), path / to_string(stage), path};
 }
 
 std::optional<Stage> stage_of(const fs::path& checkpoint) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <filesystem>
 #include <optional>
 
@@ -15,6 +16,11 @@ namespace dalle {
 /// The checkpoint that a training's file `latest` or `best` names; other paths as they are.
 /// @throws dalle::Error if that checkpoint is not next to the file
 std::filesystem::path followed(const std::filesystem::path& path);
+
+/// Where the checkpoints of a stage are if `path` is a run, its folder of checkpoints, or the
+/// folder of the stage.
+std::array<std::filesystem::path, 3> folders_of_stage(const std::filesystem::path& path,
+                                                      Stage stage);
 
 /// The stage that a checkpoint belongs to, by the files that its manifest lists; nothing if the
 /// manifest is not intact: reading the checkpoint says what is wrong.

@@ -60,8 +60,7 @@ void check_config_change(const PreviousRun& previous, const ExperimentConfig& co
   if (previous.started.contains(Stage::kDalle) && old_dvae != new_dvae)
     throw Error(
         "{}: dvae.checkpoint_sha256: {:?} -> {:?}: the transformer was trained on the codes of the "
-        "previous "
-        "dVAE; use that one again, or start over with --restart",
+        "previous dVAE; use that one again, or start over with --restart",
         run.root.string(), old_dvae, new_dvae);
   const std::vector<std::string> changeable =
       keys_that_may_change(config_schema<ExperimentConfig>());

@@ -24,10 +24,6 @@ using nlohmann::ordered_json;
 /// points to each side.
 constexpr int64_t kMaxCaptions = 1000;
 
-ShapesMatch judged(const std::string& caption, const RgbImage& image) {
-  return match_shapes(parse_shapes_caption(caption), detect_shapes(image));
-}
-
 void write(ordered_json& json, const std::string& prefix, const JudgedImages& judged) {
   for (const auto& [name, proportion] : judged.proportions())
     json[prefix + std::string(name)] = number_of(proportion);
@@ -93,7 +89,7 @@ JudgedSamples judge_generated(const std::vector<std::string>& captions, ImageGen
   for (size_t i = 0; i < images.size(); ++i) {
     check_stop();
     RgbImage image = tensor_to_image(images[i]);
-    const ShapesMatch match = judged(captions[i], image);
+    const ShapesMatch match = judge_image(captions[i], image);
     result.judged.add(captions[i], match);
     if (i < kExamples) result.examples.push_back({.image = std::move(image), .match = match});
   }
@@ -114,7 +110,8 @@ SuiteResult judge_captions(EvaluatedModel& model, const EvaluationData& data,
     for (int64_t i = 0; i < batch.size(); ++i) {
       captions.push_back(batch.texts[static_cast<size_t>(i)]);
       const auto grid = codes[i].view({layout.grid_height, layout.grid_width});
-      reconstructed.add(captions.back(), judged(captions.back(), decode_image(model.vae, grid)));
+      reconstructed.add(captions.back(),
+                        judge_image(captions.back(), decode_image(model.vae, grid)));
     }
   };
   data.for_each_batch(what + ": reconstructions", check_stop, judge_batch, kMaxCaptions);

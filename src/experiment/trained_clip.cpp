@@ -15,7 +15,6 @@
 #include "data/image/image.h"
 #include "experiment/model_files.h"
 #include "tensor/named_tensors.h"
-#include "train/run_folder.h"
 
 namespace dalle {
 namespace {
@@ -32,7 +31,7 @@ CheckpointContent read_clip(const fs::path& given, const std::set<std::string>& 
                   path.string(), to_string(*stage));
     return read_checkpoint(path, parts);
   }
-  for (const fs::path& folder : {RunPaths(path).checkpoints("clip"), path / "clip", path}) {
+  for (const fs::path& folder : folders_of_stage(path, Stage::kClip)) {
     const std::vector<fs::path> checkpoints = checkpoints_in(folder);
     if (checkpoints.empty() || stage_of(checkpoints.front()).value_or(Stage::kClip) != Stage::kClip)
       continue;

@@ -43,7 +43,7 @@ CheckpointContent read_model(const fs::path& given) {
         path.string(), is_checkpoint ? "a checkpoint" : "checkpoints", to_string(*stage),
         *stage == Stage::kDvae ? "read captions" : "generate images");
   if (is_checkpoint) return read_checkpoint(path, parts);
-  for (const fs::path& folder : {RunPaths(path).checkpoints("dalle"), path / "dalle", path})
+  for (const fs::path& folder : folders_of_stage(path, Stage::kDalle))
     if (auto newest = read_newest_checkpoint(folder, parts)) return std::move(*newest);
   throw Error("{}: holds no DALL-E checkpoint; train the stage dalle first", path.string());
 }
@@ -56,7 +56,7 @@ std::optional<CheckpointContent> read_dvae(const fs::path& given) {
     if (!checkpoints_in(folder).empty()) return std::nullopt;
   const std::vector<fs::path> checkpoints = dvae_checkpoints(path, DvaeCheckpoint::kLast);
   if (checkpoints.empty()) return std::nullopt;
-  return read_first_valid(checkpoints, {kEmaTensors, kConfigFile});
+  return read_dvae_checkpoint(checkpoints, {kEmaTensors, kConfigFile});
 }
 
 /// A run whose DALL-E is finished.
