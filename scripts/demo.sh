@@ -6,6 +6,7 @@
 #   DALLE_DEVICE=cuda scripts/demo.sh   on another device; see --device
 #   scripts/demo.sh --set seed=2        options of dalle-train
 #   DALLE_DEMO_RUN=runs/x scripts/demo.sh   in another folder
+#   DALLE_DEMO_RANKS=1 scripts/demo.sh      with one process; default: two on a CPU
 #
 # You can interrupt it at any time: started again, it skips finished parts and resumes training.
 set -euo pipefail
@@ -16,6 +17,10 @@ readonly captions=(
   "a red circle" "a blue square" "a green triangle" "a yellow diamond"
   "a purple ring" "a cyan circle" "a blue diamond" "a green square")
 
+# Next to other programs, two processes are far faster than two threads: see "Other programs" in docs/training.md.
+[ "$device" = cpu ] && [ "$(nproc)" -gt 1 ] && default_ranks=2 || default_ranks=1
+readonly ranks=${DALLE_DEMO_RANKS:-$default_ranks}
+
 say() { printf '\n== %s\n' "$*"; }
 began=$SECONDS
 
@@ -24,7 +29,7 @@ scripts/setup.sh
 say "2/4 build"
 scripts/build.sh dalle-train dalle-sample dalle-eval
 say "3/4 training on $device: tokenizer, dVAE, DALL-E ($run)"
-build/release/bin/dalle-train --config configs/shapes-demo.yaml --device "$device" --run-dir "$run" "$@"
+build/release/bin/dalle-train --config configs/shapes-demo.yaml --device "$device" --ranks "$ranks" --run-dir "$run" "$@"
 say "4/4 images"
 build/release/bin/dalle-sample --model "$run" --device "$device" --count 4 --seed 1 --grid "$run/samples.png" \
   --out "$run/images" "${captions[@]}"

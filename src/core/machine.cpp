@@ -80,6 +80,13 @@ int64_t usable_cpus() {
   return std::max<int64_t>(1, static_cast<int64_t>(std::min(quota, affinity)));
 }
 
+double cpu_wait_s() {
+  // "nanoseconds running, nanoseconds waiting, number of time slices"
+  std::istringstream numbers(read_text("/proc/thread-self/schedstat"));
+  double running = 0, waiting = 0;
+  return numbers >> running >> waiting ? 1e-9 * waiting : 0;
+}
+
 Processor parse_processor(std::string_view cpuinfo) {
   Processor processor;
   if (const auto model = value_of(cpuinfo, "model name"); !model.empty()) processor.model = model;

@@ -27,6 +27,10 @@ Processor this_processor();
 /// each other down.
 int64_t usable_cpus();
 
+/// Returns how long the calling thread has been ready to run but had to wait for a CPU since it
+/// started, in seconds; 0 where the system does not say.
+double cpu_wait_s();
+
 /// Returns the smallest CPU quota of the control groups that a process belongs to, in CPUs.
 ///
 /// @param membership  the text of Linux's /proc/self/cgroup

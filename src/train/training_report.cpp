@@ -8,6 +8,7 @@
 #include <torch/types.h>
 
 #include "core/files.h"
+#include "core/log.h"
 #include "core/seconds.h"
 #include "data/image/image.h"
 
@@ -94,6 +95,7 @@ std::vector<Metric> TrainingReport::timings(const GradientReducer::Communication
                   {"data_wait", 100 * speed.data_wait_fraction, "data {:.1f}%"}});
   if (const double pause_s = std::exchange(save_pause_s_, 0); pause_s > 0)
     timings.push_back({"save_ms", 1e3 * pause_s, "save {:.0f} ms"});
+  add_cpu_wait(timings);
   if (group_.world_size() == 1 || communication.steps == 0) return timings;
   timings.push_back({"sync_ms",
                      1e3 * communication.exposed_s / static_cast<double>(communication.steps),
@@ -109,6 +111,23 @@ std::vector<Metric> TrainingReport::timings(const GradientReducer::Communication
   timings.push_back(
       {"compute_ms/slowest_rank", static_cast<double>(compute.max_rank), "(rank {:.0f})"});
   return timings;
+}
+
+/// Reports that something else uses the CPUs, which slows training far more than its share: in
+/// each of the hundreds of parallel loops of a step, all threads wait for the last one.
+void TrainingReport::add_cpu_wait(std::vector<Metric>& timings) {
+  constexpr double kWorthMentioning = 0.1, kWorthWarning = 0.25;
+  const double passed_s = seconds_since(std::exchange(logged_, std::chrono::steady_clock::now()));
+  const double waited_s = cpu_wait_s();
+  const double share = (waited_s - std::exchange(cpu_wait_s_, waited_s)) / passed_s;
+  if (share < kWorthMentioning) return;
+  timings.push_back({"cpu_wait", 100 * share, "waiting for a CPU {:.0f}%"});
+  if (!device_.is_cpu() || share < kWorthWarning || std::exchange(reported_cpu_wait_, true)) return;
+  log_warning(
+      "training waited for a CPU {:.0f}% of the time, because other programs, or its own "
+      "data.workers, use them. Several ranks with one thread each lose less than one rank with "
+      "several threads: see \"Other programs\" in docs/training.md",
+      100 * share);
 }
 
 void TrainingReport::log_evaluation(int64_t step, const std::vector<Metric>& metrics,

@@ -8,6 +8,7 @@
 
 #include <c10/core/Device.h>
 
+#include "core/machine.h"
 #include "data/batch_loader.h"
 #include "dist/process_group.h"
 #include "metrics/metric_log.h"
@@ -68,11 +69,15 @@ class TrainingReport {
 
  private:
   std::vector<Metric> timings(const GradientReducer::Communication& communication);
+  void add_cpu_wait(std::vector<Metric>& timings);
 
   ProcessGroup& group_;
   c10::Device device_;
   Throughput throughput_;
-  double save_pause_s_ = 0;  ///< since the last log
+  double save_pause_s_ = 0;           ///< since the last log
+  double cpu_wait_s_ = cpu_wait_s();  ///< at the last log
+  std::chrono::steady_clock::time_point logged_ = std::chrono::steady_clock::now();
+  bool reported_cpu_wait_ = false;
   std::filesystem::path samples_;
   std::unique_ptr<MetricLog> log_;  ///< rank 0's
 };

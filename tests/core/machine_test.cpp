@@ -2,9 +2,12 @@
 
 #include <sched.h>
 
+#include <atomic>
+#include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <string>
+#include <thread>
 
 #include <gtest/gtest.h>
 
@@ -83,6 +86,27 @@ TEST(UsableCpus, AreAtMostThoseOfTheAffinityMask) {
   CPU_SET(first, &one);
   ASSERT_EQ(sched_setaffinity(0, sizeof one, &one), 0);
   EXPECT_EQ(usable_cpus(), 1);
+  ASSERT_EQ(sched_setaffinity(0, sizeof before, &before), 0);
+}
+
+TEST(CpuWait, GrowsWhileAnotherThreadHasTheCpu) {
+  cpu_set_t before, one;
+  ASSERT_EQ(sched_getaffinity(0, sizeof before, &before), 0);
+  int first = 0;
+  while (!CPU_ISSET(first, &before)) ++first;
+  CPU_ZERO(&one);
+  CPU_SET(first, &one);
+  ASSERT_EQ(sched_setaffinity(0, sizeof one, &one), 0);  // the next thread inherits it
+  std::atomic<bool> done = false;
+  std::thread other([&] {
+    while (!done) continue;
+  });
+  const double begin = cpu_wait_s();
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (cpu_wait_s() == begin && std::chrono::steady_clock::now() < deadline) continue;
+  EXPECT_GT(cpu_wait_s(), begin);
+  done = true;
+  other.join();
   ASSERT_EQ(sched_setaffinity(0, sizeof before, &before), 0);
 }
 
