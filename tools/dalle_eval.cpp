@@ -23,6 +23,7 @@ struct Arguments {
   std::string model;
   std::vector<std::string> suites = {"all"};
   std::string extractor;
+  std::string reranker;
   SamplingOptions sampling;
   std::string out;
   std::string device = "auto";
@@ -47,9 +48,13 @@ void add_options(CLI::App& app, Arguments& arguments) {
       ->transform(whole_number(0))
       ->capture_default_str();
   app.add_option("--extractor", arguments.extractor,
-                 "TorchScript file of a network that maps images, float [B, 3, H, W] in [0, 1], to "
-                 "features, float [B, D], for the suites frechet and memorization. Loading it "
-                 "executes its code, so use only files that you trust");
+                 "for the suites frechet and memorization: the folder of a contrastive model, such "
+                 "as dalle-import makes of CLIP, or a TorchScript file of a network that maps "
+                 "images, float [B, 3, H, W] in [0, 1], to features, float [B, D]. Loading a "
+                 "TorchScript file executes its code, so use only files that you trust");
+  app.add_option("--reranker", arguments.reranker,
+                 "for the suite best_of: another contrastive model than that of the run, such as "
+                 "dalle-import makes of CLIP");
   add_sampling_options(app, arguments.sampling);
   app.add_option(
       "--out", arguments.out,
@@ -80,6 +85,7 @@ int evaluate(const Arguments& arguments) {
       .limit = arguments.limit,
       .out = arguments.out.empty() ? run.evaluation() : fs::path(arguments.out),
       .extractor = arguments.extractor,
+      .reranker = arguments.reranker,
       .restart = arguments.restart};
   const fs::path report = report_of_results(options.out);
   if (report == options.out)
@@ -115,7 +121,9 @@ int main(int argc, char** argv) {
           "  dalle-eval --model runs/shapes-demo\n"
           "  dalle-eval --model runs/photos --suite reconstruction codes --limit 1000\n"
           "  dalle-eval --model runs/photos --suite frechet --limit 5000 --extractor "
-          "inception.pt\n",
+          "inception.pt\n"
+          "  dalle-eval --model runs/photos --suite best_of frechet --reranker models/clip "
+          "--extractor models/clip\n",
       .memory_advice = "use a smaller model or close other programs"};
   return dalle::run_tool(app, argc, argv, text, [&] { return evaluate(arguments); });
 }

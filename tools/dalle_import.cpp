@@ -1,22 +1,18 @@
 // dalle-import: makes a checkpoint of a model that others trained.
 
-#include <cerrno>
-#include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <string>
-#include <system_error>
 #include <vector>
 
-#include "checkpoint/checkpoint.h"
 #include "checkpoint/checkpoint_files.h"
 #include "command_line.h"
 #include "core/config_io.h"
 #include "core/error.h"
-#include "core/files.h"
 #include "core/log.h"
 #include "experiment/experiment_config.h"
+#include "import_clip.h"
 #include "model/released_dvae.h"
+#include "new_checkpoint.h"
 #include "tensor/named_tensors.h"
 
 namespace {
@@ -59,45 +55,12 @@ ExperimentConfig config_of(const DiscreteVaeConfig& model, const Arguments& argu
   return changed;
 }
 
-/// A new folder next to another path; what is left in it is removed at the end.
-class StagingFolder {
- public:
-  explicit StagingFolder(const fs::path& next_to) {
-    make_directories(fs::absolute(next_to).parent_path());
-    std::string name = next_to.string() + ".part-XXXXXX";
-    if (::mkdtemp(name.data()) == nullptr)
-      throw Error("{}: cannot create: {}", name, std::strerror(errno));
-    path_ = name;
-  }
-  ~StagingFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  StagingFolder(const StagingFolder&) = delete;
-  StagingFolder& operator=(const StagingFolder&) = delete;
-
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
-
-void write_checkpoint(const DiscreteVae& vae, const ExperimentConfig& config, const fs::path& out) {
-  const StagingFolder staging(out);
-  CheckpointStore(staging.path(), /*keep_last=*/1)
-      .save({.tensors = {{kEmaTensors, weights_of(*vae)}},
-             .files = {{kConfigFile, dump_config(config)}}});
-  fs::rename(checkpoints_in(staging.path()).front(), out);
-  flush_to_disk(fs::absolute(out).parent_path());
-}
-
 int import_dvae(Arguments arguments) {
-  if (!arguments.out.has_filename()) arguments.out = arguments.out.parent_path();  // a/b/ is a/b
-  if (fs::exists(arguments.out))
-    throw Error("--out {}: exists, expected a new folder", arguments.out.string());
+  arguments.out = checked_out(arguments.out);
   const DiscreteVae vae = read_released_dvae(arguments.files);
   const ExperimentConfig config = config_of(vae->config(), arguments);
-  write_checkpoint(vae, config, arguments.out);
+  write_new_checkpoint(arguments.out, {.tensors = {{kEmaTensors, weights_of(*vae)}},
+                                       .files = {{kConfigFile, dump_config(config)}}});
   const DiscreteVaeConfig& model = vae->config();
   log_info("wrote {}: {} groups of {} blocks, {} channels, {} codes of width {}",
            arguments.out.string(), model.groups, model.blocks_per_group, model.hidden,
@@ -114,15 +77,24 @@ int main(int argc, char** argv) {
       "Makes a checkpoint of a model that others trained. Nothing in its files is executed.",
       "dalle-import");
   Arguments arguments;
+  ClipImport clip;
   app.require_subcommand(1);
   add_options(
       *app.add_subcommand("openai-dvae",
                           "the dVAE that OpenAI released, or another dVAE of the same classes"),
       arguments);
+  CLI::App* const of_clip = app.add_subcommand(
+      "clip",
+      "a CLIP model with a vision transformer, such as ViT-B/32: it ranks generated images");
+  add_clip_options(*of_clip, clip);
   const ToolText text{
       .examples =
           "  dalle-import openai-dvae encoder.pkl decoder.pkl --out models/openai-dvae\n"
-          "  dalle-import openai-dvae flava/pytorch_model.bin decoder.pkl --out models/dvae\n",
+          "  dalle-import openai-dvae flava/pytorch_model.bin decoder.pkl --out models/dvae\n"
+          "  dalle-import clip clip-vit-base-patch32/pytorch_model.bin --out models/clip\n"
+          "  dalle-sample \"a red apple\" --best-of 64 --count 4 --reranker models/clip\n",
       .memory_advice = "close other programs"};
-  return dalle::run_tool(app, argc, argv, text, [&] { return import_dvae(arguments); });
+  return dalle::run_tool(app, argc, argv, text, [&] {
+    return of_clip->parsed() ? import_clip(clip) : import_dvae(arguments);
+  });
 }

@@ -34,7 +34,7 @@ void add_rerank_options(CLI::App& app, RerankOptions& options) {
   CLI::Option* const reranker =
       app.add_option("--reranker", options.reranker,
                      "the contrastive model of another run: run folder, checkpoint, or the file "
-                     "latest or best of the stage clip")
+                     "latest or best of the stage clip; or what dalle-import makes of CLIP")
           ->check([](const std::string& path) {
             return path.empty() ? "found an empty path, expected a run or checkpoint" : "";
           });

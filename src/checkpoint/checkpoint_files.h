@@ -15,6 +15,9 @@ inline constexpr const char* kDvaeTensors = "dvae";  ///< the frozen dVAE of a D
 inline constexpr const char* kTrainerFile = "trainer.json";
 inline constexpr const char* kConfigFile = "config.yaml";
 inline constexpr const char* kTokenizerFile = "tokenizer.model";
+// The tokenizer of an imported contrastive model, in place of tokenizer.model:
+inline constexpr const char* kClipVocabularyFile = "vocab.json";
+inline constexpr const char* kClipMergesFile = "merges.txt";
 
 /// The file that holds the tensors called `name`: of a checkpoint before version 0.2, the EMA's is
 /// called differently.

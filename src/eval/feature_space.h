@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -18,6 +19,8 @@ struct FeatureSpace {
   std::string name;
   /// [B, 3, H, W] float32 in [0, 1], on any device -> [B, D] float32 on the CPU
   std::function<at::Tensor(const at::Tensor& images)> features;
+  /// Of a space that captions are in as well: B captions -> [B, D] float32 on the CPU; else empty.
+  std::function<at::Tensor(std::span<const std::string> captions)> of_captions = {};
 };
 
 /// "pixels": the image averaged to 16 x 16 pixels, scaled so that the Euclidean distance of two

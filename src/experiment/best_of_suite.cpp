@@ -39,13 +39,14 @@ std::vector<std::string> add_retrieval(TrainedClip& clip, const EvaluationData& 
     for (int64_t i = 0; i < batch.size(); ++i) {
       const std::string& text = batch.texts[static_cast<size_t>(i)];
       const auto [entry, is_new] =
-          label_of.try_emplace(clip.tokenizer.encode(text), static_cast<int64_t>(label_of.size()));
+          label_of.try_emplace(clip.encode(text), static_cast<int64_t>(label_of.size()));
       if (is_new) {
         captions.push_back(text);
-        caption_embeddings.push_back(embed_caption(clip, text));
+        caption_embeddings.push_back(embed_captions(clip, {&text, 1})[0]);
       }
       labels.push_back(entry->second);
-      image_embeddings.push_back(embed_image(clip, tensor_to_image(batch.images[i])));
+      const RgbImage image = tensor_to_image(batch.images[i]);
+      image_embeddings.push_back(embed_images(clip, {&image, 1})[0]);
     }
   };
   data.for_each_batch("best_of: retrieval", check_stop, embed_batch, kMaxRetrieved);
@@ -94,7 +95,9 @@ std::vector<std::vector<JudgedCandidate>> judged_images(const TrainedDalle& dall
 
 ordered_json best_of_numbers(std::span<const std::vector<JudgedCandidate>> images) {
   const auto total = static_cast<int64_t>(images.size());
-  ordered_json numbers{{"captions", total}};
+  std::vector<double> first;
+  for (const auto& of_caption : images) first.push_back(of_caption.front().score);
+  ordered_json numbers{{"captions", total}, {"clip_score", number_of(mean_interval(first))}};
   for (const int64_t count : kImages) {
     double exact = 0, possible = 0;
     for (const auto& of_caption : images) {
@@ -111,10 +114,11 @@ ordered_json best_of_numbers(std::span<const std::vector<JudgedCandidate>> image
 }
 
 ordered_json evaluate_best_of(EvaluatedModel& model, const EvaluationData& data,
+                              const std::filesystem::path& contrastive,
                               const CheckStop& check_stop) {
   const torch::NoGradGuard no_grad;
   const c10::Device device = model.vae->parameters().front().device();
-  TrainedClip clip = load_trained_clip(clip_folder(*model.dalle), device, Precision::kFloat32);
+  TrainedClip clip = load_trained_clip(contrastive, device, Precision::kFloat32);
   ordered_json numbers{{"reranker", clip.hash}};
   std::vector<std::string> captions = add_retrieval(clip, data, check_stop, numbers);
   if (model.config.data.kind != DatasetKind::kShapes) return numbers;

@@ -88,6 +88,8 @@ constexpr Entry kEntries[] = {
      "captions whose image is among the 10 most similar"},
     {"best_of", "exact_of_1", "exact, one image", "%",
      "captions whose image 0 shows all that they state, and no more"},
+    {"best_of", "clip_score", "CLIP score", "",
+     "cosine similarity of image 0 and its caption, mean over captions"},
     {"best_of", "exact_of_4", "exact, best of 4", "%",
      "the same for the most similar of the images 0 to 3"},
     {"best_of", "exact_of_16", "exact, best of 16", "%", "of 16 images"},
@@ -111,6 +113,8 @@ constexpr Entry kEntries[] = {
      "distributions are equal"},
     {"frechet", "coverage", "coverage", "%",
      "validation images in whose neighborhood a generated image lies"},
+    {"frechet", "clip_score", "CLIP score", "",
+     "cosine similarity of a generated image and its caption, mean"},
     {"memorization", "nearer", "nearer than validation", "%",
      "generated images nearer to a training image than 99 % of the validation images; 1 % is "
      "normal"},
@@ -133,6 +137,7 @@ constexpr Variant kVariants[] = {
     {"_training", ", training images", "the same for training images in place of generated ones"},
     {"_reconstructed", ", reconstructions",
      "the same for reconstructions of the validation images"},
+    {"_validation", ", validation images", "the same for validation images and their captions"},
 };
 
 /// Suites that compare images in several feature spaces name their numbers SPACE_NUMBER.

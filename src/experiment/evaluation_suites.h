@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <limits>
 #include <map>
@@ -103,7 +104,7 @@ struct JudgedCandidate {
   bool exact = false;  ///< the image shows all that the caption states, and no more
 };
 
-/// The numbers `captions`, `exact_of_...` and `possible_of_...` of the suite best_of.
+/// The numbers `captions`, `clip_score`, `exact_of_...` and `possible_of_...` of the suite best_of.
 /// @param images  64 of each caption, by number
 nlohmann::ordered_json best_of_numbers(std::span<const std::vector<JudgedCandidate>> images);
 
@@ -123,8 +124,9 @@ nlohmann::ordered_json evaluate_ranking(EvaluatedModel& model, const EvaluationD
                                         const CheckStop& check_stop);
 SuiteResult evaluate_shapes(EvaluatedModel& model, const EvaluationData& data,
                             ImageGenerator& generator, const CheckStop& check_stop);
-/// Also needs a contrastive model in the run, whose hash is the entry `reranker`.
+/// @param contrastive  for load_trained_clip(); its hash is the entry `reranker`
 nlohmann::ordered_json evaluate_best_of(EvaluatedModel& model, const EvaluationData& data,
+                                        const std::filesystem::path& contrastive,
                                         const CheckStop& check_stop);
 /// As many scenes of each level as `data` has samples, at most 1,000. Levels for which the config
 /// allows no scenes are left out.

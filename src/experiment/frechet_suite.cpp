@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <iterator>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -93,6 +94,20 @@ ordered_json blurred_distances(const std::vector<FeatureKind>& kinds, const Feat
   return list;
 }
 
+/// The mean cosine of the angle between an image and its caption, in a space of both: what Hessel
+/// et al. 2021, "CLIPScore", divide by 0.4.
+/// @param images  [N, D]
+ordered_json clip_score(const FeatureSpace& space, const at::Tensor& images,
+                        const std::vector<std::string>& captions) {
+  constexpr size_t kAtOnce = 32;
+  std::vector<at::Tensor> parts;
+  for (size_t begin = 0; begin < captions.size(); begin += kAtOnce)
+    parts.push_back(space.of_captions(
+        std::span(captions).subspan(begin, std::min(kAtOnce, captions.size() - begin))));
+  return number_of(
+      mean_interval(at::cosine_similarity(images, at::cat(parts)).to(at::kDouble).contiguous()));
+}
+
 /// Adds the reconstructions of the validation images, rounded to 8 bits like generated images.
 void add_reconstructions(FeatureSet& set, EvaluatedModel& model, const EvaluationData& data,
                          const CheckStop& check_stop) {
@@ -142,6 +157,12 @@ SuiteResult evaluate_frechet(EvaluatedModel& model, const EvaluationData& data,
       if (of_training.contains(name)) result.numbers[key + "_training"] = of_training.at(name);
       if (of_reconstructed.contains(name))
         result.numbers[key + "_reconstructed"] = of_reconstructed.at(name);
+    }
+    if (spaces[i].of_captions) {
+      const std::string key = spaces[i].name + "_clip_score";
+      result.numbers[key] =
+          clip_score(spaces[i], compared.generated.features(i), compared.captions);
+      result.numbers[key + "_validation"] = clip_score(spaces[i], validation, compared.captions);
     }
     if (const auto note = note_on(spaces[i].name, validation)) notes.push_back(*note);
     dimensions[spaces[i].name] = validation.size(1);

@@ -14,8 +14,10 @@
 #include "core/shell_word.h"
 #include "data/image/image.h"
 #include "experiment/evaluation_suites.h"
+#include "experiment/model_files.h"
 #include "experiment/reranker.h"
 #include "experiment/run_report.h"
+#include "experiment/trained_clip.h"
 
 namespace dalle {
 namespace {
@@ -27,8 +29,14 @@ bool compares_images(EvaluationSuite suite) {
   return suite == EvaluationSuite::kFrechet || suite == EvaluationSuite::kMemorization;
 }
 
+/// The contrastive model of the suite best_of, which needs model.dalle.
+fs::path contrastive_model(const EvaluatedModel& model, const ModelEvaluationOptions& options) {
+  return options.reranker.empty() ? clip_folder(*model.dalle) : options.reranker;
+}
+
 /// Why a suite cannot be run; empty if it can.
-std::string obstacle_to(EvaluationSuite suite, const EvaluatedModel& model) {
+std::string obstacle_to(EvaluationSuite suite, const EvaluatedModel& model,
+                        const ModelEvaluationOptions& options) {
   const bool needs_transformer =
       suite != EvaluationSuite::kReconstruction && suite != EvaluationSuite::kCodes;
   if (needs_transformer && !model.dalle)
@@ -38,9 +46,11 @@ std::string obstacle_to(EvaluationSuite suite, const EvaluatedModel& model) {
   if (needs_shapes && model.config.data.kind != DatasetKind::kShapes)
     return fmt::format("the data of {} is of kind {}, expected shapes", model.checkpoint.string(),
                        to_string(model.config.data.kind));
-  if (suite == EvaluationSuite::kBestOf && checkpoints_in(clip_folder(*model.dalle)).empty())
-    return fmt::format("{} holds no contrastive model; train the stage clip first",
-                       clip_folder(*model.dalle).string());
+  if (suite == EvaluationSuite::kBestOf && options.reranker.empty() &&
+      checkpoints_in(clip_folder(*model.dalle)).empty())
+    return fmt::format(
+        "{} holds no contrastive model; train the stage clip first, or give --reranker",
+        clip_folder(*model.dalle).string());
   if (suite == EvaluationSuite::kLevels && !model.config.data.shapes.hold_out)
     return fmt::format(
         "{} was trained with data.shapes.hold_out: false, so it has seen what the "
@@ -64,20 +74,27 @@ std::string obstacle_to(EvaluationSuite suite, const EvaluationData& data) {
 
 /// The requested suites, or all possible ones if none is.
 std::vector<EvaluationSuite> suites_to_run(const EvaluatedModel& model,
-                                           const std::vector<EvaluationSuite>& requested) {
-  for (const EvaluationSuite suite : requested)
-    if (const std::string obstacle = obstacle_to(suite, model); !obstacle.empty())
+                                           const ModelEvaluationOptions& options) {
+  for (const EvaluationSuite suite : options.suites)
+    if (const std::string obstacle = obstacle_to(suite, model, options); !obstacle.empty())
       throw Error("--suite {}: {}", to_string(suite), obstacle);
-  if (!requested.empty()) return requested;
+  if (!options.suites.empty()) return options.suites;
   std::vector<EvaluationSuite> possible;
   for (const auto& [suite, name] : enum_names(EvaluationSuite{}))
-    if (obstacle_to(suite, model).empty()) possible.push_back(suite);
+    if (obstacle_to(suite, model, options).empty()) possible.push_back(suite);
   return possible;
 }
 
+/// What suites take besides the model and its data.
+struct SuiteInputs {
+  ImageGenerator& generator;
+  const std::optional<FeatureSpace>& extractor;
+  const ModelEvaluationOptions& options;
+};
+
 SuiteResult run_suite(EvaluationSuite suite, EvaluatedModel& model, const EvaluationData& data,
-                      ImageGenerator& generator, const std::optional<FeatureSpace>& extractor,
-                      const CheckStop& check_stop) {
+                      const SuiteInputs& inputs, const CheckStop& check_stop) {
+  const auto& [generator, extractor, options] = inputs;
   switch (suite) {
     case EvaluationSuite::kReconstruction:
       return evaluate_reconstruction(model, data, check_stop);
@@ -96,7 +113,9 @@ SuiteResult run_suite(EvaluationSuite suite, EvaluatedModel& model, const Evalua
     case EvaluationSuite::kMemorization:
       return evaluate_memorization(model, data, generator, extractor, check_stop);
     case EvaluationSuite::kBestOf:
-      return {.numbers = evaluate_best_of(model, data, check_stop), .images = {}};
+      return {
+          .numbers = evaluate_best_of(model, data, contrastive_model(model, options), check_stop),
+          .images = {}};
   }
   throw Error("unknown suite {}", static_cast<int>(suite));
 }
@@ -106,6 +125,11 @@ ordered_json settings_of(const SamplingConfig& sampling) {
   SamplingConfig::fields(
       sampling, [&](std::string_view key, auto value, const Field&) { settings[key] = value; });
   return settings;
+}
+
+/// Whether an extractor is a contrastive model rather than a TorchScript file.
+bool is_contrastive(const fs::path& extractor) {
+  return fs::is_directory(followed(extractor));
 }
 
 /// What must be the same for results to be added to an existing file.
@@ -122,7 +146,9 @@ ordered_json identity_of(const EvaluatedModel& model, const EvaluationData& data
                            {"device", c10::DeviceTypeName(device.type(), /*lower_case=*/true)},
                            {"dalle", build_info().version},
                            {"revision", build_info().git_revision}};
-  if (!extractor.empty()) identity["extractor"] = sha256_of_file(extractor);
+  if (!extractor.empty())
+    identity["extractor"] =
+        is_contrastive(extractor) ? trained_clip_hash(extractor) : sha256_of_file(extractor);
   return identity;
 }
 
@@ -155,22 +181,25 @@ ordered_json finished_suites(const fs::path& file, const ordered_json& identity)
   return ordered_json::object();
 }
 
-/// @throws dalle::Error if no suite uses the extractor, or as torchscript_space() does
+/// @throws dalle::Error if no suite uses the extractor, or as torchscript_space() or
+///         load_trained_clip() does
 std::optional<FeatureSpace> extractor_for(const std::vector<EvaluationSuite>& suites,
                                           const EvaluatedModel& model, const fs::path& file) {
   if (file.empty()) return std::nullopt;
   if (std::ranges::none_of(suites, compares_images))
     throw Error("--extractor {}: expected the suite frechet or memorization, which use it",
                 file.string());
-  return torchscript_space(file, model.vae->parameters().front().device(),
-                           model.config.data.image_size);
+  const c10::Device device = model.vae->parameters().front().device();
+  if (!is_contrastive(file)) return torchscript_space(file, device, model.config.data.image_size);
+  return clip_space(load_trained_clip(file, device, Precision::kFloat32));
 }
 
 /// Whether a suite's numbers in a results file are those of today's models: best_of also depends
 /// on the contrastive model, which can be trained further.
-bool is_current(EvaluationSuite suite, const EvaluatedModel& model, const ordered_json& numbers) {
+bool is_current(EvaluationSuite suite, const EvaluatedModel& model,
+                const ModelEvaluationOptions& options, const ordered_json& numbers) {
   return suite != EvaluationSuite::kBestOf ||
-         numbers.value("reranker", "") == trained_clip_hash(clip_folder(*model.dalle));
+         numbers.value("reranker", "") == trained_clip_hash(contrastive_model(model, options));
 }
 
 /// JSON has no such numbers, and they mean that the model is broken.
@@ -206,6 +235,7 @@ std::string command_of(const EvaluatedModel& model, const ModelEvaluationOptions
     }
   if (!options.extractor.empty())
     command += " --extractor " + shell_word(options.extractor.string());
+  if (!options.reranker.empty()) command += " --reranker " + shell_word(options.reranker.string());
   const c10::Device device = model.vae->parameters().front().device();
   return command + fmt::format(" --limit {} --device {} --out {} --restart", options.limit,
                                device.str(), shell_word(options.out.string()));
@@ -251,8 +281,11 @@ fs::path run_of_model(const fs::path& path) {
 
 ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions& options,
                             const CheckStop& check_stop) {
-  const std::vector<EvaluationSuite> suites = suites_to_run(model, options.suites);
+  const std::vector<EvaluationSuite> suites = suites_to_run(model, options);
   const std::optional<FeatureSpace> extractor = extractor_for(suites, model, options.extractor);
+  if (!options.reranker.empty() && std::ranges::count(suites, EvaluationSuite::kBestOf) == 0)
+    throw Error("--reranker {}: expected the suite best_of, which uses it",
+                options.reranker.string());
   const FileLock lock(fs::path(options.out) += ".lock");
   const EvaluationData data(model, options.limit);
   ordered_json result{{"model", identity_of(model, data, options.extractor)},
@@ -265,7 +298,7 @@ ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions&
   for (const EvaluationSuite suite : suites) {
     const std::string name(to_string(suite));
     if (!options.restart && result["suites"].contains(name) &&
-        is_current(suite, model, result["suites"][name])) {
+        is_current(suite, model, options, result["suites"][name])) {
       log_info("{}: already in {} (--restart recomputes it)", name, options.out.string());
       continue;
     }
@@ -273,7 +306,7 @@ ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions&
       log_info("skipping {}: {}", name, obstacle);
       continue;
     }
-    SuiteResult found = run_suite(suite, model, data, generator, extractor, check_stop);
+    SuiteResult found = run_suite(suite, model, data, {generator, extractor, options}, check_stop);
     require_finite(name, found.numbers);
     write_images(images_of_results(options.out), found.images);
     result["suites"][name] = std::move(found.numbers);

@@ -72,9 +72,11 @@ struct ModelEvaluationOptions {
   std::vector<EvaluationSuite> suites;  ///< empty: all that the model and its data allow
   int64_t limit = 0;                    ///< validation images to use; 0: all
   std::filesystem::path out;            ///< the results file
-  /// A TorchScript file for torchscript_space(), in which the suites frechet and memorization also
-  /// compare images; empty: none.
+  /// What the suites frechet and memorization also compare images in: a TorchScript file for
+  /// torchscript_space(), or a folder for clip_space(load_trained_clip()); empty: nothing.
   std::filesystem::path extractor = {};
+  /// The contrastive model of the suite best_of, for load_trained_clip(); empty: that of the run.
+  std::filesystem::path reranker = {};
   bool restart = false;  ///< also recompute what the file already contains
 };
 
@@ -86,8 +88,8 @@ struct ModelEvaluationOptions {
 /// @return  the file's content
 /// @throws dalle::Error if there is no validation data, if a requested suite lacks what it needs (a
 ///         transformer, a contrastive model, the data set shapes, captions that differ, enough
-///         images), if no suite uses the extractor or it does not do what torchscript_space()
-///         expects, or if a result is not finite; whatever `check_stop` throws
+///         images), if no suite uses the extractor or the reranker, if they are not what is
+///         expected of them, or if a result is not finite; whatever `check_stop` throws
 nlohmann::ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions& options,
                                       const CheckStop& check_stop);
 

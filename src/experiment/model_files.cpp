@@ -33,6 +33,7 @@ std::array<fs::path, 3> folders_of_stage(const fs::path& path, Stage stage) {
 std::optional<Stage> stage_of(const fs::path& checkpoint) {
   try {
     const auto files = read_manifest(checkpoint).files;
+    if (files.contains(kClipVocabularyFile)) return Stage::kClip;
     if (!files.contains(kTokenizerFile)) return Stage::kDvae;
     return files.contains(tensors_file("", kDvaeTensors).string()) ? Stage::kDalle : Stage::kClip;
   } catch (const Error&) {

@@ -23,8 +23,9 @@ class ClipReranker : public Reranker {
  protected:
   double raw_score(const std::string& caption, const at::Tensor&, const RgbImage& image) override {
     auto [entry, is_new] = captions_.try_emplace(caption);
-    if (is_new) entry->second = embed_caption(clip_, caption);
-    return at::dot(entry->second, embed_image(clip_, image)).item<double>();
+    if (is_new) entry->second = embed_captions(clip_, {&caption, 1})[0];
+    // One image at a time: rounding may depend on how many there are.
+    return at::dot(entry->second, embed_images(clip_, {&image, 1})[0]).item<double>();
   }
 
  private:
@@ -87,7 +88,7 @@ std::unique_ptr<Reranker> make_clip_reranker(const TrainedDalle& dalle, const fs
 
 std::unique_ptr<Reranker> make_clip_reranker(const TrainedDalle& dalle, TrainedClip clip) {
   const int64_t size = dalle.config.data.image_size, wanted = clip.config.data.image_size;
-  if (wanted > size)
+  if (clip.scaling == ImageScaling::kArea && wanted > size)
     throw Error("{}: reads images of {} x {} pixels, expected at most the {} x {} of {}",
                 clip.checkpoint.string(), wanted, wanted, size, size, dalle.checkpoint.string());
   return std::make_unique<ClipReranker>(std::move(clip));

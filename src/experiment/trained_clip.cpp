@@ -1,5 +1,8 @@
 #include "experiment/trained_clip.h"
 
+#include <cmath>
+#include <memory>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -12,7 +15,10 @@
 #include "core/files.h"
 #include "core/log.h"
 #include "data/batch.h"
+#include "data/image/bicubic.h"
 #include "data/image/image.h"
+#include "data/text/clip_tokenizer.h"
+#include "data/text/tokenizer.h"
 #include "experiment/model_files.h"
 #include "tensor/named_tensors.h"
 
@@ -20,6 +26,14 @@ namespace dalle {
 namespace {
 
 namespace fs = std::filesystem;
+
+/// Those that are to be read of a checkpoint. An imported model has another tokenizer.
+std::set<std::string> parts_in(const fs::path& checkpoint, std::set<std::string> parts) {
+  const bool is_imported = read_manifest(checkpoint).files.contains(kClipVocabularyFile);
+  if (is_imported && parts.erase(kTokenizerFile) > 0)
+    for (const char* file : {kClipVocabularyFile, kClipMergesFile}) parts.insert(file);
+  return parts;
+}
 
 /// @param parts  of the checkpoint to read
 CheckpointContent read_clip(const fs::path& given, const std::set<std::string>& parts) {
@@ -29,7 +43,7 @@ CheckpointContent read_clip(const fs::path& given, const std::set<std::string>& 
     if (const auto stage = stage_of(path); stage && *stage != Stage::kClip)
       throw Error("{}: found a checkpoint of the stage {}, expected one of the stage clip",
                   path.string(), to_string(*stage));
-    return read_checkpoint(path, parts);
+    return read_checkpoint(path, parts_in(path, parts));
   }
   for (const fs::path& folder : folders_of_stage(path, Stage::kClip)) {
     const std::vector<fs::path> checkpoints = checkpoints_in(folder);
@@ -47,6 +61,25 @@ std::string hash_of(const CheckpointContent& content) {
   return sha256_of_file(content.path / Manifest::kFileName);
 }
 
+/// What encodes captions, and how many tokens it has.
+struct CaptionEncoder {
+  std::function<std::vector<int64_t>(std::string_view)> encode;
+  int64_t vocab_size;
+};
+
+template <class AnyTokenizer>
+CaptionEncoder encoder_of(AnyTokenizer tokenizer) {
+  const auto shared = std::make_shared<const AnyTokenizer>(std::move(tokenizer));
+  return {.encode = [shared](std::string_view caption) { return shared->encode(caption); },
+          .vocab_size = shared->vocab_size()};
+}
+
+CaptionEncoder encoder_in(const CheckpointContent& content) {
+  const auto& files = content.files;
+  if (!files.contains(kClipVocabularyFile)) return encoder_of(Tokenizer(files.at(kTokenizerFile)));
+  return encoder_of(ClipTokenizer(files.at(kClipVocabularyFile), files.at(kClipMergesFile)));
+}
+
 }  // namespace
 
 std::string trained_clip_hash(const fs::path& path) {
@@ -59,8 +92,8 @@ TrainedClip load_trained_clip(const fs::path& path, c10::Device device,
   const ExperimentConfig config = config_of(content);
   if (!config.clip)
     throw Error("{}: its config has no section clip", (content.path / kConfigFile).string());
-  Tokenizer tokenizer(content.files.at(kTokenizerFile));
-  ClipModel model(config.clip->model, config.data.image_size, tokenizer.vocab_size(),
+  const auto [encode, vocab_size] = encoder_in(content);
+  ClipModel model(config.clip->model, config.data.image_size, vocab_size,
                   precision.value_or(sampling_precision(config.clip->train.precision, device)));
   load_weights(*model, content.tensors.at(kEmaTensors),
                tensors_file(content.path, kEmaTensors).string());
@@ -69,32 +102,59 @@ TrainedClip load_trained_clip(const fs::path& path, c10::Device device,
           .hash = hash_of(content),
           .step = content.step,
           .config = config,
-          .tokenizer = std::move(tokenizer),
+          .encode = encode,
+          .scaling = content.files.contains(kClipVocabularyFile) ? ImageScaling::kBicubic
+                                                                 : ImageScaling::kArea,
           .model = model};
 }
 
-at::Tensor embed_caption(TrainedClip& clip, const std::string& caption) {
+at::Tensor embed_captions(TrainedClip& clip, std::span<const std::string> captions) {
   const torch::NoGradGuard no_grad;
-  const std::vector<int64_t> tokens = clip.tokenizer.encode(caption);
-  if (tokens.empty()) throw Error("caption {:?}: empty, expected words", caption);
   const int64_t longest = clip.model->config().max_caption_tokens();
-  if (tokens.size() > static_cast<size_t>(longest))
-    log_warning("caption {:?}: has {} tokens; the reranker reads only the first {}", caption,
-                tokens.size(), longest);
-  const at::Tensor padded = pad_caption(tokens, longest).unsqueeze(0);
-  return clip.model->embed_captions(padded.to(clip.model->parameters().front().device()))[0];
+  std::vector<at::Tensor> rows;
+  for (const std::string& caption : captions) {
+    const std::vector<int64_t> tokens = clip.encode(caption);
+    if (tokens.empty()) throw Error("caption {:?}: empty, expected words", caption);
+    if (tokens.size() > static_cast<size_t>(longest))
+      log_warning("caption {:?}: has {} tokens; the contrastive model reads only the first {}",
+                  caption, tokens.size(), longest);
+    rows.push_back(pad_caption(tokens, longest));
+  }
+  return clip.model->embed_captions(
+      torch::stack(rows).to(clip.model->parameters().front().device()));
 }
 
-at::Tensor embed_image(TrainedClip& clip, const RgbImage& image) {
+at::Tensor embed_images(TrainedClip& clip, std::span<const RgbImage> images) {
   const torch::NoGradGuard no_grad;
+  const int64_t size = clip.config.data.image_size;
   SeedStream unused(0);
-  const RgbImage scaled = crop_image(image, clip.config.data.image_size, CropKind::kCenter, unused);
-  const at::Tensor pixels = image_to_tensor(scaled)
-                                .unsqueeze(0)
-                                .to(clip.model->parameters().front().device())
-                                .to(torch::kFloat32)
-                                .div_(255);
-  return clip.model->embed_images(pixels)[0];
+  std::vector<at::Tensor> pixels;
+  for (const RgbImage& image : images)
+    pixels.push_back(image_to_tensor(clip.scaling == ImageScaling::kBicubic
+                                         ? crop_bicubic(image, size)
+                                         : crop_image(image, size, CropKind::kCenter, unused)));
+  return clip.model->embed_images(torch::stack(pixels)
+                                      .to(clip.model->parameters().front().device())
+                                      .to(torch::kFloat32)
+                                      .div_(255));
+}
+
+FeatureSpace clip_space(TrainedClip clip) {
+  const auto scaled = [](const at::Tensor& embeddings) {  // [B, E]
+    return embeddings.cpu().mul(std::sqrt(static_cast<double>(embeddings.size(1))));
+  };
+  return {.name = "clip-" + clip.hash.substr(0, 12),
+          .features =
+              [clip, scaled](const at::Tensor& images) mutable {
+                std::vector<RgbImage> list;
+                for (const at::Tensor& image : images.cpu().unbind())
+                  list.push_back(tensor_to_image(image));
+                return scaled(embed_images(clip, list));
+              },
+          .of_captions =
+              [clip, scaled](std::span<const std::string> captions) mutable {
+                return scaled(embed_captions(clip, captions));
+              }};
 }
 
 }  // namespace dalle

@@ -2,31 +2,45 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>
 
 #include "data/image/rgb_image.h"
-#include "data/text/tokenizer.h"
+#include "eval/feature_space.h"
 #include "experiment/experiment_config.h"
 #include "model/clip_model.h"
 #include "tensor/precision.h"
 
 namespace dalle {
 
-/// A contrastive model that compares images with captions, read from one checkpoint.
+/// How an image gets the size that a contrastive model reads: as in its training.
+enum class ImageScaling {
+  kArea,     ///< crop_image(), which only makes images smaller
+  kBicubic,  ///< crop_bicubic(): imported models
+};
+
+/// A contrastive model that compares images with captions, read from one checkpoint: of the stage
+/// clip, or imported.
 struct TrainedClip {
   std::filesystem::path checkpoint;  ///< its folder
   std::string hash;                  ///< of the checkpoint's manifest: names these exact weights
   int64_t step = 0;
   ExperimentConfig config;
-  Tokenizer tokenizer;
+  /// The tokens of a caption. @throws dalle::Error if it is not UTF-8
+  std::function<std::vector<int64_t>(std::string_view caption)> encode;
+  ImageScaling scaling = ImageScaling::kArea;
   ClipModel model;
 };
 
-/// Reads a checkpoint of the stage clip; no file outside its folder is needed.
+/// Reads a checkpoint of the stage clip, or one that dalle-import wrote; no file outside its folder
+/// is needed.
 ///
 /// @param path       as for load_trained_dalle(), of the stage clip
 /// @param precision  likewise
@@ -38,15 +52,18 @@ TrainedClip load_trained_clip(const std::filesystem::path& path, c10::Device dev
 /// @throws dalle::Error as it does
 std::string trained_clip_hash(const std::filesystem::path& path);
 
-/// Warns if the caption is too long.
-/// @return  [E] of unit length
-/// @throws dalle::Error if the caption is blank or not UTF-8
-at::Tensor embed_caption(TrainedClip& clip, const std::string& caption);
+/// Warns of each caption that is too long.
+/// @return  [B, E] of unit length, on the model's device
+/// @throws dalle::Error if a caption is blank or not UTF-8
+at::Tensor embed_captions(TrainedClip& clip, std::span<const std::string> captions);
 
-/// Larger images are scaled down to the size that the model reads. Images are embedded one by one,
-/// because rounding may depend on the batch size.
-/// @return  [E] of unit length
-/// @throws dalle::Error if the image is smaller than that size
-at::Tensor embed_image(TrainedClip& clip, const RgbImage& image);
+/// Images get the size that the model reads. Rounding may depend on the number of images.
+/// @return  [B, E] of unit length, on the model's device
+/// @throws dalle::Error if an image is smaller than ImageScaling::kArea allows
+at::Tensor embed_images(TrainedClip& clip, std::span<const RgbImage> images);
+
+/// "clip-" and 12 digits of the hash: the embeddings, scaled so that the mean of their squares is
+/// 1, of images as they are, and of captions.
+FeatureSpace clip_space(TrainedClip clip);
 
 }  // namespace dalle

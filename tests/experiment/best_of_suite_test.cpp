@@ -33,6 +33,7 @@ TEST(BestOfSuite, CountsCaptionsWhoseBestImageIsExact) {
       images_of_caption(10, {{10, -1}})};       // never the best
   const auto numbers = best_of_numbers(images);
   EXPECT_EQ(numbers.at("captions"), 3);
+  EXPECT_DOUBLE_EQ(numbers.at("clip_score").at("value").get<double>(), 1.0 / 3);
   const std::tuple<int, double, double> expected[] = {{1, 1, 1}, {4, 2, 2}, {16, 2, 3}, {64, 1, 3}};
   for (const auto& [count, exact, possible] : expected) {
     const auto share = [&, n = count](const char* name) {

@@ -1,4 +1,5 @@
 #include <set>
+#include <span>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -104,6 +105,42 @@ TEST_F(ComparisonSuitesTest, FrechetComparesGeneratedImagesWithValidationImages)
   EXPECT_NEAR(found.at("blur")[3].at("generated").get<double>(),
               frechet_distance(fit_normal(of_random(soft)), fit_normal(of_random(soft_generated))),
               1e-3);
+}
+
+TEST_F(ComparisonSuitesTest, AClipScoreIsTheMeanCosineOfImageAndCaption) {
+  EvaluatedModel model = with_transformer();
+  const EvaluationData data(model, /*limit=*/0);
+  ImageGenerator generator(model);
+  const auto of_caption = [](const std::string& caption) {
+    return torch::tensor({static_cast<float>(caption.size()), 20.0F, 1.0F});
+  };
+  const FeatureSpace space{.name = "toy",
+                           .features =
+                               [](const at::Tensor& images) {
+                                 return images.mean({2, 3}).cpu();
+                               },
+                           .of_captions =
+                               [&](std::span<const std::string> captions) {
+                                 std::vector<at::Tensor> rows;
+                                 for (const std::string& caption : captions)
+                                   rows.push_back(of_caption(caption));
+                                 return torch::stack(rows);
+                               }};
+  const auto found = evaluate_frechet(model, data, generator, space, [] {}).numbers;
+  const Batch batch = validation_batch(data);
+  const at::Tensor generated = torch::stack(generator.images(batch.texts, "test", [] {}));
+  const auto expected = [&](const at::Tensor& images) {
+    double sum = 0;
+    for (int64_t i = 0; i < batch.size(); ++i) {
+      const at::Tensor image = images[i].to(at::kFloat).mean({1, 2});
+      const at::Tensor caption = of_caption(batch.texts[static_cast<size_t>(i)]);
+      sum += (image.dot(caption) / image.norm() / caption.norm()).item<double>();
+    }
+    return sum / static_cast<double>(batch.size());
+  };
+  EXPECT_NEAR(value_of(found.at("toy_clip_score")), expected(generated), 1e-5);
+  EXPECT_NEAR(value_of(found.at("toy_clip_score_validation")), expected(batch.images), 1e-5);
+  EXPECT_LT(found.at("toy_clip_score").at("low").get<double>(), expected(generated));
 }
 
 TEST_F(ComparisonSuitesTest, FrechetDistancesNeedMoreImagesThanFeatures) {

@@ -32,6 +32,7 @@ BIN = pathlib.Path(sys.argv[1]).resolve()
 TINY = pathlib.Path(__file__).with_name("tiny.yaml").resolve()
 REPOSITORY = TINY.parents[2]
 RELEASED = REPOSITORY / "tests" / "fixtures" / "released_dvae"
+RELEASED_CLIP = REPOSITORY / "tests" / "fixtures" / "clip"
 STAGES = ("dvae", "dalle")
 CLIP = ("--set", "clip={model: {patch_size: 8, image_depth: 1, image_heads: 2, image_width: 16, text_depth: 1, text_heads: 2, "
         "text_width: 16, text_length: 16, embed_dim: 8}, train: {steps: 20, batch_size: 8, learning_rate: 0.003, warmup_steps: 0, "
@@ -1531,6 +1532,82 @@ class ToolsTest(unittest.TestCase):
                               "dvae.checkpoint_sha256=x"), 1, "--set dvae.checkpoint_sha256: found x")
         self.assert_fails(run(*command, RELEASED / "encoder.pkl"), 2, "--out")
         self.assert_fails(run("dalle-import"), 2)
+        self.assertFalse(out.exists())
+
+    def imported_clip(self, *arguments):
+        folder = self.fresh("clip")
+        self.assert_succeeds(run("dalle-import", "clip", *(arguments or [RELEASED_CLIP / "model.safetensors"]), "--out", folder))
+        return folder
+
+    def test_an_imported_clip_model_ranks_and_measures_images(self):
+        clip = self.imported_clip()
+        self.assertEqual({path.name for path in clip.iterdir()},
+                         {"config.yaml", "ema.safetensors", "manifest.json", "merges.txt", "vocab.json"})
+        manifest = hashlib.sha256((clip / "manifest.json").read_bytes()).hexdigest()
+        out = self.fresh("out")
+        self.assert_succeeds(self.sample("a Red, circle", "--best-of", 6, "--count", 2, "--reranker", clip, "--out", out, model=self.whole))
+        self.assertEqual({png.texts(content)["ranked_by"] for content in self.images(out).values()}, {f"clip {manifest}"})
+        model = self.copy_of_whole()
+        command = ("dalle-eval", "--model", model, "--suite", "best_of", "frechet", "--limit", 10, "--device", "cpu")
+        self.assert_succeeds(run(*command, "--reranker", clip, "--extractor", clip))
+        suites = json.loads((model / "evaluation.json").read_text())["suites"]
+        self.assertEqual(suites["best_of"]["reranker"], manifest)
+        space = f"clip-{manifest[:12]}"
+        self.assertEqual(suites["frechet"]["dimensions"][space], 16)
+        for score in suites["best_of"]["clip_score"], suites["frechet"][f"{space}_clip_score"], suites["frechet"][f"{space}_clip_score_validation"]:
+            self.assertTrue(-1 < score["low"] < score["value"] < score["high"] < 1, score)
+        self.assertIn("CLIP score, validation images", (model / "report.html").read_text())
+        self.assertIn("best_of: already in", run(*command, "--reranker", clip, "--extractor", clip).stderr)
+        self.assert_fails(run("dalle-eval", "--model", model, "--suite", "codes", "--reranker", clip, "--device", "cpu"), 1,
+                          "--reranker", "expected the suite best_of")
+
+    def test_a_clip_model_is_the_same_under_either_names(self):
+        folder = self.fresh("files")
+        folder.mkdir()
+        shutil.copy(RELEASED_CLIP / "open_clip.bin", folder / "weights.bin")
+        tokenizer = ("--vocab", RELEASED_CLIP / "vocab.json", "--merges", RELEASED_CLIP / "merges.txt")
+        self.assert_fails(run("dalle-import", "clip", folder / "weights.bin", *tokenizer, "--out", self.fresh("clip")), 1,
+                          "the image transformer has the width 32, expected a multiple of 64")
+        config = {"quick_gelu": True, "vision_cfg": {"width": 32, "head_width": 8}, "text_cfg": {"heads": 2}}
+        (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+        first, second = self.imported_clip(), self.imported_clip(folder / "weights.bin", *tokenizer)
+        for name in "config.yaml", "ema.safetensors", "manifest.json":
+            self.assertEqual((first / name).read_bytes(), (second / name).read_bytes(), name)
+        third = self.imported_clip(folder / "weights.bin", *tokenizer, "--activation", "gelu")
+        self.assertEqual((first / "config.yaml").read_text().replace("activation: quick_gelu", "activation: gelu"),
+                         (third / "config.yaml").read_text())
+
+    def test_invalid_clip_models_are_rejected(self):
+        folder = self.fresh("files")
+        shutil.copytree(RELEASED_CLIP, folder)
+        out = self.fresh("clip")
+
+        def assert_rejected(*words, status=1, options=()):
+            self.assert_fails(run("dalle-import", "clip", folder / "model.safetensors", "--out", out, *options), status, *words)
+
+        assert_rejected("--activation", status=2, options=("--activation", "relu"))
+        assert_rejected("none.json", "No such file", options=("--vocab", folder / "none.json"))
+        changes = (("config.json", "quick_gelu", "gelu_new", ("config.json: text_config.hidden_act", "gelu_new")),
+                   ("config.json", '"num_attention_heads": 2', '"num_attention_heads": 0', ("config.json: num_attention_heads: found 0",)),
+                   ("config.json", '"layer_norm_eps": 1e-05', '"layer_norm_eps": 1e-06', ("layer_norm_eps: found 1e-06",)),
+                   ("config.json", "{", "[", ("config.json: not a JSON object",)),
+                   ("merges.txt", "\nd o\n", "\nd zebra\n", ("vocab.json and ", "merges.txt: line ", "\"zebra\" is not in the vocabulary")),
+                   ("vocab.json", '"<|endoftext|>": 649', '"<|endoftext|>": 7', ("vocab.json and ", "a second time")))
+        for name, old, new, words in changes:
+            text = (folder / name).read_text()
+            self.assertIn(old, text)
+            (folder / name).write_text(text.replace(old, new))
+            assert_rejected(*words)
+            (folder / name).write_text(text)
+        vocabulary = json.loads((folder / "vocab.json").read_text())
+        last = max(vocabulary, key=lambda token: vocabulary[token] if token[:2] != "<|" else -1)
+        del vocabulary[last]
+        vocabulary.update({"<|startoftext|>": 647, "<|endoftext|>": 648})
+        (folder / "vocab.json").write_text(json.dumps(vocabulary))
+        assert_rejected("token_embedding.weight: found Half [650, 16], expected floating point [649, 16]")
+        shutil.copy(RELEASED_CLIP / "vocab.json", folder)
+        (folder / "model.safetensors").write_bytes((RELEASED_CLIP / "model.safetensors").read_bytes()[:-1])
+        assert_rejected(folder / "model.safetensors")
         self.assertFalse(out.exists())
 
     # ---- a trained dVAE ----
