@@ -1,11 +1,7 @@
 // dalle-import: makes a checkpoint of a model that others trained.
 
-#include <cerrno>
-#include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <string>
-#include <system_error>
 #include <vector>
 
 #include "checkpoint/checkpoint.h"
@@ -17,6 +13,7 @@
 #include "core/log.h"
 #include "experiment/experiment_config.h"
 #include "model/released_dvae.h"
+#include "staging_folder.h"
 #include "tensor/named_tensors.h"
 
 namespace {
@@ -58,29 +55,6 @@ ExperimentConfig config_of(const DiscreteVaeConfig& model, const Arguments& argu
                   old_value);
   return changed;
 }
-
-/// A new folder next to another path; what is left in it is removed at the end.
-class StagingFolder {
- public:
-  explicit StagingFolder(const fs::path& next_to) {
-    make_directories(fs::absolute(next_to).parent_path());
-    std::string name = next_to.string() + ".part-XXXXXX";
-    if (::mkdtemp(name.data()) == nullptr)
-      throw Error("{}: cannot create: {}", name, std::strerror(errno));
-    path_ = name;
-  }
-  ~StagingFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  StagingFolder(const StagingFolder&) = delete;
-  StagingFolder& operator=(const StagingFolder&) = delete;
-
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
 
 void write_checkpoint(const DiscreteVae& vae, const ExperimentConfig& config, const fs::path& out) {
   const StagingFolder staging(out);

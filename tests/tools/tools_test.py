@@ -115,6 +115,15 @@ def skipped(folder):
     return reasons
 
 
+def safetensors_of(path):
+    """The shapes and bytes of the tensors in a file, by name."""
+    raw = path.read_bytes()
+    start = 8 + int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8:start])
+    return {name: (entry["shape"], raw[start + entry["data_offsets"][0]:start + entry["data_offsets"][1]])
+            for name, entry in header.items() if name != "__metadata__"}
+
+
 def hashes_below(folder):
     """Hashes of all files in a folder, by their paths."""
     return {path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -1644,6 +1653,57 @@ class ToolsTest(unittest.TestCase):
         flip_a_bit(newest_checkpoint(source, "dalle") / "ema.safetensors")
         self.assert_fails(self.tune(self.fresh("run"), source=source), 1, newest_checkpoint(source, "dalle") / "ema.safetensors")
 
+    # ---- export ----
+
+    def export(self, out, *arguments, model=None):
+        return run("dalle-export", "--model", model or self.whole, "--out", out, *arguments)
+
+    def test_an_exported_model_has_the_hubs_layout(self):
+        out = self.fresh("out")
+        self.assert_succeeds(self.export(f"{out}/", "--format", "hf"))
+        self.assertEqual({path.name for path in out.iterdir()},
+                         {"README.md", "config.json", "generation_config.json", "model.safetensors", "preprocessor_config.json",
+                          "tokenizer.model", "tokenizer_config.json"})
+        checkpoint = newest_checkpoint(self.whole, "dalle")
+        self.assertEqual((out / "tokenizer.model").read_bytes(), (checkpoint / "tokenizer.model").read_bytes())
+        exported = safetensors_of(out / "model.safetensors")
+        for prefix, file in (("transformer.", "ema"), ("dvae.", "dvae")):
+            for name, tensor in safetensors_of(checkpoint / f"{file}.safetensors").items():
+                self.assertEqual(exported.pop(prefix + name), tensor)
+        self.assertEqual(exported, {})
+        config = json.loads((out / "config.json").read_text())
+        self.assertEqual(config["transformer"]["attention"], ["row", "conv"])
+        self.assertEqual((config["step"], config["dvae"]["image_size"]), (40, 32))
+        self.assertEqual(json.loads((out / "generation_config.json").read_text())["max_new_tokens"], 64)
+        self.assertEqual(json.loads((out / "preprocessor_config.json").read_text())["size"], {"height": 32, "width": 32})
+        card = (out / "README.md").read_text()
+        self.assertTrue(card.startswith("---\nlicense: other\n"), card)
+        self.assertIn("| transformer, validation loss |", card)
+        self.assertNotIn(str(self.work), card)
+        again = self.fresh("again")
+        again.mkdir()
+        self.assert_succeeds(self.export(again, model=checkpoint))
+        self.assertEqual(hashes_below(again), hashes_below(out))
+        self.assert_fails(self.export(again), 1, again, "a new or an empty folder")
+        self.assertEqual([path.name for path in self.work.glob("*.part-*")], [])
+
+    def test_large_weights_are_divided_into_files_with_an_index(self):
+        folder, out = self.fresh("run"), self.fresh("out")
+        self.assert_succeeds(train(folder, "--set", "dalle.model.width=128", *settings(STAGES, steps=5)))
+        self.assert_succeeds(self.export(out, "--max-shard-mb", 1, model=folder))
+        index = json.loads((out / "model.safetensors.index.json").read_text())
+        files = sorted(out.glob("model-*.safetensors"))
+        self.assertGreater(len(files), 1)
+        self.assertEqual(files[0].name, f"model-00001-of-{len(files):05}.safetensors")
+        tensors = {}
+        for file in files:
+            self.assertLess(file.stat().st_size, 1_010_000)
+            for name, tensor in safetensors_of(file).items():
+                self.assertEqual(index["weight_map"][name], file.name)
+                tensors[name] = tensor
+        self.assertEqual(tensors.keys(), index["weight_map"].keys())
+        self.assertEqual(index["metadata"]["total_size"], sum(len(data) for _, data in tensors.values()))
+
     # ---- a trained dVAE ----
 
     def test_a_trained_dvae_is_as_good_as_its_stage(self):
@@ -1869,7 +1929,7 @@ class ToolsTest(unittest.TestCase):
 
     def test_every_tool_prints_its_version(self):
         lines = {run(tool, "--version").stdout for tool in ("dalle-train", "dalle-sample", "dalle-eval", "dalle-import", "dalle-bench",
-                                                             "dalle-check")}
+                                                             "dalle-export", "dalle-check")}
         line, = lines
         self.assertRegex(line, r"^dalle [0-9.]+ \(.+\), LibTorch [0-9.]+")
 
