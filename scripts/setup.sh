@@ -219,7 +219,10 @@ fetch_wheels() {  # fetch_wheels FOLDER GROUP...
 }
 
 unpack() {  # unpack WHEEL FOLDER
-  unzip -q -o "$1" 'torch/include/*' 'torch/lib/*' 'nvidia/*' -d "$2" || [ $? -eq 11 ]  # 11: a pattern matched nothing
+  local parts=('torch/include/*' 'torch/lib/*' 'nvidia/*')
+  # The Python half, 99 MB, lets the tests import torch. It cannot load without the CUDA libraries.
+  [ "$kind" = cpu ] || parts+=('torch/*' 'torchgen/*')
+  unzip -q -o "$1" "${parts[@]}" -d "$2" || [ $? -eq 11 ]  # 11: a pattern matched nothing
 }
 
 install_libtorch() {

@@ -8,14 +8,17 @@ scripts/build.sh
 
 # Independent readers of our file formats, used only by tests and therefore in a separate folder.
 readonly packages=build/test-packages
-if [ ! -f $packages/.complete ]; then
+if [ ! -f $packages/.complete ] || [ ! -f $packages/typing_extensions.py ]; then
   printf 'test: installing the PyPI packages safetensors and tensorboard into %s\n' "$packages"
   python3 -m pip install --quiet --disable-pip-version-check --no-warn-script-location --target $packages \
-    safetensors==0.8.0 tensorboard==2.21.0 numpy || {
+    safetensors==0.8.0 tensorboard==2.21.0 numpy typing_extensions || {
     printf 'test: error: could not install the PyPI packages that the tests need\n' >&2; exit 1; }
   touch $packages/.complete
 fi
+# LibTorch's folder is also Python's torch where setup.sh has unpacked that half of the wheel, or in TORCH_ROOT=.../torch of pip.
+torch=${TORCH_ROOT:-$PWD/third_party/libtorch/torch}
 export PYTHONPATH=$PWD/$packages${PYTHONPATH:+:$PYTHONPATH}
+[ ! -f "$torch/__init__.py" ] || PYTHONPATH=$PYTHONPATH:${torch%/*}
 export DALLE_TEST_PYTHON=python3
 
 ctest --preset release --parallel 2

@@ -113,7 +113,11 @@ ExperimentConfig weakly_scaled(ExperimentConfig config, const Arguments& argumen
     shorten(config.clip->train, arguments.steps);
   else
     config.clip.reset();
-  if (is_dvae) config.dvae.checkpoint.clear(), config.dvae.checkpoint_sha256.clear();
+  if (is_dvae) {
+    config.dvae.checkpoint.clear();
+    config.dvae.checkpoint_sha256.clear();
+    config.dvae.freeze = false;
+  }
   measured(config, arguments.stage).batch_size *= ranks;
   if (!is_dvae) config.dvae.train.batch_size = ranks, config.dvae.train.micro_batch_size = 1;
   return config;

@@ -20,6 +20,7 @@
 #include "experiment/experiment_config.h"
 #include "experiment/rank_setup.h"
 #include "experiment/run_training.h"
+#include "experiment/weight_source.h"
 #include "start_ranks.h"
 #include "train/run_folder.h"
 
@@ -32,6 +33,7 @@ constexpr const char* kMemoryAdvice =
 
 struct Arguments {
   std::string config;
+  std::string from;
   std::vector<std::string> overrides;
   std::string stage;
   std::string run_folder;
@@ -46,7 +48,13 @@ struct Arguments {
 };
 
 void add_options(CLI::App& app, Arguments& arguments) {
-  app.add_option("--config", arguments.config, "the experiment's YAML file");
+  app.add_option("--config", arguments.config,
+                 "the experiment's YAML file; default with --from: the config of that model, with "
+                 "-tuned at the end of its name");
+  app.add_option("--from", arguments.from,
+                 "fine-tune: a finished run or a checkpoint whose weights the new run begins with, "
+                 "with a new optimizer, from step 0. The tokenizer is kept; the dVAE too, unless "
+                 "dvae.freeze is false. The same as --set from.checkpoint=PATH");
   app.add_option(
          "--set", arguments.overrides,
          "override a key, e.g. --set dalle.train.batch_size=8; text is taken literally, other "
@@ -69,7 +77,8 @@ void add_options(CLI::App& app, Arguments& arguments) {
   app.add_flag("--json-schema", arguments.json_schema,
                "print a JSON Schema of the config, for editors, and exit");
   app.add_flag("--dry-run", arguments.dry_run,
-               "print parameters, FLOPs, memory and checkpoint size, and exit");
+               "print parameters, FLOPs, memory, checkpoint size and what the run would begin "
+               "with, and exit");
 }
 
 /// Starts the ranks for --ranks, after checking that they can train together. Returns the exit
@@ -108,18 +117,19 @@ int train(const Arguments& arguments, char** argv) {
   if (arguments.describe) return std::cout << describe_config<ExperimentConfig>(), 0;
   if (arguments.json_schema)
     return std::cout << config_json_schema<ExperimentConfig>("dalle experiment"), 0;
-  if (arguments.config.empty()) {
-    log_error("--config is required (--help lists the options)");
+  if (arguments.config.empty() && arguments.from.empty()) {
+    log_error("--config is required, or --from (--help lists the options)");
     return kExitUsage;
   }
   const bool trains = !arguments.print_config && !arguments.dry_run;
   const ConfigUse use = trains ? ConfigUse::kTrain : ConfigUse::kShow;
   const std::optional<std::string> piped = text_of_pipe(arguments.config);
   const ExperimentConfig config =
-      piped ? load_experiment_text(*piped, arguments.config, arguments.overrides, use)
-            : load_experiment(arguments.config, arguments.overrides, use);
+      load_training({.config = arguments.config, .text = piped, .from = arguments.from},
+                    arguments.overrides, use);
   if (arguments.print_config) return std::cout << dump_config(config), 0;
-  if (arguments.dry_run) return std::cout << cost_report(config, arguments.ranks), 0;
+  if (arguments.dry_run)
+    return std::cout << source_report(config) << cost_report(config, arguments.ranks), 0;
 
   const std::filesystem::path folder = run_folder_of(config, arguments.run_folder);
   const RankInfo info = find_ranks(arguments.ranks);
@@ -155,7 +165,8 @@ int main(int argc, char** argv) {
       .examples =
           "  dalle-train --config configs/shapes-demo.yaml\n"
           "  dalle-train --config configs/images-64.yaml --set data.path=my-images --dry-run\n"
-          "  dalle-train --config configs/images-64.yaml --set data.path=my-images --ranks 4\n",
+          "  dalle-train --config configs/images-64.yaml --set data.path=my-images --ranks 4\n"
+          "  dalle-train --from runs/images-64 --set name=birds --set data.path=my-birds\n",
       .memory_advice = kMemoryAdvice};
   return dalle::run_tool(app, argc, argv, text, [&] { return train(arguments, argv); });
 }

@@ -1,43 +1,11 @@
 #include "new_checkpoint.h"
 
-#include <cerrno>
-#include <cstdlib>
-#include <cstring>
-#include <string>
-#include <system_error>
-
 #include "core/error.h"
 #include "core/files.h"
+#include "staging_folder.h"
 
 namespace dalle {
-namespace {
-
 namespace fs = std::filesystem;
-
-/// A new folder next to another path; what is left in it is removed at the end.
-class StagingFolder {
- public:
-  explicit StagingFolder(const fs::path& next_to) {
-    make_directories(fs::absolute(next_to).parent_path());
-    std::string name = next_to.string() + ".part-XXXXXX";
-    if (::mkdtemp(name.data()) == nullptr)
-      throw Error("{}: cannot create: {}", name, std::strerror(errno));
-    path_ = name;
-  }
-  ~StagingFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  StagingFolder(const StagingFolder&) = delete;
-  StagingFolder& operator=(const StagingFolder&) = delete;
-
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
-
-}  // namespace
 
 fs::path checked_out(const fs::path& out) {
   const fs::path folder = out.has_filename() ? out : out.parent_path();  // a/b/ is a/b

@@ -10,7 +10,10 @@ namespace dalle {
 
 /// What to train. The members correspond to the options of dalle-train.
 struct TrainRequest {
-  std::filesystem::path config = {};        ///< the experiment's YAML file
+  std::filesystem::path config = {};  ///< the experiment's YAML file
+  /// Fine-tuning: a finished run or a checkpoint whose weights the run begins with. Without
+  /// `config`, its config is used, with "-tuned" at the end of the name.
+  std::filesystem::path from = {};
   std::vector<std::string> overrides = {};  ///< "key=value" each: "dalle.train.batch_size=8"
   std::filesystem::path run_folder = {};    ///< where all output goes; empty: runs/<name>
   std::string stage = {};       ///< "tokenizer", "dvae", "dalle" or "clip"; empty: all, in order

@@ -12,6 +12,7 @@
 #include "experiment/run_training.h"
 #include "experiment/stages.h"
 #include "experiment/torch_setup.h"
+#include "experiment/weight_source.h"
 #include "tensor/error_text.h"
 
 namespace dalle {
@@ -44,7 +45,8 @@ TrainResult train(const TrainRequest& request) {
   silence_torch_log();
   set_up_torch();
   const std::optional<Stage> stage = find_stage(request.stage);
-  const ExperimentConfig config = load_experiment(request.config, request.overrides);
+  const ExperimentConfig config = load_training(
+      {.config = request.config.string(), .from = request.from.string()}, request.overrides);
   const std::filesystem::path folder = run_folder_of(config, request.run_folder);
   ExperimentOptions options = join_ranks(config, find_ranks(1), request.device);
   options.only = stage;

@@ -322,11 +322,11 @@ std::string cost_report(const ExperimentConfig& config, int64_t ranks) {
       ranks == 1 ? ""
                  : fmt::format("memory of one of {} ranks, the optimizer {}\n", ranks, optimizer);
   const DvaeCost dvae = estimate_dvae_cost(config, ranks);
-  const bool trains_dvae = config.dvae.checkpoint.empty();
+  const std::string& given =
+      config.dvae.checkpoint.empty() ? config.from.checkpoint : config.dvae.checkpoint;
   return heading +
-         (trains_dvae
-              ? to_text(dvae)
-              : forward_text(dvae) + fmt::format("  not trained: {}\n", config.dvae.checkpoint)) +
+         (config.trains_dvae() ? to_text(dvae)
+                               : forward_text(dvae) + fmt::format("  not trained: {}\n", given)) +
          to_text(estimate_dalle_cost(config, config.tokenizer.vocab_size, ranks)) +
          (config.clip ? to_text(estimate_clip_cost(config, config.tokenizer.vocab_size, ranks))
                       : "");

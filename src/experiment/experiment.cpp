@@ -21,6 +21,7 @@
 #include "experiment/dvae_source.h"
 #include "experiment/dvae_task.h"
 #include "experiment/experiment_data.h"
+#include "experiment/initial_weights.h"
 #include "experiment/rank_agreement.h"
 #include "experiment/resume_guard.h"
 #include "experiment/run_report.h"
@@ -88,6 +89,19 @@ void warn_of_emulated_bfloat16(const TrainTask& task, const TrainConfig& train,
         "{}.train.precision: this processor has no bfloat16 instructions and emulates them, about "
         "a hundred times slower; use --set {}.train.precision=float32",
         task.stage(), task.stage());
+}
+
+/// Gives the model of a stage that begins the weights that the config says. Rank 0's state reaches
+/// the other ranks.
+void load_initial_weights(TrainTask& task, Stage stage, const StageContext& context) {
+  const auto& [config, run, data, options, stop] = context;
+  if (!options.group->is_rank_zero() || !checkpoints_in(run.checkpoints(task.stage())).empty())
+    return;
+  if (const auto weights = initial_weights(config, run, stage)) {
+    load_weights(task.module(), *weights, (run.root / "from").string());
+    log_info("{}: begins with trained weights, from {}", task.stage(),
+             stage == Stage::kClip ? config.from.clip_checkpoint : config.from.checkpoint);
+  }
 }
 
 /// For preparation: see end_process().
@@ -166,6 +180,11 @@ DiscreteVae frozen_dvae(const ExperimentConfig& config, const RunPaths& run) {
     load_weights(*vae, resumed->tensors.at(kDvaeTensors), folder.string());
     return vae;
   }
+  if (config.dvae.checkpoint.empty() && !config.trains_dvae()) {
+    log_info("dalle: image tokens come from the dVAE of {}", config.from.checkpoint);
+    load_weights(*vae, initial_weights(config, run, Stage::kDvae).value(), run.root.string());
+    return vae;
+  }
   const CheckpointContent trained = trained_dvae(config, run);
   log_info("dalle: image tokens come from the dVAE of step {}", trained.step);
   load_weights(*vae, trained.tensors.at(kEmaTensors), trained.path.string());
@@ -180,22 +199,30 @@ Tokenizer trained_tokenizer(const RunPaths& run) {
 
 TrainOutcome run_tokenizer(const StageContext& context) {
   const StopRelay stop_relay = end_when_stopped(*context.options.group, context.stop);
-  if (context.options.group->is_rank_zero())
-    run_tokenizer_stage(context.config.tokenizer, context.data.train(), context.run);
+  if (context.options.group->is_rank_zero()) {
+    if (const auto given = initial_tokenizer(context.config, context.run))
+      take_over_tokenizer(*given, context.run);
+    else
+      run_tokenizer_stage(context.config.tokenizer, context.data.train(), context.run);
+  }
   context.options.group->barrier();
   return TrainOutcome::kFinished;
 }
 
 TrainOutcome run_dvae(const StageContext& context) {
   const ExperimentConfig& config = context.config;
-  if (!config.dvae.checkpoint.empty()) {
-    log_info("dvae: skipped, since dvae.checkpoint names a trained one: {}",
-             config.dvae.checkpoint);
+  if (!config.trains_dvae()) {
+    if (!config.dvae.checkpoint.empty())
+      log_info("dvae: skipped, since dvae.checkpoint names a trained one: {}",
+               config.dvae.checkpoint);
+    else
+      log_info("dvae: skipped, since dvae.freeze keeps that of {}", config.from.checkpoint);
     return TrainOutcome::kFinished;
   }
   context.options.group->set_phase(Phase::kPreparing, 0);
   if (is_finished(context, Stage::kDvae, config.dvae.train)) return TrainOutcome::kFinished;
   DvaeTask task(config, context.data, context.options.device);
+  load_initial_weights(task, Stage::kDvae, context);
   return train(task, config.dvae.train, context);
 }
 
@@ -210,6 +237,7 @@ TrainOutcome run_dalle(const StageContext& context) {
   if (options.group->world_size() > 1)
     check_agreement(*options.group, "dVAE", sha256(safetensors_bytes(weights_of(*vae))));
   DalleTask task(config, data, tokenizer, vae, options.device);
+  load_initial_weights(task, Stage::kDalle, context);
   if (config.dalle.cache_codes) {
     stop_relay.emplace(*options.group, stop, [] {
       log_info("dalle: stop requested; saving the image tokens after the current batch of images");
@@ -228,6 +256,7 @@ TrainOutcome run_clip(const StageContext& context) {
   std::optional<StopRelay> stop_relay = end_when_stopped(*options.group, stop);
   const Tokenizer tokenizer = trained_tokenizer(run);
   ClipTask task(config, data, tokenizer, options.device);
+  load_initial_weights(task, Stage::kClip, context);
   stop_relay.reset();
   return train(task, config.clip->train, context);
 }
@@ -251,7 +280,7 @@ void check_ranks(const ExperimentConfig& config, const std::optional<RunPaths>& 
     check_ranks(std::string(to_string(stage)), train, config.distributed, ranks);
     if (stage == Stage::kClip) check_whole_share(train, ranks);
   };
-  if (config.dvae.checkpoint.empty()) check(Stage::kDvae, config.dvae.train);
+  if (config.trains_dvae()) check(Stage::kDvae, config.dvae.train);
   check(Stage::kDalle, config.dalle.train);
   if (config.clip) check(Stage::kClip, config.clip->train);
 }
@@ -270,6 +299,9 @@ TrainOutcome run_experiment(const ExperimentConfig& config, const RunPaths& run,
     if (!dvae.empty() && options.only == Stage::kDvae)
       throw Error("--stage dvae: nothing to train, since dvae.checkpoint names a trained one: {}",
                   dvae);
+    if (!config.trains_dvae() && options.only == Stage::kDvae)
+      throw Error(
+          "--stage dvae: nothing to train, since dvae.freeze keeps that of from.checkpoint");
     if (!dvae.empty() && wanted(Stage::kDalle) && !previous.started.contains(Stage::kDalle) &&
         !fs::exists(dvae))
       throw Error("dvae.checkpoint: {}: no such folder, and the run has no copy of the dVAE yet",
@@ -280,6 +312,7 @@ TrainOutcome run_experiment(const ExperimentConfig& config, const RunPaths& run,
   ExperimentData data(config, run, group.world_size());
   if (group.is_rank_zero()) {
     check_data_change(previous, config, data, run, options.allow_config_change);
+    copy_weight_sources(config, run);
     write_file_atomically(run.config(), dump_config(config));
   }
   check_rank_agreement(group, config, run, data);

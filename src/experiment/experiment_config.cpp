@@ -12,6 +12,7 @@
 #include "core/log.h"
 #include "data/code_cache.h"
 #include "experiment/dvae_source.h"
+#include "experiment/weight_source.h"
 
 namespace dalle {
 namespace {
@@ -45,6 +46,10 @@ void check_dvae(const ExperimentConfig& config, const ConfigChecks& checks) {
                  "found {}, expected a multiple of {}, by which the {} groups of dvae.model shrink "
                  "an image",
                  config.data.image_size, factor, groups);
+  checks.require(config.dvae.checkpoint.empty() || config.from.checkpoint.empty(),
+                 "dvae.checkpoint", {"from.checkpoint"},
+                 "found {}, expected nothing, since from.checkpoint has a dVAE of its own",
+                 config.dvae.checkpoint);
   config.dvae.validate(checks.of("dvae"));
 }
 
@@ -92,7 +97,7 @@ void check_distributed(const ExperimentConfig& config, const ConfigChecks& check
   const DistributedConfig& distributed = config.distributed;
   distributed.validate(checks.of("distributed"));
   std::vector<std::pair<std::string, TrainConfig>> stages = {{"dalle.train", config.dalle.train}};
-  if (config.dvae.checkpoint.empty()) stages.emplace_back("dvae.train", config.dvae.train);
+  if (config.trains_dvae()) stages.emplace_back("dvae.train", config.dvae.train);
   if (config.clip) stages.emplace_back("clip.train", config.clip->train);
   for (const auto& [key, train] : stages) {
     checks.require(
@@ -160,7 +165,8 @@ ExperimentConfig finish(ConfigReading reading, std::string_view source, ConfigUs
     reading.problems.push_back(
         {std::string(source), "",
          "found no keys (empty, or only comments), expected the YAML of an experiment"});
-  } else if (reading.is_readable && take_trained_dvae(reading, config)) {
+  } else if (reading.is_readable && take_trained_dvae(reading, config) &&
+             take_weight_source(reading, config)) {
     std::set<std::string, std::less<>> wrong;
     for (const ConfigProblem& problem : reading.problems) wrong.insert(problem.key);
     for (ConfigConflict& conflict : validate(config, use)) {
@@ -206,6 +212,7 @@ std::vector<ConfigConflict> validate(const ExperimentConfig& config, ConfigUse u
                  "found \"{}\", expected the plain name of a folder: no slash, no control "
                  "characters, no space or minus at its start, at most {} bytes",
                  config.name, kMaxNameLength);
+  config.from.validate(checks.of("from"));
   check_data(config, use, checks);
   check_dvae(config, checks);
   check_dalle(config, checks);

@@ -41,11 +41,55 @@ constexpr auto enum_names(DvaeCheckpoint) {
                     std::pair{DvaeCheckpoint::kLast, std::string_view("last")}};
 }
 
+/// Fine-tuning: the trained models whose weights a run begins with.
+struct FromConfig {
+  std::string checkpoint = "";
+  std::string checkpoint_sha256 = "";
+  std::string clip_checkpoint = "";
+  std::string clip_checkpoint_sha256 = "";
+
+  bool operator==(const FromConfig&) const = default;
+
+  void validate(const ConfigChecks& checks) const {
+    const auto require = [&](bool holds, const char* key, const char* needed,
+                             const std::string& found) {
+      checks.require(holds, key, {needed}, "found {}, expected nothing, since {} is not set", found,
+                     checks.path(needed));
+    };
+    require(checkpoint_sha256.empty() || !checkpoint.empty(), "checkpoint_sha256", "checkpoint",
+            checkpoint_sha256);
+    require(clip_checkpoint.empty() || !checkpoint.empty(), "clip_checkpoint", "checkpoint",
+            clip_checkpoint);
+    require(clip_checkpoint_sha256.empty() || !clip_checkpoint.empty(), "clip_checkpoint_sha256",
+            "clip_checkpoint", clip_checkpoint_sha256);
+  }
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& visit) {
+    visit("checkpoint", self.checkpoint,
+          {.help = "what dalle-train --from names: a finished run or a checkpoint of the stage "
+                   "dalle, whose tokenizer is kept and whose dVAE and transformer the run begins "
+                   "with; or of the stage dvae, for a dVAE alone. Recorded as the folder of the "
+                   "checkpoint; empty: random weights",
+           .may_change = true});
+    visit("checkpoint_sha256", self.checkpoint_sha256,
+          {.help = "SHA-256 of that checkpoint's manifest, which is recorded when the config is "
+                   "loaded; if it is given, it must match"});
+    visit("clip_checkpoint", self.clip_checkpoint,
+          {.help = "the contrastive model that the stage clip begins with. Empty: that of the run "
+                   "that from.checkpoint belongs to, if it has one; else random weights",
+           .may_change = true});
+    visit("clip_checkpoint_sha256", self.clip_checkpoint_sha256,
+          {.help = "SHA-256 of its manifest, which is recorded too"});
+  }
+};
+
 struct DvaeStageConfig {
   DiscreteVaeConfig model;
   DvaeTrainConfig train;
   std::string checkpoint = "";
   std::string checkpoint_sha256 = "";
+  bool freeze = true;
 
   bool operator==(const DvaeStageConfig&) const = default;
 
@@ -71,6 +115,10 @@ struct DvaeStageConfig {
         "checkpoint_sha256", self.checkpoint_sha256,
         {.help = "SHA-256 of the weights in that checkpoint, which is recorded when the config is "
                  "loaded; if it is given, it must match"});
+    visit("freeze", self.freeze,
+          {.help = "with from.checkpoint: keep its dVAE as it is and skip this stage, since its "
+                   "codes are the transformer's vocabulary; false: train it further. Without "
+                   "from.checkpoint: no effect"});
   }
 };
 
@@ -153,6 +201,7 @@ struct SampleStageConfig : SamplingConfig, DecodeConfig {
 struct ExperimentConfig {
   std::string name = "experiment";
   int64_t seed = 1;
+  FromConfig from;
   DataConfig data;
   TokenizerConfig tokenizer;
   DvaeStageConfig dvae;
@@ -167,12 +216,18 @@ struct ExperimentConfig {
     return {.text_length = dalle.model.text_length, .grid_height = grid, .grid_width = grid};
   }
 
+  /// Whether there is a stage dvae, or else a dVAE that was trained elsewhere.
+  bool trains_dvae() const {
+    return dvae.checkpoint.empty() && (from.checkpoint.empty() || !dvae.freeze);
+  }
+
   bool operator==(const ExperimentConfig&) const = default;
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& visit) {
     visit("name", self.name, {.help = "names the run folder, runs/<name>", .may_change = true});
     visit("seed", self.seed, {.help = "seed of everything random", .min = 0});
+    visit("from", self.from, {.help = "the trained models whose weights the run begins with"});
     visit("data", self.data, {.help = "images and captions"});
     visit("tokenizer", self.tokenizer, {.help = "captions to tokens"});
     visit("dvae", self.dvae, {.help = "the first stage: images to codes"});
@@ -206,8 +261,8 @@ void warn_of_untrained_guidance(const ExperimentConfig& config, const SamplingCo
 /// line as `file:line:column: key: what was found, what was expected`. A key that is at its default
 /// has the place of another key that decides, or the file alone. Conflicts of keys that have
 /// problems of their own are left out. A file without a key is an error too: it is more likely that
-/// writing it failed than that the paper's model is wanted. What dvae.checkpoint names is found and
-/// recorded; if its SHA-256 is recorded already, it need not exist.
+/// writing it failed than that the paper's model is wanted. What dvae.checkpoint and `from` name is
+/// found and recorded; if its SHA-256 is recorded already, it need not exist.
 ExperimentConfig load_experiment(const std::filesystem::path& path,
                                  std::span<const std::string> overrides = {},
                                  ConfigUse use = ConfigUse::kTrain);

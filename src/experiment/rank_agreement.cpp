@@ -50,6 +50,8 @@ void check_rank_agreement(ProcessGroup& group, const ExperimentConfig& config, c
   without_paths.data.validation_path.clear();
   without_paths.data.index_cache.clear();
   without_paths.dvae.checkpoint.clear();
+  without_paths.from.checkpoint.clear();
+  without_paths.from.clip_checkpoint.clear();
   check_agreement(group, "config", dump_config(without_paths));
   check_agreement(group, "data set", data.identity());
 }

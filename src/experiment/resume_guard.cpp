@@ -62,11 +62,20 @@ void check_config_change(const PreviousRun& previous, const ExperimentConfig& co
         "{}: dvae.checkpoint_sha256: {:?} -> {:?}: the transformer was trained on the codes of the "
         "previous dVAE; use that one again, or start over with --restart",
         run.root.string(), old_dvae, new_dvae);
+  const FromConfig& old_from = previous.config->from;
+  if (old_from.checkpoint_sha256 != config.from.checkpoint_sha256)
+    throw Error(
+        "{}: from.checkpoint_sha256: {:?} -> {:?}: the run began with {}; resume with --config {}, "
+        "or start over with --restart",
+        run.root.string(), old_from.checkpoint_sha256, config.from.checkpoint_sha256,
+        old_from.checkpoint.empty() ? "random weights" : "the weights of " + old_from.checkpoint,
+        run.config().string());
   const std::vector<std::string> changeable =
       keys_that_may_change(config_schema<ExperimentConfig>());
   std::vector<std::string_view> ignored(changeable.begin(), changeable.end());
   for (const auto& [stage, name] : enum_names(Stage{}))
     if (!previous.started.contains(stage)) ignored.push_back(name);
+  if (!previous.started.contains(Stage::kClip)) ignored.push_back("from.clip_checkpoint_sha256");
   // A dVAE that was trained elsewhere has no stage here, but the transformer learns its codes.
   if (previous.started.contains(Stage::kDalle) && !previous.started.contains(Stage::kDvae))
     std::ranges::replace(ignored, std::string_view("dvae"), std::string_view("dvae.train"));

@@ -22,7 +22,7 @@ PreviousRun read_previous_run(const RunPaths& run);
 /// Refuses to resume with another config. Keys of stages that have not started may change, and
 /// those whose fields say so (Field::may_change).
 /// @param allowed  warn of the changes instead; but another dVAE than the one whose codes the
-///                 transformer learns is always refused
+///                 transformer learns, and other weights to begin with, are always refused
 /// @throws dalle::Error listing the keys
 void check_config_change(const PreviousRun& previous, const ExperimentConfig& config,
                          const RunPaths& run, bool allowed);

@@ -34,6 +34,21 @@ std::shared_ptr<const RunPaths> open_run(const std::filesystem::path& folder, Fo
   return run;
 }
 
+/// A run that begins with another one's weights must not write into that run, or move it aside.
+void check_leaves_source_alone(const ExperimentConfig& config,
+                               const std::filesystem::path& folder) {
+  const auto run = std::filesystem::weakly_canonical(folder);
+  for (const std::string& source : {config.from.checkpoint, config.from.clip_checkpoint}) {
+    if (source.empty()) continue;
+    const auto inside = std::filesystem::weakly_canonical(source).lexically_relative(run);
+    if (!inside.empty() && *inside.begin() != "..")
+      throw Error(
+          "{}: holds the weights that the run is to begin with, {}; choose another name for the "
+          "new run, or another --run-dir",
+          folder.string(), source);
+  }
+}
+
 }  // namespace
 
 std::filesystem::path run_folder_of(const ExperimentConfig& config,
@@ -45,6 +60,7 @@ TrainingEnd run_training(const ExperimentConfig& config, const std::filesystem::
                          FolderUse use, const ExperimentOptions& options) {
   if (options.only == Stage::kClip && !config.clip)
     throw Error("stage clip: the config has no section clip; add one to train it");
+  check_leaves_source_alone(config, folder);
   const std::shared_ptr<const RunPaths> run = open_run(folder, use, *options.group);
   const StopSignal stop;
   const int64_t ranks = options.group->world_size();

@@ -28,7 +28,7 @@ std::filesystem::path run_folder_of(const ExperimentConfig& config,
 ///
 /// @param options  from join_ranks()
 /// @throws dalle::Error if the config does not have the only stage that is to run, if the folder
-///         cannot be opened or moved, or as run_experiment() does
+///         cannot be opened or moved or is that of `from`, or as run_experiment() does
 TrainingEnd run_training(const ExperimentConfig& config, const std::filesystem::path& folder,
                          FolderUse use, const ExperimentOptions& options);
 

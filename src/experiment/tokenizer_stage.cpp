@@ -103,4 +103,15 @@ void run_tokenizer_stage(const TokenizerConfig& config, const Dataset& dataset,
   write_file_atomically(run.tokenizer(), tokenizer.model());
 }
 
+void take_over_tokenizer(const std::string& model, const RunPaths& run) {
+  if (std::filesystem::exists(run.tokenizer())) {
+    if (read_file(run.tokenizer()) != model)
+      throw Error("{}: differs from the tokenizer of from.checkpoint", run.tokenizer().string());
+    log_info("tokenizer: already finished");
+    return;
+  }
+  write_file_atomically(run.tokenizer(), model);
+  log_info("tokenizer: that of from.checkpoint");
+}
+
 }  // namespace dalle

@@ -48,6 +48,19 @@ TEST(Train, FinishesAndResumes) {
   EXPECT_TRUE(exists(folder / "run.old-1" / "checkpoints"));
 }
 
+TEST(Train, FineTunesWithTheConfigOfTheModel) {
+  const TemporaryDirectory folder;
+  train(tiny_training(folder / "run"));
+  const TrainResult result = train({.from = folder / "run",
+                                    .overrides = {"dalle.train.learning_rate=0"},
+                                    .run_folder = folder / "tuned",
+                                    .device = "cpu"});
+  EXPECT_TRUE(result.finished());
+  const Model before = Model::load(folder / "run", "cpu"),
+              after = Model::load(folder / "tuned", "cpu");
+  EXPECT_TRUE(after.generate("a red circle").equal(before.generate("a red circle")));
+}
+
 TEST(Train, TheContrastiveModelOfARunSelectsTheBestOfItsImages) {
   const TemporaryDirectory folder;
   TrainRequest request = tiny_training(folder / "run");

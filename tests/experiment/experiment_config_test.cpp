@@ -439,6 +439,8 @@ TEST(ExperimentConfig, HasAContrastiveModelOnlyIfTheYamlHas) {
 TEST(ExperimentConfig, LetsAResumedRunChangeWhatChangesNoNumberOfItsTraining) {
   std::vector<std::string> expected = {"name",
                                        "sample",
+                                       "from.checkpoint",  // their SHA-256s may not
+                                       "from.clip_checkpoint",
                                        "data.path",
                                        "data.validation_path",
                                        "data.workers",

@@ -88,6 +88,38 @@ TEST_F(ResumeGuardTest, RefusesAnotherTrainedDvaeOnceTheTransformerLearnsItsCode
   EXPECT_EQ(error_of_config(other), "no error");
 }
 
+TEST_F(ResumeGuardTest, RefusesOtherWeightsToBeginWithWhateverIsAllowed) {
+  config_.from.checkpoint = "runs/a/step";
+  config_.from.checkpoint_sha256 = "aa";
+  write_file_atomically(run_.config(), dump_config(config_));
+  ExperimentConfig other = config_;
+  other.from.checkpoint_sha256 = "bb";
+  EXPECT_EQ(error_of_config(other), "no error");
+  begin(Stage::kTokenizer);
+  for (const bool allowed : {false, true}) {
+    EXPECT_THAT(error_of_config(other, allowed),
+                AllOf(HasSubstr("from.checkpoint_sha256: \"aa\" -> \"bb\""),
+                      HasSubstr("began with the weights of runs/a/step")));
+    other.from = {};
+    EXPECT_THAT(error_of_config(other, allowed), HasSubstr("began with the weights of"));
+    other.from.checkpoint_sha256 = "bb";
+  }
+  other = config_;
+  other.from.checkpoint = "elsewhere";
+  other.from.clip_checkpoint_sha256 = "cc";  // its stage has not started
+  EXPECT_EQ(error_of_config(other), "no error");
+  begin(Stage::kClip);
+  EXPECT_THAT(error_of_config(other), HasSubstr("from.clip_checkpoint_sha256"));
+}
+
+TEST_F(ResumeGuardTest, RefusesWeightsForARunThatBeganWithRandomOnes) {
+  begin(Stage::kTokenizer);
+  ExperimentConfig other = config_;
+  other.from.checkpoint = "runs/a/step";
+  other.from.checkpoint_sha256 = "aa";
+  EXPECT_THAT(error_of_config(other, /*allowed=*/true), HasSubstr("began with random weights"));
+}
+
 TEST_F(ResumeGuardTest, RefusesOtherImages) {
   EXPECT_EQ(error_of_data(config_), "no error");  // records them
   begin(Stage::kDvae);

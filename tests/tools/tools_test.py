@@ -116,6 +116,21 @@ def skipped(folder):
     return reasons
 
 
+def safetensors_of(path):
+    """The shapes and bytes of the tensors in a file, by name."""
+    raw = path.read_bytes()
+    start = 8 + int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8:start])
+    return {name: (entry["shape"], raw[start + entry["data_offsets"][0]:start + entry["data_offsets"][1]])
+            for name, entry in header.items() if name != "__metadata__"}
+
+
+def hashes_below(folder):
+    """Hashes of all files in a folder, by their paths."""
+    return {path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(pathlib.Path(folder).rglob("*")) if path.is_file()}
+
+
 class Hostile:
     """Its pickle creates a file when Python reads it."""
 
@@ -1610,6 +1625,162 @@ class ToolsTest(unittest.TestCase):
         assert_rejected(folder / "model.safetensors")
         self.assertFalse(out.exists())
 
+    # ---- fine-tuning ----
+
+    def tune(self, folder, *arguments, source=None):
+        """Trains the models of a run further, with its config."""
+        return run("dalle-train", "--from", source or self.whole, "--run-dir", folder, "--device", "cpu", *arguments)
+
+    def test_a_run_that_learns_nothing_is_its_source(self):
+        source = self.whole_with_clip()
+        folder = self.fresh("run")
+        result = self.tune(folder, *settings(["dalle", "clip"], steps=10, learning_rate=0), source=source)
+        self.assert_succeeds(result)
+        self.assertIn(f"dvae: skipped, since dvae.freeze keeps that of {newest_checkpoint(source, 'dalle')}", result.stderr)
+        for stage in ("dalle", "clip"):
+            def evaluations(of):
+                return [{name: value for name, value in line.items() if name not in ("step", "stage")}
+                        for line in metrics(of, [stage]) if "validation" in line]
+            self.assertEqual(evaluations(folder)[0], evaluations(source)[-1])
+            before, after = newest_checkpoint(source, stage), newest_checkpoint(folder, stage)
+            self.assertEqual(after.name, "step-00000010")
+            for name in ("weights", "ema"):
+                self.assertEqual((after / f"{name}.safetensors").read_bytes(), (before / "ema.safetensors").read_bytes())
+            self.assertEqual((after / "tokenizer.model").read_bytes(), (before / "tokenizer.model").read_bytes())
+        self.assertEqual((newest_checkpoint(folder, "dalle") / "dvae.safetensors").read_bytes(),
+                         (newest_checkpoint(source, "dalle") / "dvae.safetensors").read_bytes())
+        self.assertEqual((folder / "tokenizer.model").read_bytes(), (source / "tokenizer.model").read_bytes())
+
+    def test_a_dvae_that_learns_nothing_is_its_source(self):
+        folder = self.fresh("run")
+        self.assert_succeeds(self.tune(folder, "--set", "dvae.freeze=false", *settings(["dvae"], steps=10, learning_rate=0),
+                                       *settings(["dalle"], steps=10)))
+        best = max(line["psnr_hard"] for line in metrics(self.whole, ["dvae"]) if "psnr_hard" in line)
+        self.assertEqual([line["psnr_hard"] for line in metrics(folder, ["dvae"]) if "psnr_hard" in line], [best])
+        dvae = (newest_checkpoint(self.whole, "dalle") / "dvae.safetensors").read_bytes()
+        self.assertEqual((newest_checkpoint(folder, "dvae") / "weights.safetensors").read_bytes(), dvae)
+        self.assertEqual((newest_checkpoint(folder, "dalle") / "dvae.safetensors").read_bytes(), dvae)
+
+    def test_interrupted_fine_tuning_resumes_without_its_source(self):
+        options = ("--set", "dvae.freeze=false", "--set", "distributed.bitwise=true", *settings(STAGES, steps=20))
+        whole = self.fresh("whole")
+        self.assert_succeeds(self.tune(whole, *options))
+        self.assertNotEqual(metrics(whole)[-1], metrics(self.whole)[-1])
+        source, folder = self.copy_of_whole("source"), self.fresh("run")
+        arguments = ("--run-dir", folder, "--device", "cpu", *options)
+        self.assert_succeeds(run("dalle-train", "--from", source, *arguments, "--stage", "tokenizer"))
+        process = subprocess.Popen([BIN / "dalle-train", "--from", source, *arguments], stderr=subprocess.DEVNULL)
+        while not list((folder / "checkpoints").glob("dvae/step-*")):
+            self.assertIsNone(process.poll())
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        shutil.rmtree(source)
+        self.assert_fails(run("dalle-train", "--from", source, *arguments), 1, "--config RUN/config.yaml")
+        config = self.fresh("config.yaml")
+        shutil.copy(folder / "config.yaml", config)
+        self.assert_succeeds(run("dalle-train", "--config", config, *arguments, "--ranks", 2))
+        self.assertEqual(state_hashes(folder), state_hashes(whole))
+        self.assertEqual(metrics(folder), metrics(whole))
+
+    def test_ranks_begin_with_the_same_weights(self):
+        options = ("--set", "distributed.bitwise=true", *settings(["dalle"], steps=10))
+        folders = self.fresh("one"), self.fresh("two")
+        for folder, ranks in zip(folders, (1, 2)):
+            self.assert_succeeds(self.tune(folder, *options, "--ranks", ranks))
+        self.assertEqual(state_hashes(folders[0], ["dalle"]), state_hashes(folders[1], ["dalle"]))
+
+    def test_a_resumed_run_begins_with_nothing_else(self):
+        folder = self.fresh("run")
+        options = settings(["dalle"], steps=5)
+        self.assert_succeeds(self.tune(folder, *options))
+        self.assertIn("already finished", self.tune(folder, *options).stderr)
+        other = sorted((self.whole / "checkpoints" / "dalle").glob("step-*"))[0]
+        for flags in ((), ("--allow-config-change",)):
+            self.assert_fails(self.tune(folder, *options, *flags, source=other), 1, "from.checkpoint_sha256: ", "began with the weights")
+            self.assert_fails(train(folder, *options, *flags), 1, "from.checkpoint_sha256: ", "began with the weights")
+        self.assert_fails(self.tune(self.copy_of_whole(), *options), 1, "began with random weights")
+
+    def test_fine_tuning_leaves_its_source_alone(self):
+        before = hashes_below(self.whole)
+        for flags in ((), ("--restart",)):
+            self.assert_fails(self.tune(self.whole, *flags), 1, "holds the weights that the run is to begin with")
+        self.assertEqual(hashes_below(self.whole), before)
+        result = run("dalle-train", "--from", self.whole, "--device", "cpu", "--stage", "tokenizer", cwd=self.work)
+        self.assert_succeeds(result)
+        self.assertIn("name: tiny-tuned\n", (self.work / "runs" / "tiny-tuned" / "config.yaml").read_text())
+        shutil.rmtree(self.work / "runs" / "tiny-tuned")
+        self.assert_fails(self.tune(self.fresh("run"), "--stage", "dvae"), 1, "dvae.freeze")
+
+    def test_a_dry_run_says_what_fine_tuning_begins_with(self):
+        folder = self.fresh("run")
+        result = self.tune(folder, "--dry-run")
+        self.assert_succeeds(result)
+        self.assertFalse(folder.exists())
+        self.assertRegex(result.stdout, f"^begins with {newest_checkpoint(self.whole, 'dalle')}\n  tokenizer +kept\n  dVAE +kept")
+
+    def test_a_config_that_does_not_fit_the_weights_is_named_key_by_key(self):
+        result = train(self.fresh("run"), "--from", self.whole, "--set", "dalle.model.width=64", "--set", "data.image_size=64",
+                       "--set", "dvae.model.vocab_size=32", "--set", "dalle.model.attention=[column]")
+        self.assert_fails(result, 1, "data.image_size: found 64, expected 32", "dvae.model.vocab_size: found 32, expected 16",
+                          "dalle.model.width: found 64, expected 32", "dalle.model.attention: found [column], expected [row]")
+
+    def test_a_corrupt_source_is_named(self):
+        source = self.copy_of_whole("source")
+        flip_a_bit(newest_checkpoint(source, "dalle") / "ema.safetensors")
+        self.assert_fails(self.tune(self.fresh("run"), source=source), 1, newest_checkpoint(source, "dalle") / "ema.safetensors")
+
+    # ---- export ----
+
+    def export(self, out, *arguments, model=None):
+        return run("dalle-export", "--model", model or self.whole, "--out", out, *arguments)
+
+    def test_an_exported_model_has_the_hubs_layout(self):
+        out = self.fresh("out")
+        self.assert_succeeds(self.export(f"{out}/", "--format", "hf"))
+        self.assertEqual({path.name for path in out.iterdir()},
+                         {"README.md", "config.json", "generation_config.json", "model.safetensors", "preprocessor_config.json",
+                          "tokenizer.model", "tokenizer_config.json"})
+        checkpoint = newest_checkpoint(self.whole, "dalle")
+        self.assertEqual((out / "tokenizer.model").read_bytes(), (checkpoint / "tokenizer.model").read_bytes())
+        exported = safetensors_of(out / "model.safetensors")
+        for prefix, file in (("transformer.", "ema"), ("dvae.", "dvae")):
+            for name, tensor in safetensors_of(checkpoint / f"{file}.safetensors").items():
+                self.assertEqual(exported.pop(prefix + name), tensor)
+        self.assertEqual(exported, {})
+        config = json.loads((out / "config.json").read_text())
+        self.assertEqual(config["transformer"]["attention"], ["row", "conv"])
+        self.assertEqual((config["step"], config["dvae"]["image_size"]), (40, 32))
+        self.assertEqual(json.loads((out / "generation_config.json").read_text())["max_new_tokens"], 64)
+        self.assertEqual(json.loads((out / "preprocessor_config.json").read_text())["size"], {"height": 32, "width": 32})
+        card = (out / "README.md").read_text()
+        self.assertTrue(card.startswith("---\nlicense: other\n"), card)
+        self.assertIn("| transformer, validation loss |", card)
+        self.assertNotIn(str(self.work), card)
+        again = self.fresh("again")
+        again.mkdir()
+        self.assert_succeeds(self.export(again, model=checkpoint))
+        self.assertEqual(hashes_below(again), hashes_below(out))
+        self.assert_fails(self.export(again), 1, again, "a new or an empty folder")
+        self.assertEqual([path.name for path in self.work.glob("*.part-*")], [])
+
+    def test_large_weights_are_divided_into_files_with_an_index(self):
+        folder, out = self.fresh("run"), self.fresh("out")
+        self.assert_succeeds(train(folder, "--set", "dalle.model.width=128", *settings(STAGES, steps=5)))
+        self.assert_succeeds(self.export(out, "--max-shard-mb", 1, model=folder))
+        index = json.loads((out / "model.safetensors.index.json").read_text())
+        files = sorted(out.glob("model-*.safetensors"))
+        self.assertGreater(len(files), 1)
+        self.assertEqual(files[0].name, f"model-00001-of-{len(files):05}.safetensors")
+        tensors = {}
+        for file in files:
+            self.assertLess(file.stat().st_size, 1_010_000)
+            for name, tensor in safetensors_of(file).items():
+                self.assertEqual(index["weight_map"][name], file.name)
+                tensors[name] = tensor
+        self.assertEqual(tensors.keys(), index["weight_map"].keys())
+        self.assertEqual(index["metadata"]["total_size"], sum(len(data) for _, data in tensors.values()))
+
     # ---- a trained dVAE ----
 
     def test_a_trained_dvae_is_as_good_as_its_stage(self):
@@ -1835,7 +2006,7 @@ class ToolsTest(unittest.TestCase):
 
     def test_every_tool_prints_its_version(self):
         lines = {run(tool, "--version").stdout for tool in ("dalle-train", "dalle-sample", "dalle-eval", "dalle-import", "dalle-bench",
-                                                             "dalle-check")}
+                                                             "dalle-export", "dalle-check")}
         line, = lines
         self.assertRegex(line, r"^dalle [0-9.]+ \(.+\), LibTorch [0-9.]+")
 

@@ -1,0 +1,29 @@
+#include "staging_folder.h"
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <system_error>
+
+#include "core/error.h"
+#include "core/files.h"
+
+namespace dalle {
+
+namespace fs = std::filesystem;
+
+StagingFolder::StagingFolder(const fs::path& next_to) {
+  make_directories(fs::absolute(next_to).parent_path());
+  std::string name = next_to.string() + ".part-XXXXXX";
+  if (::mkdtemp(name.data()) == nullptr)
+    throw Error("{}: cannot create: {}", name, std::strerror(errno));
+  path_ = name;
+}
+
+StagingFolder::~StagingFolder() {
+  std::error_code ignored;
+  fs::remove_all(path_, ignored);
+}
+
+}  // namespace dalle

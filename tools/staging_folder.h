@@ -1,0 +1,23 @@
+#pragma once
+
+#include <filesystem>
+
+namespace dalle {
+
+/// A new folder next to another path, for files that are renamed to that path when they are
+/// complete. What is left in it is removed at the end.
+class StagingFolder {
+ public:
+  /// @throws dalle::Error naming the folder that cannot be created and the reason
+  explicit StagingFolder(const std::filesystem::path& next_to);
+  ~StagingFolder();
+  StagingFolder(const StagingFolder&) = delete;
+  StagingFolder& operator=(const StagingFolder&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+}  // namespace dalle
