@@ -11,6 +11,7 @@ inline constexpr const char* kEmaTensors = "ema";  ///< the weights that evaluat
 inline constexpr const char* kFormerEmaTensors = "average";  ///< their name before version 0.2
 inline constexpr const char* kFirstMomentTensors = "first_moment";
 inline constexpr const char* kSecondMomentTensors = "second_moment";
+inline constexpr const char* kTaskTensors = "task_state";  ///< see TrainTask::state()
 inline constexpr const char* kDvaeTensors = "dvae";  ///< the frozen dVAE of a DALL-E checkpoint
 inline constexpr const char* kTrainerFile = "trainer.json";
 inline constexpr const char* kConfigFile = "config.yaml";

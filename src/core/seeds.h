@@ -21,6 +21,7 @@ enum class SeedPurpose : uint64_t {
   kCaptionDropout = 12,   ///< which captions are replaced by padding in training
   kCaptionRanking = 13,   ///< the captions that an evaluation compares with an image's own
   kVariation = 14,        ///< which forced codes of an image are sampled after all
+  kCodeRevival = 15,      ///< which outputs of the encoder replace little used codes
   kRandomFeatures = 20,   ///< weights of the random network that compares images
 };
 

@@ -39,7 +39,7 @@ class ClipTask : public TrainTask {
   Sample sample(int64_t position) const override { return train_.at(position); }
   LossCounts count(const Batch& batch) const override { return {.samples = batch.size()}; }
   TaskLoss loss(const Batch& micro_batch, const LossContext& context) override;
-  void after_update() override { model_->limit_logit_scale(); }
+  void after_update(const LossContext&) override { model_->limit_logit_scale(); }
   std::vector<Metric> scheduled(int64_t step) const override;
   std::optional<EvaluationPart> evaluate(int64_t step, const RankShare& share) override;
   Evaluation summarize(int64_t step, const EvaluationTotals& totals) const override;

@@ -214,8 +214,9 @@ DvaeCost estimate_dvae_cost(const ExperimentConfig& config, int64_t ranks) {
   for (int64_t group = 1; group < model.groups; ++group)
     pooled += model.width_of_group(group) * (size >> (group - 1)) * (size >> (group - 1));
   const int64_t grid = model.grid_size(size);
-  // In float32: the logits, the posterior and its logarithm; mean, scale and terms of the pixels.
-  const int64_t loss_values = 3 * model.vocab_size * grid * grid + 12 * size * size;
+  // In float32: the logits, the posterior and its logarithm, or other latents and what they are
+  // compared with; mean, scale and terms of the pixels.
+  const int64_t loss_values = 3 * model.latent_channels() * grid * grid + 12 * size * size;
   // The backward pass holds the gradients on both sides of one convolution.
   const int64_t in_flight = 2 * std::max(encoder.largest, decoder.largest);
   const int64_t sample_bytes =

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
+#include <string_view>
 
 #include <torch/types.h>
 
@@ -20,7 +21,8 @@ namespace {
 constexpr int64_t kShownImages = 16;
 constexpr int64_t kShownPairsPerRow = 4;
 constexpr double kLargestGapDb = 1;  ///< between soft and hard codes, of a healthy dVAE
-constexpr double kFlawlessDb = 45;   ///< of hard codes, whatever the gap: no error is visible
+constexpr std::string_view kTerm = "validation/";  ///< begins the metrics of the loss's terms
+constexpr double kFlawlessDb = 45;  ///< of hard codes, whatever the gap: no error is visible
 
 SampleSourceOptions without_captions(SampleSourceOptions options) {
   options.with_caption = false;
@@ -30,6 +32,15 @@ SampleSourceOptions without_captions(SampleSourceOptions options) {
 /// Mean over the images, in decibels; an exact reconstruction counts as 100 and not as infinity.
 double mean_psnr(const at::Tensor& images, const at::Tensor& reconstructions) {
   return psnr(images, reconstructions).clamp_max(100.0).mean().item<double>();
+}
+
+/// @param entropy, most  of the posterior, in nats
+void warn_of_gap(double gap_db, double entropy, double most) {
+  log_warning(
+      "dvae: images decoded from hard codes are {:.1f} dB worse than from soft ones: the decoder "
+      "relies on mixtures of codes (posterior entropy {:.2f} of {:.2f} nats). Lower "
+      "dvae.train.kl_weight.to, so that the posterior is sharp at the end, or train longer",
+      gap_db, entropy, most);
 }
 
 }  // namespace
@@ -52,6 +63,14 @@ DvaeTask::DvaeTask(const ExperimentConfig& config, ExperimentData& data, c10::De
       vae_(config.dvae.model, config.dvae.train.precision) {
   vae_->initialize(initial_weights_generator(config, /*stage=*/1));
   vae_->to(device);
+  if (!is_gumbel())
+    log_info(
+        "dvae: the bottleneck is {}: dvae.train.temperature, kl_weight and hard_codes_from "
+        "have no effect",
+        to_string(config.dvae.model.bottleneck));
+  if (config.dvae.model.bottleneck == BottleneckKind::kVq)
+    codebook_updates_.emplace(config.dvae.model.vq, vae_->codebook(),
+                              static_cast<uint64_t>(config.seed));
 }
 
 /// Noise by global position: the same however the batch is split.
@@ -63,13 +82,27 @@ TaskLoss DvaeTask::loss(const Batch& micro_batch, const LossContext& context) {
   const DvaeLoss loss = is_hard ? vae_->straight_through_loss(images, kl_weight)
                                 : vae_->loss(images, gumbel_noise(vae_, micro_batch, config_),
                                              train.temperature.at(context.step), kl_weight);
+  if (codebook_updates_)
+    codebook_updates_->add(loss.passed, micro_batch.positions.front(), context);
   const double share =
       static_cast<double>(micro_batch.size()) / static_cast<double>(context.counts.samples);
-  return {.total = loss.total * share,
-          .parts = {{"reconstruction", loss.reconstruction * share}, {"kl", loss.kl * share}}};
+  TaskLoss task_loss{.total = loss.total * share,
+                     .parts = {{"reconstruction", loss.reconstruction * share}}};
+  for (const LossTerm& term : loss.terms)
+    task_loss.parts.emplace_back(term.name, term.value * share);
+  return task_loss;
+}
+
+void DvaeTask::after_update(const LossContext& context) {
+  if (codebook_updates_) codebook_updates_->apply(context, config_.distributed.bitwise);
+}
+
+NamedTensors DvaeTask::state() {
+  return codebook_updates_ ? codebook_updates_->state() : NamedTensors();
 }
 
 std::vector<Metric> DvaeTask::scheduled(int64_t step) const {
+  if (!is_gumbel()) return {};
   return {{"temperature", config_.dvae.train.temperature.at(step), "tau {:.3f}"},
           {"kl_weight", config_.dvae.train.kl_weight.at(step), "beta {:.2f}"}};
 }
@@ -87,8 +120,9 @@ std::optional<EvaluationPart> DvaeTask::evaluate(int64_t step, const RankShare& 
     RunningMeans& means = part.batches[number];
     means.add("loss", found.loss.total.item<double>(), batch.size());
     means.add("reconstruction", found.loss.reconstruction.item<double>(), batch.size());
-    means.add("kl", found.loss.kl.item<double>(), batch.size());
-    means.add("psnr_soft", mean_psnr(images, found.soft_images), batch.size());
+    for (const LossTerm& term : found.loss.terms)
+      means.add(std::string(kTerm) + term.name, term.value.item<double>(), batch.size());
+    if (is_gumbel()) means.add("psnr_soft", mean_psnr(images, found.soft_images), batch.size());
     means.add("psnr_hard", mean_psnr(images, found.hard_images), batch.size());
     counts += code_counts(found.codes.cpu(), vocab_size);
   };
@@ -102,26 +136,30 @@ std::optional<EvaluationPart> DvaeTask::evaluate(int64_t step, const RankShare& 
 Evaluation DvaeTask::summarize(int64_t step, const EvaluationTotals& totals) const {
   const RunningMeans& means = totals.means;
   const CodebookHealth health = codebook_health(torch::tensor(totals.histogram, torch::kLong));
-  const double gap = means.mean("psnr_soft") - means.mean("psnr_hard");
-  const double largest_entropy = std::log(static_cast<double>(config_.dvae.model.vocab_size));
-  const double entropy = largest_entropy - means.mean("kl");
-  if (step == config_.dvae.train.steps && gap > kLargestGapDb &&
-      means.mean("psnr_hard") < kFlawlessDb)
-    log_warning(
-        "dvae: images decoded from hard codes are {:.1f} dB worse than from soft ones: the decoder "
-        "relies on mixtures of codes (posterior entropy {:.2f} of {:.2f} nats). Lower "
-        "dvae.train.kl_weight.to, so that the posterior is sharp at the end, or train longer",
-        gap, entropy, largest_entropy);
-  return {.score = -means.mean("psnr_hard"),
-          .metrics = {{"validation", means.mean("loss"), "validation {:.4f}"},
-                      {"validation/reconstruction", means.mean("reconstruction")},
-                      {"validation/kl", means.mean("kl"), "kl {:.3f}"},
-                      {"psnr_soft", means.mean("psnr_soft"), "soft {:.2f} dB"},
-                      {"psnr_hard", means.mean("psnr_hard"), "hard {:.2f} dB"},
-                      {"psnr_gap", gap, "gap {:.2f} dB"},
-                      {"posterior_entropy", entropy, "entropy {:.2f}"},
-                      {"codes_used", health.used_share, "codes {:.3f}"},
-                      {"perplexity", health.perplexity, "perplexity {:.1f}"}}};
+  const double hard = means.mean("psnr_hard");
+  Evaluation evaluation{.score = -hard,
+                        .metrics = {{"validation", means.mean("loss"), "validation {:.4f}"},
+                                    {"validation/reconstruction", means.mean("reconstruction")}}};
+  std::vector<Metric>& metrics = evaluation.metrics;
+  for (const auto& [name, mean] : means.means())
+    if (name.starts_with(kTerm))
+      metrics.push_back({name, mean, name.substr(kTerm.size()) + " {:.3f}"});
+  if (is_gumbel()) metrics.push_back({"psnr_soft", means.mean("psnr_soft"), "soft {:.2f} dB"});
+  metrics.push_back({"psnr_hard", hard, "hard {:.2f} dB"});
+  if (is_gumbel()) {
+    const double gap = means.mean("psnr_soft") - hard;
+    const double most = std::log(static_cast<double>(config_.dvae.model.vocab_size));
+    const double entropy = most - means.mean("validation/kl");
+    metrics.push_back({"psnr_gap", gap, "gap {:.2f} dB"});
+    metrics.push_back({"posterior_entropy", entropy, "entropy {:.2f}"});
+    if (step == config_.dvae.train.steps && gap > kLargestGapDb && hard < kFlawlessDb)
+      warn_of_gap(gap, entropy, most);
+  }
+  metrics.push_back({"codes_used", health.used_share, "codes {:.3f}"});
+  metrics.push_back({"perplexity", health.perplexity, "perplexity {:.1f}"});
+  metrics.push_back(
+      {"perplexity_share", health.perplexity / static_cast<double>(config_.dvae.model.vocab_size)});
+  return evaluation;
 }
 
 /// Each image, then its reconstruction; a group is a row of the grid.

@@ -7,6 +7,7 @@
 #include <c10/core/Device.h>
 
 #include "data/sample_source.h"
+#include "experiment/codebook_updates.h"
 #include "experiment/experiment_config.h"
 #include "experiment/experiment_data.h"
 #include "model/discrete_vae.h"
@@ -19,6 +20,7 @@ namespace dalle {
 bool is_residual_kernel(const std::string& name);
 
 /// Stage one: the discrete VAE learns to compress images into codes.
+/// Its bottleneck may be another one than the paper's; then there is no relaxation to schedule.
 /// Source: Ramesh et al. 2021, section 2.1 and appendix A
 class DvaeTask : public TrainTask {
  public:
@@ -29,6 +31,8 @@ class DvaeTask : public TrainTask {
   Sample sample(int64_t position) const override { return train_.at(position); }
   LossCounts count(const Batch& batch) const override { return {.samples = batch.size()}; }
   TaskLoss loss(const Batch& micro_batch, const LossContext& context) override;
+  void after_update(const LossContext& context) override;
+  NamedTensors state() override;
   std::vector<Metric> scheduled(int64_t step) const override;
   std::optional<EvaluationPart> evaluate(int64_t step, const RankShare& share) override;
   Evaluation summarize(int64_t step, const EvaluationTotals& totals) const override;
@@ -37,11 +41,14 @@ class DvaeTask : public TrainTask {
   void add_to_checkpoint(CheckpointContent& content) const override;
 
  private:
+  bool is_gumbel() const { return config_.dvae.model.bottleneck == BottleneckKind::kGumbel; }
+
   const ExperimentConfig& config_;
   c10::Device device_;
   SampleSource train_;
   SampleSource validation_;
   DiscreteVae vae_;
+  std::optional<CodebookUpdates> codebook_updates_;  ///< of `bottleneck: vq`
 };
 
 }  // namespace dalle

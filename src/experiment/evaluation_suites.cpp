@@ -218,12 +218,14 @@ SuiteResult evaluate_reconstruction(EvaluatedModel& model, const EvaluationData&
     const at::Tensor quality = psnr(images, found.hard_images).clamp_max(kFlawlessPsnr);  // [B]
     append(hard, quality);
     worst_images.add(batch, images, found.hard_images, quality);
-    append(soft, psnr(images, found.soft_images).clamp_max(kFlawlessPsnr));
+    if (found.soft_images.defined())
+      append(soft, psnr(images, found.soft_images).clamp_max(kFlawlessPsnr));
     append(similarity, structural_similarity(images, found.hard_images));
     append(multi_scale, multi_scale_similarity(images, found.hard_images));
     indices.insert(indices.end(), batch.positions.begin(), batch.positions.end());
     reconstruction += found.loss.reconstruction.item<double>() * static_cast<double>(batch.size());
-    kl += found.loss.kl.item<double>() * static_cast<double>(batch.size());
+    if (found.loss.kl.defined())
+      kl += found.loss.kl.item<double>() * static_cast<double>(batch.size());
   });
   const auto count = static_cast<double>(hard.size());
   const double nats = reconstruction / count + kl / count * positions / pixels;
@@ -235,12 +237,17 @@ SuiteResult evaluate_reconstruction(EvaluatedModel& model, const EvaluationData&
                     {"worst_image", indices[static_cast<size_t>(worst)]},
                     {"ssim", number_of(mean_interval(similarity))},
                     {"ms_ssim", number_of(mean_interval(multi_scale))},
-                    {"ms_ssim_scales", similarity_scales(model.config.data.image_size)},
-                    {"psnr_soft", number_of(mean_interval(soft))},
-                    {"soft_hard_gap", number_of(mean_interval(differences(soft, hard)))},
-                    {"nll_nats_per_dimension", number_of(reconstruction / count)},
-                    {"kl_nats_per_position", number_of(kl / count)},
-                    {"negative_elbo_nats_per_dimension", number_of(nats)}};
+                    {"ms_ssim_scales", similarity_scales(model.config.data.image_size)}};
+  const bool has_posterior = !soft.empty();
+  if (has_posterior) {
+    result.numbers["psnr_soft"] = number_of(mean_interval(soft));
+    result.numbers["soft_hard_gap"] = number_of(mean_interval(differences(soft, hard)));
+  }
+  result.numbers["nll_nats_per_dimension"] = number_of(reconstruction / count);
+  if (has_posterior) {
+    result.numbers["kl_nats_per_position"] = number_of(kl / count);
+    result.numbers["negative_elbo_nats_per_dimension"] = number_of(nats);
+  }
   worst_images.write(result);
   return result;
 }

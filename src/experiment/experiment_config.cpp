@@ -61,6 +61,13 @@ void check_dalle(const ExperimentConfig& config, const ConfigChecks& checks) {
                  "dalle.model.conv_kernel", {"data.image_size", "dvae.model.groups"},
                  "found {}, expected at most {}, which spans the {}x{} grid of codes",
                  model.conv_kernel, 2 * grid - 1, grid, grid);
+  const BottleneckKind bottleneck = config.dvae.model.bottleneck;
+  checks.require(
+      config.dalle.image_tokens == ImageTokens::kArgmax || bottleneck == BottleneckKind::kGumbel,
+      "dalle.image_tokens", {"dvae.model.bottleneck"},
+      "found sample, expected argmax, since dvae.model.bottleneck is {}, which has no "
+      "distribution to sample from",
+      to_string(bottleneck));
   checks.require(
       !config.dalle.cache_codes || config.dvae.model.vocab_size <= kMaxCachedVocabulary,
       "dalle.cache_codes", {"dvae.model.vocab_size"},

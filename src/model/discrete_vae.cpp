@@ -1,7 +1,10 @@
 #include "model/discrete_vae.h"
 
 #include <array>
+#include <optional>
+#include <utility>
 
+#include <fmt/ranges.h>
 #include <torch/types.h>
 
 #include "core/error.h"
@@ -21,12 +24,11 @@ const DiscreteVaeConfig& checked(const DiscreteVaeConfig& config) {
         config.groups, config.blocks_per_group, config.vocab_size, config.codebook_width);
   if (config.hidden < 4 || config.hidden % 4 != 0)
     throw Error("dvae.model.hidden: found {}, expected a positive multiple of 4", config.hidden);
+  if (config.bottleneck == BottleneckKind::kFsq && product_of(config.levels()) != config.vocab_size)
+    throw Error(
+        "dvae.model.fsq_levels: found [{}], expected numbers whose product is vocab_size, {}",
+        fmt::join(config.levels(), ", "), config.vocab_size);
   return config;
-}
-
-// The argmax over the codes, which are dimension 1 but last in memory; the view avoids a copy.
-at::Tensor likeliest_code(const at::Tensor& logits) {
-  return logits.permute({0, 2, 3, 1}).argmax(-1);  // [B, h, w]
 }
 
 at::Tensor image_of(const PixelDistribution& predicted) {
@@ -49,11 +51,15 @@ void append_block(std::vector<ConvolutionShape>& list, int64_t in, int64_t out, 
 DiscreteVaeImpl::DiscreteVaeImpl(const DiscreteVaeConfig& config, Precision precision)
     : config_(checked(config)),
       encoder_(register_module("encoder", ImageEncoder(config, precision))),
-      decoder_(register_module("decoder", ImageDecoder(config, precision))) {}
+      decoder_(register_module("decoder", ImageDecoder(config, precision))),
+      bottleneck_(make_bottleneck(config, decoder_->input())) {}
 
 void DiscreteVaeImpl::initialize(at::Generator generator) {
   encoder_->initialize(generator);
-  decoder_->initialize(generator, config_.codebook_init_std);
+  decoder_->initialize(generator, config_.bottleneck == BottleneckKind::kFsq
+                                      ? std::nullopt
+                                      : config_.codebook_init_std);
+  bottleneck_->initialize();
 }
 
 at::Tensor DiscreteVaeImpl::logits(const at::Tensor& images) {
@@ -62,7 +68,7 @@ at::Tensor DiscreteVaeImpl::logits(const at::Tensor& images) {
 
 at::Tensor DiscreteVaeImpl::encode(const at::Tensor& images) {
   const torch::NoGradGuard no_grad;
-  return likeliest_code(logits(images));
+  return bottleneck_->codes(logits(images));
 }
 
 at::Tensor DiscreteVaeImpl::features(const at::Tensor& images) {
@@ -73,11 +79,14 @@ at::Tensor DiscreteVaeImpl::features(const at::Tensor& images) {
 at::Tensor DiscreteVaeImpl::sample_codes(const at::Tensor& images,
                                          std::span<const uint64_t> seeds) {
   const torch::NoGradGuard no_grad;
+  if (!has_posterior())
+    throw Error("sample_codes: the bottleneck {} has no posterior to sample from, expected gumbel",
+                to_string(config_.bottleneck));
   const auto plain = logits(images);
   if (static_cast<int64_t>(seeds.size()) != plain.size(0))
     throw Error("sample_codes: found {} seeds for {} images, expected one per image", seeds.size(),
                 plain.size(0));
-  return likeliest_code(plain + noise(seeds, images.size(2), images.size(3)));
+  return bottleneck_->codes(plain + noise(seeds, images.size(2), images.size(3)));
 }
 
 at::Tensor DiscreteVaeImpl::decode(const at::Tensor& codes) {
@@ -90,66 +99,74 @@ at::Tensor DiscreteVaeImpl::decode(const at::Tensor& codes) {
       throw Error("codes: found values from {} to {}, expected values in [0, {})",
                   smallest.item<int64_t>(), largest.item<int64_t>(), config_.vocab_size);
   }
-  return image_of(decoder_->decode_codes(codes));
+  return image_of(decoder_(bottleneck_->embed(codes)));
 }
 
 at::Tensor DiscreteVaeImpl::decode_soft(const at::Tensor& weights) {
   const torch::NoGradGuard no_grad;
+  if (config_.bottleneck == BottleneckKind::kFsq)
+    throw Error("decode_soft: the bottleneck fsq has no embeddings to mix, expected gumbel or vq");
   if (weights.dim() != 4 || weights.size(1) != config_.vocab_size || !weights.is_floating_point())
     throw Error("code weights: found {}, expected Float [B, {}, h, w]", describe_tensor(weights),
                 config_.vocab_size);
-  return image_of(decoder_->forward(weights));
+  return image_of(decoder_(decoder_->input()->forward(weights)));
 }
 
 at::Tensor DiscreteVaeImpl::noise(std::span<const uint64_t> seeds, int64_t height,
                                   int64_t width) const {
+  if (!has_posterior()) return {};
   return gumbel_noise(seeds,
                       {config_.vocab_size, config_.grid_size(height), config_.grid_size(width)},
-                      decoder_->codebook().device());
+                      codebook().device());
 }
 
 DvaeLoss DiscreteVaeImpl::loss(const at::Tensor& images, const at::Tensor& noise,
                                double temperature, double kl_weight) {
-  const auto pixels = mapped_pixels(images);
-  const auto plain = encoder_(pixels);                             // [B, K, h, w]
-  const auto relaxed = gumbel_softmax(plain, noise, temperature);  // [B, K, h, w]
-  return loss_of(decoder_->forward(relaxed), pixels, plain, kl_weight);
+  return training_loss(images,
+                       {.noise = noise, .temperature = temperature, .kl_weight = kl_weight});
 }
 
 DvaeLoss DiscreteVaeImpl::straight_through_loss(const at::Tensor& images, double kl_weight) {
+  return training_loss(images, {.kl_weight = kl_weight});
+}
+
+DvaeLoss DiscreteVaeImpl::training_loss(const at::Tensor& images, const Relaxation& relaxation) {
   const auto pixels = mapped_pixels(images);
-  const auto plain = encoder_(pixels);                             // [B, K, h, w]
-  const auto posterior = plain.permute({0, 2, 3, 1}).softmax(-1);  // [B, h, w, K]
-  const auto hard = torch::zeros_like(posterior).scatter_(
-      -1, posterior.detach().argmax(-1, /*keepdim=*/true), 1);  // [B, h, w, K]
-  const auto weights = (hard + posterior - posterior.detach()).permute({0, 3, 1, 2});
-  return loss_of(decoder_->forward(weights), pixels, plain, kl_weight);
+  const auto latents = encoder_(pixels);  // [B, L, h, w]
+  BottleneckOutput passed = bottleneck_->pass(latents, relaxation);
+  DvaeLoss loss = loss_of(decoder_(passed.embeddings), pixels, latents, passed.codes, relaxation);
+  loss.passed = std::move(passed);
+  return loss;
 }
 
 DvaeEvaluation DiscreteVaeImpl::evaluate(const at::Tensor& images, const at::Tensor& noise,
                                          double temperature, double kl_weight) {
   const torch::NoGradGuard no_grad;
   const auto pixels = mapped_pixels(images);
-  const auto plain = encoder_(pixels);       // [B, K, h, w]
-  const auto codes = likeliest_code(plain);  // [B, h, w]
-  const PixelDistribution predicted = decoder_->decode_codes(codes);
-  return {.codes = codes,
-          .loss = loss_of(predicted, pixels, plain, kl_weight),
-          .hard_images = image_of(predicted),
-          .soft_images = decode_soft(gumbel_softmax(plain, noise, temperature))};
+  const auto latents = encoder_(pixels);           // [B, L, h, w]
+  const auto codes = bottleneck_->codes(latents);  // [B, h, w]
+  const PixelDistribution predicted = decoder_(bottleneck_->embed(codes));
+  DvaeEvaluation evaluation{
+      .codes = codes,
+      .loss = loss_of(predicted, pixels, latents, codes, {.kl_weight = kl_weight}),
+      .hard_images = image_of(predicted)};
+  if (has_posterior())
+    evaluation.soft_images = decode_soft(gumbel_softmax(latents, noise, temperature));
+  return evaluation;
 }
 
-// The paper sums the likelihood over all dimensions and beta * KL over all positions, and divides
-// both by the number of dimensions. So the mean KL per position has the factor (h w) / (3 H W),
-// which is 1/192 for 256 pixels and four groups.
 DvaeLoss DiscreteVaeImpl::loss_of(const PixelDistribution& predicted, const at::Tensor& pixels,
-                                  const at::Tensor& logits, double kl_weight) const {
-  const auto positions = static_cast<double>(logits.size(2) * logits.size(3));
+                                  const at::Tensor& latents, const at::Tensor& codes,
+                                  const Relaxation& relaxation) const {
   const auto dimensions = static_cast<double>(pixels.size(1) * pixels.size(2) * pixels.size(3));
   DvaeLoss loss;
   loss.reconstruction = logit_laplace_nll(predicted.mean, predicted.log_scale, pixels);
-  loss.kl = kl_to_uniform(logits);
-  loss.total = loss.reconstruction + loss.kl * (kl_weight * positions / dimensions);
+  loss.terms = bottleneck_->terms(latents, codes, relaxation, dimensions);
+  loss.total = loss.reconstruction;
+  for (const LossTerm& term : loss.terms) {
+    loss.total = loss.total + term.value * term.weight;
+    if (term.name == "kl") loss.kl = term.value;
+  }
   return loss;
 }
 
@@ -159,7 +176,7 @@ at::Tensor DiscreteVaeImpl::mapped_pixels(const at::Tensor& images) const {
       images.size(2) % factor != 0 || images.size(3) % factor != 0 || images.numel() == 0)
     throw Error("images: found {}, expected Float [B, 3, H, W] with H and W multiples of {}",
                 describe_tensor(images), factor);
-  return map_pixels(images.to(decoder_->codebook().scalar_type()));
+  return map_pixels(images.to(codebook().scalar_type()));
 }
 
 DvaeConvolutions dvae_convolutions(const DiscreteVaeConfig& config, int64_t image_size) {
@@ -175,10 +192,10 @@ DvaeConvolutions dvae_convolutions(const DiscreteVaeConfig& config, int64_t imag
                    {3, 3, 3, 1});
       channels = config.width_of_group(group);
     }
-  encoder.push_back({channels, config.vocab_size, 1, grid});
+  encoder.push_back({channels, config.latent_channels(), 1, grid});
 
   channels = config.codebook_width;
-  decoder.push_back({config.vocab_size, channels, 1, grid});
+  decoder.push_back({config.decoder_inputs(), channels, 1, grid});
   for (int64_t group = config.groups; group >= 1; --group)
     for (int64_t block = 0; block < config.blocks_per_group; ++block) {
       append_block(decoder, channels, config.width_of_group(group), side_of_group(group),

@@ -2,9 +2,13 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
+
+#include <fmt/ranges.h>
 
 #include "core/config_checks.h"
 #include "core/fields.h"
+#include "model/bottleneck_config.h"
 
 namespace dalle {
 
@@ -21,6 +25,9 @@ struct DiscreteVaeConfig {
   std::optional<double> post_gain = std::nullopt;
   std::optional<double> log_scale_floor = std::nullopt;
   std::optional<double> codebook_init_std = std::nullopt;
+  BottleneckKind bottleneck = BottleneckKind::kGumbel;
+  VqConfig vq = {};
+  std::vector<int64_t> fsq_levels = {};
 
   /// The side of the code grid of an image with side `image_size`.
   int64_t grid_size(int64_t image_size) const { return image_size >> (groups - 1); }
@@ -34,6 +41,24 @@ struct DiscreteVaeConfig {
     return post_gain.value_or(1.0 / (blocks * blocks));
   }
 
+  /// The levels of `fsq`, one per channel of the encoder's output; empty if there is no default.
+  std::vector<int64_t> levels() const {
+    return fsq_levels.empty() ? default_fsq_levels(vocab_size) : fsq_levels;
+  }
+
+  /// Channels of the encoder's output: a logit per code, a vector that is compared with the codes,
+  /// or a number per channel that is rounded.
+  int64_t latent_channels() const {
+    if (bottleneck == BottleneckKind::kVq) return codebook_width;
+    return bottleneck == BottleneckKind::kFsq ? static_cast<int64_t>(levels().size()) : vocab_size;
+  }
+
+  /// Channels that the decoder's first convolution reads: one per code, except that `fsq` has no
+  /// codebook and gives it the rounded numbers.
+  int64_t decoder_inputs() const {
+    return bottleneck == BottleneckKind::kFsq ? latent_channels() : vocab_size;
+  }
+
   bool operator==(const DiscreteVaeConfig&) const = default;
 
   void validate(const ConfigChecks& checks) const {
@@ -42,6 +67,26 @@ struct DiscreteVaeConfig {
                    "found 0, expected more than 0 or null");
     checks.require(!codebook_init_std || *codebook_init_std > 0, "codebook_init_std", {},
                    "found 0, expected more than 0 or null");
+    vq.validate(checks.of("vq"));
+    check_bottleneck(checks);
+  }
+
+  /// Keys of a bottleneck that is not chosen would have no effect.
+  void check_bottleneck(const ConfigChecks& checks) const {
+    const auto kind = to_string(bottleneck);
+    const bool is_fsq = bottleneck == BottleneckKind::kFsq;
+    if (bottleneck != BottleneckKind::kVq) require_defaults(vq, bottleneck, checks);
+    checks.require(is_fsq || fsq_levels.empty(), "fsq_levels", {"bottleneck"},
+                   "found [{}], expected [], since {} is {}", fmt::join(fsq_levels, ", "),
+                   checks.path("bottleneck"), kind);
+    checks.require(
+        !is_fsq || !levels().empty(), "fsq_levels", {"vocab_size", "bottleneck"},
+        "found [], expected numbers whose product is {}, which is {} (there are defaults "
+        "for 64, 256, 512, 1024, 4096, 8192, 16384 and 65536)",
+        checks.path("vocab_size"), vocab_size);
+    checks.require(!is_fsq || levels().empty() || product_of(levels()) == vocab_size, "fsq_levels",
+                   {"vocab_size"}, "found [{}], expected numbers whose product is {}, which is {}",
+                   fmt::join(levels(), ", "), checks.path("vocab_size"), vocab_size);
   }
 
   template <class Self, class Visitor>
@@ -63,6 +108,17 @@ struct DiscreteVaeConfig {
           {.help = "width of a code's embedding, the decoder's first convolution",
            .min = 1,
            .paper = "128 (released code)"});
+    visit(
+        "bottleneck", self.bottleneck,
+        {.help = "how the encoder's output becomes codes: gumbel, the Gumbel-softmax relaxation; "
+                 "vq, the nearest code of a codebook (VQ-VAE); fsq, each channel rounded to a few "
+                 "levels (finite scalar quantization)",
+         .paper = "gumbel (section 2.1)"});
+    visit("vq", self.vq, {.help = "keys of bottleneck: vq; with others they must not be set"});
+    visit("fsq_levels", self.fsq_levels,
+          {.help = "bottleneck: fsq: levels of each channel, whose product must be vocab_size; "
+                   "empty: defaults, for powers of two from 64 to 65536 except 128, 2048 and 32768",
+           .min = 2});
     visit("post_gain", self.post_gain,
           {.help = "factor on the output of each residual branch; null: 1 / (groups * "
                    "blocks_per_group)^2",
@@ -75,7 +131,7 @@ struct DiscreteVaeConfig {
          .paper = "null"});
     visit("codebook_init_std", self.codebook_init_std,
           {.help = "standard deviation of the initial code embeddings; null: 1 / sqrt(vocab_size). "
-                   "Short runs need 1",
+                   "Short runs need 1. Not used with fsq, which has no embeddings",
            .min = 0,
            .paper = "null (released code)"});
   }

@@ -12,7 +12,7 @@ ImageDecoderImpl::ImageDecoderImpl(const DiscreteVaeConfig& config, Precision pr
   const auto blocks = register_module("blocks", std::make_shared<torch::nn::Module>());
   int64_t channels = config.codebook_width;
   input_ = blocks->register_module(
-      "input", Conv2d(config.vocab_size, channels, /*kernel=*/1, Precision::kFloat32));
+      "input", Conv2d(config.decoder_inputs(), channels, /*kernel=*/1, Precision::kFloat32));
   for (int64_t g = 1; g <= config.groups; ++g) {
     const auto group =
         blocks->register_module(fmt::format("group_{}", g), std::make_shared<torch::nn::Module>());
@@ -32,19 +32,8 @@ ImageDecoderImpl::ImageDecoderImpl(const DiscreteVaeConfig& config, Precision pr
   output_ = output->register_module("conv", Conv2d(channels, 6, /*kernel=*/1, precision));
 }
 
-PixelDistribution ImageDecoderImpl::forward(const at::Tensor& weights) {
-  return decode_embeddings(input_(weights));
-}
-
-PixelDistribution ImageDecoderImpl::decode_codes(const at::Tensor& codes) {
-  const auto embeddings = input_->weight().flatten(1).t();  // [K, codebook_width]
-  const auto chosen = embeddings.index_select(0, codes.flatten()) + input_->bias();
-  return decode_embeddings(
-      chosen.view({codes.size(0), codes.size(1), codes.size(2), chosen.size(1)})
-          .permute({0, 3, 1, 2}));  // [B, codebook_width, h, w]
-}
-
-PixelDistribution ImageDecoderImpl::decode_embeddings(at::Tensor x) {
+PixelDistribution ImageDecoderImpl::forward(const at::Tensor& embeddings) {
+  at::Tensor x = embeddings;
   for (size_t g = 0; g < groups_.size(); ++g)
     for (size_t b = 0; b < groups_[g].size(); ++b) {
       // The paper upsamples at the end of a group; here the next group's first block does it.
@@ -60,7 +49,7 @@ PixelDistribution ImageDecoderImpl::decode_embeddings(at::Tensor x) {
 
 void ImageDecoderImpl::initialize(at::Generator generator,
                                   std::optional<double> codebook_init_std) {
-  if (codebook_init_std)
+  if (codebook_init_std)  // of embeddings
     input_->initialize(generator, *codebook_init_std);
   else
     input_->initialize(generator);

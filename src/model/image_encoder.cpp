@@ -27,11 +27,11 @@ ImageEncoderImpl::ImageEncoderImpl(const DiscreteVaeConfig& config, Precision pr
   }
   const auto output = blocks->register_module("output", std::make_shared<torch::nn::Module>());
   output_ = output->register_module(
-      "conv", Conv2d(channels, config.vocab_size, /*kernel=*/1, Precision::kFloat32));
+      "conv", Conv2d(channels, config.latent_channels(), /*kernel=*/1, Precision::kFloat32));
 }
 
 at::Tensor ImageEncoderImpl::forward(const at::Tensor& pixels) {
-  return output_(activations(pixels));  // [B, K, h, w]
+  return output_(activations(pixels));  // [B, L, h, w]
 }
 
 at::Tensor ImageEncoderImpl::activations(const at::Tensor& pixels) {

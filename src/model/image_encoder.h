@@ -15,7 +15,8 @@
 namespace dalle {
 
 /// The dVAE's encoder: a 7x7 convolution, groups of residual blocks of doubling width with max
-/// pooling after all but the last group, and a 1x1 convolution to one logit per code.
+/// pooling after all but the last group, and a 1x1 convolution to one logit per code, or to what
+/// another Bottleneck reads.
 ///
 /// The last convolution is float32 under every precision because the relaxation uses its output.
 /// Parameters have the released code's names.
@@ -26,7 +27,8 @@ class ImageEncoderImpl : public torch::nn::Module {
   ImageEncoderImpl(const DiscreteVaeConfig& config, Precision precision);
 
   /// @param pixels  [B, 3, H, W] from map_pixels()
-  /// @return        [B, K, h, w] logits in the parameters' type, channels-last in memory
+  /// @return        [B, L, h, w] in the parameters' type, channels-last in memory; L is
+  ///                DiscreteVaeConfig::latent_channels(), of `gumbel` the logits of the K codes
   at::Tensor forward(const at::Tensor& pixels);
 
   /// What the last convolution gets.

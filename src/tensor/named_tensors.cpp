@@ -169,9 +169,15 @@ NamedTensors weights_of(const torch::nn::Module& module) {
 
 void load_weights(torch::nn::Module& module, const NamedTensors& tensors,
                   const std::string& source) {
-  std::map<std::string, at::Tensor> expected;
-  for (const auto& item : module.named_parameters()) expected.emplace(item.key(), item.value());
-  for (const auto& item : module.named_buffers()) expected.emplace(item.key(), item.value());
+  NamedTensors targets;
+  for (const auto& item : module.named_parameters()) targets.emplace_back(item.key(), item.value());
+  for (const auto& item : module.named_buffers()) targets.emplace_back(item.key(), item.value());
+  load_tensors(targets, tensors, source);
+}
+
+void load_tensors(const NamedTensors& targets, const NamedTensors& tensors,
+                  const std::string& source) {
+  const std::map<std::string, at::Tensor> expected(targets.begin(), targets.end());
   if (const auto clauses = mismatches(expected, tensors); !clauses.empty())
     throw Error("{}: does not match the model: {}", source, fmt::join(clauses, "; "));
   const torch::NoGradGuard no_grad;

@@ -60,4 +60,8 @@ NamedTensors weights_of(const torch::nn::Module& module);
 void load_weights(torch::nn::Module& module, const NamedTensors& tensors,
                   const std::string& source);
 
+/// The same for tensors that belong to no module.
+void load_tensors(const NamedTensors& targets, const NamedTensors& tensors,
+                  const std::string& source);
+
 }  // namespace dalle

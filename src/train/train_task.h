@@ -81,8 +81,14 @@ class TrainTask {
   /// @param micro_batch  on the host; the task moves what it needs to its device
   virtual TaskLoss loss(const Batch& micro_batch, const LossContext& context) = 0;
 
-  /// Called after each update of the weights, on every rank, to keep them within bounds.
-  virtual void after_update() {}
+  /// Called after each update of the weights, on every rank, to keep them within bounds. May call
+  /// collectives, and changes the module in the same way on every rank.
+  /// @param context  of the step's losses
+  virtual void after_update(const LossContext& context) { (void)context; }
+
+  /// Tensors that training changes besides the module's parameters, the same on every rank.
+  /// Checkpoints hold them, and resuming copies them back into these tensors.
+  virtual NamedTensors state() { return {}; }
 
   /// Scheduled values worth a column in the log (temperature, KL weight).
   virtual std::vector<Metric> scheduled(int64_t step) const {

@@ -132,7 +132,7 @@ void Trainer::train_step(const StopCondition& stop) {
 
   const double norm = state_.gradient_norm();
   if (losses.non_finite() == nullptr && std::isfinite(norm)) {
-    state_.update(learning_rate(step), norm, [&] { task_.after_update(); });
+    state_.update(learning_rate(step), norm, [&] { task_.after_update(context); });
     record(losses.sums(), norm);
   } else {
     skip(losses);
@@ -266,6 +266,8 @@ void Trainer::save() {
   if (group_->is_rank_zero()) {
     counters_.lines = report_->sync(counters_.step);
     own.files[kTrainerFile] = counters_.to_json();
+    for (const auto& [name, tensor] : task_.state())
+      own.tensors[kTaskTensors].emplace_back(name, tensor.to(torch::kCPU).clone());
     task_.add_to_checkpoint(own);
   }
   checkpoints_.begin(std::move(own), TrainingState::kParts, counters_.score);
@@ -275,17 +277,22 @@ void Trainer::save() {
 /// Starts every rank with rank 0's state: that of its newest checkpoint, or the initial weights.
 void Trainer::restore() {
   std::optional<std::filesystem::path> path;
+  const NamedTensors state = task_.state();
   if (group_->is_rank_zero()) {
     if (const auto checkpoint = checkpoints_.load_newest(TrainingState::tensor_names())) {
       task_.check_checkpoint(*checkpoint);
       counters_ = TrainingCounters::from_json(checkpoint->files.at(kTrainerFile),
                                               task_.stage() + " checkpoint");
       path = checkpoint->path;
+      const auto saved = checkpoint->tensors.find(kTaskTensors);
+      load_tensors(state, saved == checkpoint->tensors.end() ? NamedTensors() : saved->second,
+                   tensors_file(*path, kTaskTensors).string());
       log_info("{}: resuming from step {} of {}", task_.stage(), counters_.step, config_.steps);
     }
   }
   counters_ = TrainingCounters::from_json(group_->broadcast(counters_.to_json()), task_.stage());
   plateau_ = ReduceOnPlateau(config_.plateau, counters_.plateau);
+  for (const auto& [name, tensor] : state) group_->broadcast(tensor);
   unsaved_ = !state_.restore(path, counters_.updates);
 }
 

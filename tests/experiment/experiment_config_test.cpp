@@ -146,6 +146,24 @@ INSTANTIATE_TEST_SUITE_P(
                  "x.yaml:1:24: dvae.model.hidden: found 66, expected a multiple of 4"},
         Conflict{"dvae: {model: {post_gain: 0}}",
                  "x.yaml:1:27: dvae.model.post_gain: found 0, expected more than 0 or null"},
+        Conflict{"dvae: {model: {bottleneck: fsq, vocab_size: 100}}",
+                 "x.yaml:1:45: dvae.model.fsq_levels: found [], expected numbers whose product is "
+                 "dvae.model.vocab_size, which is 100 (there are defaults for 64, 256, 512, 1024, "
+                 "4096, 8192, 16384 and 65536)"},
+        Conflict{"dvae: {model: {bottleneck: fsq, fsq_levels: [8, 6, 5], vocab_size: 256}}",
+                 "x.yaml:1:45: dvae.model.fsq_levels: found [8, 6, 5], expected numbers whose "
+                 "product is dvae.model.vocab_size, which is 256"},
+        Conflict{"dvae: {model: {bottleneck: vq, fsq_levels: [8, 8], vocab_size: 64}}",
+                 "x.yaml:1:44: dvae.model.fsq_levels: found [8, 8], expected [], since "
+                 "dvae.model.bottleneck is vq"},
+        Conflict{"dvae: {model: {vq: {update: ema}}}",
+                 "x.yaml:1:29: dvae.model.vq.update: found ema, expected loss, since "
+                 "dvae.model.bottleneck is gumbel"},
+        Conflict{"dvae: {model: {bottleneck: vq, vq: {decay: 1}}}",
+                 "x.yaml:1:44: dvae.model.vq.decay: found 1, expected less than 1"},
+        Conflict{"dvae: {model: {bottleneck: vq}}\ndalle: {image_tokens: sample}",
+                 "x.yaml:2:23: dalle.image_tokens: found sample, expected argmax, since "
+                 "dvae.model.bottleneck is vq, which has no distribution to sample from"},
         Conflict{"dvae: {model: {codebook_init_std: 0}}",
                  "x.yaml:1:35: dvae.model.codebook_init_std: found 0, expected more than 0 or "
                  "null"},

@@ -18,8 +18,9 @@ namespace {
 
 std::vector<std::string> shipped() {
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator("configs"))
-    names.push_back(entry.path().stem().string());
+  for (const auto& entry : std::filesystem::recursive_directory_iterator("configs"))
+    if (entry.is_regular_file())
+      names.push_back(entry.path().lexically_relative("configs").replace_extension().string());
   std::ranges::sort(names);
   return names;
 }
@@ -36,15 +37,16 @@ ExperimentConfig load(const std::string& name) {
 
 TEST(ShippedConfigs, AreTheOnesThatTheReadmeNames) {
   const std::vector<std::string> names = shipped();
-  for (const char* name : {"dalle-1.3b", "dalle-120m", "dalle-350m", "dalle-50m", "paper-12b",
-                           "paper-dvae", "images-256", "images-64", "shapes-64"})
+  for (const char* name :
+       {"dalle-1.3b", "dalle-120m", "dalle-350m", "dalle-50m", "paper-12b", "paper-dvae",
+        "images-256", "images-64", "shapes-64", "experiments/codebook"})
     EXPECT_THAT(names, testing::Contains(name));
 }
 
 TEST(ShippedConfigs, LoadAndBearTheNameOfTheirFile) {
   for (const std::string& name : shipped()) {
     SCOPED_TRACE(name);
-    EXPECT_EQ(load(name).name, name);
+    EXPECT_EQ(load(name).name, std::filesystem::path(name).filename().string());
   }
 }
 

@@ -83,7 +83,7 @@ class AffineTask : public TrainTask {
             .parts = {{"error", (prediction - target).abs().sum() / context.counts.samples}}};
   }
 
-  void after_update() override {
+  void after_update(const LossContext&) override {
     const torch::NoGradGuard no_grad;
     module_.weight.clamp_max_(weight_limit);
   }
