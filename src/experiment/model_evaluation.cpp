@@ -16,6 +16,7 @@
 #include "experiment/evaluation_suites.h"
 #include "experiment/reranker.h"
 #include "experiment/run_report.h"
+#include "tensor/device_of.h"
 
 namespace dalle {
 namespace {
@@ -111,7 +112,7 @@ ordered_json settings_of(const SamplingConfig& sampling) {
 /// What must be the same for results to be added to an existing file.
 ordered_json identity_of(const EvaluatedModel& model, const EvaluationData& data,
                          const fs::path& extractor) {
-  const c10::Device device = model.vae->parameters().front().device();
+  const c10::Device device = device_of(*model.vae);
   ordered_json identity = {{"checkpoint", model.checkpoint.filename().string()},
                            {"manifest", model.hash},
                            {"step", model.step},
@@ -162,8 +163,7 @@ std::optional<FeatureSpace> extractor_for(const std::vector<EvaluationSuite>& su
   if (std::ranges::none_of(suites, compares_images))
     throw Error("--extractor {}: expected the suite frechet or memorization, which use it",
                 file.string());
-  return torchscript_space(file, model.vae->parameters().front().device(),
-                           model.config.data.image_size);
+  return torchscript_space(file, device_of(*model.vae), model.config.data.image_size);
 }
 
 /// Whether a suite's numbers in a results file are those of today's models: best_of also depends
@@ -206,7 +206,7 @@ std::string command_of(const EvaluatedModel& model, const ModelEvaluationOptions
     }
   if (!options.extractor.empty())
     command += " --extractor " + shell_word(options.extractor.string());
-  const c10::Device device = model.vae->parameters().front().device();
+  const c10::Device device = device_of(*model.vae);
   return command + fmt::format(" --limit {} --device {} --out {} --restart", options.limit,
                                device.str(), shell_word(options.out.string()));
 }
