@@ -6,10 +6,15 @@
 #   scripts/fuzz.sh                     every target, a million inputs each
 #   scripts/fuzz.sh json                one target
 #   scripts/fuzz.sh all 50000           every target, fewer inputs
+#   scripts/fuzz.sh all 10s             every target for ten seconds
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly runs=${2:-1000000} build=build/fuzz
+readonly build=build/fuzz
+case ${2:-1000000} in
+  *s) limit=-max_total_time=${2%s} ;;
+  *) limit=-runs=${2:-1000000} ;;
+esac
 targets=(yaml tar safetensors torch_file image png_text tokenizer json)
 [ "${1:-all}" = all ] || targets=("$1")
 [ -f "tests/fuzz/${targets[0]}_fuzz.cpp" ] || {
@@ -24,7 +29,7 @@ python3 tests/fuzz/make_seeds.py $build/seeds
 failed=()
 for target in "${targets[@]}"; do
   mkdir -p $build/corpus/"$target" $build/findings
-  $build/bin/fuzz_"$target" -runs="$runs" -max_len=8192 -timeout=10 -print_final_stats=1 \
+  $build/bin/fuzz_"$target" "$limit" -max_len=8192 -timeout=10 -print_final_stats=1 \
     -artifact_prefix=$build/findings/"$target"- $build/corpus/"$target" $build/seeds/"$target" || failed+=("$target")
 done
 [ ${#failed[@]} -eq 0 ] || { printf 'fuzz: error: found something in %s\n' "${failed[*]}" >&2; exit 1; }

@@ -176,7 +176,11 @@ struct ImageCounts {
 /// with a reranker, the best ones of a caption as soon as it has all of its images.
 ImageCounts generate_all(const Generation& generation, const Arguments& arguments,
                          const StopSignal& stop) {
-  const auto& [dalle, prompt, reranker, count, grid] = generation;
+  const TrainedDalle& dalle = generation.dalle;
+  const std::optional<Prompt>& prompt = generation.prompt;
+  Reranker* const reranker = generation.reranker;
+  const int64_t count = generation.count;
+  std::optional<GridFile>& grid = generation.grid;
   const int64_t of_caption = arguments.rerank.best_of.value_or(count);
   const SamplingConfig sampling = override_sampling(dalle.config.sample, arguments.sampling);
   warn_of_untrained_guidance(dalle.config, sampling);

@@ -7,6 +7,7 @@
 #include <fmt/ranges.h>
 
 #include "core/ascii.h"
+#include "core/config_paths.h"
 #include "core/files.h"
 #include "core/nearest_name.h"
 #include "core/strict_number.h"
@@ -87,7 +88,10 @@ class Reader {
   /// @param has_lines  whether messages add line and column to the source
   Reader(const ConfigSchema& root, std::string_view source, bool has_lines, ConfigReading& reading)
       : source_(source), has_lines_(has_lines), reading_(reading) {
-    collect_paths(root, "");
+    walk_keys(root, "", [&](const std::string& path, const ConfigKey&) {
+      paths_.push_back(path);
+      return true;
+    });
   }
 
   void report(YamlPlace place, const std::string& key, std::string message) {
@@ -133,14 +137,6 @@ class Reader {
   }
 
  private:
-  void collect_paths(const ConfigSchema& schema, const std::string& path) {
-    for (const ConfigKey& key : schema.keys) {
-      const std::string key_path = join_key(path, key.name);
-      paths_.push_back(key_path);
-      collect_paths(key.schema, key_path);
-    }
-  }
-
   /// Of a.b.c: "nest c under a: b:".
   void report_dotted(const YamlNode& key, const std::string& path) {
     const size_t last_dot = key.text.rfind('.');

@@ -5,33 +5,14 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "core/config_paths.h"
+
 #include <nlohmann/json.hpp>
 
 namespace dalle {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-void visit_keys(const ConfigSchema& schema, const std::string& path,
-                const std::function<void(const std::string&, const ConfigKey&)>& visit) {
-  for (const ConfigKey& key : schema.keys) {
-    const std::string key_path = join_key(path, key.name);
-    const bool is_struct = key.schema.type == ConfigType::kStruct;
-    if (!is_struct || key.schema.is_nullable) visit(key_path, key);
-    if (is_struct) visit_keys(key.schema, key_path, visit);
-  }
-}
-
-void collect_changeable(const ConfigSchema& schema, const std::string& path,
-                        std::vector<std::string>& paths) {
-  for (const ConfigKey& key : schema.keys) {
-    const std::string key_path = join_key(path, key.name);
-    if (key.may_change)
-      paths.push_back(key_path);
-    else
-      collect_changeable(key.schema, key_path, paths);
-  }
-}
 
 bool has_min(const ConfigSchema& schema) {
   return schema.min > -std::numeric_limits<double>::infinity();
@@ -152,12 +133,18 @@ Json schema_json(const ConfigSchema& schema) {
 
 void for_each_key(const ConfigSchema& schema,
                   const std::function<void(const std::string&, const ConfigKey&)>& visit) {
-  visit_keys(schema, "", visit);
+  walk_keys(schema, "", [&](const std::string& path, const ConfigKey& key) {
+    if (key.schema.type != ConfigType::kStruct || key.schema.is_nullable) visit(path, key);
+    return true;
+  });
 }
 
 std::vector<std::string> keys_that_may_change(const ConfigSchema& schema) {
   std::vector<std::string> paths;
-  collect_changeable(schema, "", paths);
+  walk_keys(schema, "", [&](const std::string& path, const ConfigKey& key) {
+    if (key.may_change) paths.push_back(path);
+    return !key.may_change;
+  });
   return paths;
 }
 

@@ -9,6 +9,7 @@
 #include <torch/types.h>
 
 #include "core/seeds.h"
+#include "tensor/device_of.h"
 #include "tensor/seeded_uniform.h"
 
 namespace dalle {
@@ -18,10 +19,11 @@ namespace {
 /// @param variance  times the number of inputs
 at::Tensor random_weight(uint64_t layer, at::IntArrayRef shape, double variance) {
   const int64_t count = c10::multiply_integers(shape);
-  const auto inputs = static_cast<double>(count / shape[0]);
+  const int64_t inputs = count / shape[0];
   const uint64_t seed = derive_seed(0, SeedPurpose::kRandomFeatures, layer);
   const at::Tensor uniform = seeded_uniform({&seed, 1}, count).view(shape);  // variance 1 / 12
-  return (2 * uniform - 1) * static_cast<float>(std::sqrt(3 * variance / inputs));
+  return (2 * uniform - 1) *
+         static_cast<float>(std::sqrt(3 * variance / static_cast<double>(inputs)));
 }
 
 }  // namespace
@@ -60,7 +62,7 @@ FeatureSpace random_space(c10::Device device) {
 FeatureSpace dvae_space(DiscreteVae vae) {
   return {.name = std::string(kDvaeSpace),
           .features = [vae = std::move(vae)](const at::Tensor& images) mutable {
-            return vae->features(images.to(vae->parameters().front().device())).cpu();
+            return vae->features(images.to(device_of(*vae))).cpu();
           }};
 }
 

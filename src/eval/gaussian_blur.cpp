@@ -1,5 +1,7 @@
 #include "eval/gaussian_blur.h"
 
+#include <cmath>
+
 #include <torch/types.h>
 
 namespace dalle {
@@ -17,7 +19,7 @@ at::Tensor filter_images(const at::Tensor& images, const at::Tensor& window) {
 }
 
 at::Tensor gaussian_blur(const at::Tensor& images, double standard_deviation) {
-  const auto radius = static_cast<int64_t>(4 * standard_deviation + 0.5);
+  const int64_t radius = std::lround(4 * standard_deviation);
   const auto window = gaussian_window(2 * radius + 1, standard_deviation, images.options());
   const auto channels = images.flatten(0, 1).unsqueeze(1);  // [B C, 1, H, W]
   const auto padded = at::replication_pad2d(channels, {radius, radius, radius, radius});

@@ -106,23 +106,15 @@ at::Tensor psnr(const at::Tensor& images, const at::Tensor& reconstructions) {
   return error.square().mean({1, 2, 3}).log10().mul(-10.0);
 }
 
-at::Tensor structural_similarity(const at::Tensor& images, const at::Tensor& reconstructions) {
-  check_pair("structural_similarity", images, reconstructions);
-  check_sides("structural_similarity", images);
-  const auto [luminance, structure] =
-      similarity_maps(channels_of(images), channels_of(reconstructions));
-  return (luminance * structure).view({images.size(0), -1}).mean(1);
-}
-
 int64_t similarity_scales(int64_t side) {
   int64_t scales = 0;
   for (; scales < std::ssize(kScaleWeights) && side >= kWindow; side /= 2) ++scales;
   return scales;
 }
 
-at::Tensor multi_scale_similarity(const at::Tensor& images, const at::Tensor& reconstructions) {
-  check_pair("multi_scale_similarity", images, reconstructions);
-  check_sides("multi_scale_similarity", images);
+Similarity structural_similarity(const at::Tensor& images, const at::Tensor& reconstructions) {
+  check_pair("structural_similarity", images, reconstructions);
+  check_sides("structural_similarity", images);
   const int64_t scales = similarity_scales(std::min(images.size(2), images.size(3)));
   const bool has_all_scales = scales == std::ssize(kScaleWeights);
   const double total =  // all five sum to 1.0001, and the usual MS-SSIM does not divide by that
@@ -130,14 +122,20 @@ at::Tensor multi_scale_similarity(const at::Tensor& images, const at::Tensor& re
                      : std::accumulate(kScaleWeights.begin(), kScaleWeights.begin() + scales, 0.0);
   auto x = channels_of(images), y = channels_of(reconstructions);
   auto product = torch::ones({x.size(0)}, x.options());  // [B C]
+  at::Tensor finest;                                     // [B C]
   for (int64_t scale = 0; scale < scales; ++scale) {
     if (scale > 0) x = at::avg_pool2d(x, 2), y = at::avg_pool2d(y, 2);
     const auto [luminance, structure] = similarity_maps(x, y);
-    const auto similarity = scale + 1 == scales ? luminance * structure : structure;
+    const auto both = (luminance * structure).mean({1, 2, 3});
+    if (scale == 0) finest = both;
+    const auto similarity = scale + 1 == scales ? both : structure.mean({1, 2, 3});
     const double weight = kScaleWeights[static_cast<size_t>(scale)] / total;
-    product = product * similarity.mean({1, 2, 3}).clamp_min(0).pow(weight);
+    product = product * similarity.clamp_min(0).pow(weight);
   }
-  return product.view({images.size(0), -1}).mean(1);
+  const auto mean_of_channels = [&](const at::Tensor& values) {
+    return values.view({images.size(0), -1}).mean(1);
+  };
+  return {.single_scale = mean_of_channels(finest), .multi_scale = mean_of_channels(product)};
 }
 
 }  // namespace dalle

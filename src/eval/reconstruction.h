@@ -41,6 +41,9 @@ at::Tensor position_entropy(const at::Tensor& counts);
 /// @param images  [B, C, H, W]
 at::Tensor shift_right(const at::Tensor& images);
 
+/// Decibels to count for an exact reconstruction, whose psnr() is infinite.
+inline constexpr double kFlawlessPsnr = 100;
+
 /// Peak signal-to-noise ratio of each image: -10 log10 of the mean squared error.
 ///
 /// @param images           [B, C, H, W] floating in [0, 1]
@@ -49,34 +52,31 @@ at::Tensor shift_right(const at::Tensor& images);
 /// @throws dalle::Error if the shapes differ or are not [B, C, H, W]
 at::Tensor psnr(const at::Tensor& images, const at::Tensor& reconstructions);
 
-/// Structural similarity (SSIM) of each image, averaged over channels and over the windows inside
-/// the image. Windows are Gaussian, 11 x 11 pixels with standard deviation 1.5; K1 = 0.01 and
-/// K2 = 0.03.
-///
-/// @param images           [B, C, H, W] floating in [0, 1], H and W at least 11
-/// @param reconstructions  [B, C, H, W] floating in [0, 1]
-/// @return                 [B] float64, at most 1
-/// @throws dalle::Error if the shapes differ, are not [B, C, H, W], or H or W is below 11
-/// Source: Wang et al. 2004, "Image quality assessment: from error visibility to structural
-/// similarity"
-at::Tensor structural_similarity(const at::Tensor& images, const at::Tensor& reconstructions);
-
-/// How many of the five scales multi_scale_similarity() uses for images whose shorter side has this
+/// How many of the five scales structural_similarity() uses for images whose shorter side has this
 /// many pixels: those on which that side has at least 11. All five from 176 pixels on.
 int64_t similarity_scales(int64_t side);
 
-/// Multi-scale structural similarity (MS-SSIM) of each image, averaged over channels: the product
-/// of the mean SSIM on the coarsest scale and, on the others, of its mean without the luminance
-/// term, to the powers of Wang et al.'s weights. Each scale halves the one before by averaging
-/// 2 x 2 pixels; the last row or column of an odd side is left out. A negative mean counts as 0.
-/// Images that are too small for five scales get fewer, whose weights are divided by their sum.
+/// Structural similarity of each image, averaged over channels.
+struct Similarity {
+  at::Tensor single_scale;  ///< [B] float64, at most 1: SSIM
+  at::Tensor multi_scale;   ///< [B] float64 in [0, 1]: MS-SSIM
+};
+
+/// SSIM is averaged over the windows inside the image. Windows are Gaussian, 11 x 11 pixels with
+/// standard deviation 1.5; K1 = 0.01 and K2 = 0.03.
+///
+/// MS-SSIM is the product of the mean SSIM on the coarsest scale and, on the others, of its mean
+/// without the luminance term, to the powers of Wang et al.'s weights. Each scale halves the one
+/// before by averaging 2 x 2 pixels; the last row or column of an odd side is left out. A negative
+/// mean counts as 0. Images that are too small for five scales get fewer, whose weights are divided
+/// by their sum.
 ///
 /// @param images           [B, C, H, W] floating in [0, 1], H and W at least 11
 /// @param reconstructions  [B, C, H, W] floating in [0, 1]
-/// @return                 [B] float64 in [0, 1]
 /// @throws dalle::Error if the shapes differ, are not [B, C, H, W], or H or W is below 11
-/// Source: Wang, Simoncelli and Bovik 2003, "Multi-scale structural similarity for image quality
-/// assessment"
-at::Tensor multi_scale_similarity(const at::Tensor& images, const at::Tensor& reconstructions);
+/// Source: Wang et al. 2004, "Image quality assessment: from error visibility to structural
+/// similarity"; Wang, Simoncelli and Bovik 2003, "Multi-scale structural similarity for image
+/// quality assessment"
+Similarity structural_similarity(const at::Tensor& images, const at::Tensor& reconstructions);
 
 }  // namespace dalle

@@ -10,8 +10,8 @@ namespace dalle {
 
 /// What the judge sees of an object.
 struct DetectedObject {
-  std::optional<ShapeKind> shape;   ///< none if it resembles no shape
-  std::optional<ShapeColor> color;  ///< none if it is gray, white or black
+  std::optional<ShapeKind> shape = std::nullopt;   ///< none if it resembles no shape
+  std::optional<ShapeColor> color = std::nullopt;  ///< none if it is gray, white or black
   ShapeSize size = ShapeSize::kLarge;
   ShapeTexture texture = ShapeTexture::kSolid;  ///< kSolid without a color
   double x = 0.5;                               ///< centroid, as a fraction of the image's side

@@ -39,8 +39,9 @@ std::vector<fs::path> dvae_checkpoints(const fs::path& given, DvaeCheckpoint whi
     if (checkpoints.empty() || (folder == path && std::ranges::none_of(checkpoints, is_of_dvae)))
       continue;
     if (which == DvaeCheckpoint::kBest)
-      std::ranges::stable_partition(checkpoints, [best = best_checkpoint(folder)](
-                                                     const fs::path& one) { return one == best; });
+      std::stable_partition(
+          checkpoints.begin(), checkpoints.end(),
+          [best = best_checkpoint(folder)](const fs::path& one) { return one == best; });
     return checkpoints;
   }
   return {};

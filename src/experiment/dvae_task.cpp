@@ -31,7 +31,7 @@ SampleSourceOptions without_captions(SampleSourceOptions options) {
 
 /// Mean over the images, in decibels; an exact reconstruction counts as 100 and not as infinity.
 double mean_psnr(const at::Tensor& images, const at::Tensor& reconstructions) {
-  return psnr(images, reconstructions).clamp_max(100.0).mean().item<double>();
+  return psnr(images, reconstructions).clamp_max(kFlawlessPsnr).mean().item<double>();
 }
 
 /// @param entropy, most  of the posterior, in nats

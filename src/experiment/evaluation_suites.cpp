@@ -25,7 +25,6 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr int64_t kMaxGeneratedUnlessLimited = 1000;
-constexpr double kFlawlessPsnr = 100;  ///< decibels of an exact reconstruction, instead of infinity
 
 void append(std::vector<double>& values, const at::Tensor& more) {
   const at::Tensor doubles = more.to(at::kCPU, at::kDouble).contiguous();
@@ -220,8 +219,9 @@ SuiteResult evaluate_reconstruction(EvaluatedModel& model, const EvaluationData&
     worst_images.add(batch, images, found.hard_images, quality);
     if (found.soft_images.defined())
       append(soft, psnr(images, found.soft_images).clamp_max(kFlawlessPsnr));
-    append(similarity, structural_similarity(images, found.hard_images));
-    append(multi_scale, multi_scale_similarity(images, found.hard_images));
+    const Similarity similarities = structural_similarity(images, found.hard_images);
+    append(similarity, similarities.single_scale);
+    append(multi_scale, similarities.multi_scale);
     indices.insert(indices.end(), batch.positions.begin(), batch.positions.end());
     reconstruction += found.loss.reconstruction.item<double>() * static_cast<double>(batch.size());
     if (found.loss.kl.defined())

@@ -17,6 +17,7 @@
 #include "core/seeds.h"
 #include "data/batch_loader.h"
 #include "data/fingerprint.h"
+#include "tensor/device_of.h"
 
 namespace dalle {
 namespace {
@@ -163,7 +164,7 @@ at::Tensor gumbel_noise(DiscreteVae vae, const Batch& batch, const ExperimentCon
 
 at::Tensor image_tokens(DiscreteVae vae, const Batch& batch, const ExperimentConfig& config) {
   const torch::NoGradGuard no_grad;
-  const at::Tensor images = unit_images(batch, vae->parameters().front().device());
+  const at::Tensor images = unit_images(batch, device_of(*vae));
   if (config.dalle.image_tokens == ImageTokens::kArgmax) return vae->encode(images).flatten(1);
   std::vector<uint64_t> seeds;
   for (const int64_t position : batch.positions)

@@ -18,6 +18,7 @@
 #include "experiment/reranker.h"
 #include "experiment/run_report.h"
 #include "experiment/trained_clip.h"
+#include "tensor/device_of.h"
 
 namespace dalle {
 namespace {
@@ -135,7 +136,7 @@ bool is_contrastive(const fs::path& extractor) {
 /// What must be the same for results to be added to an existing file.
 ordered_json identity_of(const EvaluatedModel& model, const EvaluationData& data,
                          const fs::path& extractor) {
-  const c10::Device device = model.vae->parameters().front().device();
+  const c10::Device device = device_of(*model.vae);
   ordered_json identity = {{"checkpoint", model.checkpoint.filename().string()},
                            {"manifest", model.hash},
                            {"step", model.step},
@@ -189,7 +190,7 @@ std::optional<FeatureSpace> extractor_for(const std::vector<EvaluationSuite>& su
   if (std::ranges::none_of(suites, compares_images))
     throw Error("--extractor {}: expected the suite frechet or memorization, which use it",
                 file.string());
-  const c10::Device device = model.vae->parameters().front().device();
+  const c10::Device device = device_of(*model.vae);
   if (!is_contrastive(file)) return torchscript_space(file, device, model.config.data.image_size);
   return clip_space(load_trained_clip(file, device, Precision::kFloat32));
 }
@@ -236,7 +237,7 @@ std::string command_of(const EvaluatedModel& model, const ModelEvaluationOptions
   if (!options.extractor.empty())
     command += " --extractor " + shell_word(options.extractor.string());
   if (!options.reranker.empty()) command += " --reranker " + shell_word(options.reranker.string());
-  const c10::Device device = model.vae->parameters().front().device();
+  const c10::Device device = device_of(*model.vae);
   return command + fmt::format(" --limit {} --device {} --out {} --restart", options.limit,
                                device.str(), shell_word(options.out.string()));
 }

@@ -39,7 +39,7 @@ Place place_of(std::string_view metric) {
 
 /// What the chart of a group is called; other metrics are called by their own name.
 std::string title_of(const std::string& group) {
-  static const std::map<std::string, std::string> kTitles = {
+  static const std::map<std::string, std::string> titles = {
       {"reconstruction", "reconstruction, nats per channel of a pixel"},
       {"kl", "KL divergence, nats per position"},
       {"text", "text, nats per token"},
@@ -62,8 +62,8 @@ std::string title_of(const std::string& group) {
       {"temperature", "temperature"},
       {"kl_weight", "weight of the KL divergence"},
       {"skipped", "skipped steps"}};
-  const auto found = kTitles.find(group);
-  return found == kTitles.end() ? group : found->second;
+  const auto found = titles.find(group);
+  return found == titles.end() ? group : found->second;
 }
 
 template <class List, class Name>

@@ -206,20 +206,22 @@ std::string line_chart(std::span<const ChartSeries> series, std::string_view x_n
 
 std::string heat_map(std::span<const double> values, int64_t columns) {
   DALLE_CHECK(!values.empty() && columns > 0 && values.size() % static_cast<size_t>(columns) == 0);
-  const auto width = static_cast<size_t>(columns);
+  const auto width = static_cast<size_t>(columns), rows = values.size() / width;
   const double cell = kWidth / static_cast<double>(columns);
-  const double height = cell * static_cast<double>(values.size() / width);
-  const auto [low, high] = std::ranges::minmax(values);
+  const double height = cell * static_cast<double>(rows);
+  const double low = std::ranges::min(values), high = std::ranges::max(values);
   const auto opacity = [&](double value) {
     return high > low ? (value - low) / (high - low) : 0.5;
   };
   std::string drawn;
-  for (size_t i = 0; i < values.size(); ++i)
+  for (size_t i = 0; i < values.size(); ++i) {
+    const size_t row = i / width, column = i % width;
     drawn += fmt::format(
         "<rect class=\"cell\" x=\"{:.2f}\" y=\"{:.2f}\" width=\"{:.2f}\" height=\"{:.2f}\" "
         "fill-opacity=\"{:.3f}\"><title>row {}, column {}: {}</title></rect>",
-        cell * static_cast<double>(i % width), cell * static_cast<double>(i / width), cell, cell,
-        opacity(values[i]), i / width + 1, i % width + 1, chart_number(values[i]));
+        cell * static_cast<double>(column), cell * static_cast<double>(row), cell, cell,
+        opacity(values[i]), row + 1, column + 1, chart_number(values[i]));
+  }
   drawn += fmt::format("<rect class=\"frame\" width=\"{}\" height=\"{:.2f}\"/>", kWidth, height);
   constexpr int kShades = 24;
   constexpr double kShade = 5, kLegend = kShades * kShade;

@@ -10,6 +10,7 @@
 #include "sample/decode_schedule.h"
 #include "sample/guidance.h"
 #include "sample/stepwise_generation.h"
+#include "tensor/device_of.h"
 
 namespace dalle {
 namespace {
@@ -66,7 +67,7 @@ GenerateStatistics generate_codes(DalleModel model, std::span<const CaptionImage
     done += codes;
     if (progress) progress(done, count * layout.image_length());
   };
-  if (model->parameters().front().is_cpu())
+  if (device_of(*model).is_cpu())
     return generate_on_cpu(model, requests, sampling, options, images, codes_done, add_progress);
   return generate_stepwise(model, requests, sampling, options, images, codes_done, add_progress);
 }

@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "data/image/image.h"
 #include "sample/generate_codes.h"
+#include "tensor/device_of.h"
 
 namespace dalle {
 namespace {
@@ -75,7 +76,7 @@ int64_t count_unseen(const at::Tensor& kept_codes) {
 }
 
 at::Tensor prompt_codes(DiscreteVae vae, const RgbImage& image, const at::Tensor& kept_codes) {
-  const at::Device device = vae->parameters().front().device();
+  const at::Device device = device_of(*vae);
   const at::Tensor pixels =
       image_to_tensor(image).unsqueeze(0).to(device).to(torch::kFloat32).div(255);
   const at::Tensor codes = vae->encode(pixels)[0].cpu();  // [h, w]

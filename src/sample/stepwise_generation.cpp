@@ -9,6 +9,7 @@
 #include "sample/guidance.h"
 #include "sample/image_noise.h"
 #include "sample/token_sampler.h"
+#include "tensor/device_of.h"
 
 namespace dalle {
 namespace {
@@ -78,7 +79,7 @@ int64_t generate(DalleModel& model, const CaptionImages& request, const Sampling
                  ImageBatch& batch, const std::function<void(int64_t)>& add_progress) {
   const int64_t length = model->layout().image_length();
   const GuidedPositions guided = guided_positions(sampling, length);
-  const at::Device device = model->parameters().front().device();
+  const at::Device device = device_of(*model);
   const int64_t count = batch.count();
   TokenSampler sampler(sampling);
   DecodeState state = model->prefill(captions_of(request, count, guided.end > 0).to(device));

@@ -1,6 +1,7 @@
 #include "tensor/seeded_uniform.h"
 
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include <ATen/Parallel.h>
@@ -34,7 +35,8 @@ void fill_row(float* row, int64_t count, uint64_t seed) {
 // LibTorch has no unsigned 64-bit arithmetic. Signed products have the same bits, and a right shift
 // only needs its sign bits masked.
 at::Tensor shift_right(const at::Tensor& x, int64_t bits) {
-  return x.bitwise_right_shift(bits).bitwise_and_((int64_t{1} << (64 - bits)) - 1);
+  return x.bitwise_right_shift(bits).bitwise_and_(std::numeric_limits<int64_t>::max() >>
+                                                  (bits - 1));
 }
 
 at::Tensor mix_bits(at::Tensor x) {

@@ -199,7 +199,8 @@ TEST(Model, NamesTheOptionOutOfRange) {
       {"variation", {.variation = 1.5}},
       {"variation", {.variation = NAN}}};
   for (const auto& [name, options] : invalid) {
-    const std::string message = error_of([&] { model.generate("a red circle", options); });
+    const std::string message =
+        error_of([&, &given = options] { model.generate("a red circle", given); });
     EXPECT_TRUE(message.starts_with(name + ": found ")) << message;
   }
 }

@@ -91,7 +91,9 @@ TEST_F(DatasetsTest, RejectsPathsThatShareSamples) {
   for (const auto& [path, validation] :
        {std::pair{"data", "data"}, std::pair{"data", "data/held_out"},
         std::pair{"data/held_out", "data"}, std::pair{"data", "link"}})
-    EXPECT_THAT(error_of([&] { open_datasets(config(DatasetKind::kFolder, path, validation), 1); }),
+    EXPECT_THAT(error_of([given = config(DatasetKind::kFolder, path, validation)] {
+                  open_datasets(given, 1);
+                }),
                 HasSubstr("expected folders that do not contain each other"))
         << path << " and " << validation;
   EXPECT_NO_THROW(open_datasets(config(DatasetKind::kFolder, "data", "database"), 1));

@@ -183,7 +183,8 @@ TEST_F(ClipTaskTest, ARanksMicroBatchMustBeItsWholeShare) {
   for (const auto& [micro_batch_size, ranks] :
        {std::pair<int64_t, int64_t>{0, 1}, {8, 1}, {4, 2}, {3, 3}, {8, 4}}) {
     train.micro_batch_size = micro_batch_size;
-    EXPECT_EQ(error_of([&] { check_whole_share(train, ranks); }), "no error") << ranks;
+    EXPECT_EQ(error_of([&, world = ranks] { check_whole_share(train, world); }), "no error")
+        << ranks;
   }
   train.micro_batch_size = 2;
   EXPECT_THAT(error_of([&] { check_whole_share(train, 3); }),

@@ -34,7 +34,7 @@ ClipModel make_clip(const ClipConfig& config, Precision precision = Precision::k
 }
 
 at::Tensor clip_captions() {
-  constexpr int p = kPadToken;
+  const int p = kPadToken;
   return torch::tensor({{3, 1, 4, 1, 5}, {2, 7, p, p, p}, {p, p, p, p, p}, {2, 8, 1, p, p}});
 }
 

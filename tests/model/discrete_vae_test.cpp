@@ -52,19 +52,6 @@ std::vector<uint64_t> first_seeds(int64_t count) {
   return seeds;
 }
 
-PlainDiscreteVae plain_copy(const DiscreteVae& vae) {
-  const DiscreteVaeConfig& config = vae->config();
-  PlainDiscreteVae plain{.weights = {},
-                         .groups = config.groups,
-                         .blocks_per_group = config.blocks_per_group,
-                         .post_gain = 0.0};
-  plain.post_gain = config.post_gain.value_or(
-      std::pow(static_cast<double>(config.groups * config.blocks_per_group), -2.0));
-  for (const auto& parameter : vae->named_parameters())
-    plain.weights[parameter.key()] = parameter.value().detach().clone().requires_grad_();
-  return plain;
-}
-
 at::Tensor one_hot_maps(const at::Tensor& codes, int64_t vocab_size) {
   return at::one_hot(codes, vocab_size).permute({0, 3, 1, 2}).to(at::kFloat);
 }
@@ -274,7 +261,7 @@ TEST(DiscreteVaeTest, LogScaleFloorLimitsTheScaleButNotTheMean) {
                             .mean();
   EXPECT_NEAR(loss.reconstruction.item<double>(), expected.item<double>(), 1e-5);
   loss.total.backward();
-  const auto gradient = bias.grad();
+  const at::Tensor& gradient = bias.grad();
   EXPECT_TRUE((gradient.slice(0, 0, 3) != 0).all().item<bool>());
   EXPECT_EQ(gradient[3].item<double>(), 0.0);
   EXPECT_NE(gradient[4].item<double>(), 0.0);

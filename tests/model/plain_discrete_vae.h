@@ -8,6 +8,8 @@
 #include <fmt/format.h>
 #include <torch/types.h>
 
+#include "model/discrete_vae.h"
+
 namespace dalle {
 
 /// The dVAE, written again from the published tables as functions of named tensors: no modules,
@@ -73,9 +75,24 @@ struct PlainDiscreteVae {
     const auto log_density =
         -(2 * scale).log() - (x * (1 - x)).log() - ((x / (1 - x)).log() - mean).abs() / scale;
     const auto q = plain.softmax(1);
-    const auto kl = (q * q.log()).sum() + q.numel() / q.size(1) * std::log(q.size(1));
+    const int64_t positions = q.numel() / q.size(1);
+    const auto kl = (q * q.log()).sum() + positions * std::log(q.size(1));
     return (-log_density.sum() + kl_weight * kl) / images.numel();
   }
 };
+
+/// The same dVAE with copies of its weights.
+inline PlainDiscreteVae plain_copy(const DiscreteVae& vae) {
+  const DiscreteVaeConfig& config = vae->config();
+  PlainDiscreteVae plain{.weights = {},
+                         .groups = config.groups,
+                         .blocks_per_group = config.blocks_per_group,
+                         .post_gain = 0.0};
+  plain.post_gain = config.post_gain.value_or(
+      std::pow(static_cast<double>(config.groups * config.blocks_per_group), -2.0));
+  for (const auto& parameter : vae->named_parameters())
+    plain.weights[parameter.key()] = parameter.value().detach().clone().requires_grad_();
+  return plain;
+}
 
 }  // namespace dalle

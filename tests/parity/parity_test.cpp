@@ -29,7 +29,7 @@ struct Fixture {
 };
 
 Fixture read_fixture(const std::string& name) {
-  const std::string kWeight = "weight.", kGradient = "gradient.";
+  constexpr std::string_view kWeight = "weight.", kGradient = "gradient.";
   Fixture fixture;
   for (const auto& [key, tensor] : read_safetensors("tests/fixtures/" + name).tensors) {
     if (key.starts_with(kWeight))
@@ -76,7 +76,7 @@ class ParityTest : public testing::TestWithParam<Tolerance> {
 INSTANTIATE_TEST_SUITE_P(Types, ParityTest,
                          testing::Values(Tolerance{at::kDouble, 1e-12, 1e-7},
                                          Tolerance{at::kFloat, 1e-6, 1e-5}),
-                         [](const auto& info) { return c10::toString(info.param.type); });
+                         [](const auto& test) { return c10::toString(test.param.type); });
 
 TEST_P(ParityTest, TransformerHasPyTorchsLossGradientsAndFiveUpdates) {
   const Fixture fixture = read_fixture("dalle_steps.safetensors");

@@ -64,10 +64,10 @@ TEST(NamedTensors, RoundTripsEveryTypeAndShapeInOrder) {
     tensors.emplace_back("scalar." + name, torch::ones({}, torch::kInt).to(type));
     tensors.emplace_back("empty." + name, torch::empty({4, 0, 2}, type));
   }
-  constexpr double infinity = std::numeric_limits<double>::infinity();
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
   tensors.emplace_back(
       "special",
-      torch::tensor({0.0, -0.0, infinity, -infinity, std::nan("7"), 5e-324}, torch::kDouble));
+      torch::tensor({0.0, -0.0, kInfinity, -kInfinity, std::nan("7"), 5e-324}, torch::kDouble));
   const std::map<std::string, std::string> metadata = {{"format", "pt"}, {"caption", "a \"é\"\n"}};
   write_safetensors(folder / "x", tensors, metadata);
   const SafetensorsFile file = read_safetensors(folder / "x");

@@ -33,7 +33,8 @@ TEST(TorchPickleTest, ReadsNumbersTextAndContainers) {
   const std::string valid =
       file("(K\xffM\xff\xffJ\xff\xff\xff\xff" + integer(-5) + std::string("\x8a\x01\x80", 3) +
            "G\xbf\xf8" + std::string(6, '\0') + text("a\xc3\xa4") + "N\x88\x89]K\x01" + "at");
-  const Pickle pickle = read_torch_pickle(valid + "more", "x.pkl");
+  const std::string longer = valid + "more";  // the pickle's texts are views of it
+  const Pickle pickle = read_torch_pickle(longer, "x.pkl");
   EXPECT_EQ(pickle.size, valid.size());
   const PickleValue& root = pickle.at(pickle.root);
   ASSERT_EQ(root.kind, PickleKind::kTuple);

@@ -69,13 +69,14 @@ TEST(TorchStateTest, RefusesViewsThatExceedTheirStorage) {
   EXPECT_EQ(error_of_view(5, {1}, {1'000'000}), "no error");
   EXPECT_EQ(error_of_view(6, {0, 4}, {4, 1}), "no error");
   constexpr int64_t kLargest = std::numeric_limits<int64_t>::max();
-  const std::string kDoesNotFit = "\"w\": does not fit into its storage \"0\" of 6 elements";
+  constexpr std::string_view kDoesNotFit =
+      "\"w\": does not fit into its storage \"0\" of 6 elements";
   for (const std::string& error :
        {error_of_view(1, {2, 3}, {3, 1}), error_of_view(-1, {2}, {1}), error_of_view(6, {1}, {1}),
         error_of_view(0, {2}, {6}), error_of_view(0, {7}, {0}), error_of_view(7, {0}, {1}),
         error_of_view(kLargest, {2}, {kLargest}), error_of_view(0, {3}, {kLargest}),
         error_of_view(0, {kLargest, 3}, {0, 0}), error_of_view(0, {0, kLargest, 2}, {1, 1, 1})})
-    EXPECT_THAT(error, HasSubstr(kDoesNotFit));
+    EXPECT_THAT(error, HasSubstr(std::string(kDoesNotFit)));
 }
 
 TEST(TorchStateTest, RefusesInvalidShapes) {

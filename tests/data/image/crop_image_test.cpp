@@ -148,7 +148,7 @@ TEST(CropImage, DvaeTakesAnySquareAnyScaleAndFlipsHalf) {
   EXPECT_NEAR(largest, 160.0 * 64 / 72, 2.5);
   EXPECT_NEAR(leftmost, 0, 3.5);
   EXPECT_NEAR(rightmost, 240, 3.5);
-  EXPECT_NEAR(mirrored, kDraws / 2, 4 * std::sqrt(kDraws / 4.0));
+  EXPECT_NEAR(mirrored, kDraws / 2.0, 4 * std::sqrt(kDraws / 4.0));
 }
 
 TEST(CropImage, TransformerStaysNearTheCenterAndNeverFlips) {

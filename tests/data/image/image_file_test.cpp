@@ -91,7 +91,7 @@ TEST(ImageFile, NamesTheKindOfOtherFiles) {
            {"<?xml version='1.0'?><Error>denied</Error>", "an XML document"},
            {"{\"error\": \"no such image\"}", "text"},
            {std::string(300, '\0'), "zeros"}})
-    EXPECT_EQ(error_of([&] { inspect_image_file(bytes); }),
+    EXPECT_EQ(error_of([&file = bytes] { inspect_image_file(file); }),
               "expected a JPEG, PNG, WebP or BMP image, found " + kind);
 }
 
