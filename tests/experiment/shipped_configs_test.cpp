@@ -95,14 +95,14 @@ TEST(ShippedConfigs, HaveTheSizesOfTheirNames) {
   }
 }
 
-TEST(ShippedConfigs, AnnealTheTemperatureOverMostOfAShortRun) {
+TEST(ShippedConfigs, AnnealTheTemperatureSlowlyOrFromMixturesOfCodes) {
   for (const std::string& name : shipped()) {
     if (name.starts_with("paper")) continue;
     SCOPED_TRACE(name);
     const DvaeTrainConfig train = load(name).dvae.train;
     const double share =
         static_cast<double>(train.temperature.steps) / static_cast<double>(train.steps);
-    EXPECT_GE(share, 0.8);
+    EXPECT_GE(share, train.temperature.from >= 3 ? 0.25 : 0.8);  // see docs/log.md
     EXPECT_LE(share, 1);
     EXPECT_GE(train.kl_weight.at(0), 3.3);
     EXPECT_GT(train.max_grad_norm, 0);
