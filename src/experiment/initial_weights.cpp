@@ -97,7 +97,9 @@ std::optional<NamedTensors> initial_weights(const ExperimentConfig& config, cons
 }
 
 std::optional<std::string> initial_tokenizer(const ExperimentConfig& config, const RunPaths& run) {
-  if (config.from.checkpoint.empty() || copied_stage(run) != Stage::kDalle) return std::nullopt;
+  if (config.from.checkpoint.empty()) return std::nullopt;
+  const bool is_copy_removed = !fs::exists(run.root / "from") && fs::exists(run.tokenizer());
+  if (is_copy_removed || copied_stage(run) != Stage::kDalle) return std::nullopt;
   return read_copy(run, Stage::kDalle, {kTokenizerFile}).files.at(kTokenizerFile);
 }
 

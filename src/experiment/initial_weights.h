@@ -28,7 +28,8 @@ void copy_weight_sources(const ExperimentConfig& config, const RunPaths& run);
 std::optional<NamedTensors> initial_weights(const ExperimentConfig& config, const RunPaths& run,
                                             Stage stage);
 
-/// The bytes of the tokenizer that the run takes over; nothing if it trains one.
+/// The bytes of the tokenizer that the run takes over; nothing if it trains one, or if it has one
+/// and the copies have been removed.
 /// @throws dalle::Error if the copy is missing or corrupt
 std::optional<std::string> initial_tokenizer(const ExperimentConfig& config, const RunPaths& run);
 

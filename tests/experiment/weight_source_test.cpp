@@ -206,6 +206,11 @@ TEST_F(WeightSourceTest, AStageBeginsWithTheCopyOfItsWeights) {
   other.from.checkpoint_sha256 = "aa";
   EXPECT_THAT(error_of([&] { copy_weight_sources(other, run); }), HasSubstr("no such folder"));
   EXPECT_EQ(initial_weights(config_, run, Stage::kDalle), std::nullopt);
+  // A run that has its tokenizer needs no copy of it.
+  fs::remove_all(run.root / "from");
+  EXPECT_THAT(error_of([&] { initial_tokenizer(tuned, run); }), HasSubstr("no copy"));
+  write_file_atomically(run.tokenizer(), "words");
+  EXPECT_EQ(initial_tokenizer(tuned, run), std::nullopt);
 }
 
 TEST_F(WeightSourceTest, ADvaeAloneGivesTheDvaeAlone) {

@@ -1695,6 +1695,9 @@ class ToolsTest(unittest.TestCase):
         options = settings(["dalle"], steps=5)
         self.assert_succeeds(self.tune(folder, *options))
         self.assertIn("already finished", self.tune(folder, *options).stderr)
+        shutil.rmtree(folder / "from")  # not needed once the stages have checkpoints
+        self.assert_succeeds(self.tune(folder, *settings(["dalle"], steps=10)))
+        options = settings(["dalle"], steps=10)
         other = sorted((self.whole / "checkpoints" / "dalle").glob("step-*"))[0]
         for flags in ((), ("--allow-config-change",)):
             self.assert_fails(self.tune(folder, *options, *flags, source=other), 1, "from.checkpoint_sha256: ", "began with the weights")
