@@ -200,6 +200,7 @@ link_toolkit() {  # link_toolkit PREFIX TOOLKIT: LibTorch's run path looks in PR
 if [ -z "${TORCH_ROOT:-}" ]; then
   toolkit=$(toolkit_root) && kind=cuda || kind=cpu
   stamp="$kind $toolkit $(sha256sum scripts/libtorch-requirements.txt | cut -c1-16)"
+  [ "$kind" = cpu ] || stamp+=" with Python"  # see unpack
 fi
 libtorch_is_complete() { [ "$(cat $libtorch/.complete 2>/dev/null)" = "$stamp" ]; }
 

@@ -1,6 +1,7 @@
 // dalle-export: writes a trained model in the format of other tools.
 
 #include <filesystem>
+#include <iterator>
 #include <string>
 
 #include "command_line.h"
@@ -42,18 +43,27 @@ void add_options(CLI::App& app, Arguments& arguments) {
 }
 
 void check_is_free(const fs::path& out) {
-  if (!fs::exists(out)) return;
-  if (!fs::is_directory(out) || !fs::is_empty(out))
-    throw Error("--out {}: exists, expected a new or an empty folder", out.string());
+  std::string found;
+  if (out.filename() == "." || out.filename() == "..")
+    found = "the current folder or one above it";  // which cannot be replaced
+  else if (fs::is_symlink(out))
+    found = "a symbolic link";
+  else if (fs::exists(out) && !fs::is_directory(out))
+    found = "a file";
+  else if (fs::exists(out) && !fs::is_empty(out))
+    found = fmt::format("a folder with {} entries",
+                        std::distance(fs::directory_iterator(out), fs::directory_iterator()));
+  if (!found.empty())
+    throw Error("--out {}: found {}, expected a new or an empty folder", out.string(), found);
 }
 
 int export_model(Arguments arguments) {
-  fs::path& out = arguments.out;
+  fs::path& out = arguments.out = arguments.out.lexically_normal();
   if (!out.has_filename()) out = out.parent_path();  // a/b/ is a/b
   check_is_free(out);
   const fs::path path = find_model(arguments.model);
-  const TrainedDalle dalle = load_trained_dalle(path, c10::kCPU, Precision::kFloat32);
   const StagingFolder staging(out);
+  const TrainedDalle dalle = load_trained_dalle(path, c10::kCPU, Precision::kFloat32);
   const fs::path folder = staging.path() / "model";
   make_directories(folder);
   write_hub_files(dalle, RunPaths(run_of_model(path)), folder, arguments.max_shard_mb * 1'000'000);

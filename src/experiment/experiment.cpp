@@ -91,8 +91,8 @@ void warn_of_emulated_bfloat16(const TrainTask& task, const TrainConfig& train,
         task.stage(), task.stage());
 }
 
-/// Gives the model of a stage that begins the weights that the config says. Rank 0's state reaches
-/// the other ranks.
+/// Loads the initial weights into the model of a stage that has no checkpoint yet. Rank 0's state
+/// reaches the other ranks.
 void load_initial_weights(TrainTask& task, Stage stage, const StageContext& context) {
   const auto& [config, run, data, options, stop] = context;
   if (!options.group->is_rank_zero() || !checkpoints_in(run.checkpoints(task.stage())).empty())
@@ -216,7 +216,8 @@ TrainOutcome run_dvae(const StageContext& context) {
       log_info("dvae: skipped, since dvae.checkpoint names a trained one: {}",
                config.dvae.checkpoint);
     else
-      log_info("dvae: skipped, since dvae.freeze keeps that of {}", config.from.checkpoint);
+      log_info("dvae: skipped: dvae.freeze is true, so the dVAE of {} is used unchanged",
+               config.from.checkpoint);
     return TrainOutcome::kFinished;
   }
   context.options.group->set_phase(Phase::kPreparing, 0);
@@ -301,7 +302,8 @@ TrainOutcome run_experiment(const ExperimentConfig& config, const RunPaths& run,
                   dvae);
     if (!config.trains_dvae() && options.only == Stage::kDvae)
       throw Error(
-          "--stage dvae: nothing to train, since dvae.freeze keeps that of from.checkpoint");
+          "--stage dvae: nothing to train: dvae.freeze is true, so the dVAE of from.checkpoint is "
+          "used unchanged");
     if (!dvae.empty() && wanted(Stage::kDalle) && !previous.started.contains(Stage::kDalle) &&
         !fs::exists(dvae))
       throw Error("dvae.checkpoint: {}: no such folder, and the run has no copy of the dVAE yet",

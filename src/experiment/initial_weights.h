@@ -21,6 +21,11 @@ namespace dalle {
 ///         changed since the config was loaded
 void copy_weight_sources(const ExperimentConfig& config, const RunPaths& run);
 
+/// Checks, before a run starts over, that it can copy again what `config.from` names.
+/// @param run  what is there so far; its copies will not be those of the new run
+/// @throws dalle::Error naming a source that is gone or has been replaced, and the copy of it
+void check_weight_sources(const ExperimentConfig& config, const RunPaths& run);
+
 /// The weights with which the model of a stage begins, from those copies. Those of the stage dvae
 /// are also the frozen dVAE's.
 /// @return nothing if it begins with random ones
@@ -28,7 +33,8 @@ void copy_weight_sources(const ExperimentConfig& config, const RunPaths& run);
 std::optional<NamedTensors> initial_weights(const ExperimentConfig& config, const RunPaths& run,
                                             Stage stage);
 
-/// The bytes of the tokenizer that the run takes over; nothing if it trains one.
+/// The bytes of the tokenizer that the run takes over; nothing if it trains one, or if it has one
+/// and the copies have been removed.
 /// @throws dalle::Error if the copy is missing or corrupt
 std::optional<std::string> initial_tokenizer(const ExperimentConfig& config, const RunPaths& run);
 

@@ -1,5 +1,6 @@
 #include "experiment/model_card.h"
 
+#include <algorithm>
 #include <array>
 #include <filesystem>
 #include <optional>
@@ -34,10 +35,11 @@ struct CardNumber {
   std::string interval;  ///< 95 %; empty: none
 };
 
-/// The last validation of a stage, at most at `step`.
-std::optional<ordered_json> last_validation(const std::string& metrics, std::string_view stage,
-                                            int64_t step) {
-  std::optional<ordered_json> last;
+using Lines = std::vector<ordered_json>;
+
+/// The validations of a stage, at most at `step`, in order.
+Lines validations(const std::string& metrics, std::string_view stage, int64_t step) {
+  Lines lines;
   for (size_t begin = 0, end; (end = metrics.find('\n', begin)) != std::string::npos;
        begin = end + 1) {
     ordered_json line = ordered_json::parse(metrics.begin() + static_cast<ptrdiff_t>(begin),
@@ -45,13 +47,37 @@ std::optional<ordered_json> last_validation(const std::string& metrics, std::str
                                             /*allow_exceptions=*/false);
     if (line.is_object() && line.value("stage", "") == stage && line.contains("validation") &&
         line.value("step", int64_t{0}) <= step)
-      last = std::move(line);
+      lines.push_back(std::move(line));
   }
-  return last;
+  return lines;
 }
 
-/// What training measured last on validation images.
-std::vector<CardNumber> training_numbers(const TrainedDalle& dalle, const RunPaths& run) {
+/// What training measured on validation images: the line of each model in the checkpoint; null if
+/// there is none.
+struct Measured {
+  ordered_json dvae, dalle;
+};
+
+Measured measured(const TrainedDalle& dalle, const RunPaths& run) {
+  Measured found;
+  if (!fs::exists(run.metrics())) return found;
+  const std::string metrics = read_file(run.metrics());
+  const ExperimentConfig& config = dalle.config;
+  if (Lines lines = validations(metrics, "dalle", dalle.step); !lines.empty())
+    found.dalle = lines.back();
+  Lines lines = validations(metrics, "dvae", config.dvae.train.steps);
+  if (!config.trains_dvae() || lines.empty()) return found;
+  const auto psnr = [](const ordered_json& line) {
+    const auto value = line.find("psnr_hard");
+    return value != line.end() && value->is_number() ? value->get<double>() : -1e9;
+  };
+  found.dvae = config.dalle.dvae_checkpoint == DvaeCheckpoint::kBest
+                   ? *std::ranges::max_element(lines, {}, psnr)  // of equal ones the first
+                   : lines.back();
+  return found;
+}
+
+std::vector<CardNumber> training_numbers(const Measured& lines) {
   constexpr struct {
     const char *stage, *metric, *label, *unit;
   } kShown[] = {{"dvae", "psnr_hard", "dVAE, PSNR", "dB"},
@@ -60,14 +86,10 @@ std::vector<CardNumber> training_numbers(const TrainedDalle& dalle, const RunPat
                 {"dalle", "validation/text", "transformer, text", "nats per token"},
                 {"dalle", "validation/image", "transformer, image", "nats per token"}};
   std::vector<CardNumber> numbers;
-  if (!fs::exists(run.metrics())) return numbers;
-  const std::string metrics = read_file(run.metrics());
   for (const auto& [stage, metric, label, unit] : kShown) {
-    const bool is_dvae = std::string_view(stage) == "dvae";
-    const auto line =
-        last_validation(metrics, stage, is_dvae ? dalle.config.dvae.train.steps : dalle.step);
-    if (!line || !line->contains(metric) || !line->at(metric).is_number()) continue;
-    const double value = line->at(metric);
+    const ordered_json& line = std::string_view(stage) == "dvae" ? lines.dvae : lines.dalle;
+    if (!line.contains(metric) || !line.at(metric).is_number()) continue;
+    const double value = line.at(metric);
     numbers.push_back({"training", metric, label, value, format_value(value, unit), ""});
   }
   return numbers;
@@ -106,13 +128,32 @@ std::string name_alone(const std::string& path) {
   return (normal.has_filename() ? normal : normal.parent_path()).filename().string();
 }
 
+/// RUN/checkpoints/STAGE/step-N of such a checkpoint; the name alone of another path.
+fs::path checkpoint_in_run(const std::string& path) {
+  const fs::path step = fs::path(path).lexically_normal(), stage = step.parent_path();
+  const fs::path folder = stage.parent_path(), run = folder.parent_path();
+  if (folder.filename() != "checkpoints" || !run.has_filename()) return name_alone(path);
+  return run.filename() / folder.filename() / stage.filename() / step.filename();
+}
+
+/// "RUN, step N".
+std::string source_text(const std::string& path) {
+  constexpr std::string_view kStep = "step-";
+  const fs::path shown = checkpoint_in_run(path);
+  const std::string step = shown.filename().string();
+  if (!shown.has_parent_path() || !step.starts_with(kStep)) return shown.string();
+  const size_t digits = std::min(step.find_first_not_of('0', kStep.size()), step.size() - 1);
+  return fmt::format("{}, step {}", shown.begin()->string(), step.substr(digits));
+}
+
 /// A card is public: the config without the folders of this machine.
 ExperimentConfig without_folders(ExperimentConfig config) {
-  for (std::string* path :
-       {&config.data.path, &config.data.validation_path, &config.data.index_cache,
-        &config.tokenizer.model, &config.dvae.checkpoint, &config.from.checkpoint,
-        &config.from.clip_checkpoint})
+  for (std::string* path : {&config.data.path, &config.data.validation_path,
+                            &config.data.index_cache, &config.tokenizer.model})
     *path = name_alone(*path);
+  for (std::string* path :
+       {&config.dvae.checkpoint, &config.from.checkpoint, &config.from.clip_checkpoint})
+    *path = checkpoint_in_run(*path).string();
   return config;
 }
 
@@ -158,13 +199,21 @@ std::string front_matter(const TrainedDalle& dalle, const std::vector<CardNumber
   return "---\n" + dump_yaml(yaml_map(std::move(card))) + "---\n";
 }
 
-std::string facts(const TrainedDalle& dalle) {
+std::string facts(const TrainedDalle& dalle, const Measured& lines) {
   const ExperimentConfig& config = dalle.config;
   const TransformerConfig& model = config.dalle.model;
   const SequenceLayout layout = config.layout();
   std::string steps = fmt::format("transformer: {} of {}", dalle.step, config.dalle.train.steps);
-  steps += config.trains_dvae() ? fmt::format("; dVAE: {}", config.dvae.train.steps)
-                                : "; dVAE: trained before";
+  const int64_t dvae_steps = config.dvae.train.steps;
+  const bool is_best =
+      config.dalle.dvae_checkpoint == DvaeCheckpoint::kBest && lines.dvae.is_object();
+  if (!config.trains_dvae())
+    steps += "; dVAE: not trained in this run";
+  else if (is_best)
+    steps +=
+        fmt::format("; dVAE: {} of {} (best)", lines.dvae.value("step", dvae_steps), dvae_steps);
+  else
+    steps += fmt::format("; dVAE: {}", dvae_steps);
   std::string table = "| | |\n|---|---|\n";
   const auto row = [&](std::string_view name, const std::string& value) {
     table += fmt::format("| {} | {} |\n", name, value);
@@ -179,8 +228,8 @@ std::string facts(const TrainedDalle& dalle) {
   row("steps", steps);
   row("batch size", fmt::format("transformer: {}", config.dalle.train.batch_size));
   row("seed", fmt::to_string(config.seed));
-  if (!config.from.checkpoint.empty()) row("fine-tuned from", name_alone(config.from.checkpoint));
-  row("trained with", fmt::format("dalle {}", build_info().version));
+  if (!config.from.checkpoint.empty()) row("fine-tuned from", source_text(config.from.checkpoint));
+  row("exported with", fmt::format("dalle {}", build_info().version));
   return table;
 }
 
@@ -194,21 +243,22 @@ std::string card_table(const std::vector<CardNumber>& numbers) {
 }  // namespace
 
 std::string model_card(const TrainedDalle& dalle, const RunPaths& run) {
-  std::vector<CardNumber> numbers = training_numbers(dalle, run);
+  const Measured lines = measured(dalle, run);
+  std::vector<CardNumber> numbers = training_numbers(lines);
   for (CardNumber& number : evaluation_numbers(dalle, run)) numbers.push_back(std::move(number));
   std::string card = front_matter(dalle, numbers);
   card += fmt::format(
       "\n# {}\n\nA DALL-E model (Ramesh et al. 2021): a discrete VAE maps an image to a grid of "
       "codes, and a transformer models a caption's tokens followed by those codes. The weights "
       "are the exponential moving averages of the training.\n\n{}",
-      dalle.config.name, facts(dalle));
+      dalle.config.name, facts(dalle, lines));
   if (!numbers.empty()) card += "\n## Evaluation\n\n" + card_table(numbers);
   card +=
-      "\n## License\n\nNot stated yet. Replace this line, `license` and `license_name` above by "
-      "the "
-      "license that your data and your use of them allow.\n"
-      "\n## Files\n\n`config.json` describes both models, whose tensors in `model.safetensors` "
-      "begin with `transformer.` and `dvae.`. `generation_config.json` has the sampling defaults, "
+      "\n## License\n\nNot stated yet. Replace this line, `license` and `license_name` above with "
+      "the license that your data and your use of them allow.\n"
+      "\n## Files\n\n`config.json` describes both models, whose tensors in the safetensors "
+      "files begin with `transformer.` and `dvae.`. `generation_config.json` has the sampling "
+      "defaults, "
       "`tokenizer.model` is a sentencepiece model, and `preprocessor_config.json` says how an "
       "image becomes the dVAE's input.\n";
   return card + "\n## Config\n\n```yaml\n" + dump_config(without_folders(dalle.config)) + "```\n";

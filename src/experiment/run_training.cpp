@@ -10,6 +10,7 @@
 #include "core/log.h"
 #include "core/stop_signal.h"
 #include "dist/process_group.h"
+#include "experiment/initial_weights.h"
 #include "experiment/versions.h"
 #include "train/run_folder.h"
 
@@ -43,8 +44,8 @@ void check_leaves_source_alone(const ExperimentConfig& config,
     const auto inside = std::filesystem::weakly_canonical(source).lexically_relative(run);
     if (!inside.empty() && *inside.begin() != "..")
       throw Error(
-          "{}: holds the weights that the run is to begin with, {}; choose another name for the "
-          "new run, or another --run-dir",
+          "{}: contains the source checkpoint {}; choose another name for the new run, or another "
+          "--run-dir",
           folder.string(), source);
   }
 }
@@ -61,6 +62,7 @@ TrainingEnd run_training(const ExperimentConfig& config, const std::filesystem::
   if (options.only == Stage::kClip && !config.clip)
     throw Error("stage clip: the config has no section clip; add one to train it");
   check_leaves_source_alone(config, folder);
+  if (use == FolderUse::kRestart) check_weight_sources(config, RunPaths(folder));
   const std::shared_ptr<const RunPaths> run = open_run(folder, use, *options.group);
   const StopSignal stop;
   const int64_t ranks = options.group->world_size();

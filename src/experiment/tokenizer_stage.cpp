@@ -106,12 +106,13 @@ void run_tokenizer_stage(const TokenizerConfig& config, const Dataset& dataset,
 void take_over_tokenizer(const std::string& model, const RunPaths& run) {
   if (std::filesystem::exists(run.tokenizer())) {
     if (read_file(run.tokenizer()) != model)
-      throw Error("{}: differs from the tokenizer of from.checkpoint", run.tokenizer().string());
+      throw Error("{}: differs from the tokenizer of from.checkpoint; start over with --restart",
+                  run.tokenizer().string());
     log_info("tokenizer: already finished");
     return;
   }
   write_file_atomically(run.tokenizer(), model);
-  log_info("tokenizer: that of from.checkpoint");
+  log_info("tokenizer: copied from the source model");
 }
 
 }  // namespace dalle

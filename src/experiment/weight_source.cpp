@@ -12,6 +12,7 @@
 #include "checkpoint/manifest.h"
 #include "core/error.h"
 #include "core/files.h"
+#include "core/log.h"
 #include "experiment/dvae_source.h"
 #include "experiment/model_files.h"
 #include "train/run_folder.h"
@@ -72,11 +73,16 @@ std::optional<WeightSource> checkpoint_itself(const fs::path& path) {
   return source_at(path, *stage_of(path));
 }
 
-/// The contrastive model of the run that a checkpoint belongs to, if it has one.
+/// The contrastive model of the run that a checkpoint belongs to, if it has a finished one.
 std::optional<WeightSource> clip_next_to(const fs::path& checkpoint) {
   const fs::path folder = fs::absolute(checkpoint).lexically_normal().parent_path().parent_path();
   if (checkpoints_in(folder / "clip").empty()) return std::nullopt;
-  return finished_stage(folder, Stage::kClip);
+  try {
+    return finished_stage(folder, Stage::kClip);
+  } catch (const Error& error) {  // nobody asked for it
+    log_warning("the contrastive model begins with random weights: {}", error.what());
+    return std::nullopt;
+  }
 }
 
 template <ConfigStruct T>
@@ -100,16 +106,13 @@ class Problems {
     reading_.problems.push_back({std::move(place), key, std::move(message)});
   }
 
-  /// Reports all mismatches, and another hash than the recorded one.
-  void check(const WeightSource& source, const ExperimentConfig& config,
-             const std::string& recorded_hash) const {
+  /// Reports all mismatches in keys that have no problem yet.
+  void check(const WeightSource& source, const ExperimentConfig& config) const {
     for (const ConfigChange& change : mismatches(source, config))
-      report(change.key, fmt::format("found {}, expected {}, as in the model at {}",
-                                     change.new_value, change.old_value, source_key_));
-    if (!recorded_hash.empty() && recorded_hash != source.hash)
-      report(source_key_ + "_sha256",
-             fmt::format("found {}, expected {}, the SHA-256 of the manifest in {}: other weights",
-                         recorded_hash, source.hash, source.checkpoint.string()));
+      if (std::ranges::find(reading_.problems, change.key, &ConfigProblem::key) ==
+          reading_.problems.end())
+        report(change.key, fmt::format("found {}, expected {}, as in the model at {}",
+                                       change.new_value, change.old_value, source_key_));
   }
 
  private:
@@ -117,21 +120,55 @@ class Problems {
   std::string source_key_;
 };
 
-/// Whether a recorded source is gone. A run has a copy, so it resumes without it.
-bool is_recorded_only(const std::string& checkpoint, const std::string& hash) {
-  return !hash.empty() && !fs::exists(checkpoint);
+/// What a key of `from` names; nothing if a file recorded it and the source is gone or has been
+/// replaced since: a run has a copy, so it resumes without it.
+/// @throws dalle::Error if there is no such source, or --from or --set names another one than the
+///         SHA-256 does
+std::optional<WeightSource> find_source(const ConfigReading& reading, const std::string& key,
+                                        const std::string& path, const std::string& hash,
+                                        WeightSource (*find)(const fs::path&)) {
+  const auto is_given = [&](const std::string& of) {
+    return reading.place_of(of).starts_with("--set ");
+  };
+  try {
+    WeightSource found = find(path);
+    if (hash.empty() || found.hash == hash) return found;
+    throw Error(
+        "found SHA-256 {} at {}, expected {}; to begin a new run with it, add --set {}_sha256=",
+        found.hash, found.checkpoint.string(), hash, key);
+  } catch (const Error&) {
+    if (hash.empty() || is_given(key) || is_given(key + "_sha256")) throw;
+    return std::nullopt;
+  }
 }
 
-void take_clip(const WeightSource& clip, const WeightSource& source, const Problems& problems,
-               ExperimentConfig& config) {
+void take_main(const WeightSource& source, const Problems& problems, ExperimentConfig& config) {
+  problems.check(source, config);
+  if (source.stage == Stage::kDalle && !config.tokenizer.model.empty())
+    problems.report("tokenizer.model", fmt::format("found {}, expected nothing, since the "
+                                                   "tokenizer is that of from.checkpoint",
+                                                   config.tokenizer.model));
+  config.from.checkpoint = source.checkpoint.string();
+  config.from.checkpoint_sha256 = source.hash;
+}
+
+/// @param source  of from.checkpoint; nothing if only recorded
+void take_clip(const WeightSource& clip, const std::optional<WeightSource>& source,
+               const Problems& problems, ExperimentConfig& config) {
   FromConfig& from = config.from;
-  problems.check(clip, config, from.clip_checkpoint_sha256);
-  if (clip.tokenizer_hash != source.tokenizer_hash)
+  problems.check(clip, config);
+  if (source && clip.tokenizer_hash != source->tokenizer_hash)
     problems.report("from.clip_checkpoint",
                     fmt::format("{}: its tokenizer differs from that of {}",
-                                clip.checkpoint.string(), source.checkpoint.string()));
+                                clip.checkpoint.string(), source->checkpoint.string()));
   from.clip_checkpoint = clip.checkpoint.string();
   from.clip_checkpoint_sha256 = clip.hash;
+}
+
+/// The SHA-256 of a checkpoint's manifest; empty if there is none.
+std::string hash_at(const fs::path& checkpoint) {
+  const fs::path manifest = checkpoint / Manifest::kFileName;
+  return fs::exists(manifest) ? sha256_of_file(manifest) : "";
 }
 
 /// The config with which a model is trained further, as YAML: its run's, which also has the
@@ -205,33 +242,31 @@ std::vector<ConfigChange> mismatches(const WeightSource& source, const Experimen
 
 bool take_weight_source(ConfigReading& reading, ExperimentConfig& config) {
   FromConfig& from = config.from;
-  if (from.checkpoint.empty() || is_recorded_only(from.checkpoint, from.checkpoint_sha256))
-    return true;
-  const Problems problems(reading, "from.checkpoint");
+  if (from.checkpoint.empty()) return true;
   const bool is_new = from.checkpoint_sha256.empty();
   std::string key = "from.checkpoint";
   try {
-    const WeightSource source = find_weight_source(from.checkpoint);
-    problems.check(source, config, from.checkpoint_sha256);
-    if (source.stage == Stage::kDalle && !config.tokenizer.model.empty())
-      problems.report("tokenizer.model",
-                      fmt::format("found {}, expected nothing, since the tokenizer is that of "
-                                  "from.checkpoint",
-                                  config.tokenizer.model));
-    from.checkpoint = source.checkpoint.string();
-    from.checkpoint_sha256 = source.hash;
-    if (!config.clip || source.stage != Stage::kDalle) return true;
+    const auto source =
+        find_source(reading, key, from.checkpoint, from.checkpoint_sha256, find_weight_source);
+    if (source) take_main(*source, Problems(reading, key), config);
+    if (!config.clip) return true;
     key = "from.clip_checkpoint";
+    const Problems problems(reading, key);
     std::optional<WeightSource> clip;
     if (from.clip_checkpoint.empty()) {  // once recorded, the absence of one is recorded too
-      if (is_new) clip = clip_next_to(source.checkpoint);
-    } else if (!is_recorded_only(from.clip_checkpoint, from.clip_checkpoint_sha256)) {
-      clip = find_clip_source(from.clip_checkpoint);
+      if (is_new && source->stage == Stage::kDalle) clip = clip_next_to(source->checkpoint);
+    } else if (source && source->stage == Stage::kDvae) {
+      problems.report(key, fmt::format("found {}, expected nothing, because from.checkpoint is a "
+                                       "dVAE alone, whose run trains a new tokenizer",
+                                       from.clip_checkpoint));
+    } else {
+      clip = find_source(reading, key, from.clip_checkpoint, from.clip_checkpoint_sha256,
+                         find_clip_source);
     }
-    if (clip) take_clip(*clip, source, Problems(reading, key), config);
+    if (clip) take_clip(*clip, source, problems, config);
     return true;
   } catch (const Error& error) {
-    problems.report(key, error.what());
+    Problems(reading, key).report(key, error.what());
     return false;
   }
 }
@@ -242,8 +277,17 @@ ExperimentConfig load_training(const TrainingFiles& files, std::vector<std::stri
   if (files.text) return load_experiment_text(*files.text, files.config, overrides, use);
   if (!files.config.empty() || files.from.empty())
     return load_experiment(files.config, overrides, use);
-  return load_experiment_text(config_to_tune(files.from), files.from, overrides, use);
+  const std::string source = "config of " + files.from;
+  try {
+    return load_experiment_text(config_to_tune(files.from), source, overrides, use);
+  } catch (const ConfigError& error) {  // its lines are in no file
+    std::vector<ConfigProblem> problems = error.problems();
+    for (ConfigProblem& problem : problems)
+      if (problem.place.starts_with(source)) problem.place = source;
+    throw ConfigError(std::move(problems));
+  }
 }
+
 std::string source_report(const ExperimentConfig& config) {
   const FromConfig& from = config.from;
   if (from.checkpoint.empty()) return "";
@@ -251,8 +295,8 @@ std::string source_report(const ExperimentConfig& config) {
     return fmt::format("  {:<28} {}\n", model, begin);
   };
   std::string text = fmt::format("begins with {}\n", from.checkpoint);
-  if (is_recorded_only(from.checkpoint, from.checkpoint_sha256))
-    return text + row("which no longer exists", "its run has a copy");
+  if (hash_at(from.checkpoint) != from.checkpoint_sha256)
+    return text + row("source", "not found; a resumed run uses its copy");
   const bool is_dalle = stage_of(from.checkpoint) == Stage::kDalle;
   text += row("tokenizer", is_dalle ? "kept" : "new");
   text += row("dVAE", config.trains_dvae() ? "trained further" : "kept (dvae.freeze)");

@@ -41,7 +41,8 @@ WeightSource find_clip_source(const std::filesystem::path& path);
 std::vector<ConfigChange> mismatches(const WeightSource& source, const ExperimentConfig& config);
 
 /// Records in `config.from` what find_weight_source() and find_clip_source() say. What does not fit
-/// is added to the problems of the reading, all of it at once.
+/// is added to the problems of the reading, all of it at once. What a file recorded, with its
+/// SHA-256, stays as it is if it is gone or has been replaced: its run has a copy.
 /// @return false if there is no such source, which is a problem too
 bool take_weight_source(ConfigReading& reading, ExperimentConfig& config);
 

@@ -84,7 +84,9 @@ TEST_F(HubExportTest, TheCardHasTheNumbersOfThisCheckpoint) {
   EvaluatedModel model = with_transformer();
   model.dalle->step = 10;
   write_file_atomically(run_.metrics(),
-                        R"({"stage":"dvae","step":40,"validation":1.5,"psnr_hard":31.25})"
+                        R"({"stage":"dvae","step":30,"validation":1.5,"psnr_hard":31.25})"
+                        "\n"
+                        R"({"stage":"dvae","step":40,"validation":1.5,"psnr_hard":30.75})"
                         "\n"
                         R"({"stage":"dalle","step":10,"validation":0.5,"validation/image":0.375})"
                         "\n"
@@ -96,10 +98,19 @@ TEST_F(HubExportTest, TheCardHasTheNumbersOfThisCheckpoint) {
        {{"shapes", {{"exact", {{"value", 0.9}, {"low", 0.8}, {"high", 0.95}}}, {"images", 40}}}}}};
   write_file_atomically(run_.evaluation(), evaluation.dump());
   const std::string text = card(*model.dalle);
-  EXPECT_THAT(text,
-              AllOf(HasSubstr("| dVAE, PSNR | 31.25 dB |"), HasSubstr("| 0.375 nats per token |"),
-                    HasSubstr("| shapes, exact | 90.0 % | 80.0 to 95.0 % |"),
-                    HasSubstr("model-index:"), HasSubstr("value: 0.9"), Not(HasSubstr("7.5"))));
+  EXPECT_THAT(
+      text,
+      AllOf(HasSubstr("| dVAE, PSNR | 31.25 dB |"), HasSubstr("| 0.375 nats per token |"),
+            HasSubstr("| shapes, exact | 90.0 % | 80.0 to 95.0 % |"), HasSubstr("model-index:"),
+            HasSubstr("value: 0.9"), HasSubstr("; dVAE: 30 of "), Not(HasSubstr("7.5"))));
+  model.dalle->config.dalle.dvae_checkpoint = DvaeCheckpoint::kLast;
+  EXPECT_THAT(card(*model.dalle), HasSubstr("| dVAE, PSNR | 30.75 dB |"));
+  model.dalle->config.from.checkpoint = "/home/somebody/runs/a/checkpoints/dalle/step-00040000";
+  EXPECT_THAT(card(*model.dalle),
+              AllOf(HasSubstr("| fine-tuned from | a, step 40000 |"),
+                    HasSubstr("checkpoint: a/checkpoints/dalle/step-00040000\n"),
+                    HasSubstr("dVAE: not trained in this run"), Not(HasSubstr("somebody")),
+                    Not(HasSubstr("dVAE, PSNR"))));
   evaluation["model"]["manifest"] = "another checkpoint's";
   write_file_atomically(run_.evaluation(), evaluation.dump());
   EXPECT_THAT(card(*model.dalle), Not(HasSubstr("90.0 %")));

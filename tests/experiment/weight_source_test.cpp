@@ -117,18 +117,74 @@ TEST_F(WeightSourceTest, TakesTheContrastiveModelOfTheSameRun) {
                                     "model at from.clip_checkpoint")));
   save_clip("other words");
   EXPECT_THAT(problems_of(run_.root, {}), ElementsAre(HasSubstr("its tokenizer differs")));
+  config_.clip->train.steps = 9;  // unfinished
+  save("clip", {{"ema", tensors(3)}}, {{"tokenizer.model", "words"}}, 8);
+  EXPECT_EQ(load_training({.from = run_.root.string()}, {}).from.clip_checkpoint, "");
+}
+
+TEST_F(WeightSourceTest, FindsTheContrastiveModelByItself) {
+  save_clip();
+  const std::string given = "from.clip_checkpoint=" + run_.root.string();
+  EXPECT_THAT(problems_of(checkpoint("dvae"), {given}),
+              ElementsAre(HasSubstr("expected nothing, because from.checkpoint is a dVAE alone")));
+  const ExperimentConfig tuned = load_training({.from = checkpoint("dalle").string()}, {});
+  const std::string yaml = dump_config(tuned);
+  fs::remove_all(run_.checkpoints("dalle"));
+  ExperimentConfig again = load_experiment_text(yaml, "x.yaml");
+  EXPECT_EQ(again, tuned);
+  const fs::path moved = folder_ / "clip";
+  fs::copy(checkpoint("clip"), moved, fs::copy_options::recursive);
+  const std::vector<std::string> overrides = {"from.clip_checkpoint=" + moved.string(),
+                                              "from.clip_checkpoint_sha256="};
+  again = load_experiment_text(yaml, "x.yaml", overrides);
+  EXPECT_EQ(again.from.clip_checkpoint_sha256, tuned.from.clip_checkpoint_sha256);
 }
 
 TEST_F(WeightSourceTest, ResumesWithWhatIsRecordedIfTheSourceIsGone) {
   const ExperimentConfig tuned = load_training({.from = run_.root.string()}, {});
   save_clip();  // which the run did not begin with
   EXPECT_EQ(load_experiment_text(dump_config(tuned), "x.yaml"), tuned);
+  const RunPaths run(folder_ / "b");
+  copy_weight_sources(tuned, run);
+  const std::string yaml = dump_config(tuned);
+  const std::vector<std::string> given = {"from.checkpoint=" + run_.root.string()};
+  // Retrained at the same path.
+  save("dalle", {{"ema", tensors(5)}, {"dvae", tensors(1)}}, {{"tokenizer.model", "words"}});
+  EXPECT_EQ(load_experiment_text(yaml, "x.yaml"), tuned);
+  copy_weight_sources(tuned, run);
+  EXPECT_EQ(initial_weights(tuned, run, Stage::kDalle).value().at(0).second.item<float>(), 2);
+  EXPECT_THAT(source_report(tuned), HasSubstr("not found; a resumed run uses its copy"));
+  EXPECT_THAT(
+      error_of([&] { load_experiment_text(yaml, "x.yaml", given); }),
+      HasSubstr("from.checkpoint: found SHA-256 " +
+                sha256_of_file(checkpoint("dalle") / "manifest.json") + " at " +
+                checkpoint("dalle").string() + ", expected " + tuned.from.checkpoint_sha256));
+  EXPECT_THAT(error_of([&] { check_weight_sources(tuned, run); }),
+              AllOf(HasSubstr("found SHA-256 "), HasSubstr("has a copy: copy it elsewhere")));
   fs::remove_all(run_.root);
-  EXPECT_EQ(load_experiment_text(dump_config(tuned), "x.yaml"), tuned);
+  EXPECT_EQ(load_experiment_text(yaml, "x.yaml"), tuned);
   EXPECT_THAT(problems_of(run_.root, {}), ElementsAre(HasSubstr("no such checkpoint or run")));
+  // A mistyped path is not one that was recorded.
+  EXPECT_THAT(error_of([&] { load_experiment_text(yaml, "x.yaml", given); }),
+              HasSubstr("no such checkpoint or run"));
+}
+
+TEST_F(WeightSourceTest, CopiesACorruptCopyAgain) {
+  const ExperimentConfig tuned = load_training({.from = run_.root.string()}, {});
+  const RunPaths run(folder_ / "b");
+  copy_weight_sources(tuned, run);
+  const fs::path ema = run.from("dalle") / "step-00000007" / "ema.safetensors";
+  std::string bytes = read_file(ema);
+  bytes.back() ^= 1;
+  write_file_atomically(ema, bytes);
+  testing::internal::CaptureStderr();
+  copy_weight_sources(tuned, run);
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("copying it again"));
+  EXPECT_EQ(initial_weights(tuned, run, Stage::kDalle).value().at(0).second.item<float>(), 2);
 }
 
 TEST_F(WeightSourceTest, NamesEveryMismatchAtOnce) {
+  save_clip();
   EXPECT_THAT(
       problems_of(run_.root,
                   {"data.image_size=64", "tokenizer.vocab_size=400", "dvae.model.groups=2",
@@ -169,8 +225,8 @@ TEST_F(WeightSourceTest, RefusesWhatCannotBeMeant) {
   EXPECT_THAT(problems_of(run_.root, {"tokenizer.model=x.model"}),
               ElementsAre(StartsWith("--set tokenizer.model=x.model: tokenizer.model: found")));
   EXPECT_THAT(problems_of(run_.root, {"from.checkpoint_sha256=12"}),
-              ElementsAre(AllOf(HasSubstr("from.checkpoint_sha256: found 12, expected "),
-                                EndsWith("other weights"))));
+              ElementsAre(AllOf(HasSubstr("from.checkpoint: found SHA-256 "),
+                                HasSubstr(", expected 12; "))));
   save_clip();
   EXPECT_THAT(problems_of(checkpoint("clip"), {}),
               ElementsAre(HasSubstr("a checkpoint of the stage clip")));
@@ -184,13 +240,20 @@ TEST_F(WeightSourceTest, RefusesWhatCannotBeMeant) {
                 load_experiment_text("from: {clip_checkpoint: x}\ndata: {kind: shapes}", "x.yaml");
               }),
               HasSubstr("from.clip_checkpoint: found x, expected nothing, since from.checkpoint"));
+  config_.dalle.train.steps = 7;
+  config_.dalle.cache_codes = true;
+  config_.dalle.crops_per_image = 1;
+  save("dalle", {{"ema", tensors(2)}, {"dvae", tensors(1)}}, {{"tokenizer.model", "words"}}, 9);
+  EXPECT_THAT(problems_of(run_.root, {"dalle.crops_per_image=0"}),
+              ElementsAre(StartsWith("config of " + run_.root.string() +
+                                     ": dalle.cache_codes: found true")));
 }
 
 TEST_F(WeightSourceTest, AStageBeginsWithTheCopyOfItsWeights) {
   save_clip();
   const ExperimentConfig tuned = load_training({.from = run_.root.string()}, {});
   const RunPaths run(folder_ / "b");
-  EXPECT_THAT(error_of([&] { initial_weights(tuned, run, Stage::kDvae); }), HasSubstr("no copy"));
+  EXPECT_THAT(error_of([&] { initial_weights(tuned, run, Stage::kDvae); }), HasSubstr("missing; "));
   copy_weight_sources(tuned, run);
   fs::remove_all(run_.root);
   copy_weight_sources(tuned, run);  // has them already
@@ -204,8 +267,13 @@ TEST_F(WeightSourceTest, AStageBeginsWithTheCopyOfItsWeights) {
   // Another source needs another copy.
   ExperimentConfig other = tuned;
   other.from.checkpoint_sha256 = "aa";
-  EXPECT_THAT(error_of([&] { copy_weight_sources(other, run); }), HasSubstr("no such folder"));
+  EXPECT_THAT(error_of([&] { copy_weight_sources(other, run); }), HasSubstr("no intact copy"));
   EXPECT_EQ(initial_weights(config_, run, Stage::kDalle), std::nullopt);
+  // A run that has its tokenizer needs no copy of it.
+  fs::remove_all(run.root / "from");
+  EXPECT_THAT(error_of([&] { initial_tokenizer(tuned, run); }), HasSubstr("missing; "));
+  write_file_atomically(run.tokenizer(), "words");
+  EXPECT_EQ(initial_tokenizer(tuned, run), std::nullopt);
 }
 
 TEST_F(WeightSourceTest, ADvaeAloneGivesTheDvaeAlone) {

@@ -11,10 +11,11 @@ import sys
 import tempfile
 
 try:
-    import rebuild_logits
+    import torch, safetensors  # not those of rebuild_logits.py alone: an error in it must fail
 except ImportError as missing:
     print(f"skipped: {missing}")
     sys.exit(77)
+import rebuild_logits
 
 TOLERANCE = 1e-4
 VARIANTS = {"small": (), "deep": (), "wide": ("--max-shard-mb", "1")}  # of hub_example.cpp, with options of dalle-export

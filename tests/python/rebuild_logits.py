@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-PAD = -1  # pad_token_id of tokenizer_config.json: fills a caption behind its last token
+PAD = -1  # pad_token_id of tokenizer_config.json: fills a caption after its last token
 
 
 def load_model(folder):
@@ -98,7 +98,7 @@ def transformer_block(x, w, prefix, mask, config):
 
 def transformer_logits(config, w, captions, codes):
     """
-    captions: [B, text_length - 1] int64, PAD behind the last token; codes: [B, N] int64 in raster order.
+    captions: [B, text_length - 1] int64, PAD after the last token; codes: [B, N] int64 in raster order.
     Returns [B, text_length, V], where position p predicts caption[p] (the last one predicts nothing, and with
     text_loss_includes_padding class text_vocab_size + p + 1 is "padding follows"), and [B, N, K], where position n
     predicts codes[n].

@@ -1636,7 +1636,7 @@ class ToolsTest(unittest.TestCase):
         folder = self.fresh("run")
         result = self.tune(folder, *settings(["dalle", "clip"], steps=10, learning_rate=0), source=source)
         self.assert_succeeds(result)
-        self.assertIn(f"dvae: skipped, since dvae.freeze keeps that of {newest_checkpoint(source, 'dalle')}", result.stderr)
+        self.assertIn(f"dvae: skipped: dvae.freeze is true, so the dVAE of {newest_checkpoint(source, 'dalle')} is used unchanged", result.stderr)
         for stage in ("dalle", "clip"):
             def evaluations(of):
                 return [{name: value for name, value in line.items() if name not in ("step", "stage")}
@@ -1679,6 +1679,10 @@ class ToolsTest(unittest.TestCase):
         self.assert_fails(run("dalle-train", "--from", source, *arguments), 1, "--config RUN/config.yaml")
         config = self.fresh("config.yaml")
         shutil.copy(folder / "config.yaml", config)
+        before = hashes_below(folder)
+        self.assert_fails(run("dalle-train", "--config", config, *arguments, "--restart"), 1, "from.checkpoint: ",
+                          "no such checkpoint", f"{folder}/from has a copy")
+        self.assertEqual(hashes_below(folder), before)
         self.assert_succeeds(run("dalle-train", "--config", config, *arguments, "--ranks", 2))
         self.assertEqual(state_hashes(folder), state_hashes(whole))
         self.assertEqual(metrics(folder), metrics(whole))
@@ -1695,6 +1699,9 @@ class ToolsTest(unittest.TestCase):
         options = settings(["dalle"], steps=5)
         self.assert_succeeds(self.tune(folder, *options))
         self.assertIn("already finished", self.tune(folder, *options).stderr)
+        shutil.rmtree(folder / "from")  # not needed once the stages have checkpoints
+        self.assert_succeeds(self.tune(folder, *settings(["dalle"], steps=10)))
+        options = settings(["dalle"], steps=10)
         other = sorted((self.whole / "checkpoints" / "dalle").glob("step-*"))[0]
         for flags in ((), ("--allow-config-change",)):
             self.assert_fails(self.tune(folder, *options, *flags, source=other), 1, "from.checkpoint_sha256: ", "began with the weights")
@@ -1704,7 +1711,7 @@ class ToolsTest(unittest.TestCase):
     def test_fine_tuning_leaves_its_source_alone(self):
         before = hashes_below(self.whole)
         for flags in ((), ("--restart",)):
-            self.assert_fails(self.tune(self.whole, *flags), 1, "holds the weights that the run is to begin with")
+            self.assert_fails(self.tune(self.whole, *flags), 1, "contains the source checkpoint")
         self.assertEqual(hashes_below(self.whole), before)
         result = run("dalle-train", "--from", self.whole, "--device", "cpu", "--stage", "tokenizer", cwd=self.work)
         self.assert_succeeds(result)
@@ -1761,7 +1768,12 @@ class ToolsTest(unittest.TestCase):
         again.mkdir()
         self.assert_succeeds(self.export(again, model=checkpoint))
         self.assertEqual(hashes_below(again), hashes_below(out))
-        self.assert_fails(self.export(again), 1, again, "a new or an empty folder")
+        self.assert_fails(self.export(again), 1, again, "found a folder with 7 entries, expected a new or an empty folder")
+        self.assert_fails(self.export("."), 1, "--out .: found ")
+        link = self.fresh("link")
+        link.symlink_to(self.fresh("target"))
+        self.assert_fails(self.export(link), 1, "found a symbolic link")
+        self.assert_fails(self.export(out / "README.md"), 1, "found a file")
         self.assertEqual([path.name for path in self.work.glob("*.part-*")], [])
 
     def test_large_weights_are_divided_into_files_with_an_index(self):
