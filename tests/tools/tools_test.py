@@ -65,12 +65,13 @@ def hang_ups(action):
         signal.signal(signal.SIGHUP, previous)
 
 
-def start_rank(rank, ranks, port, folder, *arguments):
+def start_rank(rank, ranks, port, folder, *arguments, tool="dalle-train"):
     """Starts a rank like torchrun does."""
+    what = ["--config", TINY, "--run-dir", folder] if tool == "dalle-train" else ["--model", folder]
     variables = {"RANK": rank, "WORLD_SIZE": ranks, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": ranks,
                  "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
-    return subprocess.Popen([BIN / "dalle-train", "--config", TINY, "--run-dir", folder, "--device", "cpu", *arguments],
-                            stderr=subprocess.PIPE, text=True,
+    return subprocess.Popen([BIN / tool, *what, "--device", "cpu", *arguments], stderr=subprocess.PIPE,
+                            stdout=subprocess.DEVNULL if tool == "dalle-eval" else None, text=True,
                             env={**os.environ, **{name: str(value) for name, value in variables.items()}})
 
 
@@ -81,7 +82,7 @@ def free_port():
 
 
 def ranks_of(process):
-    """The processes started by dalle-train --ranks, by rank."""
+    """The processes started with --ranks, by rank."""
     return list(map(int, pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()))
 
 
@@ -1419,11 +1420,13 @@ class ToolsTest(unittest.TestCase):
         self.assertGreater(elements_of(copy / "report.html")["svg"], 5)  # the curves, since the end of the training
         self.assert_succeeds(run("dalle-eval", "--device", "cpu", DALLE_MODEL=str(copy)))
         suites = json.loads((copy / "evaluation.json").read_text())["suites"]
-        self.assertEqual(set(suites), {"codes", "reconstruction", "likelihood", "ranking", "shapes", "frechet", "memorization"})
+        self.assertEqual(set(suites), {"codes", "reconstruction", "likelihood", "ranking", "shapes", "completion", "frechet",
+                                       "memorization"})
         report = copy / "report.html"
         elements, text = elements_of(report), report.read_text()
         pairs = suites["reconstruction"]["worst"] + suites["memorization"]["closest"]
-        self.assertEqual(elements["img"], 2 * len(pairs) + len(suites["shapes"]["examples"]) +
+        examples = suites["shapes"]["examples"] + suites["completion"]["examples"]
+        self.assertEqual(elements["img"], 2 * len(pairs) + len(examples) +
                          len(STAGES) - sum(not list((copy / "samples" / stage).glob("*.png")) for stage in STAGES))
         self.assertIn(f"{suites['reconstruction']['psnr']['value']:.2f} dB", text)
         self.assertNotIn("image not found", text)
@@ -1460,6 +1463,52 @@ class ToolsTest(unittest.TestCase):
         self.assert_fails(run("dalle-eval", "--model", self.whole, "--suite", "best_of", "--device", "cpu"), 1,
                           "holds no contrastive model")
 
+    def test_ranks_divide_an_evaluation_without_changing_it(self):
+        model = self.whole_with_clip()
+        found = []
+        for ranks in 1, 2, 3:
+            self.assert_succeeds(run("dalle-eval", "--model", model, "--limit", 6, "--ranks", ranks, "--device", "cpu",
+                                     "--restart", OMP_NUM_THREADS=str(4 - ranks)))
+            self.assertIn("best_of", json.loads((model / "evaluation.json").read_text())["suites"])
+            files = sorted((model / "evaluation_images").iterdir()) + [model / "evaluation.json", model / "report.html"]
+            found.append({file.name: file.read_bytes() for file in files})
+        self.assertEqual(found[0], found[1])
+        self.assertEqual(found[0], found[2])
+
+    def test_ranks_of_a_launcher_evaluate_together(self):
+        copy, port = self.copy_of_whole(), free_port()
+        processes = [start_rank(rank, 2, port, copy, tool="dalle-eval") for rank in (0, 1)]
+        errors = [process.communicate(timeout=120)[1] for process in processes]
+        self.assertEqual([process.returncode for process in processes], [0, 0], errors)
+        self.assertIn("on 2 ranks", errors[0])
+        self.assertEqual(errors[1], "")
+        result = run("dalle-eval", "--model", copy, "--out", copy / "alone.json", "--device", "cpu")
+        self.assert_succeeds(result)
+        self.assertEqual(json.loads((copy / "alone.json").read_text())["suites"],
+                         json.loads((copy / "evaluation.json").read_text())["suites"])
+
+    def test_an_evaluation_that_is_stopped_within_a_suite_continues(self):
+        model = self.whole_with_clip()
+        evaluate = ["dalle-eval", "--model", model, "--suite", "codes", "best_of", "--device", "cpu"]
+        self.assert_succeeds(run(*evaluate))
+        whole = (model / "evaluation.json").read_bytes()
+        (model / "evaluation.json").unlink()
+        process = subprocess.Popen([BIN / evaluate[0], *evaluate[1:], "--ranks", "2"], stderr=subprocess.PIPE,
+                                   stdout=subprocess.DEVNULL, text=True)
+        while not list(model.glob("evaluation.partial/best_of/*/retrieval/*.cbor")):
+            time.sleep(0.01)
+            self.assertIsNone(process.poll())
+        os.kill(ranks_of(process)[1], signal.SIGTERM)
+        errors = process.communicate(timeout=60)[1]
+        self.assertEqual(process.returncode, 128 + signal.SIGTERM, errors)
+        self.assertIn("run the same command to continue", errors)
+        self.assertEqual(set(json.loads((model / "evaluation.json").read_text())["suites"]), {"codes"})
+        again = run(*evaluate)
+        self.assert_succeeds(again)
+        self.assertIn("best_of: retrieval: resuming, ", again.stderr)
+        self.assertEqual((model / "evaluation.json").read_bytes(), whole)
+        self.assertFalse((model / "evaluation.partial").exists())
+
     def test_a_report_that_cannot_be_written_does_not_fail_the_training(self):
         folder = self.fresh("run")
         (folder / "report.html").mkdir(parents=True)
@@ -1492,6 +1541,10 @@ class ToolsTest(unittest.TestCase):
                           f"{out}: not a TorchScript file")
         self.assert_fails(run("dalle-eval", "--model", self.whole, "--suite", "frechet", "--limit", 9, "--device", "cpu"), 1,
                           "found 9 validation images, expected at least 10")
+        self.assert_fails(run("dalle-eval", "--model", self.whole, "--ranks", 0), 2, "--ranks", "from 1 to 1024")
+        self.assert_fails(run("dalle-eval", "--model", self.whole, "--ranks", 3, "--limit", 2, "--device", "cpu"), 1,
+                          "3 ranks: found 2 validation images, expected at least one for each rank")
+        self.assert_fails(run("dalle-eval", "--model", self.work / "nothing", "--ranks", 2, "--device", "cpu"), 1, "no such model")
 
     # ---- import ----
 
