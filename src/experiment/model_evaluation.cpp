@@ -354,6 +354,8 @@ ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions&
   ordered_json result{{"model", identity_of(model, data, options.extractor)},
                       {"suites", ordered_json::object()}};
   check_agreement(group, "model to evaluate", result["model"].dump(2));
+  if (!options.reranker.empty())
+    check_agreement(group, "reranker", trained_clip_hash(options.reranker));
   result["suites"] = kept_suites(suites, options, model, result["model"], group);
   // So that the same command without --restart continues if this one is stopped.
   if (options.restart && group.is_rank_zero() && fs::exists(options.out))
