@@ -1,5 +1,7 @@
 // dalle-eval: measures a trained model on the validation data of its config.
 
+#include <csignal>
+#include <exception>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -9,8 +11,13 @@
 #include "core/files.h"
 #include "core/log.h"
 #include "core/stop_signal.h"
+#include "dist/local_launcher.h"
+#include "dist/process_group.h"
+#include "dist/rank_info.h"
 #include "experiment/model_evaluation.h"
+#include "experiment/rank_setup.h"
 #include "experiment/run_report.h"
+#include "experiment/stop_relay.h"
 #include "sampling_options.h"
 #include "train/run_folder.h"
 
@@ -18,6 +25,9 @@ namespace {
 
 using namespace dalle;
 namespace fs = std::filesystem;
+
+constexpr const char* kMemoryAdvice =
+    "use a smaller model, close other programs, or set OMP_NUM_THREADS to use fewer threads";
 
 struct Arguments {
   std::string model;
@@ -28,6 +38,7 @@ struct Arguments {
   std::string out;
   std::string device = "auto";
   int64_t limit = 0;
+  int64_t ranks = 1;
   bool restart = false;
 };
 
@@ -37,9 +48,9 @@ void add_options(CLI::App& app, Arguments& arguments) {
   app.add_option("--model", arguments.model,
                  fmt::format("run folder or checkpoint; {}", kDefaultModel));
   app.add_option("--suite", arguments.suites,
-                 "what to measure: reconstruction, codes, likelihood, ranking, shapes, levels, "
-                 "frechet, memorization, best_of, or all, which selects those that the model and "
-                 "its data allow")
+                 "what to measure: reconstruction, codes, likelihood, ranking, shapes, "
+                 "completion, levels, frechet, memorization, best_of, or all, which selects those "
+                 "that the model and its data allow")
       ->check(CLI::IsMember(names))
       ->capture_default_str();
   app.add_option("--limit", arguments.limit,
@@ -60,7 +71,12 @@ void add_options(CLI::App& app, Arguments& arguments) {
       "--out", arguments.out,
       "results file; default: evaluation.json in the run folder. The report is next to it: "
       "report.html, or NAME.html for NAME.json");
-  app.add_flag("--restart", arguments.restart, "also recompute what the file already contains");
+  app.add_option("--ranks", arguments.ranks,
+                 "number of processes on this machine that divide the work, which does not change "
+                 "the results: one per GPU. On a CPU, one process uses all cores. For several "
+                 "machines use torchrun, srun or mpirun")
+      ->transform(whole_number(1, 1024));
+  app.add_flag("--restart", arguments.restart, "recompute what the file already contains");
   add_device_option(app, arguments.device);
 }
 
@@ -74,12 +90,39 @@ std::vector<EvaluationSuite> chosen_suites(const std::vector<std::string>& names
   return suites;
 }
 
-int evaluate(const Arguments& arguments) {
-  const c10::Device device = find_device(arguments.device);
-  const fs::path path = find_model(arguments.model);
+/// @throws dalle::Error if the results file or the report cannot be written
+void check_results(const fs::path& file) {
+  const fs::path report = report_of_results(file);
+  if (report == file)
+    throw Error("--out {}: expected a name such as {}, because this one is the report's",
+                file.string(), fs::path(report).replace_extension(".json").string());
+  check_can_write(file);
+  check_can_write(report);
+}
+
+/// Starts the ranks for --ranks, after checks of what otherwise each of them would report.
+int launch_ranks(const Arguments& arguments, const RankInfo& launched, char** argv) {
+  if (!launched.alone()) {
+    if (launched.rank == 0)  // reports for all, which have the same arguments
+      log_error(
+          "--ranks {}: {} has already started {} ranks; omit --ranks, or have it start only one "
+          "process",
+          arguments.ranks, launched.launcher, launched.world_size);
+    return kExitUsage;
+  }
+  config_of_evaluated_model(find_model(arguments.model));
+  RankInfo local;
+  local.local_world_size = arguments.ranks;
+  device_of(local, arguments.device);
+  return launch_local_ranks(arguments.ranks, argv);
+}
+
+/// One rank's evaluation. Rank 0 reports.
+/// @return  the exit status
+int evaluate_on_rank(const Arguments& arguments, const fs::path& path, const RunPaths& run,
+                     ProcessGroup& group, c10::Device device) {
   EvaluatedModel model = load_evaluated_model(path, device);
   set_sampling(model, override_sampling(model.config.sample, arguments.sampling));
-  const RunPaths run(run_of_model(path));
   const ModelEvaluationOptions options{
       .suites = chosen_suites(arguments.suites),
       .limit = arguments.limit,
@@ -87,27 +130,49 @@ int evaluate(const Arguments& arguments) {
       .extractor = arguments.extractor,
       .reranker = arguments.reranker,
       .restart = arguments.restart};
-  const fs::path report = report_of_results(options.out);
-  if (report == options.out)
-    throw Error("--out {}: expected a name such as {}, because this one is the report's",
-                arguments.out, fs::path(report).replace_extension(".json").string());
-  check_can_write(options.out);
-  check_can_write(report);
-  log_info("evaluating {} (step {})", model.checkpoint.string(), model.step);
+  if (group.is_rank_zero()) check_results(options.out);
+  log_info("evaluating {} (step {}){}", model.checkpoint.string(), model.step,
+           group.world_size() == 1 ? "" : fmt::format(" on {} ranks", group.world_size()));
+  group.set_phase(Phase::kEvaluating, model.step);
   const StopSignal stop;
+  const StopAnnouncer announcer(group, stop);
   try {
-    const auto result = evaluate_model(model, options, [&] {
-      if (stop.requested()) throw StopRequested();
+    const auto result = evaluate_model(model, options, group, [&] {
+      if (stop.requested() || group.stop_requested()) throw StopRequested();
     });
+    if (!group.is_rank_zero()) return 0;
     fmt::print("{}", evaluation_table(result));
     write_report(model.config, run, options.out);
   } catch (const StopRequested&) {
-    log_info("stopped; finished suites are saved in {}; run the same command to continue",
-             options.out.string());
-    return 128 + stop.number();
+    log_info("stopped; what is done is saved in {} and {}; run the same command{} to continue",
+             options.out.string(), partial_results(options.out).string(),
+             arguments.restart ? " without --restart" : "");
+    return 128 + (stop.requested() ? stop.number() : SIGTERM);  // or another rank was asked
   }
-  log_info("wrote {} and {}", options.out.string(), report.string());
+  log_info("wrote {} and {}", options.out.string(), report_of_results(options.out).string());
   return 0;
+}
+
+int evaluate(const Arguments& arguments, char** argv) {
+  const RankInfo info = find_ranks(arguments.ranks);
+  if (arguments.ranks > 1 && info.launcher != kLocalLauncher)
+    return launch_ranks(arguments, info, argv);
+  const fs::path path = find_model(arguments.model);
+  ExperimentConfig config = config_of_evaluated_model(path);
+  config.distributed.backend = CommunicationBackend::kAuto;  // not that of the training's devices
+  // On a CPU, results do not depend on threads, so none need be left out for that.
+  config.distributed.bitwise &= device_of(info, arguments.device).is_cuda();
+  const ExperimentOptions joined = join_ranks(config, info, arguments.device);
+  if (!joined.group->is_rank_zero()) set_console_rank(joined.group->rank());
+  try {
+    const RunPaths run(run_of_model(path));
+    return evaluate_on_rank(arguments, path, run, *joined.group, joined.device);
+  } catch (const std::exception& error) {
+    const std::string message = error_line(error, kMemoryAdvice);
+    if (joined.group->announce_failure(message)) throw;
+    log_warning("{}", message);  // another rank reports it
+    return exit_status_of(error);
+  }
 }
 
 }  // namespace
@@ -123,7 +188,8 @@ int main(int argc, char** argv) {
           "  dalle-eval --model runs/photos --suite frechet --limit 5000 --extractor "
           "inception.pt\n"
           "  dalle-eval --model runs/photos --suite best_of frechet --reranker models/clip "
-          "--extractor models/clip\n",
-      .memory_advice = "use a smaller model or close other programs"};
-  return dalle::run_tool(app, argc, argv, text, [&] { return evaluate(arguments); });
+          "--extractor models/clip\n"
+          "  dalle-eval --model runs/photos --ranks 4\n",
+      .memory_advice = kMemoryAdvice};
+  return dalle::run_tool(app, argc, argv, text, [&] { return evaluate(arguments, argv); });
 }

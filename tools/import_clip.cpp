@@ -34,29 +34,37 @@ json read_json(const fs::path& file) {
   return content;
 }
 
-/// A number of a config; nothing if it has none.
-std::optional<int64_t> number_in(const fs::path& file, const json& part, const std::string& key) {
-  if (!part.is_object() || !part.contains(key)) return std::nullopt;
-  if (!part.at(key).is_number_integer() || part.at(key) < 1)
-    throw Error("{}: {}: found {}, expected a number of at least 1", file.string(), key,
-                part.at(key).dump());
-  return part.at(key).get<int64_t>();
+bool has_object(const json& config, const char* key) {
+  return config.contains(key) && config.at(key).is_object();
+}
+
+/// A number of a part of a config, which may lack it.
+int64_t number_in(const fs::path& file, const json& config, const char* part,
+                  const std::string& key, int64_t value_if_absent) {
+  const json number = config.at(part).value(key, json(value_if_absent));
+  if (!number.is_number_integer() || number < 1)
+    throw Error("{}: {}.{}: found {}, expected an integer of at least 1", file.string(), part, key,
+                number.dump());
+  return number.get<int64_t>();
 }
 
 /// What config.json of transformers says: hidden_act, layer_norm_eps and num_attention_heads of
-/// text_config and vision_config.
-void read_transformers_config(const fs::path& file, ReleasedClipOptions& options) {
-  const json config = read_json(file);
-  for (const std::string name : {"text_config", "vision_config"}) {
-    const json part = config.value(name, json::object());
-    const auto heads = number_in(file, part, "num_attention_heads");
-    (name == "text_config" ? options.text_heads : options.image_heads) = heads;
-    if (!part.is_object()) continue;
+/// text_config and vision_config. Absent keys have the defaults of transformers' CLIPTextConfig and
+/// CLIPVisionConfig. An activation that is already known is kept.
+void read_transformers_config(const fs::path& file, const json& config,
+                              ReleasedClipOptions& options) {
+  const bool has_activation = options.activation.has_value();
+  for (const char* name : {"text_config", "vision_config"}) {
+    if (!has_object(config, name)) continue;
+    const json& part = config.at(name);
+    const bool is_text = std::string_view(name) == "text_config";
+    (is_text ? options.text_heads : options.image_heads) =
+        number_in(file, config, name, "num_attention_heads", is_text ? 8 : 12);
     if (const json epsilon = part.value("layer_norm_eps", json(1e-5)); epsilon != 1e-5)
       throw Error("{}: {}.layer_norm_eps: found {}, expected 1e-05", file.string(), name,
                   epsilon.dump());
-    if (!part.contains("hidden_act")) continue;
-    const json& act = part.at("hidden_act");
+    if (has_activation) continue;
+    const json act = part.value("hidden_act", json("quick_gelu"));
     const auto activation =
         act.is_string() ? find_activation(act.get<std::string>()) : std::nullopt;
     if (!activation || activation != options.activation.value_or(*activation))
@@ -66,30 +74,39 @@ void read_transformers_config(const fs::path& file, ReleasedClipOptions& options
   }
 }
 
-/// What open_clip_config.json of OpenCLIP says: quick_gelu, and the heads.
+/// What open_clip_config.json of OpenCLIP says: quick_gelu, and the heads. Absent keys have
+/// OpenCLIP's defaults. An activation that is already known is kept.
 void read_openclip_config(const fs::path& file, ReleasedClipOptions& options) {
   const json config = read_json(file);
   const json model = config.value("model_cfg", config);
   if (!model.is_object()) throw Error("{}: model_cfg: expected a JSON object", file.string());
   const json quick = model.value("quick_gelu", json(false));
-  options.activation = quick == true ? Activation::kQuickGelu : Activation::kGelu;
-  options.text_heads = number_in(file, model.value("text_cfg", json()), "heads");
-  const json image = model.value("vision_cfg", json());
-  const auto width = number_in(file, image, "width");
-  const auto head_width = number_in(file, image, "head_width");
-  if (width && head_width) options.image_heads = *width / *head_width;
+  if (!quick.is_boolean())
+    throw Error("{}: quick_gelu: found {}, expected true or false", file.string(), quick.dump());
+  if (!options.activation)
+    options.activation = quick == true ? Activation::kQuickGelu : Activation::kGelu;
+  if (has_object(model, "text_cfg"))
+    options.text_heads = number_in(file, model, "text_cfg", "heads", 8);
+  if (!has_object(model, "vision_cfg")) return;
+  const int64_t width = number_in(file, model, "vision_cfg", "width", 768);
+  const int64_t head_width = number_in(file, model, "vision_cfg", "head_width", 64);
+  if (width % head_width != 0)
+    throw Error("{}: vision_cfg.head_width: found {}, expected a divisor of the width, {}",
+                file.string(), head_width, width);
+  options.image_heads = width / head_width;
 }
 
-/// What the files next to the weights say; the first of them that there is.
-/// @return  whether there is one
-bool read_config(const fs::path& folder, ReleasedClipOptions& options) {
+/// What the files next to the weights say. A config.json may also be of another library, such as
+/// timm's next to weights of OpenCLIP, so its content decides.
+void read_config(const fs::path& folder, ReleasedClipOptions& options) {
   if (const fs::path file = folder / "config.json"; fs::exists(file))
-    read_transformers_config(file, options);
-  else if (const fs::path other = folder / "open_clip_config.json"; fs::exists(other))
-    read_openclip_config(other, options);
-  else
-    return false;
-  return true;
+    if (const json config = read_json(file);
+        has_object(config, "text_config") || has_object(config, "vision_config")) {
+      read_transformers_config(file, config, options);
+      return;
+    }
+  if (const fs::path file = folder / "open_clip_config.json"; fs::exists(file))
+    read_openclip_config(file, options);
 }
 
 struct TokenizerFiles {
@@ -112,12 +129,15 @@ TokenizerFiles read_tokenizer(const ClipImport& options) {
   return files;
 }
 
-/// What the checkpoint says of the model. The rest are defaults, of a training that never was.
+/// What the checkpoint says of the model. The rest are defaults, which nothing reads.
 std::string config_text(const ReleasedClip& clip, const fs::path& source) {
   ExperimentConfig config;
   config.name = "clip";
   config.data.image_size = clip.image_size;
   config.clip.emplace().model = clip.model->config();
+  // A config is invalid if its dVAE cannot divide the image into a grid of codes.
+  int64_t& groups = config.dvae.model.groups;
+  while (clip.image_size % (int64_t{1} << (groups - 1)) != 0) --groups;
   const std::string text = dump_config(config);
   load_config_text<ExperimentConfig>(text, source.string());  // names sizes that are out of range
   return text;
@@ -130,7 +150,7 @@ void add_clip_options(CLI::App& app, ClipImport& options) {
          "weights", options.weights,
          "model.safetensors or pytorch_model.bin, with the names of transformers' CLIPModel "
          "or of OpenAI's code and OpenCLIP. A config.json or open_clip_config.json next to "
-         "it says the activation and the numbers of heads; else heads have 64 channels")
+         "it gives the activation and the number of heads; without one, each head has 64 channels")
       ->required();
   app.add_option("--vocab", options.vocabulary,
                  "vocab.json of the tokenizer; default: the one next to the weights");
@@ -139,7 +159,7 @@ void add_clip_options(CLI::App& app, ClipImport& options) {
   app.add_option("--out", options.out, "folder of the new checkpoint; must not exist")->required();
   app.add_option("--activation", options.activation,
                  "quick_gelu or gelu; default: that of the config next to the weights, or else "
-                 "quick_gelu by transformers' names and gelu by OpenCLIP's")
+                 "quick_gelu for transformers' tensor names, gelu for OpenCLIP's")
       ->check(CLI::IsMember({"quick_gelu", "gelu"}));
 }
 
@@ -147,16 +167,24 @@ int import_clip(const ClipImport& options) {
   const fs::path out = checked_out(options.out);
   const TokenizerFiles tokenizer = read_tokenizer(options);
   ReleasedClipOptions facts;
-  const bool has_config = read_config(options.weights.parent_path(), facts);
   if (!options.activation.empty()) facts.activation = find_activation(options.activation);
+  read_config(options.weights.parent_path(), facts);
   facts.text_vocab_size = tokenizer.vocab_size;
   const ReleasedClip clip = read_released_clip(options.weights, facts);
   const ClipConfig& model = clip.model->config();
-  if (!has_config && options.activation.empty())
+  if (!facts.activation)
     log_warning(
-        "{}: found no config.json next to it, so its activation is taken to be {}; --activation "
-        "says otherwise",
+        "{}: found no CLIP config (config.json or open_clip_config.json) next to it; assuming {} "
+        "(override with --activation)",
         options.weights.string(), to_string(model.activation));
+  const auto warn_of_heads = [&](const char* transformer, int64_t heads) {
+    log_warning(
+        "{}: no CLIP config next to it gives the number of heads of the {} transformer; assuming "
+        "{}, of 64 channels each",
+        options.weights.string(), transformer, heads);
+  };
+  if (!facts.image_heads) warn_of_heads("image", model.image_heads);
+  if (!facts.text_heads) warn_of_heads("text", model.text_heads);
   write_new_checkpoint(out, {.tensors = {{kEmaTensors, weights_of(*clip.model)}},
                              .files = {{kConfigFile, config_text(clip, options.weights)},
                                        {kClipVocabularyFile, tokenizer.vocabulary},

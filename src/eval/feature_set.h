@@ -1,11 +1,9 @@
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
+#include <span>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/cat.h>
 
 #include "eval/feature_space.h"
 
@@ -17,24 +15,9 @@ struct FeatureKind {
   double blur = 0;  ///< standard deviation for gaussian_blur(), in pixels; 0: none
 };
 
-/// The features of a growing set of images.
-class FeatureSet {
- public:
-  explicit FeatureSet(std::vector<FeatureKind> kinds);
-
-  /// @param images  [B, 3, H, W] uint8, on the device that blurs them
-  void add(const at::Tensor& images);
-
-  int64_t size() const { return size_; }
-
-  /// @param kind  index of its FeatureKind
-  /// @return      [N, D] float32 on the CPU
-  at::Tensor features(size_t kind) const { return at::cat(parts_.at(kind)); }
-
- private:
-  std::vector<FeatureKind> kinds_;
-  int64_t size_ = 0;
-  std::vector<std::vector<at::Tensor>> parts_;  // of each kind, of each batch
-};
+/// The features of images, of each kind.
+/// @param images  [B, 3, H, W] uint8, on the device that blurs them
+/// @return        each [B, D] float32 on the CPU
+std::vector<at::Tensor> features_of(std::span<const FeatureKind> kinds, const at::Tensor& images);
 
 }  // namespace dalle

@@ -80,4 +80,9 @@ Interval clustered_proportion(std::span<const double> right, std::span<const dou
   return wilson(p, std::clamp(independent, 1.0, ratio.total));
 }
 
+Interval log_interval(double value, double error) {
+  const double factor = std::exp(kNormalQuantile * error);
+  return {.value = value, .low = value / factor, .high = value * factor};
+}
+
 }  // namespace dalle

@@ -46,4 +46,7 @@ Interval wilson_interval(const at::Tensor& right);
 /// of positive counts estimated from survey data" (with Wilson's interval instead of the exact one)
 Interval clustered_proportion(std::span<const double> right, std::span<const double> totals);
 
+/// The interval of a positive estimate whose logarithm has a standard error of `error`.
+Interval log_interval(double value, double error);
+
 }  // namespace dalle

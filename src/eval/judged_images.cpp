@@ -1,6 +1,9 @@
 #include "eval/judged_images.h"
 
 #include <algorithm>
+#include <array>
+#include <cmath>
+#include <numeric>
 
 namespace dalle {
 namespace {
@@ -11,6 +14,17 @@ StatedValues exact_of(const ShapesMatch& match) {
 
 StatedValues count_of(const ShapesMatch& match) {
   return {.right = match.count, .stated = 1};
+}
+
+constexpr size_t kKinds = 7;
+
+/// Whether an image has all values of a kind right, for each kind: 1 or 0.
+std::array<double, kKinds> kinds_right(const ShapesMatch& match) {
+  const auto all = [](const StatedValues& values) -> double {
+    return values.right == values.stated ? 1 : 0;
+  };
+  return {match.count ? 1.0 : 0.0, all(match.shape),      all(match.color),   all(match.size),
+          all(match.texture),      all(match.background), all(match.relation)};
 }
 
 bool has_any(const std::vector<double>& sums) {
@@ -51,6 +65,7 @@ std::vector<std::pair<std::string_view, Interval>> JudgedImages::proportions() c
   append("texture", [](const ShapesMatch& match) { return match.texture; });
   append("background", [](const ShapesMatch& match) { return match.background; });
   append("relation", [](const ShapesMatch& match) { return match.relation; });
+  append("atoms", [](const ShapesMatch& match) { return match.atoms(); });
   return result;
 }
 
@@ -58,6 +73,43 @@ ShapesErrors JudgedImages::errors() const {
   ShapesErrors sum;
   for (const Verdict& verdict : verdicts_) sum += verdict.match.errors;
   return sum;
+}
+
+std::map<int64_t, JudgedImages> JudgedImages::by_atoms() const {
+  std::vector<std::string> captions(clusters_.size());
+  for (const auto& [caption, cluster] : clusters_) captions[cluster] = caption;
+  std::map<int64_t, JudgedImages> groups;
+  for (const auto& [cluster, match] : verdicts_)
+    groups[match.atoms().stated].add(captions[cluster], match);
+  return groups;
+}
+
+std::optional<Interval> JudgedImages::joint_over_product() const {
+  const auto images = static_cast<double>(verdicts_.size());
+  std::array<double, kKinds> marginals{};
+  double joint = 0;
+  for (const auto& [cluster, match] : verdicts_) {
+    const auto right = kinds_right(match);
+    for (size_t kind = 0; kind < kKinds; ++kind) marginals[kind] += right[kind];
+    joint += match.exact ? 1 : 0;
+  }
+  if (joint == 0) return std::nullopt;
+  joint /= images;
+  for (double& marginal : marginals) marginal /= images;
+  double ratio = joint;
+  for (const double marginal : marginals) ratio /= marginal;
+  // The delta method for the logarithm, a sum of logarithms of means, over clusters.
+  std::vector<double> deviations(clusters_.size());
+  for (const auto& [cluster, match] : verdicts_) {
+    const auto right = kinds_right(match);
+    double deviation = (match.exact ? 1 / joint : 0) - 1;
+    for (size_t kind = 0; kind < kKinds; ++kind) deviation -= right[kind] / marginals[kind] - 1;
+    deviations[cluster] += deviation / images;
+  }
+  const auto clusters = static_cast<double>(deviations.size());
+  const double squares =
+      std::inner_product(deviations.begin(), deviations.end(), deviations.begin(), 0.0);
+  return log_interval(ratio, std::sqrt(clusters / (clusters - 1) * squares));
 }
 
 std::optional<Interval> JudgedImages::exact_over(const JudgedImages& ceiling) const {

@@ -22,11 +22,21 @@ class JudgedImages {
   int64_t images() const { return static_cast<int64_t>(verdicts_.size()); }
 
   /// "exact" and "count" of the images; "shape", "color", "size", "texture", "background" and
-  /// "relation" of the stated values, without those that no caption states.
+  /// "relation" of the stated values, without those that no caption states; and "atoms" of all of
+  /// these and the counts.
   std::vector<std::pair<std::string_view, Interval>> proportions() const;
 
   /// Summed over the images.
   ShapesErrors errors() const;
+
+  /// The images by how many atoms their captions have: ShapesMatch::atoms().
+  std::map<int64_t, JudgedImages> by_atoms() const;
+
+  /// The share of exact images over the product of the shares of images in which all values of one
+  /// kind are right. 1 if kinds are right or wrong independently of one another; less if they
+  /// interfere: the more an image gets right of one kind, the less of the others.
+  /// @return  nothing if no image is exact
+  std::optional<Interval> joint_over_product() const;
 
   /// The number of exact images over that of `ceiling`.
   /// @param ceiling  as many images of each caption, added in the same order

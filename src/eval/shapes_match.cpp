@@ -1,8 +1,11 @@
 #include "eval/shapes_match.h"
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 #include <vector>
+
+#include "data/shapes/shapes_renderer.h"
 
 namespace dalle {
 namespace {
@@ -125,6 +128,22 @@ void count_attributes(const ShapesDescription& description, const DetectedScene&
     });
 }
 
+bool is_above(double edge, const DetectedObject& object) {
+  constexpr double kUnknownReach = 1.5;
+  const double reach = object.shape ? shape_reach(*object.shape) : kUnknownReach;
+  return object.y + reach * object.radius <= edge;
+}
+
+double distance_between(const DetectedObject& a, const DetectedObject& b) {
+  return std::hypot(a.x - b.x, a.y - b.y);
+}
+
+bool is_same(const DetectedObject& a, const DetectedObject& b) {
+  constexpr double kSamePlace = 0.25;  // of the radius: two pixels of an image of 64
+  return a.shape == b.shape && a.color == b.color && a.size == b.size && a.texture == b.texture &&
+         distance_between(a, b) <= kSamePlace * a.radius;
+}
+
 }  // namespace
 
 StatedValues ShapesMatch::atoms() const {
@@ -156,6 +175,20 @@ ShapesMatch match_shapes(const ShapesDescription& description, const DetectedSce
 
 ShapesMatch judge_image(std::string_view caption, const RgbImage& image) {
   return match_shapes(parse_shapes_caption(caption), detect_shapes(image));
+}
+
+bool has_same_objects_above(double edge, const DetectedScene& scene, const DetectedScene& other) {
+  const auto is_kept = [&](const DetectedObject& object) {
+    return !is_above(edge, object) ||
+           std::ranges::any_of(other.objects, [&](const auto& o) { return is_same(object, o); });
+  };
+  const auto is_known = [&](const DetectedObject& object) {
+    return !is_above(edge, object) || std::ranges::any_of(scene.objects, [&](const auto& known) {
+      return distance_between(known, object) <= known.radius;
+    });
+  };
+  return std::ranges::all_of(scene.objects, is_kept) &&
+         std::ranges::all_of(other.objects, is_known);
 }
 
 }  // namespace dalle

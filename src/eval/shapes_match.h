@@ -57,4 +57,11 @@ ShapesMatch match_shapes(const ShapesDescription& description, const DetectedSce
 /// Judges whether an image shows what a caption of the data set shapes says.
 ShapesMatch judge_image(std::string_view caption, const RgbImage& image);
 
+/// Whether the objects that lie wholly above an edge are the same in both scenes: the same shape,
+/// color, size and texture at the same place. An object of `other` there may also be what is above
+/// the edge of an object of `scene` that crosses it.
+///
+/// @param edge  distance from the top, as a fraction of the image's side
+bool has_same_objects_above(double edge, const DetectedScene& scene, const DetectedScene& other);
+
 }  // namespace dalle

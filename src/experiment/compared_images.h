@@ -8,11 +8,22 @@
 
 namespace dalle {
 
+/// The features of a set of images.
+struct FeatureSet {
+  std::vector<at::Tensor> kinds;  ///< of each FeatureKind: [N, D] float32 on the CPU
+
+  int64_t size() const { return kinds.front().size(0); }
+};
+
+/// The part of a record that has these features; and the features of all records, in order.
+nlohmann::ordered_json feature_record(const std::vector<at::Tensor>& features);
+FeatureSet joined_features(const std::vector<nlohmann::ordered_json>& records);
+
 /// Validation images and one generated for the caption of each, in the same order.
 struct ComparedImages {
   FeatureSet validation, generated;
   std::vector<std::string> captions;
-  std::vector<at::Tensor> images;  ///< the generated ones, each [3, S, S] uint8
+  std::vector<at::Tensor> codes;  ///< of the generated images, each [h, w] int64
 };
 
 /// Computes the features of EvaluationData::images_to_generate() images of each kind.
@@ -21,11 +32,12 @@ struct ComparedImages {
 /// @throws dalle::Error if fewer than kMinComparedImages validation images are valid
 ComparedImages compare_images(EvaluatedModel& model, const EvaluationData& data,
                               ImageGenerator& generator, const std::vector<FeatureKind>& kinds,
-                              const std::string& suite, const CheckStop& check_stop);
+                              const std::string& suite, ChunkedWork& work);
 
-/// Adds images to a set, in batches on `device`.
-/// @param images  each [3, S, S] uint8
-void add_images(FeatureSet& set, const std::vector<at::Tensor>& images, c10::Device device,
-                const std::string& what, const CheckStop& check_stop);
+/// The features of the images of these codes, as 8-bit images.
+/// @param codes  each [h, w] int64
+FeatureSet features_of_codes(const EvaluatedModel& model, const std::vector<at::Tensor>& codes,
+                             const std::vector<FeatureKind>& kinds, const SuitePhase& phase,
+                             ChunkedWork& work);
 
 }  // namespace dalle

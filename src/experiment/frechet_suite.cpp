@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <iterator>
 #include <optional>
-#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -76,101 +75,142 @@ std::optional<std::string> note_on(const std::string& space, const at::Tensor& f
   return note;
 }
 
-/// The Fréchet distances by the blur of both sides, of the spaces that blurred images have.
-ordered_json blurred_distances(const std::vector<FeatureKind>& kinds, const FeatureSet& validation,
-                               const FeatureSet& generated, const FeatureSet& training) {
-  ordered_json list = ordered_json::array();
-  for (size_t i = 0; i < kinds.size(); ++i) {
-    const auto& [space, blur] = kinds[i];
-    const at::Tensor features = validation.features(i);
-    if (space.name == kDvaeSpace || !can_fit_normal(features)) continue;
-    const NormalFit fit = fit_normal(features);
-    list.push_back({{"space", space.name},
-                    {"radius", blur},
-                    {"generated", frechet_distance(fit, fit_normal(generated.features(i)))}});
-    if (const at::Tensor trained = training.features(i); can_fit_normal(trained))
-      list.back()["training"] = frechet_distance(fit, fit_normal(trained));
+/// The sets of images that the suite compares.
+struct ComparedSets {
+  FeatureSet validation, generated, training;
+  FeatureSet reconstructed;  ///< without blur only
+};
+
+/// The numbers of a space, under its name.
+ordered_json numbers_of_space(const std::string& space, const ComparedSets& sets, size_t kind) {
+  const at::Tensor &validation = sets.validation.kinds[kind], &training = sets.training.kinds[kind];
+  const ordered_json generated = comparison_of(validation, sets.generated.kinds[kind]);
+  const ordered_json of_training =
+      training.size(0) > kNeighbors ? comparison_of(validation, training) : ordered_json::object();
+  const ordered_json of_reconstructed = distances_of(validation, sets.reconstructed.kinds[kind]);
+  ordered_json numbers;
+  for (const auto& [name, number] : generated.items()) {
+    const std::string key = space + "_" + name;
+    numbers[key] = number;
+    if (of_training.contains(name)) numbers[key + "_training"] = of_training.at(name);
+    if (of_reconstructed.contains(name))
+      numbers[key + "_reconstructed"] = of_reconstructed.at(name);
   }
-  return list;
+  return numbers;
 }
 
-/// The mean cosine of the angle between an image and its caption, in a space of both: what Hessel
-/// et al. 2021, "CLIPScore", divide by 0.4.
-/// @param images  [N, D]
-ordered_json clip_score(const FeatureSpace& space, const at::Tensor& images,
-                        const std::vector<std::string>& captions) {
-  constexpr size_t kAtOnce = 32;
-  std::vector<at::Tensor> parts;
-  for (size_t begin = 0; begin < captions.size(); begin += kAtOnce)
-    parts.push_back(space.of_captions(
-        std::span(captions).subspan(begin, std::min(kAtOnce, captions.size() - begin))));
-  return number_of(
-      mean_interval(at::cosine_similarity(images, at::cat(parts)).to(at::kDouble).contiguous()));
+/// The mean cosine similarity of images and their captions, in a space of both: that of Hessel et
+/// al. 2021, "CLIPScore", who then replace negative values by 0, multiply by 2.5, and begin
+/// captions with "A photo depicts".
+/// @param images, captions  [N, D]
+ordered_json clip_score(const at::Tensor& images, const at::Tensor& captions) {
+  return number_of(mean_interval(doubles_of(at::cosine_similarity(images, captions))));
 }
 
-/// Adds the reconstructions of the validation images, rounded to 8 bits like generated images.
-void add_reconstructions(FeatureSet& set, EvaluatedModel& model, const EvaluationData& data,
-                         const CheckStop& check_stop) {
-  const c10::Device device = model.vae->parameters().front().device();
-  data.for_each_batch(
-      "frechet: reconstructions", check_stop,
-      [&](const Batch& batch) {
-        const at::Tensor codes = model.vae->encode(unit_images(batch, device));
-        set.add(model.vae->decode(codes).mul(255).round().to(at::kByte));
+/// Embeds the captions of the validation images that compare_images() uses, in their order.
+/// @return  [N, D]; undefined if captions are not in the space
+at::Tensor embedded_captions(const FeatureSpace& space, const EvaluationData& data,
+                             ChunkedWork& work) {
+  if (!space.of_captions) return {};
+  const auto records = data.records(
+      work, {"frechet", space.name + " captions"},
+      [&](const Batch& batch) -> ordered_json {
+        return {{"captions", tensor_record(space.of_captions(batch.texts))}};
       },
       data.images_to_generate());
+  return joined_tensors(records, "captions");
+}
+
+/// The Fréchet distances after a blur of both sides; null for spaces that no blurred images have.
+ordered_json blurred_distances(const FeatureKind& kind, const ComparedSets& sets, size_t index) {
+  const at::Tensor& features = sets.validation.kinds[index];
+  if (kind.space.name == kDvaeSpace || !can_fit_normal(features)) return nullptr;
+  const NormalFit fit = fit_normal(features);
+  const auto distance = [&](const FeatureSet& set) {
+    return frechet_distance(fit, fit_normal(set.kinds[index]));
+  };
+  ordered_json distances = {
+      {"space", kind.space.name}, {"radius", kind.blur}, {"generated", distance(sets.generated)}};
+  if (can_fit_normal(sets.training.kinds[index])) distances["training"] = distance(sets.training);
+  return distances;
+}
+
+/// The features of the validation images' reconstructions, rounded to 8 bits like generated images.
+FeatureSet features_of_reconstructions(EvaluatedModel& model, const EvaluationData& data,
+                                       const std::vector<FeatureKind>& kinds, ChunkedWork& work) {
+  const c10::Device device = model.vae->parameters().front().device();
+  return joined_features(data.records(
+      work, {"frechet", "reconstructions"},
+      [&](const Batch& batch) -> ordered_json {
+        const at::Tensor codes = model.vae->encode(unit_images(batch, device));
+        const at::Tensor decoded = model.vae->decode(codes).mul(255).round().to(at::kByte);
+        return {{"features", feature_record(features_of(kinds, decoded))}};
+      },
+      data.images_to_generate()));
+}
+
+/// The features of as many training images.
+FeatureSet features_of_training(const EvaluatedModel& model, const EvaluationData& data,
+                                const std::vector<FeatureKind>& kinds, int64_t count,
+                                ChunkedWork& work) {
+  const c10::Device device = model.vae->parameters().front().device();
+  return joined_features(data.training_records(
+      work, {"frechet", "training images"},
+      [&](const Batch& batch) -> ordered_json {
+        return {{"features", feature_record(features_of(kinds, batch.images.to(device)))}};
+      },
+      count));
 }
 
 }  // namespace
 
 SuiteResult evaluate_frechet(EvaluatedModel& model, const EvaluationData& data,
                              ImageGenerator& generator,
-                             const std::optional<FeatureSpace>& extractor,
-                             const CheckStop& check_stop) {
+                             const std::optional<FeatureSpace>& extractor, ChunkedWork& work) {
   const torch::NoGradGuard no_grad;
   const c10::Device device = model.vae->parameters().front().device();
   std::vector<FeatureSpace> spaces = {random_space(device), dvae_space(model.vae)};
   if (extractor) spaces.push_back(*extractor);
   const std::vector<FeatureKind> kinds = feature_kinds(spaces, model.config.data.image_size);
-  const ComparedImages compared =
-      compare_images(model, data, generator, kinds, "frechet", check_stop);
-  FeatureSet training(kinds), reconstructed({kinds.begin(), kinds.begin() + std::ssize(spaces)});
-  add_reconstructions(reconstructed, model, data, check_stop);
-  data.for_each_training_batch(
-      "frechet: training images", check_stop,
-      [&](const Batch& batch) { training.add(batch.images.to(device)); },
-      compared.validation.size());
+  std::vector<at::Tensor> captions;  // by space
+  for (const FeatureSpace& space : spaces) captions.push_back(embedded_captions(space, data, work));
+  ComparedImages compared = compare_images(model, data, generator, kinds, "frechet", work);
+  const int64_t images = compared.generated.size();
+  const ComparedSets sets{
+      .validation = std::move(compared.validation),
+      .generated = std::move(compared.generated),
+      .training = features_of_training(model, data, kinds, images, work),
+      .reconstructed = features_of_reconstructions(
+          model, data, {kinds.begin(), kinds.begin() + std::ssize(spaces)}, work)};
+  const ChunkedPhase phase{
+      .what = "frechet: distances", .folder = "frechet/distances", .items = std::ssize(kinds)};
+  const auto distances = work.records(phase, [&](const Chunk& chunk) -> ordered_json {
+    const auto kind = static_cast<size_t>(chunk.begin);
+    return {{"numbers", kind < spaces.size() ? numbers_of_space(spaces[kind].name, sets, kind)
+                                             : ordered_json::object()},
+            {"blur", blurred_distances(kinds[kind], sets, kind)}};
+  });
 
   SuiteResult result;
-  result.numbers = {{"images", compared.generated.size()}, {"training_images", training.size()}};
-  ordered_json notes = ordered_json::array(), dimensions;
+  result.numbers = {{"images", images}, {"training_images", sets.training.size()}};
+  ordered_json notes = ordered_json::array(), blur = ordered_json::array(), dimensions;
+  for (const ordered_json& found : distances) {
+    result.numbers.update(found.at("numbers"));
+    if (!found.at("blur").is_null()) blur.push_back(found.at("blur"));
+  }
   for (size_t i = 0; i < spaces.size(); ++i) {
-    check_stop();
-    const at::Tensor validation = compared.validation.features(i), trained = training.features(i);
-    const auto generated = comparison_of(validation, compared.generated.features(i));
-    const auto of_training =
-        trained.size(0) > kNeighbors ? comparison_of(validation, trained) : ordered_json::object();
-    const auto of_reconstructed = distances_of(validation, reconstructed.features(i));
-    for (const auto& [name, number] : generated.items()) {
-      const std::string key = spaces[i].name + "_" + name;
-      result.numbers[key] = number;
-      if (of_training.contains(name)) result.numbers[key + "_training"] = of_training.at(name);
-      if (of_reconstructed.contains(name))
-        result.numbers[key + "_reconstructed"] = of_reconstructed.at(name);
-    }
-    if (spaces[i].of_captions) {
+    const at::Tensor& validation = sets.validation.kinds[i];
+    if (captions[i].defined()) {
       const std::string key = spaces[i].name + "_clip_score";
-      result.numbers[key] =
-          clip_score(spaces[i], compared.generated.features(i), compared.captions);
-      result.numbers[key + "_validation"] = clip_score(spaces[i], validation, compared.captions);
+      result.numbers[key] = clip_score(sets.generated.kinds[i], captions[i]);
+      result.numbers[key + "_validation"] = clip_score(validation, captions[i]);
     }
     if (const auto note = note_on(spaces[i].name, validation)) notes.push_back(*note);
     dimensions[spaces[i].name] = validation.size(1);
   }
   result.numbers["dimensions"] = std::move(dimensions);
   result.numbers["notes"] = std::move(notes);
-  result.numbers["blur"] =
-      blurred_distances(kinds, compared.validation, compared.generated, training);
+  result.numbers["blur"] = std::move(blur);
   return result;
 }
 

@@ -11,6 +11,7 @@
 #include "eval/feature_set.h"
 #include "experiment/compared_images.h"
 #include "experiment/evaluation_suites.h"
+#include "sample/generate_images.h"
 
 namespace dalle {
 namespace {
@@ -22,26 +23,47 @@ constexpr double kPercentile = 0.01;
 constexpr size_t kDiverseCaptions = 32;
 constexpr int64_t kImagesPerCaption = 4;
 
-/// Adds the generated images that are nearest to a training image, nearest first, with both images.
-/// @param positions  of the training images
-void add_closest(SuiteResult& result, const std::string& space, const NearestNeighbors& nearest,
-                 const std::vector<int64_t>& positions, const ComparedImages& compared,
-                 const EvaluationData& data) {
-  constexpr int64_t kShown = 8;
+constexpr int64_t kShownImages = 8;
+
+/// What images are compared with the training images.
+struct MemorizationSets {
+  FeatureSet validation, generated, training;
+  FeatureSet of_captions;  ///< kImagesPerCaption of each caption
+};
+
+/// The generated images that are nearest to a training image, nearest first.
+ordered_json closest_of(const NearestNeighbors& nearest) {
   const at::Tensor order = nearest.distance.argsort(/*stable=*/true, /*dim=*/0, false);
-  for (int64_t i = 0; i < std::min(order.numel(), kShown); ++i) {
-    const auto image = order[i].item<int64_t>();
-    const int64_t position = positions[static_cast<size_t>(nearest.index[image].item<int64_t>())];
+  ordered_json closest = ordered_json::array();
+  for (int64_t i = 0; i < std::min(order.numel(), kShownImages); ++i) {
+    const at::Tensor image = order[i];
+    closest.push_back({{"image", image.item<int64_t>()},
+                       {"candidate", nearest.index[image].item<int64_t>()},
+                       {"distance", nearest.distance[image].item<double>()}});
+  }
+  return closest;
+}
+
+/// Adds these images and the training images.
+/// @param closest    of closest_of()
+/// @param positions  of the training images
+void add_closest(SuiteResult& result, const std::string& space, const ordered_json& closest,
+                 const std::vector<int64_t>& positions, const ComparedImages& compared,
+                 const EvaluatedModel& model, const EvaluationData& data) {
+  for (size_t i = 0; i < closest.size(); ++i) {
+    const auto image = closest[i].at("image").get<size_t>();
+    const int64_t position = positions[closest[i].at("candidate").get<size_t>()];
     const std::string stem = fmt::format("memorization-{}-{}", space, i + 1);
     const std::string generated = stem + ".png", training = stem + "-training.png";
     result.numbers["closest"].push_back({{"space", space},
-                                         {"caption", compared.captions[static_cast<size_t>(image)]},
-                                         {"distance", nearest.distance[image].item<double>()},
+                                         {"caption", compared.captions[image]},
+                                         {"distance", closest[i].at("distance")},
                                          {"key", data.training_key(position)},
                                          {"generated", generated},
                                          {"training", training}});
-    result.images[generated] = tensor_to_image(compared.images[static_cast<size_t>(image)]);
-    result.images[training] = data.training_image(position);
+    result.images[generated] = decode_image(model.vae, compared.codes[image]);
+    result.images[training] =
+        tensor_to_image(data.training_batch(position, position + 1).value().images[0]);
   }
 }
 
@@ -64,65 +86,76 @@ void write_diversity(ordered_json& numbers, const std::string& space, const at::
   numbers[space + "_other_captions"] = number_of(mean_interval(2 * others - others.mean()));
 }
 
-/// The features of kImagesPerCaption images of each of the first captions that differ.
-FeatureSet caption_features(EvaluatedModel& model, ImageGenerator& generator,
-                            const std::vector<FeatureKind>& kinds,
-                            const std::vector<std::string>& captions, const CheckStop& check_stop) {
+/// Each of the first captions that differ, kImagesPerCaption times.
+std::vector<std::string> repeated_captions(const std::vector<std::string>& captions) {
   std::set<std::string> used;
   std::vector<std::string> repeated;
   for (const std::string& caption : captions)
     if (used.size() < kDiverseCaptions && used.insert(caption).second)
       repeated.insert(repeated.end(), kImagesPerCaption, caption);
-  FeatureSet set(kinds);
-  add_images(set, generator.images(repeated, "memorization", check_stop),
-             model.vae->parameters().front().device(), "memorization: images of captions",
-             check_stop);
-  return set;
+  return repeated;
+}
+
+/// The numbers of a space, and the images that are closest in it.
+ordered_json compare_in_space(const std::string& space, const MemorizationSets& sets, size_t kind) {
+  const at::Tensor& candidates = sets.training.kinds[kind];
+  const auto generated = nearest_neighbors(sets.generated.kinds[kind], candidates);
+  const auto validation = nearest_neighbors(sets.validation.kinds[kind], candidates);
+  const at::Tensor nearer = generated.distance < validation.distance.quantile(kPercentile);
+  ordered_json numbers;
+  numbers[space + "_nearer"] = number_of(wilson_interval(nearer));
+  numbers[space + "_generated_distance"] = number_of(mean_interval(generated.distance));
+  numbers[space + "_validation_distance"] = number_of(mean_interval(validation.distance));
+  write_diversity(numbers, space,
+                  sets.of_captions.kinds[kind].unflatten(0, {-1, kImagesPerCaption}));
+  return {{"numbers", numbers}, {"closest", closest_of(generated)}};
 }
 
 }  // namespace
 
 SuiteResult evaluate_memorization(EvaluatedModel& model, const EvaluationData& data,
                                   ImageGenerator& generator,
-                                  const std::optional<FeatureSpace>& extractor,
-                                  const CheckStop& check_stop) {
+                                  const std::optional<FeatureSpace>& extractor, ChunkedWork& work) {
   const torch::NoGradGuard no_grad;
   const c10::Device device = model.vae->parameters().front().device();
   std::vector<FeatureKind> kinds = {{pixel_space()}, {dvae_space(model.vae)}};
   if (extractor) kinds.push_back({*extractor});
   const ComparedImages compared =
-      compare_images(model, data, generator, kinds, "memorization", check_stop);
-  FeatureSet training(kinds);
-  std::vector<int64_t> positions;
-  data.for_each_training_batch(
-      "memorization: training images", check_stop,
-      [&](const Batch& batch) {
-        training.add(batch.images.to(device));
-        positions.insert(positions.end(), batch.positions.begin(), batch.positions.end());
+      compare_images(model, data, generator, kinds, "memorization", work);
+  const auto training = data.training_records(
+      work, {"memorization", "training images"},
+      [&](const Batch& batch) -> ordered_json {
+        return {{"features", feature_record(features_of(kinds, batch.images.to(device)))},
+                {"positions", batch.positions}};
       },
       kMaxTrainingImages);
-  const FeatureSet of_captions =
-      caption_features(model, generator, kinds, compared.captions, check_stop);
+  const auto diverse = generator.codes(repeated_captions(compared.captions), "memorization");
+  const MemorizationSets sets{
+      .validation = compared.validation,
+      .generated = compared.generated,
+      .training = joined_features(training),
+      .of_captions =
+          features_of_codes(model, diverse, kinds, {"memorization", "images of captions"}, work)};
+  const ChunkedPhase phase{.what = "memorization: distances",
+                           .folder = "memorization/distances",
+                           .items = std::ssize(kinds)};
+  const auto compare = [&](const Chunk& chunk) {
+    const auto kind = static_cast<size_t>(chunk.begin);
+    return compare_in_space(kinds[kind].space.name, sets, kind);
+  };
+  const auto found = work.records(phase, compare);
 
   SuiteResult result;
-  ordered_json& numbers = result.numbers;
-  numbers = {{"images", compared.generated.size()},
-             {"training_images", training.size()},
-             {"captions_compared", of_captions.size() / kImagesPerCaption},
-             {"images_per_caption", kImagesPerCaption}};
-  numbers["closest"] = ordered_json::array();
+  result.numbers = {{"images", sets.generated.size()},
+                    {"training_images", sets.training.size()},
+                    {"captions_compared", sets.of_captions.size() / kImagesPerCaption},
+                    {"images_per_caption", kImagesPerCaption}};
+  result.numbers["closest"] = ordered_json::array();
+  const auto positions = joined<int64_t>(training, "positions");
   for (size_t i = 0; i < kinds.size(); ++i) {
-    check_stop();
-    const std::string& space = kinds[i].space.name;
-    const at::Tensor candidates = training.features(i);
-    const auto generated = nearest_neighbors(compared.generated.features(i), candidates);
-    const auto validation = nearest_neighbors(compared.validation.features(i), candidates);
-    const at::Tensor nearer = generated.distance < validation.distance.quantile(kPercentile);
-    numbers[space + "_nearer"] = number_of(wilson_interval(nearer));
-    numbers[space + "_generated_distance"] = number_of(mean_interval(generated.distance));
-    numbers[space + "_validation_distance"] = number_of(mean_interval(validation.distance));
-    write_diversity(numbers, space, of_captions.features(i).unflatten(0, {-1, kImagesPerCaption}));
-    add_closest(result, space, generated, positions, compared, data);
+    result.numbers.update(found[i].at("numbers"));
+    add_closest(result, kinds[i].space.name, found[i].at("closest"), positions, compared, model,
+                data);
   }
   return result;
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -13,6 +14,8 @@
 #include "core/log.h"
 #include "core/shell_word.h"
 #include "data/image/image.h"
+#include "dist/agreement.h"
+#include "experiment/chunked_work.h"
 #include "experiment/evaluation_suites.h"
 #include "experiment/model_files.h"
 #include "experiment/reranker.h"
@@ -43,7 +46,9 @@ std::string obstacle_to(EvaluationSuite suite, const EvaluatedModel& model,
   if (needs_transformer && !model.dalle)
     return fmt::format("{} contains a dVAE but no transformer; train the stage dalle first",
                        model.checkpoint.string());
-  const bool needs_shapes = suite == EvaluationSuite::kShapes || suite == EvaluationSuite::kLevels;
+  const bool needs_shapes = suite == EvaluationSuite::kShapes ||
+                            suite == EvaluationSuite::kCompletion ||
+                            suite == EvaluationSuite::kLevels;
   if (needs_shapes && model.config.data.kind != DatasetKind::kShapes)
     return fmt::format("the data of {} is of kind {}, expected shapes", model.checkpoint.string(),
                        to_string(model.config.data.kind));
@@ -94,29 +99,30 @@ struct SuiteInputs {
 };
 
 SuiteResult run_suite(EvaluationSuite suite, EvaluatedModel& model, const EvaluationData& data,
-                      const SuiteInputs& inputs, const CheckStop& check_stop) {
+                      const SuiteInputs& inputs, ChunkedWork& work) {
   const auto& [generator, extractor, options] = inputs;
   switch (suite) {
     case EvaluationSuite::kReconstruction:
-      return evaluate_reconstruction(model, data, check_stop);
+      return evaluate_reconstruction(model, data, work);
     case EvaluationSuite::kCodes:
-      return {.numbers = evaluate_codes(model, data, check_stop), .images = {}};
+      return {.numbers = evaluate_codes(model, data, work), .images = {}};
     case EvaluationSuite::kLikelihood:
-      return {.numbers = evaluate_likelihood(model, data, check_stop), .images = {}};
+      return {.numbers = evaluate_likelihood(model, data, work), .images = {}};
     case EvaluationSuite::kRanking:
-      return {.numbers = evaluate_ranking(model, data, check_stop), .images = {}};
+      return {.numbers = evaluate_ranking(model, data, work), .images = {}};
     case EvaluationSuite::kShapes:
-      return evaluate_shapes(model, data, generator, check_stop);
+      return evaluate_shapes(model, data, generator, work);
+    case EvaluationSuite::kCompletion:
+      return evaluate_completion(model, data, generator, work);
     case EvaluationSuite::kLevels:
-      return {.numbers = evaluate_levels(model, data, check_stop), .images = {}};
+      return {.numbers = evaluate_levels(model, data, work), .images = {}};
     case EvaluationSuite::kFrechet:
-      return evaluate_frechet(model, data, generator, extractor, check_stop);
+      return evaluate_frechet(model, data, generator, extractor, work);
     case EvaluationSuite::kMemorization:
-      return evaluate_memorization(model, data, generator, extractor, check_stop);
+      return evaluate_memorization(model, data, generator, extractor, work);
     case EvaluationSuite::kBestOf:
-      return {
-          .numbers = evaluate_best_of(model, data, contrastive_model(model, options), check_stop),
-          .images = {}};
+      return {.numbers = evaluate_best_of(model, data, contrastive_model(model, options), work),
+              .images = {}};
   }
   throw Error("unknown suite {}", static_cast<int>(suite));
 }
@@ -191,8 +197,20 @@ std::optional<FeatureSpace> extractor_for(const std::vector<EvaluationSuite>& su
     throw Error("--extractor {}: expected the suite frechet or memorization, which use it",
                 file.string());
   const c10::Device device = device_of(*model.vae);
-  if (!is_contrastive(file)) return torchscript_space(file, device, model.config.data.image_size);
-  return clip_space(load_trained_clip(file, device, Precision::kFloat32));
+  const int64_t image_size = model.config.data.image_size;
+  if (!is_contrastive(file)) return torchscript_space(file, device, image_size);
+  TrainedClip clip = load_trained_clip(file, device, Precision::kFloat32);
+  require_readable(clip, image_size, model.checkpoint);
+  return clip_space(std::move(clip));
+}
+
+/// Before suites that take hours.
+/// @throws dalle::Error if no suite uses the reranker, or as trained_clip_hash() does
+void check_reranker(const std::vector<EvaluationSuite>& suites, const fs::path& reranker) {
+  if (reranker.empty()) return;
+  if (std::ranges::count(suites, EvaluationSuite::kBestOf) == 0)
+    throw Error("--reranker {}: expected the suite best_of, which uses it", reranker.string());
+  trained_clip_hash(reranker);
 }
 
 /// Whether a suite's numbers in a results file are those of today's models: best_of also depends
@@ -242,6 +260,37 @@ std::string command_of(const EvaluatedModel& model, const ModelEvaluationOptions
                                device.str(), shell_word(options.out.string()));
 }
 
+/// The suites that the results file contains for this model and that are not to be recomputed, on
+/// all ranks as rank 0 finds them.
+ordered_json kept_suites(const std::vector<EvaluationSuite>& suites,
+                         const ModelEvaluationOptions& options, const EvaluatedModel& model,
+                         const ordered_json& identity, ProcessGroup& group) {
+  ordered_json kept = ordered_json::object();
+  if (group.is_rank_zero()) kept = finished_suites(options.out, identity);
+  for (const EvaluationSuite suite : suites)
+    if (const std::string name(to_string(suite));
+        kept.contains(name) && (options.restart || !is_current(suite, model, options, kept[name])))
+      kept.erase(name);
+  return ordered_json::parse(group.broadcast(kept.dump()));
+}
+
+/// Unfinished work on the results, which rank 0 checks or begins.
+ChunkStore open_store(const std::vector<EvaluationSuite>& suites,
+                      const ModelEvaluationOptions& options, const ordered_json& identity,
+                      ProcessGroup& group) {
+  const fs::path folder = partial_results(options.out);
+  if (!group.is_rank_zero()) return ChunkStore::reopened(folder);
+  ChunkStore store(folder, identity);
+  if (!options.restart) return store;
+  store.remove(kGeneratedImages);
+  for (const EvaluationSuite suite : suites) store.remove(std::string(to_string(suite)));
+  return store;
+}
+
+void write_results(const fs::path& file, const ordered_json& result) {
+  write_file_atomically(file, result.dump(2) + "\n");
+}
+
 }  // namespace
 
 EvaluatedModel load_evaluated_model(const fs::path& path, c10::Device device) {
@@ -268,6 +317,15 @@ void set_sampling(EvaluatedModel& model, const SamplingConfig& sampling) {
   if (model.dalle) static_cast<SamplingConfig&>(model.dalle->config.sample) = sampling;
 }
 
+ExperimentConfig config_of_evaluated_model(const fs::path& path) {
+  if (const auto dvae = config_of_trained_dvae(path)) return *dvae;
+  return config_of_trained_dalle(path);
+}
+
+fs::path partial_results(const fs::path& results) {
+  return results.parent_path() / (results.stem().string() + ".partial");
+}
+
 fs::path run_of_model(const fs::path& path) {
   fs::path folder = fs::absolute(path).lexically_normal();
   if (folder.filename().empty()) folder = folder.parent_path();  // a trailing slash
@@ -281,25 +339,34 @@ fs::path run_of_model(const fs::path& path) {
 }
 
 ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions& options,
-                            const CheckStop& check_stop) {
+                            ProcessGroup& group, const CheckStop& check_stop) {
   const std::vector<EvaluationSuite> suites = suites_to_run(model, options);
+  check_reranker(suites, options.reranker);
   const std::optional<FeatureSpace> extractor = extractor_for(suites, model, options.extractor);
-  if (!options.reranker.empty() && std::ranges::count(suites, EvaluationSuite::kBestOf) == 0)
-    throw Error("--reranker {}: expected the suite best_of, which uses it",
-                options.reranker.string());
-  const FileLock lock(fs::path(options.out) += ".lock");
+  std::optional<FileLock> lock;
+  if (group.is_rank_zero()) lock.emplace(fs::path(options.out) += ".lock");
   const EvaluationData data(model, options.limit);
-  ordered_json result{{"model", identity_of(model, data, options.extractor)},
-                      {"suites", ordered_json::object()}};
+  if (group.world_size() > data.size())
+    throw Error("{} ranks: found {} validation image{}, expected at least one for each rank",
+                group.world_size(), data.size(), data.size() == 1 ? "" : "s");
   for (const EvaluationSuite suite : options.suites)
     if (const std::string obstacle = obstacle_to(suite, data); !obstacle.empty())
       throw Error("--suite {}: {}", to_string(suite), obstacle);
-  ImageGenerator generator(model);
-  result["suites"] = finished_suites(options.out, result["model"]);
+  ordered_json result{{"model", identity_of(model, data, options.extractor)},
+                      {"suites", ordered_json::object()}};
+  check_agreement(group, "model to evaluate", result["model"].dump(2));
+  if (!options.reranker.empty())
+    check_agreement(group, "reranker", trained_clip_hash(options.reranker));
+  result["suites"] = kept_suites(suites, options, model, result["model"], group);
+  // So that the same command without --restart continues if this one is stopped.
+  if (options.restart && group.is_rank_zero() && fs::exists(options.out))
+    write_results(options.out, result);
+  const ChunkStore store = open_store(suites, options, result["model"], group);
+  ChunkedWork work(group, check_stop, model.vae->parameters().front().device(), store);
+  ImageGenerator generator(model, work);
   for (const EvaluationSuite suite : suites) {
     const std::string name(to_string(suite));
-    if (!options.restart && result["suites"].contains(name) &&
-        is_current(suite, model, options, result["suites"][name])) {
+    if (result["suites"].contains(name)) {
       log_info("{}: already in {} (--restart recomputes it)", name, options.out.string());
       continue;
     }
@@ -307,13 +374,19 @@ ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions&
       log_info("skipping {}: {}", name, obstacle);
       continue;
     }
-    SuiteResult found = run_suite(suite, model, data, {generator, extractor, options}, check_stop);
+    SuiteResult found = run_suite(suite, model, data, {generator, extractor, options}, work);
     require_finite(name, found.numbers);
-    write_images(images_of_results(options.out), found.images);
     result["suites"][name] = std::move(found.numbers);
     result["command"] = command_of(model, options, result["suites"]);
-    write_file_atomically(options.out, result.dump(2) + "\n");
+    if (!group.is_rank_zero()) continue;
+    write_images(images_of_results(options.out), found.images);
+    write_results(options.out, result);
+    store.remove(name);
   }
+  // Other suites may be unfinished.
+  std::set<std::string> parts = store.parts();
+  parts.erase(kGeneratedImages);
+  if (group.is_rank_zero() && parts.empty()) store.remove();
   return result;
 }
 

@@ -12,6 +12,7 @@
 #include <c10/core/Device.h>
 
 #include "core/stop_signal.h"
+#include "dist/process_group.h"
 #include "experiment/trained_dalle.h"
 
 #include <nlohmann/json.hpp>
@@ -25,6 +26,7 @@ enum class EvaluationSuite {
   kLikelihood,
   kRanking,
   kShapes,
+  kCompletion,
   kLevels,
   kFrechet,
   kMemorization,
@@ -33,12 +35,13 @@ enum class EvaluationSuite {
 
 constexpr auto enum_names(EvaluationSuite) {
   using enum EvaluationSuite;
-  return std::array<std::pair<EvaluationSuite, std::string_view>, 9>{
+  return std::array<std::pair<EvaluationSuite, std::string_view>, 10>{
       {{kReconstruction, "reconstruction"},
        {kCodes, "codes"},
        {kLikelihood, "likelihood"},
        {kRanking, "ranking"},
        {kShapes, "shapes"},
+       {kCompletion, "completion"},
        {kLevels, "levels"},
        {kFrechet, "frechet"},
        {kMemorization, "memorization"},
@@ -61,6 +64,10 @@ struct EvaluatedModel {
 /// @throws dalle::Error as they do
 EvaluatedModel load_evaluated_model(const std::filesystem::path& path, c10::Device device);
 
+/// The config of the model that load_evaluated_model() would read, without reading its weights.
+/// @throws dalle::Error as it does
+ExperimentConfig config_of_evaluated_model(const std::filesystem::path& path);
+
 /// Replaces the settings with which images are generated, which are the config's at first.
 void set_sampling(EvaluatedModel& model, const SamplingConfig& sampling);
 
@@ -77,21 +84,31 @@ struct ModelEvaluationOptions {
   std::filesystem::path extractor = {};
   /// The contrastive model of the suite best_of, for load_trained_clip(); empty: that of the run.
   std::filesystem::path reranker = {};
-  bool restart = false;  ///< also recompute what the file already contains
+  bool restart = false;  ///< recompute what the file already contains
 };
+
+/// The folder next to a results file that holds what unfinished suites have found so far.
+std::filesystem::path partial_results(const std::filesystem::path& results);
 
 /// Evaluates a model on the validation data of its config, one suite after the other, and writes
 /// the results file after each. Suites that the file already contains for the same checkpoints,
 /// validation images, sampling settings, extractor, device and build are not recomputed. A file
 /// with other results is renamed. OUT.lock keeps a second process from writing the same file.
 ///
-/// @return  the file's content
-/// @throws dalle::Error if there is no validation data, if a requested suite lacks what it needs (a
-///         transformer, a contrastive model, the data set shapes, captions that differ, enough
-///         images), if no suite uses the extractor or the reranker, if they are not what is
-///         expected of them, or if a result is not finite; whatever `check_stop` throws
+/// A collective: the ranks divide the work of each suite, and rank 0 writes the files. Neither
+/// their number nor that of threads changes a number. What is done of a suite is kept in
+/// partial_results() if it is stopped, fails or crashes; the next call with the same options
+/// continues there.
+///
+/// @param check_stop  called from several threads
+/// @return  the file's content, on every rank
+/// @throws dalle::Error if there is no validation data, or less than an image for each rank; if a
+///         requested suite lacks what it needs (a transformer, a contrastive model, the data set
+///         shapes, captions that differ, enough images); if no suite uses the extractor or the
+///         reranker, or they are not what is expected of them; or if a result is not finite
+/// @throws StopRequested on all ranks if `check_stop` throws it on one
 nlohmann::ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions& options,
-                                      const CheckStop& check_stop);
+                                      ProcessGroup& group, const CheckStop& check_stop);
 
 /// One line per number: its suite, name, value and interval.
 std::string evaluation_table(const nlohmann::ordered_json& evaluation);

@@ -45,9 +45,9 @@ RankInfo find_ranks(int64_t ranks_here) {
   if (info.launcher != "Slurm" || info.alone() || !is_started_at_a_terminal()) return info;
   if (ranks_here == 1)
     log_warning(
-        "this shell is task {} of {} of an interactive Slurm step; training on one rank. For one "
-        "rank per task, start the program with srun (inside a step: srun --overlap), or use "
-        "dalle-train --ranks",
+        "this shell is task {} of {} of an interactive Slurm step; using one rank. For one rank "
+        "per "
+        "task, start the program with srun (inside a step: srun --overlap), or use --ranks",
         info.rank, info.world_size);
   return {};
 }

@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <iterator>
+#include <map>
 #include <optional>
 #include <set>
 #include <span>
@@ -9,7 +11,6 @@
 #include <torch/types.h>
 
 #include "core/log.h"
-#include "core/progress.h"
 #include "core/seeds.h"
 #include "data/epoch_permutation.h"
 #include "data/image/image.h"
@@ -30,32 +31,37 @@ constexpr size_t kOtherCaptions = 15;
 /// The last counter of derive_seed(kCaptionRanking, ...).
 enum RankingSeed : uint64_t { kOthers = 0, kWordOrder = 1 };
 
+struct RankedCaption {
+  std::string text;
+  at::Tensor tokens;  ///< [T - 1] int64
+};
+
+/// The captions of the ranked images, by the images' positions in the data.
+using RankedCaptions = std::map<int64_t, RankedCaption>;
+
 struct RankedImage {
   int64_t position = 0;
-  std::string text;
-  at::Tensor caption;                  ///< [T - 1] int64
+  RankedCaption caption;
   at::Tensor codes;                    ///< [N] int64
   std::optional<DetectedScene> scene;  ///< of the data set shapes
 };
 
-std::vector<RankedImage> images_to_rank(EvaluatedModel& model, const EvaluationData& data,
-                                        const CheckStop& check_stop) {
-  std::vector<RankedImage> images;
-  const bool is_shapes = model.config.data.kind == DatasetKind::kShapes;
-  const auto add_batch = [&](const Batch& batch) {
-    const at::Tensor codes = image_tokens(model.vae, batch, model.config);  // [B, N]
-    for (int64_t i = 0; i < batch.size(); ++i) {
-      RankedImage image{.position = batch.positions[static_cast<size_t>(i)],
-                        .text = batch.texts[static_cast<size_t>(i)],
-                        .caption = batch.captions[i],
-                        .codes = codes[i],
-                        .scene = {}};
-      if (is_shapes) image.scene = detect_shapes(tensor_to_image(batch.images[i]));
-      images.push_back(std::move(image));
-    }
-  };
-  data.for_each_batch("ranking: images", check_stop, add_batch, kMaxRankedImages);
-  return images;
+RankedCaptions captions_to_rank(const EvaluationData& data, ChunkedWork& work) {
+  const auto records = data.records(
+      work, {"ranking", "captions"},
+      [](const Batch& batch) -> ordered_json {
+        return {{"positions", batch.positions},
+                {"texts", batch.texts},
+                {"tokens", tensor_record(batch.captions)}};
+      },
+      kMaxRankedImages);
+  const auto positions = joined<int64_t>(records, "positions");
+  const auto texts = joined<std::string>(records, "texts");
+  const at::Tensor tokens = joined_tensors(records, "tokens");  // [images, T - 1]
+  RankedCaptions captions;
+  for (size_t i = 0; i < positions.size(); ++i)
+    captions[positions[i]] = {.text = texts[i], .tokens = tokens[static_cast<int64_t>(i)]};
+  return captions;
 }
 
 std::vector<int64_t> tokens_of(const at::Tensor& caption) {
@@ -69,20 +75,19 @@ bool shows(const RankedImage& image, const std::string& text) {
 }
 
 /// Up to kOtherCaptions captions of other images: all different, in tokens, from one another and
-/// from that of image i, and none that its scene shows as well.
-std::vector<at::Tensor> other_captions(const std::vector<RankedImage>& images, size_t i,
+/// from that of the image, and none that its scene shows as well.
+std::vector<at::Tensor> other_captions(const RankedCaptions& captions, const RankedImage& image,
                                        uint64_t seed) {
-  const RankedImage& image = images[i];
-  const auto size = static_cast<int64_t>(images.size());
+  const auto size = static_cast<int64_t>(captions.size());
   const EpochPermutation order(derive_seed(seed, SeedPurpose::kCaptionRanking,
                                            static_cast<uint64_t>(image.position), kOthers),
                                size);
-  std::set<std::vector<int64_t>> used = {tokens_of(image.caption)};
+  std::set<std::vector<int64_t>> used = {tokens_of(image.caption.tokens)};
   std::vector<at::Tensor> others;
   for (int64_t next = 0; next < size && others.size() < kOtherCaptions; ++next) {
-    const RankedImage& other = images[static_cast<size_t>(order.index(next))];
-    if (used.insert(tokens_of(other.caption)).second && !shows(image, other.text))
-      others.push_back(other.caption);
+    const RankedCaption& other = std::next(captions.begin(), order.index(next))->second;
+    if (used.insert(tokens_of(other.tokens)).second && !shows(image, other.text))
+      others.push_back(other.tokens);
   }
   return others;
 }
@@ -91,13 +96,47 @@ std::vector<at::Tensor> other_captions(const std::vector<RankedImage>& images, s
 /// is none.
 std::optional<std::string> reordered_caption(const RankedImage& image, uint64_t seed) {
   if (image.scene) {
-    const std::optional<std::string> swapped = swap_shapes_attributes(image.text);
+    const std::optional<std::string> swapped = swap_shapes_attributes(image.caption.text);
     return swapped && shows(image, *swapped) ? std::nullopt : swapped;
   }
   SeedStream random(derive_seed(seed, SeedPurpose::kCaptionRanking,
                                 static_cast<uint64_t>(image.position), kWordOrder));
-  const std::string shuffled = shuffled_words(image.text, random);
+  const std::string shuffled = shuffled_words(image.caption.text, random);
   return shuffled.empty() ? std::nullopt : std::optional(shuffled);
+}
+
+/// How the captions of an image, its own and others, rank by the probability of its tokens.
+ordered_json rank_captions(EvaluatedModel& model, const RankedCaptions& captions,
+                           const RankedImage& image) {
+  const auto seed = static_cast<uint64_t>(model.config.seed);
+  std::vector<at::Tensor> candidates = other_captions(captions, image, seed);
+  const size_t others = candidates.size();
+  candidates.push_back(image.caption.tokens);
+  const std::optional<std::string> reordered = reordered_caption(image, seed);
+  if (reordered) candidates.push_back(caption_tokens(*model.dalle, *reordered));
+  const std::vector<double> scores =
+      image_log_likelihoods(model.dalle->model, image.codes, candidates);
+  const double own = scores[others];
+  const CaptionRank rank = rank_caption(own, std::span(scores).first(others));
+  ordered_json record = {
+      {"candidates", others + 1}, {"first", rank.first}, {"reciprocal", rank.reciprocal}};
+  if (reordered) record["reordered"] = rank_caption(own, {&scores.back(), 1}).first;
+  return record;
+}
+
+ordered_json rank_captions(EvaluatedModel& model, const RankedCaptions& captions,
+                           const Batch& batch) {
+  const bool is_shapes = model.config.data.kind == DatasetKind::kShapes;
+  const at::Tensor codes = image_tokens(model.vae, batch, model.config);  // [B, N]
+  ordered_json ranks = ordered_json::array();
+  for (int64_t i = 0; i < batch.size(); ++i) {
+    const int64_t position = batch.positions[static_cast<size_t>(i)];
+    RankedImage image{
+        .position = position, .caption = captions.at(position), .codes = codes[i], .scene = {}};
+    if (is_shapes) image.scene = detect_shapes(tensor_to_image(batch.images[i]));
+    ranks.push_back(rank_captions(model, captions, image));
+  }
+  return {{"ranks", ranks}};
 }
 
 /// Totals over images.
@@ -107,18 +146,16 @@ struct Ranking {
   double reordered_wins = 0;
   int64_t reordered = 0;
 
-  void add(double truth, std::span<const double> others, std::optional<double> reordered_score) {
-    if (!others.empty()) {
-      const auto count = static_cast<double>(others.size() + 1);
-      const CaptionRank rank = rank_caption(truth, others);
+  void add(const ordered_json& rank) {
+    if (const auto count = rank.at("candidates").get<double>(); count > 1) {
       candidates.push_back(count);
       chances.push_back(1 / count);
-      reciprocals.push_back(rank.reciprocal);
-      first += rank.first;
+      reciprocals.push_back(rank.at("reciprocal").get<double>());
+      first += rank.at("first").get<double>();
     }
-    if (!reordered_score) return;
+    if (!rank.contains("reordered")) return;
     ++reordered;
-    reordered_wins += rank_caption(truth, {&*reordered_score, 1}).first;
+    reordered_wins += rank.at("reordered").get<double>();
   }
 };
 
@@ -141,30 +178,18 @@ ordered_json numbers_of(const Ranking& ranking, const std::string& reordering) {
 }  // namespace
 
 ordered_json evaluate_ranking(EvaluatedModel& model, const EvaluationData& data,
-                              const CheckStop& check_stop) {
-  const torch::NoGradGuard no_grad;
-  const auto seed = static_cast<uint64_t>(model.config.seed);
-  const std::vector<RankedImage> images = images_to_rank(model, data, check_stop);
+                              ChunkedWork& work) {
+  const RankedCaptions captions = captions_to_rank(data, work);
+  const auto records = data.records(
+      work, {"ranking", "images"},
+      [&](const Batch& batch) { return rank_captions(model, captions, batch); }, kMaxRankedImages);
   Ranking ranking;
-  Progress progress("ranking: captions of images", static_cast<int64_t>(images.size()));
-  for (size_t i = 0; i < images.size(); ++i) {
-    check_stop();
-    std::vector<at::Tensor> captions = other_captions(images, i, seed);
-    const size_t others = captions.size();
-    captions.push_back(images[i].caption);
-    const std::optional<std::string> reordered = reordered_caption(images[i], seed);
-    if (reordered) captions.push_back(caption_tokens(*model.dalle, *reordered));
-    const std::vector<double> scores =
-        image_log_likelihoods(model.dalle->model, images[i].codes, captions);
-    ranking.add(scores[others], std::span(scores).first(others),
-                reordered ? std::optional(scores.back()) : std::nullopt);
-    progress.update(static_cast<int64_t>(i) + 1);
-  }
-  if (ranking.candidates.size() < images.size() ||
+  for (const auto& rank : joined<ordered_json>(records, "ranks")) ranking.add(rank);
+  if (ranking.candidates.size() < captions.size() ||
       std::ranges::min(ranking.candidates) < kOtherCaptions + 1)
     log_warning(
         "ranking: the {} images have too few different captions to compare each with {} others",
-        images.size(), kOtherCaptions);
+        captions.size(), kOtherCaptions);
   return numbers_of(ranking,
                     model.config.data.kind == DatasetKind::kShapes ? "swapped" : "shuffled");
 }

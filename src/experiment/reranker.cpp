@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <map>
+#include <mutex>
 #include <vector>
 
 #include <torch/types.h>
@@ -22,14 +23,20 @@ class ClipReranker : public Reranker {
 
  protected:
   double raw_score(const std::string& caption, const at::Tensor&, const RgbImage& image) override {
-    auto [entry, is_new] = captions_.try_emplace(caption);
-    if (is_new) entry->second = embed_captions(clip_, {&caption, 1})[0];
     // One image at a time: rounding may depend on how many there are.
-    return at::dot(entry->second, embed_images(clip_, {&image, 1})[0]).item<double>();
+    return at::dot(embedding_of(caption), embed_images(clip_, {&image, 1})[0]).item<double>();
   }
 
  private:
+  at::Tensor embedding_of(const std::string& caption) {
+    const std::lock_guard lock(mutex_);
+    auto [entry, is_new] = captions_.try_emplace(caption);
+    if (is_new) entry->second = embed_captions(clip_, {&caption, 1})[0];
+    return entry->second;
+  }
+
   TrainedClip clip_;
+  std::mutex mutex_;
   std::map<std::string, at::Tensor> captions_;
 };
 
@@ -42,17 +49,23 @@ class LikelihoodReranker : public Reranker {
  protected:
   double raw_score(const std::string& caption, const at::Tensor& codes, const RgbImage&) override {
     const torch::NoGradGuard no_grad;
-    auto [entry, is_new] = captions_.try_emplace(caption);
-    if (is_new) entry->second = caption_tokens(dalle_, caption);
-    const at::Tensor none = torch::full_like(entry->second, kPadToken);
+    const at::Tensor tokens = tokens_of_caption(caption);
+    const at::Tensor none = torch::full_like(tokens, kPadToken);
     DalleModel model = dalle_.model;
-    const std::vector<double> bits =
-        image_log_likelihoods(model, codes.flatten(), {entry->second, none});
+    const std::vector<double> bits = image_log_likelihoods(model, codes.flatten(), {tokens, none});
     return bits[0] - bits[1];
   }
 
  private:
+  at::Tensor tokens_of_caption(const std::string& caption) {
+    const std::lock_guard lock(mutex_);
+    auto [entry, is_new] = captions_.try_emplace(caption);
+    if (is_new) entry->second = caption_tokens(dalle_, caption);
+    return entry->second;
+  }
+
   const TrainedDalle& dalle_;
+  std::mutex mutex_;
   std::map<std::string, at::Tensor> captions_;
 };
 
@@ -87,10 +100,7 @@ std::unique_ptr<Reranker> make_clip_reranker(const TrainedDalle& dalle, const fs
 }
 
 std::unique_ptr<Reranker> make_clip_reranker(const TrainedDalle& dalle, TrainedClip clip) {
-  const int64_t size = dalle.config.data.image_size, wanted = clip.config.data.image_size;
-  if (clip.scaling == ImageScaling::kArea && wanted > size)
-    throw Error("{}: reads images of {} x {} pixels, expected at most the {} x {} of {}",
-                clip.checkpoint.string(), wanted, wanted, size, size, dalle.checkpoint.string());
+  require_readable(clip, dalle.config.data.image_size, dalle.checkpoint);
   return std::make_unique<ClipReranker>(std::move(clip));
 }
 

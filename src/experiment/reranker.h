@@ -35,7 +35,7 @@ class Reranker {
  public:
   virtual ~Reranker() = default;
 
-  /// Higher is better. Comparable only between images of one caption.
+  /// Higher is better. Comparable only between images of one caption. Thread-safe.
   ///
   /// @param codes  [grid_height, grid_width] int64, those of the image
   /// @throws dalle::Error if the score is not finite

@@ -120,6 +120,32 @@ std::string levels_chart(const ordered_json& numbers) {
                       "level of the benchmark, with 95 % intervals. The mark is the ceiling.");
 }
 
+/// Accuracy by the number of atoms of the captions.
+std::string atoms_chart(const ordered_json& numbers) {
+  if (!numbers.contains("by_atoms") || numbers.at("by_atoms").size() < 2) return "";
+  std::vector<ChartSeries> lines = {{"arithmetic mean", {}}, {"exact", {}}, {"ceiling", {}}};
+  for (const ordered_json& group : numbers.at("by_atoms")) {
+    const char* const names[] = {"arithmetic_mean", "geometric_mean", "ceiling_geometric_mean"};
+    for (size_t i = 0; i < lines.size(); ++i)
+      lines[i].points.push_back({group.at("atoms").get<double>(), value_of(group.at(names[i]))});
+  }
+  return html_figure(line_chart(lines, "atoms of the caption"),
+                     "Share of correct atoms (stated values and the count of objects) and of exact "
+                     "images, by the number of atoms of their caption. The ceiling is the share of "
+                     "exact reconstructions.");
+}
+
+std::string completion_chart(const ordered_json& numbers) {
+  if (!numbers.contains("ceiling_exact")) return "";
+  const double ceiling = value_of(numbers.at("ceiling_exact"));
+  const std::vector<ShownShare> shares = {
+      {"exact", ceiling}, {"exact_without_prompt", ceiling}, {"intact", std::nullopt}};
+  return shares_chart("completion", numbers, shares,
+                      "Share of images that show exactly what their caption says if the upper half "
+                      "is given and if it is not, and of given halves that stay intact, with 95 % "
+                      "intervals. The mark is the ceiling: the same for reconstructions.");
+}
+
 std::string best_of_chart(const ordered_json& numbers) {
   std::vector<ShownShare> shares;
   for (const char* count : {"1", "4", "16", "64"})
@@ -224,8 +250,11 @@ SuiteFigures figures_of(const std::string& suite, const ordered_json& numbers,
             ""};
   if (suite == "ranking") return {"Ranking of captions", charts_of({ranking_chart(numbers)}), ""};
   if (suite == "shapes")
-    return {"Generated scenes", charts_of({judged_chart(numbers)}),
+    return {"Generated scenes", charts_of({judged_chart(numbers), atoms_chart(numbers)}),
             errors_table(numbers) + judged_examples(numbers, folder)};
+  if (suite == "completion")
+    return {"Completed scenes", charts_of({completion_chart(numbers)}),
+            judged_examples(numbers, folder)};
   if (suite == "best_of")
     return {"Best of several images", charts_of({best_of_chart(numbers)}), ""};
   if (suite == "levels") return {"Levels of the benchmark", charts_of({levels_chart(numbers)}), ""};

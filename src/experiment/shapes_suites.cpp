@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
@@ -7,13 +8,9 @@
 
 #include "core/error.h"
 #include "core/log.h"
-#include "data/image/image.h"
 #include "data/shapes_dataset.h"
-#include "eval/judged_images.h"
 #include "experiment/evaluation_suites.h"
-#include "experiment/experiment_data.h"
-#include "experiment/image_generator.h"
-#include "sample/generate_images.h"
+#include "experiment/scene_judging.h"
 
 namespace dalle {
 namespace {
@@ -27,6 +24,8 @@ constexpr int64_t kMaxCaptions = 1000;
 void write(ordered_json& json, const std::string& prefix, const JudgedImages& judged) {
   for (const auto& [name, proportion] : judged.proportions())
     json[prefix + std::string(name)] = number_of(proportion);
+  if (const auto ratio = judged.joint_over_product())
+    json[prefix + "joint_over_product"] = number_of(*ratio);
   const ShapesErrors errors = judged.errors();
   json[prefix + "errors"] = {{"missing_objects", errors.missing_objects},
                              {"extra_objects", errors.extra_objects},
@@ -34,95 +33,47 @@ void write(ordered_json& json, const std::string& prefix, const JudgedImages& ju
                              {"binding", errors.binding}};
 }
 
-/// What is wrong with an image: "color", "1 object missing".
-std::vector<std::string> wrong_parts(const ShapesMatch& match) {
-  std::vector<std::string> parts;
-  const auto add_objects = [&](int64_t count, const char* what) {
-    if (count > 0)
-      parts.push_back(fmt::format("{} object{} {}", count, count == 1 ? "" : "s", what));
-  };
-  add_objects(match.errors.missing_objects, "missing");
-  add_objects(match.errors.extra_objects, "too many");
-  const auto add_values = [&](const char* name, const StatedValues& values) {
-    if (values.right < values.stated) parts.emplace_back(name);
-  };
-  add_values("shape", match.shape);
-  add_values("color", match.color);
-  add_values("size", match.size);
-  add_values("texture", match.texture);
-  add_values("background", match.background);
-  add_values("relation", match.relation);
-  return parts;
+ordered_json named_proportion(const JudgedImages& judged, std::string_view name) {
+  for (const auto& [found, proportion] : judged.proportions())
+    if (found == name) return number_of(proportion);
+  throw Error("the judge has no number {}", name);
 }
 
-/// A generated image that the report shows.
-struct Example {
-  RgbImage image;
-  ShapesMatch match;
-};
-
-/// Adds the examples and their images.
-void write_examples(SuiteResult& result, const std::vector<std::string>& captions,
-                    std::vector<Example>& examples) {
+/// How the number of atoms of a caption affects accuracy. The atoms of an image are right or wrong,
+/// so their geometric mean is 1 for an exact image, else 0.
+ordered_json by_atoms(const JudgedImages& generated, const JudgedImages& reconstructed) {
   ordered_json list = ordered_json::array();
-  for (size_t i = 0; i < examples.size(); ++i) {
-    const std::string file = fmt::format("shapes-{:02}.png", i + 1);
-    list.push_back({{"caption", captions[i]},
-                    {"exact", examples[i].match.exact},
-                    {"wrong", wrong_parts(examples[i].match)},
-                    {"file", file}});
-    result.images[file] = std::move(examples[i].image);
-  }
-  result.numbers["examples"] = std::move(list);
+  const auto ceilings = reconstructed.by_atoms();
+  for (const auto& [atoms, judged] : generated.by_atoms())
+    list.push_back({{"atoms", atoms},
+                    {"images", judged.images()},
+                    {"arithmetic_mean", named_proportion(judged, "atoms")},
+                    {"geometric_mean", named_proportion(judged, "exact")},
+                    {"ceiling_geometric_mean", named_proportion(ceilings.at(atoms), "exact")}});
+  return list;
 }
 
-struct JudgedSamples {
-  JudgedImages judged;
-  std::vector<Example> examples;  ///< of the first captions
-};
-
-JudgedSamples judge_generated(const std::vector<std::string>& captions, ImageGenerator& generator,
-                              const std::string& what, const CheckStop& check_stop) {
-  constexpr size_t kExamples = 24;
-  JudgedSamples result;
-  const std::vector<at::Tensor> images = generator.images(captions, what, check_stop);
-  for (size_t i = 0; i < images.size(); ++i) {
-    check_stop();
-    RgbImage image = tensor_to_image(images[i]);
-    const ShapesMatch match = judge_image(captions[i], image);
-    result.judged.add(captions[i], match);
-    if (i < kExamples) result.examples.push_back({.image = std::move(image), .match = match});
-  }
-  return result;
-}
-
-/// Judges generated images and reconstructions for the captions of `data`. Progress and results
-/// have the name `what`.
+/// Judges generated images and reconstructions for the captions of `data`. Progress and stored
+/// records have the name `what`.
 SuiteResult judge_captions(EvaluatedModel& model, const EvaluationData& data,
-                           ImageGenerator& generator, const std::string& what,
-                           const CheckStop& check_stop) {
-  const torch::NoGradGuard no_grad;
-  const SequenceLayout layout = model.config.layout();
-  std::vector<std::string> captions;
-  JudgedImages reconstructed;
-  const auto judge_batch = [&](const Batch& batch) {
-    const at::Tensor codes = image_tokens(model.vae, batch, model.config);  // [B, N]
-    for (int64_t i = 0; i < batch.size(); ++i) {
-      captions.push_back(batch.texts[static_cast<size_t>(i)]);
-      const auto grid = codes[i].view({layout.grid_height, layout.grid_width});
-      reconstructed.add(captions.back(),
-                        judge_image(captions.back(), decode_image(model.vae, grid)));
-    }
-  };
-  data.for_each_batch(what + ": reconstructions", check_stop, judge_batch, kMaxCaptions);
-  JudgedSamples samples = judge_generated(captions, generator, what, check_stop);
+                           ImageGenerator& generator, const SuitePhase& what, ChunkedWork& work) {
+  const std::string level = what.name.empty() ? "" : what.name + " ";
+  const JudgedReconstructions reconstructed = judge_reconstructions(
+      model, data, {what.suite, level + "reconstructions"}, kMaxCaptions, work);
+  const std::vector<std::string>& captions = reconstructed.captions;
+  const std::vector<at::Tensor> codes =
+      generator.codes(captions, level.empty() ? what.suite : what.what());
+  const std::vector<ShapesMatch> matches =
+      judge_codes(model, captions, codes, {what.suite, level + "generated images"}, work);
+  const JudgedImages generated = judged_images(captions, matches);
   SuiteResult result;
-  result.numbers = {{"images", samples.judged.images()}};
-  write(result.numbers, "", samples.judged);
-  write(result.numbers, "ceiling_", reconstructed);
-  if (const auto ratio = samples.judged.exact_over(reconstructed))
+  result.numbers = {{"images", generated.images()}};
+  write(result.numbers, "", generated);
+  write(result.numbers, "ceiling_", reconstructed.judged);
+  if (const auto ratio = generated.exact_over(reconstructed.judged))
     result.numbers["exact_over_ceiling"] = number_of(*ratio);
-  write_examples(result, captions, samples.examples);
+  result.numbers["by_atoms"] = by_atoms(generated, reconstructed.judged);
+  add_examples(result, model, what.suite, captions, codes, matches);
   return result;
 }
 
@@ -137,31 +88,47 @@ bool has_scenes(const ExperimentConfig& config, ShapesSplit level) {
   }
 }
 
+/// Whether the model reads the captions of a level to their end.
+bool can_read(const EvaluatedModel& model, const ShapesDataset& scenes, int64_t count,
+              ShapesSplit level) {
+  const int64_t longest = model.config.layout().max_caption_tokens();
+  for (int64_t i = 0; i < count; ++i)
+    for (const std::string& caption : scenes.captions(i)) {
+      const auto tokens = std::ssize(model.dalle->tokenizer.encode(caption));
+      if (tokens <= longest) continue;
+      log_info("levels: skipping {}: caption {:?} has {} tokens, and the model reads only {}",
+               to_string(level), caption, tokens, longest);
+      return false;
+    }
+  return true;
+}
+
 }  // namespace
 
 SuiteResult evaluate_shapes(EvaluatedModel& model, const EvaluationData& data,
-                            ImageGenerator& generator, const CheckStop& check_stop) {
+                            ImageGenerator& generator, ChunkedWork& work) {
+  const torch::NoGradGuard no_grad;
   warn_of_untrained_guidance(model.config, model.config.sample);
-  return judge_captions(model, data, generator, "shapes", check_stop);
+  return judge_captions(model, data, generator, {"shapes", ""}, work);
 }
 
-ordered_json evaluate_levels(EvaluatedModel& model, const EvaluationData& data,
-                             const CheckStop& check_stop) {
+ordered_json evaluate_levels(EvaluatedModel& model, const EvaluationData& data, ChunkedWork& work) {
+  const torch::NoGradGuard no_grad;
   warn_of_untrained_guidance(model.config, model.config.sample);
   const ExperimentConfig& config = model.config;
+  const auto seed = static_cast<uint64_t>(config.seed);
   ordered_json numbers = ordered_json::object();
   for (const auto& [level, name] : enum_names(ShapesSplit{})) {
     if (level == ShapesSplit::kTrain || !has_scenes(config, level)) continue;
-    const EvaluationData scenes(
-        model, data.size(),
-        std::make_unique<ShapesDataset>(config.data.shapes, config.data.image_size,
-                                        static_cast<uint64_t>(config.seed), level));
-    ImageGenerator generator(model);
+    auto dataset =
+        std::make_unique<ShapesDataset>(config.data.shapes, config.data.image_size, seed, level);
+    if (!can_read(model, *dataset, std::min(data.size(), kMaxCaptions), level)) continue;
+    const EvaluationData scenes(model, data.size(), std::move(dataset));
+    ImageGenerator generator(model, work);
     const ordered_json found =
-        judge_captions(model, scenes, generator, "levels: " + std::string(name), check_stop)
-            .numbers;
-    for (const char* number : {"images", "exact", "count", "shape", "color", "relation",
-                               "ceiling_exact", "exact_over_ceiling"})
+        judge_captions(model, scenes, generator, {"levels", std::string(name)}, work).numbers;
+    for (const char* number : {"images", "exact", "count", "shape", "color", "relation", "atoms",
+                               "joint_over_product", "ceiling_exact", "exact_over_ceiling"})
       if (found.contains(number)) numbers[std::string(name) + "_" + number] = found.at(number);
   }
   return numbers;

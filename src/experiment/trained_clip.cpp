@@ -108,6 +108,13 @@ TrainedClip load_trained_clip(const fs::path& path, c10::Device device,
           .model = model};
 }
 
+void require_readable(const TrainedClip& clip, int64_t image_size, const fs::path& source) {
+  const int64_t wanted = clip.config.data.image_size;
+  if (clip.scaling == ImageScaling::kArea && wanted > image_size)
+    throw Error("{}: reads images of {} x {} pixels, expected at most the {} x {} of {}",
+                clip.checkpoint.string(), wanted, wanted, image_size, image_size, source.string());
+}
+
 at::Tensor embed_captions(TrainedClip& clip, std::span<const std::string> captions) {
   const torch::NoGradGuard no_grad;
   const int64_t longest = clip.model->config().max_caption_tokens();

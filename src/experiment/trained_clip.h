@@ -52,6 +52,12 @@ TrainedClip load_trained_clip(const std::filesystem::path& path, c10::Device dev
 /// @throws dalle::Error as it does
 std::string trained_clip_hash(const std::filesystem::path& path);
 
+/// @param image_size  of the images that are to be embedded, in pixels
+/// @param source      of these images, for the message
+/// @throws dalle::Error if they are smaller than `clip.scaling` allows
+void require_readable(const TrainedClip& clip, int64_t image_size,
+                      const std::filesystem::path& source);
+
 /// Warns of each caption that is too long.
 /// @return  [B, E] of unit length, on the model's device
 /// @throws dalle::Error if a caption is blank or not UTF-8

@@ -24,11 +24,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// What sampling needs of the checkpoint at `path`, or of the newest valid one in the run, in its
-/// folder of checkpoints or in the folder of the stage at `path`.
-CheckpointContent read_model(const fs::path& given) {
+/// These parts of the checkpoint at `path`, or of the newest valid one in the run, in its folder of
+/// checkpoints or in the folder of the stage at `path`.
+CheckpointContent read_model(const fs::path& given, const std::set<std::string>& parts) {
   const fs::path path = followed(given);
-  const std::set<std::string> parts = {kEmaTensors, kDvaeTensors, kConfigFile, kTokenizerFile};
   if (!fs::exists(path)) throw Error("{}: no such model", path.string());
   if (!fs::is_directory(path))
     throw Error("{}: expected a run folder or a checkpoint folder, found a file", path.string());
@@ -48,15 +47,16 @@ CheckpointContent read_model(const fs::path& given) {
   throw Error("{}: holds no DALL-E checkpoint; train the stage dalle first", path.string());
 }
 
-/// What is read of a dVAE's checkpoint; nothing where load_trained_dvae() returns nothing.
-std::optional<CheckpointContent> read_dvae(const fs::path& given) {
+/// These parts of a dVAE's checkpoint; nothing where load_trained_dvae() returns nothing.
+std::optional<CheckpointContent> read_dvae(const fs::path& given,
+                                           const std::set<std::string>& parts) {
   const fs::path path = followed(given);
   if (!fs::is_directory(path)) return std::nullopt;
   for (const fs::path& folder : {RunPaths(path).checkpoints("dalle"), path / "dalle"})
     if (!checkpoints_in(folder).empty()) return std::nullopt;
   const std::vector<fs::path> checkpoints = dvae_checkpoints(path, DvaeCheckpoint::kLast);
   if (checkpoints.empty()) return std::nullopt;
-  return read_dvae_checkpoint(checkpoints, {kEmaTensors, kConfigFile});
+  return read_dvae_checkpoint(checkpoints, parts);
 }
 
 /// A run whose DALL-E is finished.
@@ -85,7 +85,8 @@ std::vector<fs::path> sorted_entries(const fs::path& folder) {
 
 TrainedDalle load_trained_dalle(const fs::path& path, c10::Device device,
                                 std::optional<Precision> precision) {
-  const CheckpointContent content = read_model(path);
+  const CheckpointContent content =
+      read_model(path, {kEmaTensors, kDvaeTensors, kConfigFile, kTokenizerFile});
   const fs::path& checkpoint = content.path;
   const ExperimentConfig config = config_of(content);
   Tokenizer tokenizer(content.files.at(kTokenizerFile));
@@ -111,7 +112,7 @@ TrainedDalle load_trained_dalle(const fs::path& path, c10::Device device,
 }
 
 std::optional<TrainedDvae> load_trained_dvae(const fs::path& path, c10::Device device) {
-  const std::optional<CheckpointContent> content = read_dvae(path);
+  const std::optional<CheckpointContent> content = read_dvae(path, {kEmaTensors, kConfigFile});
   if (!content) return std::nullopt;
   const ExperimentConfig config = config_of(*content);
   DiscreteVae vae(config.dvae.model, Precision::kFloat32);
@@ -123,6 +124,15 @@ std::optional<TrainedDvae> load_trained_dvae(const fs::path& path, c10::Device d
                      .step = content->step,
                      .config = config,
                      .vae = vae};
+}
+
+ExperimentConfig config_of_trained_dalle(const fs::path& path) {
+  return config_of(read_model(path, {kConfigFile}));
+}
+
+std::optional<ExperimentConfig> config_of_trained_dvae(const fs::path& path) {
+  const std::optional<CheckpointContent> content = read_dvae(path, {kConfigFile});
+  return content ? std::optional(config_of(*content)) : std::nullopt;
 }
 
 at::Tensor caption_tokens(const TrainedDalle& dalle, const std::string& caption) {

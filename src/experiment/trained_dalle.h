@@ -38,6 +38,10 @@ struct TrainedDalle {
 TrainedDalle load_trained_dalle(const std::filesystem::path& path, c10::Device device,
                                 std::optional<Precision> precision = std::nullopt);
 
+/// The config of the model that load_trained_dalle() would read, without reading its weights.
+/// @throws dalle::Error as it does
+ExperimentConfig config_of_trained_dalle(const std::filesystem::path& path);
+
 /// A dVAE of a checkpoint without a transformer.
 struct TrainedDvae {
   std::filesystem::path checkpoint;  ///< its folder
@@ -54,6 +58,10 @@ struct TrainedDvae {
 ///              checkpoints of the stage dalle
 /// @throws dalle::Error as load_trained_dalle() does
 std::optional<TrainedDvae> load_trained_dvae(const std::filesystem::path& path, c10::Device device);
+
+/// The config of the model that load_trained_dvae() would read, without reading its weights.
+/// @throws dalle::Error as it does
+std::optional<ExperimentConfig> config_of_trained_dvae(const std::filesystem::path& path);
 
 /// The tokens of a caption, for a CaptionImages. Warns if the caption is too long.
 /// @return  [text_length - 1] int64

@@ -35,7 +35,7 @@ struct ClipNames {
   std::vector<std::string_view> ignored;          ///< endings of what is no weight
 };
 
-ClipNames names_of_transformers() {
+ClipNames transformers_names() {
   return {.patches = "vision_model.embeddings.patch_embedding.weight",
           .class_embedding = "vision_model.embeddings.class_embedding",
           .image_position = "vision_model.embeddings.position_embedding.weight",
@@ -58,7 +58,7 @@ ClipNames names_of_transformers() {
           .ignored = {"position_ids"}};
 }
 
-ClipNames names_of_openai() {
+ClipNames openai_names() {
   return {.patches = "visual.conv1.weight",
           .class_embedding = "visual.class_embedding",
           .image_position = "visual.positional_embedding",
@@ -239,16 +239,16 @@ class ClipConversion {
 
 ReleasedClip convert(TensorMap tensors, const ReleasedClipOptions& options,
                      const std::string& source) {
-  ClipNames names = names_of_transformers();
+  ClipNames names = transformers_names();
   const std::string_view patches = names.patches;
-  const bool is_of_transformers = tensors.contains(std::string(patches));
-  if (!is_of_transformers) names = names_of_openai();
+  const bool uses_transformers_names = tensors.contains(std::string(patches));
+  if (!uses_transformers_names) names = openai_names();
   if (!tensors.contains(std::string(names.patches)))
     throw Error(
         "found neither {} nor {}, expected a CLIP model with a vision transformer, by the names of "
         "transformers, or of OpenAI's code and OpenCLIP",
         patches, names.patches);
-  const Activation usual = is_of_transformers ? Activation::kQuickGelu : Activation::kGelu;
+  const Activation usual = uses_transformers_names ? Activation::kQuickGelu : Activation::kGelu;
   const ClipConfig config = config_of(tensors, names, options, options.activation.value_or(usual));
   const int64_t grid = grid_of(names.image_position, shape_of(tensors, names.image_position, 2)[0]);
   // Only a model that the file has all tensors of is made: sizes that they contradict could need

@@ -17,9 +17,19 @@ constexpr char kShareDone = 'd', kShareStopped = 's', kShareFailed = 'f';
 std::optional<std::vector<std::string>> run_on_ranks(
     ProcessGroup& group, const StopCondition& stop,
     const std::function<std::string(const RankShare&)>& work) {
-  const RankShare share{.rank = group.rank(), .world_size = group.world_size(), .check_stop = [&] {
-                          if (stop.requested()) throw StopRequested();
-                        }};
+  return run_on_ranks(
+      group,
+      [&] {
+        if (stop.requested()) throw StopRequested();
+      },
+      work);
+}
+
+std::optional<std::vector<std::string>> run_on_ranks(
+    ProcessGroup& group, const CheckStop& check_stop,
+    const std::function<std::string(const RankShare&)>& work) {
+  const RankShare share{
+      .rank = group.rank(), .world_size = group.world_size(), .check_stop = check_stop};
   std::string report;
   std::exception_ptr failure;
   try {

@@ -30,6 +30,9 @@ struct RankShare {
 /// @throws      on the ranks whose work failed, its exception; on the others, a dalle::Error that
 ///              names one of these, with its message: "rank 3: no space left on device"
 std::optional<std::vector<std::string>> run_on_ranks(
+    ProcessGroup& group, const CheckStop& check_stop,
+    const std::function<std::string(const RankShare&)>& work);
+std::optional<std::vector<std::string>> run_on_ranks(
     ProcessGroup& group, const StopCondition& stop,
     const std::function<std::string(const RankShare&)>& work);
 

@@ -1,6 +1,10 @@
 #include "eval/judged_images.h"
 
+#include <cmath>
 #include <map>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -39,7 +43,9 @@ TEST(JudgedImagesTest, CountsEachAttributeWhereItIsStated) {
                                                        {"count", 5 / 6.0},
                                                        {"shape", 5 / 6.0},
                                                        {"color", 4 / 6.0},
-                                                       {"size", 0.0}};
+                                                       {"size", 0.0},
+                                                       // Of 3 atoms five times, and of 4 once.
+                                                       {"atoms", (9 + 2 + 0 + 3) / 19.0}};
   EXPECT_EQ(values, expected);
   const ShapesErrors errors = images.errors();
   EXPECT_EQ(errors.missing_objects, 1);
@@ -70,6 +76,58 @@ TEST(JudgedImagesTest, TheCeilingIsComparedCaptionByCaption) {
   EXPECT_DOUBLE_EQ(same.low, 1);
   EXPECT_DOUBLE_EQ(same.high, 1);
   EXPECT_EQ(found.exact_over(none), std::nullopt);
+}
+
+TEST(JudgedImagesTest, AreGroupedByTheAtomsOfTheirCaptions) {
+  const auto groups = judged().by_atoms();
+  ASSERT_EQ(groups.size(), 2U);
+  EXPECT_EQ(groups.at(3).images(), 5) << "count, shape and color";
+  EXPECT_EQ(groups.at(4).images(), 1) << "and size";
+  const auto proportions = groups.at(3).proportions();
+  EXPECT_EQ(proportions.front().first, "exact");
+  EXPECT_DOUBLE_EQ(proportions.front().second.value, 3 / 5.0);
+  EXPECT_EQ(proportions.back().first, "atoms");
+  EXPECT_DOUBLE_EQ(proportions.back().second.value, (9 + 2 + 0) / 15.0);
+}
+
+// Shapes and colors, each wrong in half of the images.
+TEST(JudgedImagesTest, KindsThatAreWrongTogetherExceedTheProductAndOthersFallBelow) {
+  const auto judged_as = [](const std::vector<std::pair<ShapeColor, ShapeKind>>& seen) {
+    JudgedImages images;
+    for (int i = 0; i < 25; ++i)
+      for (const auto& [color, shape] : seen)
+        add(images, kRed, one(color, shape, ShapeSize::kSmall));
+    return images;
+  };
+  constexpr ShapeColor kR = ShapeColor::kRed, kG = ShapeColor::kGreen;
+  constexpr ShapeKind kC = ShapeKind::kCircle, kS = ShapeKind::kSquare;
+  const auto together = judged_as({{kR, kC}, {kR, kC}, {kG, kS}, {kG, kS}});
+  EXPECT_DOUBLE_EQ(together.joint_over_product()->value, 0.5 / 0.25);
+  const auto independent = judged_as({{kR, kC}, {kR, kS}, {kG, kC}, {kG, kS}});
+  EXPECT_DOUBLE_EQ(independent.joint_over_product()->value, 1);
+  EXPECT_EQ(judged_as({{kR, kS}, {kG, kC}}).joint_over_product(), std::nullopt);
+}
+
+TEST(JudgedImagesTest, TheIntervalOfTheProductIsThatOfItsLogarithm) {
+  // One image for each of 100 captions, so that clusters are images.
+  JudgedImages images;
+  for (int i = 0; i < 100; ++i) {
+    ShapesMatch match;
+    match.exact = i < 40;
+    match.count = true;
+    match.shape = {.right = i < 60, .stated = 1};
+    match.color = {.right = i < 40 || i >= 60, .stated = 1};
+    images.add(std::to_string(i), match);
+  }
+  // log(joint / (shapes * colors)): its influences are 1/.4 - 1/.6 - 1/.8 + 1 for the first 40,
+  // 1 - 1/.6 for the next 20 and 1 - 1/.8 for the last 40.
+  const double first = 1 / .4 - 1 / .6 - 1 / .8 + 1, second = 1 - 1 / .6, third = 1 - 1 / .8;
+  const double squares = 40 * first * first + 20 * second * second + 40 * third * third;
+  const double error = std::sqrt(100.0 / 99 * squares) / 100;
+  const Interval found = *images.joint_over_product();
+  EXPECT_NEAR(found.value, .4 / (.6 * .8), 1e-12);
+  EXPECT_NEAR(found.high, found.value * std::exp(1.959963984540054 * error), 1e-9);
+  EXPECT_NEAR(found.low, found.value / std::exp(1.959963984540054 * error), 1e-9);
 }
 
 }  // namespace

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "data/shapes/shapes_renderer.h"
+
 namespace dalle {
 namespace {
 
@@ -120,6 +122,48 @@ TEST(ShapesMatchTest, TheBackgroundCountsIfStated) {
   EXPECT_TRUE(
       match_shapes(black, {.objects = {kRedCircle}, .background = ShapeBackground::kBlack}).exact);
   EXPECT_FALSE(match_shapes(black, {.objects = {kRedCircle}, .background = std::nullopt}).exact);
+}
+
+TEST(SameObjectsAboveTest, ComparesOnlyWhatLiesWhollyAboveTheEdge) {
+  const DetectedObject upper = object(ShapeColor::kRed, ShapeKind::kCircle, 0.3, 0.25);
+  const DetectedObject lower = object(ShapeColor::kBlue, ShapeKind::kSquare, 0.7, 0.8);
+  const DetectedObject other = object(ShapeColor::kPink, ShapeKind::kStar, 0.2, 0.75);
+  const DetectedScene scene = seen({upper, lower});
+  EXPECT_TRUE(has_same_objects_above(0.5, scene, scene));
+  EXPECT_TRUE(has_same_objects_above(0.5, scene, seen({other, upper}))) << "below may differ";
+  EXPECT_FALSE(has_same_objects_above(0.5, scene, seen({lower}))) << "is gone";
+  EXPECT_FALSE(has_same_objects_above(0.5, seen({lower}), scene)) << "is new";
+  DetectedObject changed = upper;
+  changed.color = ShapeColor::kOrange;
+  EXPECT_FALSE(has_same_objects_above(0.5, scene, seen({changed, lower})));
+  changed = upper;
+  changed.x += 0.01;
+  EXPECT_TRUE(has_same_objects_above(0.5, scene, seen({changed, lower}))) << "by half a pixel";
+  changed.x += 0.2;
+  EXPECT_FALSE(has_same_objects_above(0.5, scene, seen({changed, lower})));
+}
+
+// A circle across the edge of which only the upper part was drawn.
+TEST(SameObjectsAboveTest, WhatIsGivenOfAnObjectAcrossTheEdgeIsNotNew) {
+  DetectedObject across = object(ShapeColor::kRed, ShapeKind::kCircle, 0.3, 0.45);
+  DetectedObject cut = object(ShapeColor::kRed, ShapeKind::kCrescent, 0.3, 0.4);
+  cut.radius = 0.05;
+  EXPECT_TRUE(has_same_objects_above(0.5, seen({across}), seen({cut})));
+  EXPECT_TRUE(has_same_objects_above(0.5, seen({across}), seen({}))) << "does not lie above";
+}
+
+// Rendered scenes whose lower halves are exchanged.
+TEST(SameObjectsAboveTest, HoldsForImagesWithTheSameUpperHalf) {
+  const auto scene_with = [](ShapeColor upper, ShapeColor lower) {
+    ShapesScene scene;
+    scene.objects = {{.shape = ShapeKind::kStar, .color = upper, .x = 0.3, .y = 0.25},
+                     {.shape = ShapeKind::kCross, .color = lower, .x = 0.7, .y = 0.75}};
+    return detect_shapes(render_scene(scene, 64));
+  };
+  const DetectedScene scene = scene_with(ShapeColor::kRed, ShapeColor::kBlue);
+  EXPECT_TRUE(has_same_objects_above(0.5, scene, scene_with(ShapeColor::kRed, ShapeColor::kGreen)));
+  EXPECT_FALSE(
+      has_same_objects_above(0.5, scene, scene_with(ShapeColor::kGreen, ShapeColor::kBlue)));
 }
 
 }  // namespace

@@ -36,24 +36,20 @@ class ComparisonSuitesTest : public ModelEvaluationTest {
 
 TEST_F(ComparisonSuitesTest, ImagesOfOneCaptionDifferAndAreGeneratedOnce) {
   const EvaluatedModel model = with_transformer();
-  ImageGenerator generator(model);
+  ImageGenerator generator(model, work_);
   const std::string caption = "a small red circle";
-  const auto first = generator.images({caption}, "test", [] {});
-  const auto images = generator.images({caption, "a blue square", caption}, "test", [] {});
-  ASSERT_EQ(images.size(), 3U);
-  EXPECT_TRUE(images[0].is_same(first[0]));
-  EXPECT_FALSE(images[2].equal(images[0]));
-  EXPECT_TRUE(ImageGenerator(model).images({caption, caption}, "test", [] {})[1].equal(images[2]))
+  const auto first = generator.codes({caption}, "test");
+  const auto codes = generator.codes({caption, "a blue square", caption}, "test");
+  ASSERT_EQ(codes.size(), 3U);
+  EXPECT_TRUE(codes[0].equal(first[0]));
+  EXPECT_FALSE(codes[2].equal(codes[0]));
+  EXPECT_TRUE(ImageGenerator(model, work_).codes({caption, caption}, "test")[1].equal(codes[2]))
       << "whatever else is generated";
 }
 
 /// Float [N, 3, 32, 32] in [0, 1] of the training images that the suites use, in their order.
-at::Tensor training_images(const EvaluationData& data) {
-  std::vector<at::Tensor> images;
-  data.for_each_training_batch(
-      "test", [] {},
-      [&](const Batch& batch) { images.push_back(batch.images.to(at::kFloat) / 255); }, 1000);
-  return at::cat(images);
+at::Tensor training_images(const EvaluationData& data, int64_t count) {
+  return data.training_batch(0, count).value().images.to(at::kFloat) / 255;
 }
 
 TEST_F(ComparisonSuitesTest, FrechetComparesGeneratedImagesWithValidationImages) {
@@ -62,26 +58,19 @@ TEST_F(ComparisonSuitesTest, FrechetComparesGeneratedImagesWithValidationImages)
   model.config.data.shapes.validation_samples = 70;  // more than the random network has features
   model.config.data.shapes.samples = 80;
   const EvaluationData data(model, /*limit=*/0);
-  ImageGenerator generator(model);
-  const auto found = evaluate_frechet(model, data, generator, std::nullopt, [] {}).numbers;
+  ImageGenerator generator(model, work_);
+  const auto found = evaluate_frechet(model, data, generator, std::nullopt, work_).numbers;
   EXPECT_EQ(found.at("images"), 70);
   EXPECT_EQ(found.at("training_images"), 70);
 
-  std::vector<std::string> captions;
-  std::vector<at::Tensor> batches;
-  data.for_each_batch(
-      "test", [] {},
-      [&](const Batch& batch) {
-        captions.insert(captions.end(), batch.texts.begin(), batch.texts.end());
-        batches.push_back(batch.images.to(at::kFloat) / 255);
-      });
-  const at::Tensor images = at::cat(batches);
+  const Batch validation = validation_batch(data);
+  const at::Tensor images = validation.images.to(at::kFloat) / 255;
   const auto features = [](const FeatureSpace& space, const at::Tensor& pixels) {
     return space.features(pixels);
   };
   const FeatureSpace random = random_space(at::kCPU), dvae = dvae_space(vae_);
-  const at::Tensor generated = torch::stack(generator.images(captions, "test", [] {})) / 255.0F;
-  const at::Tensor training = training_images(data).narrow(0, 0, 70);
+  const at::Tensor generated = torch::stack(images_of(generator, validation.texts)) / 255.0F;
+  const at::Tensor training = training_images(data, 70);
   const auto of_random = [&](const at::Tensor& pixels) { return features(random, pixels); };
   const auto distance = [&](const at::Tensor& others) {
     return frechet_distance(fit_normal(of_random(images)), fit_normal(of_random(others)));
@@ -110,7 +99,7 @@ TEST_F(ComparisonSuitesTest, FrechetComparesGeneratedImagesWithValidationImages)
 TEST_F(ComparisonSuitesTest, AClipScoreIsTheMeanCosineOfImageAndCaption) {
   EvaluatedModel model = with_transformer();
   const EvaluationData data(model, /*limit=*/0);
-  ImageGenerator generator(model);
+  ImageGenerator generator(model, work_);
   const auto of_caption = [](const std::string& caption) {
     return torch::tensor({static_cast<float>(caption.size()), 20.0F, 1.0F});
   };
@@ -126,9 +115,9 @@ TEST_F(ComparisonSuitesTest, AClipScoreIsTheMeanCosineOfImageAndCaption) {
                                    rows.push_back(of_caption(caption));
                                  return torch::stack(rows);
                                }};
-  const auto found = evaluate_frechet(model, data, generator, space, [] {}).numbers;
+  const auto found = evaluate_frechet(model, data, generator, space, work_).numbers;
   const Batch batch = validation_batch(data);
-  const at::Tensor generated = torch::stack(generator.images(batch.texts, "test", [] {}));
+  const at::Tensor generated = torch::stack(images_of(generator, batch.texts));
   const auto expected = [&](const at::Tensor& images) {
     double sum = 0;
     for (int64_t i = 0; i < batch.size(); ++i) {
@@ -196,14 +185,14 @@ TEST_F(ComparisonSuitesTest, MemorizationComparesDistancesFromTrainingImages) {
   const torch::NoGradGuard no_grad;
   EvaluatedModel model = with_transformer();
   const EvaluationData data(model, /*limit=*/0);
-  ImageGenerator generator(model);
-  const SuiteResult result = evaluate_memorization(model, data, generator, std::nullopt, [] {});
+  ImageGenerator generator(model, work_);
+  const SuiteResult result = evaluate_memorization(model, data, generator, std::nullopt, work_);
   const ordered_json& found = result.numbers;
   EXPECT_EQ(found.at("images"), 10);
   EXPECT_EQ(found.at("training_images"), 20);
   const Batch batch = validation_batch(data);
-  const at::Tensor training = training_images(data);
-  const at::Tensor generated = torch::stack(generator.images(batch.texts, "test", [] {}));
+  const at::Tensor training = training_images(data, 20);
+  const at::Tensor generated = torch::stack(images_of(generator, batch.texts));
   const auto distances = [&](const at::Tensor& images) {  // [N, T], in pixels
     const at::Tensor small = at::avg_pool2d(images.to(at::kFloat) / 255, 2).unsqueeze(1);
     return (small - at::avg_pool2d(training, 2)).square().mean({2, 3, 4}).sqrt();
@@ -247,9 +236,9 @@ TEST_F(ComparisonSuitesTest, GeneratedImagesThatAreTrainingImagesAreFound) {
   model.config.data.kind = DatasetKind::kFolder;
   model.config.data.path = (folder_ / "train").string();
   model.config.data.validation_path = (folder_ / "validation").string();
-  ImageGenerator generator(model);
+  ImageGenerator generator(model, work_);
   const EvaluationData data(model, /*limit=*/0);
-  const auto found = evaluate_memorization(model, data, generator, std::nullopt, [] {}).numbers;
+  const auto found = evaluate_memorization(model, data, generator, std::nullopt, work_).numbers;
   EXPECT_EQ(value_of(found.at("pixels_nearer")), 1);
   EXPECT_EQ(found.at("closest")[0].at("key"), "gray.png");
   EXPECT_FALSE(found.contains("pixels_other_captions")) << "there is one caption";
@@ -268,16 +257,15 @@ TEST_F(ComparisonSuitesTest, DiversityIsTheMeanDistanceWithinAndBetweenCaptions)
   const torch::NoGradGuard no_grad;
   EvaluatedModel model = with_transformer();
   const EvaluationData data(model, /*limit=*/0);
-  ImageGenerator generator(model);
-  const auto found = evaluate_memorization(model, data, generator, std::nullopt, [] {}).numbers;
+  ImageGenerator generator(model, work_);
+  const auto found = evaluate_memorization(model, data, generator, std::nullopt, work_).numbers;
   const std::vector<std::string> texts = validation_batch(data).texts;
   const std::set<std::string> captions(texts.begin(), texts.end());
   EXPECT_EQ(found.at("captions_compared"), captions.size());
   std::vector<at::Tensor> images;  // [4, 768] of each caption
   for (const std::string& caption : captions)
     images.push_back(pixel_space().features(
-        torch::stack(generator.images({caption, caption, caption, caption}, "test", [] {})) /
-        255.0F));
+        torch::stack(images_of(generator, {caption, caption, caption, caption})) / 255.0F));
   double same = 0, other = 0;
   for (size_t a = 0; a < images.size(); ++a)
     for (size_t b = 0; b < images.size(); ++b)

@@ -8,9 +8,14 @@
 
 #include <gtest/gtest.h>
 
+#include "data/image/image.h"
+#include "dist/process_group.h"
+#include "experiment/chunked_work.h"
 #include "experiment/evaluation_suites.h"
 #include "experiment/experiment_data.h"
+#include "experiment/image_generator.h"
 #include "experiment/model_evaluation.h"
+#include "sample/generate_images.h"
 #include "shapes_experiment.h"
 #include "temporary_directory.h"
 
@@ -69,27 +74,36 @@ class ModelEvaluationTest : public testing::Test {
 
   ordered_json evaluate(EvaluatedModel model, std::vector<EvaluationSuite> suites,
                         bool restart = false, const std::filesystem::path& extractor = {}) const {
+    ProcessGroup alone;
     return evaluate_model(model,
                           {.suites = std::move(suites),
                            .limit = 0,
                            .out = out_,
                            .extractor = extractor,
                            .restart = restart},
-                          [] {});
+                          alone, [] {});
   }
 
   /// All validation samples as one batch.
   static Batch validation_batch(const EvaluationData& data) {
-    Batch all;
-    data.for_each_batch(
-        "test", [] {}, [&](const Batch& batch) { all = batch; });
-    return all;
+    return data.batch(0, data.size()).value();
+  }
+
+  /// Each [3, S, S] uint8.
+  std::vector<at::Tensor> images_of(ImageGenerator& generator,
+                                    const std::vector<std::string>& captions) const {
+    std::vector<at::Tensor> images;
+    for (const at::Tensor& codes : generator.codes(captions, "test"))
+      images.push_back(image_to_tensor(decode_image(vae_, codes)));
+    return images;
   }
 
   const ExperimentConfig config_ = tiny_experiment();
   const TemporaryDirectory folder_;
   const std::filesystem::path out_ = folder_.path() / "evaluation.json";
   DiscreteVae vae_;
+  ProcessGroup group_;
+  ChunkedWork work_{group_};
 };
 
 inline double value_of(const ordered_json& metric) {

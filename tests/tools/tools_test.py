@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import html.parser
 import json
+import math
 import os
 import pathlib
 import pickle
@@ -65,12 +66,13 @@ def hang_ups(action):
         signal.signal(signal.SIGHUP, previous)
 
 
-def start_rank(rank, ranks, port, folder, *arguments):
+def start_rank(rank, ranks, port, folder, *arguments, tool="dalle-train"):
     """Starts a rank like torchrun does."""
+    what = ["--config", TINY, "--run-dir", folder] if tool == "dalle-train" else ["--model", folder]
     variables = {"RANK": rank, "WORLD_SIZE": ranks, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": ranks,
                  "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
-    return subprocess.Popen([BIN / "dalle-train", "--config", TINY, "--run-dir", folder, "--device", "cpu", *arguments],
-                            stderr=subprocess.PIPE, text=True,
+    return subprocess.Popen([BIN / tool, *what, "--device", "cpu", *arguments], stderr=subprocess.PIPE,
+                            stdout=subprocess.DEVNULL if tool == "dalle-eval" else None, text=True,
                             env={**os.environ, **{name: str(value) for name, value in variables.items()}})
 
 
@@ -81,7 +83,7 @@ def free_port():
 
 
 def ranks_of(process):
-    """The processes started by dalle-train --ranks, by rank."""
+    """The processes started with --ranks, by rank."""
     return list(map(int, pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()))
 
 
@@ -1419,11 +1421,13 @@ class ToolsTest(unittest.TestCase):
         self.assertGreater(elements_of(copy / "report.html")["svg"], 5)  # the curves, since the end of the training
         self.assert_succeeds(run("dalle-eval", "--device", "cpu", DALLE_MODEL=str(copy)))
         suites = json.loads((copy / "evaluation.json").read_text())["suites"]
-        self.assertEqual(set(suites), {"codes", "reconstruction", "likelihood", "ranking", "shapes", "frechet", "memorization"})
+        self.assertEqual(set(suites), {"codes", "reconstruction", "likelihood", "ranking", "shapes", "completion", "frechet",
+                                       "memorization"})
         report = copy / "report.html"
         elements, text = elements_of(report), report.read_text()
         pairs = suites["reconstruction"]["worst"] + suites["memorization"]["closest"]
-        self.assertEqual(elements["img"], 2 * len(pairs) + len(suites["shapes"]["examples"]) +
+        examples = suites["shapes"]["examples"] + suites["completion"]["examples"]
+        self.assertEqual(elements["img"], 2 * len(pairs) + len(examples) +
                          len(STAGES) - sum(not list((copy / "samples" / stage).glob("*.png")) for stage in STAGES))
         self.assertIn(f"{suites['reconstruction']['psnr']['value']:.2f} dB", text)
         self.assertNotIn("image not found", text)
@@ -1459,6 +1463,61 @@ class ToolsTest(unittest.TestCase):
                          hashlib.sha256(manifest).hexdigest())
         self.assert_fails(run("dalle-eval", "--model", self.whole, "--suite", "best_of", "--device", "cpu"), 1,
                           "holds no contrastive model")
+        missing = run("dalle-eval", "--model", self.whole, "--suite", "codes", "best_of", "--reranker", "nowhere", "--device", "cpu")
+        self.assert_fails(missing, 1, "nowhere: no such reranker")
+        self.assertNotIn("codes:", missing.stderr)
+        large = self.fresh("large")
+        for stage in ("tokenizer", "clip"):
+            self.assert_succeeds(train(large, *CLIP, "--set", "data.image_size=64", "--stage", stage))
+        for suite, option in (("best_of", "--reranker"), ("frechet", "--extractor")):
+            self.assert_fails(run("dalle-eval", "--model", model, "--suite", suite, option, large, "--device", "cpu"), 1,
+                              "reads images of 64 x 64 pixels, expected at most the 32 x 32")
+
+    def test_ranks_divide_an_evaluation_without_changing_it(self):
+        model = self.whole_with_clip()
+        found = []
+        for ranks in 1, 2, 3:
+            self.assert_succeeds(run("dalle-eval", "--model", model, "--limit", 6, "--ranks", ranks, "--device", "cpu",
+                                     "--restart", OMP_NUM_THREADS=str(4 - ranks)))
+            self.assertIn("best_of", json.loads((model / "evaluation.json").read_text())["suites"])
+            files = sorted((model / "evaluation_images").iterdir()) + [model / "evaluation.json", model / "report.html"]
+            found.append({file.name: file.read_bytes() for file in files})
+        self.assertEqual(found[0], found[1])
+        self.assertEqual(found[0], found[2])
+
+    def test_ranks_of_a_launcher_evaluate_together(self):
+        copy, port = self.copy_of_whole(), free_port()
+        processes = [start_rank(rank, 2, port, copy, tool="dalle-eval") for rank in (0, 1)]
+        errors = [process.communicate(timeout=120)[1] for process in processes]
+        self.assertEqual([process.returncode for process in processes], [0, 0], errors)
+        self.assertIn("on 2 ranks", errors[0])
+        self.assertEqual(errors[1], "")
+        result = run("dalle-eval", "--model", copy, "--out", copy / "alone.json", "--device", "cpu")
+        self.assert_succeeds(result)
+        self.assertEqual(json.loads((copy / "alone.json").read_text())["suites"],
+                         json.loads((copy / "evaluation.json").read_text())["suites"])
+
+    def test_an_evaluation_that_is_stopped_within_a_suite_continues(self):
+        model = self.whole_with_clip()
+        evaluate = ["dalle-eval", "--model", model, "--suite", "codes", "best_of", "--device", "cpu"]
+        self.assert_succeeds(run(*evaluate))
+        whole = (model / "evaluation.json").read_bytes()
+        (model / "evaluation.json").unlink()
+        process = subprocess.Popen([BIN / evaluate[0], *evaluate[1:], "--ranks", "2"], stderr=subprocess.PIPE,
+                                   stdout=subprocess.DEVNULL, text=True)
+        while not list(model.glob("evaluation.partial/best_of/*/retrieval/*.cbor")):
+            time.sleep(0.01)
+            self.assertIsNone(process.poll())
+        os.kill(ranks_of(process)[1], signal.SIGTERM)
+        errors = process.communicate(timeout=60)[1]
+        self.assertEqual(process.returncode, 128 + signal.SIGTERM, errors)
+        self.assertIn("run the same command to continue", errors)
+        self.assertEqual(set(json.loads((model / "evaluation.json").read_text())["suites"]), {"codes"})
+        again = run(*evaluate)
+        self.assert_succeeds(again)
+        self.assertIn("best_of: retrieval: resuming, ", again.stderr)
+        self.assertEqual((model / "evaluation.json").read_bytes(), whole)
+        self.assertFalse((model / "evaluation.partial").exists())
 
     def test_a_report_that_cannot_be_written_does_not_fail_the_training(self):
         folder = self.fresh("run")
@@ -1492,6 +1551,10 @@ class ToolsTest(unittest.TestCase):
                           f"{out}: not a TorchScript file")
         self.assert_fails(run("dalle-eval", "--model", self.whole, "--suite", "frechet", "--limit", 9, "--device", "cpu"), 1,
                           "found 9 validation images, expected at least 10")
+        self.assert_fails(run("dalle-eval", "--model", self.whole, "--ranks", 0), 2, "--ranks", "from 1 to 1024")
+        self.assert_fails(run("dalle-eval", "--model", self.whole, "--ranks", 3, "--limit", 2, "--device", "cpu"), 1,
+                          "3 ranks: found 2 validation images, expected at least one for each rank")
+        self.assert_fails(run("dalle-eval", "--model", self.work / "nothing", "--ranks", 2, "--device", "cpu"), 1, "no such model")
 
     # ---- import ----
 
@@ -1576,7 +1639,7 @@ class ToolsTest(unittest.TestCase):
         self.assert_fails(run("dalle-eval", "--model", model, "--suite", "codes", "--reranker", clip, "--device", "cpu"), 1,
                           "--reranker", "expected the suite best_of")
 
-    def test_a_clip_model_is_the_same_under_either_names(self):
+    def test_a_clip_model_is_the_same_under_both_naming_schemes(self):
         folder = self.fresh("files")
         folder.mkdir()
         shutil.copy(RELEASED_CLIP / "open_clip.bin", folder / "weights.bin")
@@ -1588,9 +1651,57 @@ class ToolsTest(unittest.TestCase):
         first, second = self.imported_clip(), self.imported_clip(folder / "weights.bin", *tokenizer)
         for name in "config.yaml", "ema.safetensors", "manifest.json":
             self.assertEqual((first / name).read_bytes(), (second / name).read_bytes(), name)
+        # A config.json of another library does not hide OpenCLIP's.
+        (folder / "config.json").write_text(json.dumps({"architecture": "vit_tiny_patch16_clip_224"}))
+        fourth = self.imported_clip(folder / "weights.bin", *tokenizer)
+        self.assertEqual((first / "manifest.json").read_bytes(), (fourth / "manifest.json").read_bytes())
         third = self.imported_clip(folder / "weights.bin", *tokenizer, "--activation", "gelu")
         self.assertEqual((first / "config.yaml").read_text().replace("activation: quick_gelu", "activation: gelu"),
                          (third / "config.yaml").read_text())
+
+    def test_keys_that_the_config_of_a_clip_model_lacks_have_the_defaults_of_its_library(self):
+        folder = self.fresh("files")
+        shutil.copytree(RELEASED_CLIP, folder)
+        config = json.loads((folder / "config.json").read_text())
+        del config["text_config"]["num_attention_heads"], config["text_config"]["hidden_act"]
+        (folder / "config.json").write_text(json.dumps(config))
+        text = (self.imported_clip(folder / "model.safetensors") / "config.yaml").read_text()
+        self.assertIn("text_heads: 8", text)
+        self.assertIn("activation: quick_gelu", text)
+        (folder / "config.json").write_text(json.dumps(config).replace("quick_gelu", "gelu_new"))
+        text = (self.imported_clip(folder / "model.safetensors", "--activation", "gelu") / "config.yaml").read_text()
+        self.assertIn("activation: gelu\n", text)
+
+    def test_what_no_config_says_of_a_clip_model_is_assumed_with_a_warning(self):
+        def norm(name, width):
+            return {f"{name}.weight": [width], f"{name}.bias": [width]}
+
+        def linear(name, out, width):
+            return {f"{name}weight": [out, width], f"{name}bias": [out]}
+
+        def layer(name, width):
+            return {**norm(f"{name}.ln_1", width), **linear(f"{name}.attn.in_proj_", 3 * width, width),
+                    **linear(f"{name}.attn.out_proj.", width, width), **norm(f"{name}.ln_2", width),
+                    **linear(f"{name}.mlp.c_fc.", 4 * width, width), **linear(f"{name}.mlp.c_proj.", width, 4 * width)}
+
+        shapes = {"visual.conv1.weight": [64, 3, 14, 14], "visual.class_embedding": [64], "visual.positional_embedding": [10, 64],
+                  **norm("visual.ln_pre", 64), **layer("visual.transformer.resblocks.0", 64), **norm("visual.ln_post", 64),
+                  "visual.proj": [64, 8], "token_embedding.weight": [650, 128], "positional_embedding": [77, 128],
+                  **layer("transformer.resblocks.0", 128), **norm("ln_final", 128), "text_projection": [128, 8], "logit_scale": []}
+        header, size = {}, 0
+        for name, shape in shapes.items():
+            header[name] = {"dtype": "F16", "shape": shape, "data_offsets": [size, size + 2 * math.prod(shape)]}
+            size += 2 * math.prod(shape)
+        text = json.dumps(header).encode()
+        folder, out = self.fresh("files"), self.fresh("clip")
+        folder.mkdir()
+        (folder / "weights.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(size))
+        result = run("dalle-import", "clip", folder / "weights.safetensors", "--vocab", RELEASED_CLIP / "vocab.json",
+                     "--merges", RELEASED_CLIP / "merges.txt", "--out", out)
+        self.assert_succeeds(result)
+        for words in ("assuming gelu (override with --activation)", "heads of the image transformer; assuming 1,",
+                      "heads of the text transformer; assuming 2,", "42 x 42 pixels"):
+            self.assertIn(words, result.stderr)
 
     def test_invalid_clip_models_are_rejected(self):
         folder = self.fresh("files")
@@ -1603,7 +1714,7 @@ class ToolsTest(unittest.TestCase):
         assert_rejected("--activation", status=2, options=("--activation", "relu"))
         assert_rejected("none.json", "No such file", options=("--vocab", folder / "none.json"))
         changes = (("config.json", "quick_gelu", "gelu_new", ("config.json: text_config.hidden_act", "gelu_new")),
-                   ("config.json", '"num_attention_heads": 2', '"num_attention_heads": 0', ("config.json: num_attention_heads: found 0",)),
+                   ("config.json", '"num_attention_heads": 2', '"num_attention_heads": 0', ("config.json: text_config.num_attention_heads: found 0",)),
                    ("config.json", '"layer_norm_eps": 1e-05', '"layer_norm_eps": 1e-06', ("layer_norm_eps: found 1e-06",)),
                    ("config.json", "{", "[", ("config.json: not a JSON object",)),
                    ("merges.txt", "\nd o\n", "\nd zebra\n", ("vocab.json and ", "merges.txt: line ", "\"zebra\" is not in the vocabulary")),
@@ -1614,6 +1725,14 @@ class ToolsTest(unittest.TestCase):
             (folder / name).write_text(text.replace(old, new))
             assert_rejected(*words)
             (folder / name).write_text(text)
+        os.remove(folder / "config.json")
+        for config, words in (({"quick_gelu": 1}, "open_clip_config.json: quick_gelu: found 1, expected true or false"),
+                              ({"vision_cfg": {"width": 32, "head_width": 5}}, "open_clip_config.json: vision_cfg.head_width: found 5, expected")):
+            (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
+            assert_rejected(words)
+        os.remove(folder / "open_clip_config.json")
+        config = (RELEASED_CLIP / "config.json").read_text()
+        (folder / "config.json").write_text(config)
         vocabulary = json.loads((folder / "vocab.json").read_text())
         last = max(vocabulary, key=lambda token: vocabulary[token] if token[:2] != "<|" else -1)
         del vocabulary[last]

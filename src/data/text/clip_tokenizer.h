@@ -21,20 +21,19 @@ class ClipTokenizer {
  public:
   /// @param vocabulary  vocab.json: an object of tokens and their numbers
   /// @param merges      merges.txt: a pair of tokens per line, the first to merge first; a first
-  /// line
-  ///                    with "#version" and lines after those that the vocabulary needs are ignored
+  ///                    line with "#version" and lines after those that the vocabulary needs are
+  ///                    ignored
   /// @throws dalle::Error if the numbers are not 0 to N - 1, the last two those of start-of-text
-  /// and
-  ///         end-of-text; if a byte has no token; if merges are missing, or one names an unknown
-  ///         token
+  ///         and end-of-text; if a byte has no token; if merges are missing, or one names an
+  ///         unknown token
   ClipTokenizer(std::string_view vocabulary, std::string_view merges);
 
   /// Without start-of-text and end-of-text, which have the next two numbers.
   int64_t vocab_size() const { return vocab_size_; }
 
-  /// Returns tokens in [0, vocab_size()); none if the text is blank. A literal "<|startoftext|>" is
-  /// the token vocab_size(), and a literal "<|endoftext|>" ends the text, as it does for the
-  /// models.
+  /// Returns tokens in [0, vocab_size()]; none if the text is blank. Only a literal
+  /// "<|startoftext|>" is the token vocab_size(). A literal "<|endoftext|>" ends the text, as it
+  /// does for the models.
   /// @throws dalle::Error if `text` is not UTF-8
   std::vector<int64_t> encode(std::string_view text) const;
 

@@ -3,10 +3,12 @@
 #include <map>
 #include <string>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
 #include "data/image/image.h"
+#include "error_of.h"
 #include "tensor/named_tensors.h"
 
 namespace dalle {
@@ -31,6 +33,13 @@ TEST(BicubicTest, LeavesImagesOfTheSizeAsTheyAreAndTakesTheCenterOfOthers) {
   const at::Tensor image = torch::randint(256, {3, 8, 12}, torch::kByte);
   EXPECT_TRUE(
       image_to_tensor(crop_bicubic(tensor_to_image(image), 8)).equal(image.narrow(2, 2, 8)));
+}
+
+TEST(BicubicTest, RefusesExtremeAspectRatios) {
+  const RgbImage long_image = tensor_to_image(torch::zeros({3, 2, 202}, torch::kByte));
+  EXPECT_THAT(error_of([&] { crop_bicubic(long_image, 8); }),
+              testing::HasSubstr("found an image of 202 x 2 pixels, expected an aspect ratio"));
+  EXPECT_EQ(crop_bicubic(tensor_to_image(torch::zeros({3, 200, 2}, torch::kByte)), 8).height, 8);
 }
 
 }  // namespace

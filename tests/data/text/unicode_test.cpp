@@ -7,8 +7,11 @@
 namespace dalle {
 namespace {
 
+using namespace std::string_literals;
+
 TEST(UnicodeTest, CodePointsAndUtf8AreInverse) {
-  const std::u32string text = U"\0a\x7f\x80\u07ff\u0800\uffff\U00010000\U0010ffff";
+  const std::u32string text = U"\0a\x7f\x80\u07ff\u0800\uffff\U00010000\U0010ffff"s;
+  ASSERT_EQ(text.size(), 9U);
   EXPECT_EQ(code_points(utf8_of(text)), text);
   EXPECT_EQ(utf8_of(U"\u20ac"), "\xe2\x82\xac");
 }
