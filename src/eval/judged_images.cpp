@@ -8,18 +8,18 @@
 namespace dalle {
 namespace {
 
-StatedValues exact_of(const ShapesMatch& match) {
+StatedValues is_exact(const ShapesMatch& match) {
   return {.right = match.exact, .stated = 1};
 }
 
-StatedValues count_of(const ShapesMatch& match) {
+StatedValues has_right_count(const ShapesMatch& match) {
   return {.right = match.count, .stated = 1};
 }
 
-constexpr size_t kKinds = 7;
+constexpr size_t kAttributeKinds = 7;
 
 /// Whether an image has all values of a kind right, for each kind: 1 or 0.
-std::array<double, kKinds> kinds_right(const ShapesMatch& match) {
+std::array<double, kAttributeKinds> kinds_right(const ShapesMatch& match) {
   const auto all = [](const StatedValues& values) -> double {
     return values.right == values.stated ? 1 : 0;
   };
@@ -57,8 +57,8 @@ std::vector<std::pair<std::string_view, Interval>> JudgedImages::proportions() c
     if (has_any(sums.stated))
       result.emplace_back(name, clustered_proportion(sums.right, sums.stated));
   };
-  append("exact", exact_of);
-  append("count", count_of);
+  append("exact", is_exact);
+  append("count", has_right_count);
   append("shape", [](const ShapesMatch& match) { return match.shape; });
   append("color", [](const ShapesMatch& match) { return match.color; });
   append("size", [](const ShapesMatch& match) { return match.size; });
@@ -86,11 +86,11 @@ std::map<int64_t, JudgedImages> JudgedImages::by_atoms() const {
 
 std::optional<Interval> JudgedImages::joint_over_product() const {
   const auto images = static_cast<double>(verdicts_.size());
-  std::array<double, kKinds> marginals{};
+  std::array<double, kAttributeKinds> marginals{};
   double joint = 0;
   for (const auto& [cluster, match] : verdicts_) {
     const auto right = kinds_right(match);
-    for (size_t kind = 0; kind < kKinds; ++kind) marginals[kind] += right[kind];
+    for (size_t kind = 0; kind < kAttributeKinds; ++kind) marginals[kind] += right[kind];
     joint += match.exact ? 1 : 0;
   }
   if (joint == 0) return std::nullopt;
@@ -103,7 +103,8 @@ std::optional<Interval> JudgedImages::joint_over_product() const {
   for (const auto& [cluster, match] : verdicts_) {
     const auto right = kinds_right(match);
     double deviation = (match.exact ? 1 / joint : 0) - 1;
-    for (size_t kind = 0; kind < kKinds; ++kind) deviation -= right[kind] / marginals[kind] - 1;
+    for (size_t kind = 0; kind < kAttributeKinds; ++kind)
+      deviation -= right[kind] / marginals[kind] - 1;
     deviations[cluster] += deviation / images;
   }
   const auto clusters = static_cast<double>(deviations.size());
@@ -113,9 +114,9 @@ std::optional<Interval> JudgedImages::joint_over_product() const {
 }
 
 std::optional<Interval> JudgedImages::exact_over(const JudgedImages& ceiling) const {
-  const Sums most = ceiling.sums_of(exact_of);
+  const Sums most = ceiling.sums_of(is_exact);
   if (!has_any(most.right)) return std::nullopt;
-  return ratio_interval(sums_of(exact_of).right, most.right);
+  return ratio_interval(sums_of(is_exact).right, most.right);
 }
 
 }  // namespace dalle

@@ -23,7 +23,7 @@ constexpr double kPercentile = 0.01;
 constexpr size_t kDiverseCaptions = 32;
 constexpr int64_t kImagesPerCaption = 4;
 
-constexpr int64_t kShownImages = 8;
+constexpr int64_t kNearestShown = 8;
 
 /// What images are compared with the training images.
 struct MemorizationSets {
@@ -35,7 +35,7 @@ struct MemorizationSets {
 ordered_json closest_of(const NearestNeighbors& nearest) {
   const at::Tensor order = nearest.distance.argsort(/*stable=*/true, /*dim=*/0, false);
   ordered_json closest = ordered_json::array();
-  for (int64_t i = 0; i < std::min(order.numel(), kShownImages); ++i) {
+  for (int64_t i = 0; i < std::min(order.numel(), kNearestShown); ++i) {
     const at::Tensor image = order[i];
     closest.push_back({{"image", image.item<int64_t>()},
                        {"candidate", nearest.index[image].item<int64_t>()},

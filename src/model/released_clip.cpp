@@ -226,8 +226,8 @@ class ClipConversion {
 
   void check_rest() const {
     for (const auto& [name, tensor] : tensors_)
-      if (std::ranges::none_of(names_.ignored,
-                               [&](std::string_view end) { return name.ends_with(end); }))
+      if (std::ranges::none_of(
+              names_.ignored, [&name = name](std::string_view end) { return name.ends_with(end); }))
         throw Error("{}: found {}, expected no tensor of this name", name, describe_tensor(tensor));
   }
 

@@ -2038,7 +2038,7 @@ class ToolsTest(unittest.TestCase):
             self.assertEqual(again.stdout, first.stdout)
 
     def test_every_section_is_described(self):
-        sections = ("name", "seed", "data", "tokenizer", "dvae", "dalle", "clip", "sample", "distributed")
+        sections = ("name", "seed", "from", "data", "tokenizer", "dvae", "dalle", "clip", "sample", "distributed")
         described = run("dalle-train", "--describe")
         self.assert_succeeds(described)
         printed = run("dalle-train", "--config", TINY, "--print-config").stdout

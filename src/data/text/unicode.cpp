@@ -59,7 +59,7 @@ constexpr char32_t kLeadingCount = 19, kVowelCount = 21, kTrailingCount = 28;
 constexpr char32_t kSyllableCount = kLeadingCount * kVowelCount * kTrailingCount;
 
 void add_decomposed(char32_t character, std::u32string& text) {
-  static const auto kParts = [] {
+  static const auto parts_of = [] {
     std::unordered_map<char32_t, std::pair<char32_t, char32_t>> parts;
     for (const std::span<const Composition> list :
          {std::span<const Composition>(kCompositions),
@@ -68,10 +68,10 @@ void add_decomposed(char32_t character, std::u32string& text) {
     return parts;
   }();
   if (const char32_t s = character - kSyllables; s < kSyllableCount) {
-    text += kLeading + s / (kVowelCount * kTrailingCount);
-    text += kVowels + s / kTrailingCount % kVowelCount;
-    if (s % kTrailingCount != 0) text += kTrailing + s % kTrailingCount;
-  } else if (const auto found = kParts.find(character); found != kParts.end()) {
+    text.push_back(kLeading + s / (kVowelCount * kTrailingCount));
+    text.push_back(kVowels + s / kTrailingCount % kVowelCount);
+    if (s % kTrailingCount != 0) text.push_back(kTrailing + s % kTrailingCount);
+  } else if (const auto found = parts_of.find(character); found != parts_of.end()) {
     add_decomposed(found->second.first, text);
     if (found->second.second != 0) add_decomposed(found->second.second, text);
   } else {
