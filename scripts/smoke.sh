@@ -18,7 +18,7 @@ weights() { sha256sum "$1"/checkpoints/*/step-*/{weights,ema,first_moment,second
 metrics() { python3 -c 'import json, sys
 for line in open(sys.argv[1]): print({k: v for k, v in json.loads(line).items() if k != "time"})' "$1/metrics.jsonl"; }
 
-DALLE_DEMO_RUN=$work/uninterrupted scripts/demo.sh "${options[@]}" >"$work/demo.log" 2>&1 || { cat "$work/demo.log"; die "the demo failed"; }
+DALLE_DEMO_RANKS=1 DALLE_DEMO_RUN=$work/uninterrupted scripts/demo.sh "${options[@]}" >"$work/demo.log" 2>&1 || { cat "$work/demo.log"; die "the demo failed"; }
 for line in '^dVAE  *[0-9.]* dB' '^DALL-E  *[0-9.]* nats' '^Captions  *[0-9]* %'; do
   grep -q "$line" "$work/demo.log" || { tail -20 "$work/demo.log"; die "the demo did not print $line"; }
 done
