@@ -14,11 +14,13 @@
 #include "dist/local_launcher.h"
 #include "dist/process_group.h"
 #include "dist/rank_info.h"
+#include "experiment/evaluation_numbers.h"
 #include "experiment/model_evaluation.h"
 #include "experiment/rank_setup.h"
 #include "experiment/run_report.h"
 #include "experiment/stop_relay.h"
 #include "sampling_options.h"
+#include "start_ranks.h"
 #include "train/run_folder.h"
 
 namespace {
@@ -102,18 +104,9 @@ void check_results(const fs::path& file) {
 
 /// Starts the ranks for --ranks, after checks of what otherwise each of them would report.
 int launch_ranks(const Arguments& arguments, const RankInfo& launched, char** argv) {
-  if (!launched.alone()) {
-    if (launched.rank == 0)  // reports for all, which have the same arguments
-      log_error(
-          "--ranks {}: {} has already started {} ranks; omit --ranks, or have it start only one "
-          "process",
-          arguments.ranks, launched.launcher, launched.world_size);
-    return kExitUsage;
-  }
+  if (!may_start_ranks(arguments.ranks, launched)) return kExitUsage;
   config_of_evaluated_model(find_model(arguments.model));
-  RankInfo local;
-  local.local_world_size = arguments.ranks;
-  device_of(local, arguments.device);
+  check_devices_of_ranks(arguments.ranks, arguments.device);
   return launch_local_ranks(arguments.ranks, argv);
 }
 

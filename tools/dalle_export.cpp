@@ -68,12 +68,7 @@ int export_model(Arguments arguments) {
   make_directories(folder);
   write_hub_files(dalle, RunPaths(run_of_model(path)), folder, arguments.max_shard_mb * 1'000'000);
   flush_to_disk(folder);
-  std::error_code error;
-  fs::rename(folder, out, error);
-  if (error)
-    throw Error("--out {}: cannot rename {} to it: {}", out.string(), folder.string(),
-                error.message());
-  flush_to_disk(fs::absolute(out).parent_path());
+  move_into_place(folder, out);
   log_info("wrote {}, from {} (step {})", out.string(), dalle.checkpoint.string(), dalle.step);
   return 0;
 }

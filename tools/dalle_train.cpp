@@ -86,21 +86,12 @@ void add_options(CLI::App& app, Arguments& arguments) {
 int launch_ranks(const ExperimentConfig& config, const Arguments& arguments,
                  const std::filesystem::path& folder, const RankInfo& launched,
                  const std::optional<std::string>& piped, char** argv) {
-  if (!launched.alone()) {
-    if (launched.rank == 0)  // reports for all, which have the same arguments
-      log_error(
-          "--ranks {}: {} has already started {} ranks; omit --ranks, or have it start only one "
-          "process",
-          arguments.ranks, launched.launcher, launched.world_size);
-    return kExitUsage;
-  }
+  if (!may_start_ranks(arguments.ranks, launched)) return kExitUsage;
   // Checks here what otherwise every rank would find out and report.
   const std::optional<RunPaths> run =
       arguments.restart ? std::nullopt : std::optional(RunPaths(folder));
   check_ranks(config, run, find_stage(arguments.stage), arguments.ranks);
-  RankInfo local;
-  local.local_world_size = arguments.ranks;
-  device_of(local, arguments.device);
+  check_devices_of_ranks(arguments.ranks, arguments.device);
   return start_ranks(arguments.ranks, arguments.config, piped, argv);
 }
 

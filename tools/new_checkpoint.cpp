@@ -1,7 +1,6 @@
 #include "new_checkpoint.h"
 
 #include "core/error.h"
-#include "core/files.h"
 #include "staging_folder.h"
 
 namespace dalle {
@@ -16,8 +15,7 @@ fs::path checked_out(const fs::path& out) {
 void write_new_checkpoint(const fs::path& out, const CheckpointContent& content) {
   const StagingFolder staging(out);
   CheckpointStore(staging.path(), /*keep_last=*/1).save(content);
-  fs::rename(checkpoints_in(staging.path()).front(), out);
-  flush_to_disk(fs::absolute(out).parent_path());
+  move_into_place(checkpoints_in(staging.path()).front(), out);
 }
 
 }  // namespace dalle

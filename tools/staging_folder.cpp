@@ -26,4 +26,13 @@ StagingFolder::~StagingFolder() {
   fs::remove_all(path_, ignored);
 }
 
+void move_into_place(const fs::path& folder, const fs::path& out) {
+  std::error_code error;
+  fs::rename(folder, out, error);
+  if (error)
+    throw Error("--out {}: cannot rename {} to it: {}", out.string(), folder.string(),
+                error.message());
+  flush_to_disk(fs::absolute(out).parent_path());
+}
+
 }  // namespace dalle

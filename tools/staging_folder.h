@@ -20,4 +20,8 @@ class StagingFolder {
   std::filesystem::path path_;
 };
 
+/// Renames a complete folder to its final name.
+/// @throws dalle::Error naming both if that is impossible
+void move_into_place(const std::filesystem::path& folder, const std::filesystem::path& out);
+
 }  // namespace dalle

@@ -8,7 +8,9 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/log.h"
 #include "dist/local_launcher.h"
+#include "experiment/rank_setup.h"
 
 namespace dalle {
 
@@ -17,6 +19,22 @@ std::optional<std::string> text_of_pipe(const std::string& path) {
   const std::filesystem::file_status status = std::filesystem::status(path, ignored);
   if (!exists(status) || is_regular_file(status) || is_directory(status)) return std::nullopt;
   return read_file(path);
+}
+
+bool may_start_ranks(int64_t ranks, const RankInfo& launched) {
+  if (launched.alone()) return true;
+  if (launched.rank == 0)  // reports for all, which have the same arguments
+    log_error(
+        "--ranks {}: {} has already started {} ranks; omit --ranks, or have it start only one "
+        "process",
+        ranks, launched.launcher, launched.world_size);
+  return false;
+}
+
+void check_devices_of_ranks(int64_t ranks, const std::string& device) {
+  RankInfo local;
+  local.local_world_size = ranks;
+  device_of(local, device);
 }
 
 int start_ranks(int64_t ranks, const std::string& config, const std::optional<std::string>& piped,

@@ -15,6 +15,7 @@
 #include "experiment/reranker.h"
 #include "experiment/trained_clip.h"
 #include "sample/generate_images.h"
+#include "tensor/device_of.h"
 
 namespace dalle {
 namespace {
@@ -138,7 +139,7 @@ ordered_json best_of_numbers(std::span<const std::vector<JudgedCandidate>> image
 ordered_json evaluate_best_of(EvaluatedModel& model, const EvaluationData& data,
                               const std::filesystem::path& contrastive, ChunkedWork& work) {
   const torch::NoGradGuard no_grad;
-  const c10::Device device = model.vae->parameters().front().device();
+  const c10::Device device = device_of(*model.vae);
   TrainedClip clip = load_trained_clip(contrastive, device, Precision::kFloat32);
   require_readable(clip, model.config.data.image_size, model.checkpoint);
   const SuitePhase images = phase_of("image tokens", clip.hash);

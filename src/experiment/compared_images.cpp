@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "data/image/image.h"
 #include "sample/generate_images.h"
+#include "tensor/device_of.h"
 
 namespace dalle {
 
@@ -31,7 +32,7 @@ FeatureSet joined_features(const std::vector<ordered_json>& records) {
 FeatureSet features_of_codes(const EvaluatedModel& model, const std::vector<at::Tensor>& codes,
                              const std::vector<FeatureKind>& kinds, const SuitePhase& phase,
                              ChunkedWork& work) {
-  const c10::Device device = model.vae->parameters().front().device();
+  const c10::Device device = device_of(*model.vae);
   const ChunkedPhase chunked{.what = phase.what(),
                              .folder = phase.folder(),
                              .items = static_cast<int64_t>(codes.size()),
@@ -48,7 +49,7 @@ ComparedImages compare_images(EvaluatedModel& model, const EvaluationData& data,
                               ImageGenerator& generator, const std::vector<FeatureKind>& kinds,
                               const std::string& suite, ChunkedWork& work) {
   warn_of_untrained_guidance(model.config, model.config.sample);
-  const c10::Device device = model.vae->parameters().front().device();
+  const c10::Device device = device_of(*model.vae);
   const auto records = data.records(
       work, {suite, "validation images"},
       [&](const Batch& batch) -> ordered_json {

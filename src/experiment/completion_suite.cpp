@@ -12,6 +12,7 @@
 #include "experiment/scene_judging.h"
 #include "sample/generate_images.h"
 #include "sample/image_prompt.h"
+#include "tensor/device_of.h"
 
 namespace dalle {
 namespace {
@@ -31,7 +32,7 @@ struct Prompts {
 };
 
 Prompts prompts_of(EvaluatedModel& model, const EvaluationData& data, ChunkedWork& work) {
-  const c10::Device device = model.vae->parameters().front().device();
+  const c10::Device device = device_of(*model.vae);
   const auto records = data.records(
       work, {kSuite, "prompts"},
       [&](const Batch& batch) -> ordered_json {
@@ -96,10 +97,6 @@ int64_t count_intact(const EvaluatedModel& model, const Prompts& prompts,
   return total;
 }
 
-ordered_json exact_of(const JudgedImages& judged) {
-  return number_of(judged.proportions().front().second);
-}
-
 }  // namespace
 
 SuiteResult evaluate_completion(EvaluatedModel& model, const EvaluationData& data,
@@ -121,9 +118,9 @@ SuiteResult evaluate_completion(EvaluatedModel& model, const EvaluationData& dat
 
   SuiteResult result;
   result.numbers = {{"images", completed.images()},
-                    {"exact", exact_of(completed)},
-                    {"exact_without_prompt", exact_of(alone)},
-                    {"ceiling_exact", exact_of(ceiling)}};
+                    {"exact", named_proportion(completed, "exact")},
+                    {"exact_without_prompt", named_proportion(alone, "exact")},
+                    {"ceiling_exact", named_proportion(ceiling, "exact")}};
   if (const auto ratio = completed.exact_over(ceiling))
     result.numbers["exact_over_ceiling"] = number_of(*ratio);
   result.numbers["intact"] =

@@ -20,7 +20,7 @@ namespace dalle {
 bool is_residual_kernel(const std::string& name);
 
 /// Stage one: the discrete VAE learns to compress images into codes.
-/// Its bottleneck may be another one than the paper's; then there is no relaxation to schedule.
+/// Its bottleneck may differ from the paper's; then there is no relaxation to schedule.
 /// Source: Ramesh et al. 2021, section 2.1 and appendix A
 class DvaeTask : public TrainTask {
  public:

@@ -1,8 +1,13 @@
 #include "experiment/evaluation_numbers.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include <fmt/format.h>
 
 #include "report/charts.h"
+
+#include <nlohmann/json.hpp>
 
 namespace dalle {
 namespace {
@@ -205,6 +210,26 @@ std::string format_value(double value, std::string_view unit) {
 
 std::string format_interval(double low, double high, std::string_view unit) {
   return digits_of(low, unit) + " to " + format_value(high, unit);
+}
+
+std::string evaluation_table(const nlohmann::ordered_json& evaluation) {
+  const auto digits = [](double value) {
+    return std::abs(value) >= 0.01 || std::abs(value) < 1e-6 ? fmt::format("{:.4f}", value)
+                                                             : fmt::format("{:.3g}", value);
+  };
+  size_t width = 33;
+  for (const auto& metrics : evaluation.at("suites"))
+    for (const auto& [name, metric] : metrics.items()) width = std::max(width, name.size());
+  std::string table;
+  for (const auto& [suite, metrics] : evaluation.at("suites").items())
+    for (const auto& [name, metric] : metrics.items()) {
+      if (!metric.is_object() || !metric.contains("value")) continue;
+      table += fmt::format("{:<15} {:<{}} {:>10}", suite, name, width, digits(metric.at("value")));
+      if (metric.contains("low"))
+        table += fmt::format("  ({} to {})", digits(metric.at("low")), digits(metric.at("high")));
+      table += "\n";
+    }
+  return table;
 }
 
 }  // namespace dalle

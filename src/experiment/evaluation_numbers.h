@@ -4,6 +4,8 @@
 #include <string>
 #include <string_view>
 
+#include <nlohmann/json_fwd.hpp>
+
 namespace dalle {
 
 /// How a report presents a number of an evaluation.
@@ -21,5 +23,8 @@ std::string format_value(double value, std::string_view unit);
 
 /// "95.1 to 98.6 %": an interval with the unit of its number.
 std::string format_interval(double low, double high, std::string_view unit);
+
+/// One line per number: its suite, name, value and interval.
+std::string evaluation_table(const nlohmann::ordered_json& evaluation);
 
 }  // namespace dalle

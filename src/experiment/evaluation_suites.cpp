@@ -16,15 +16,12 @@
 #include "eval/interval.h"
 #include "eval/reconstruction.h"
 #include "experiment/experiment_data.h"
+#include "tensor/device_of.h"
 
 namespace dalle {
 namespace {
 
 using nlohmann::ordered_json;
-
-c10::Device device_of(const DiscreteVae& vae) {
-  return vae->parameters().front().device();
-}
 
 std::vector<double> differences(const std::vector<double>& a, const std::vector<double>& b) {
   std::vector<double> result(a.size());
@@ -46,7 +43,7 @@ void add_worst(SuiteResult& result, EvaluatedModel& model, const EvaluationData&
     const std::string stem = fmt::format("reconstruction-worst-{}", n + 1);
     const std::string original = stem + "-original.png", reconstructed = stem + ".png";
     const at::Tensor images =
-        unit_images(data.batch(position, position + 1).value(), device_of(model.vae));
+        unit_images(data.batch(position, position + 1).value(), device_of(*model.vae));
     list.push_back({{"image", position},
                     {"psnr", psnr[order[n]]},
                     {"original", original},
@@ -92,7 +89,7 @@ SuiteResult evaluate_reconstruction(EvaluatedModel& model, const EvaluationData&
   const auto places = static_cast<double>(model.config.layout().image_length());
   const auto records =
       data.records(work, {"reconstruction", "images"}, [&](const Batch& batch) -> ordered_json {
-        const at::Tensor images = unit_images(batch, device_of(model.vae));
+        const at::Tensor images = unit_images(batch, device_of(*model.vae));
         const DvaeEvaluation found =
             model.vae->evaluate(images, gumbel_noise(model.vae, batch, model.config), temperature,
                                 /*kl_weight=*/1);
@@ -147,7 +144,7 @@ ordered_json evaluate_codes(EvaluatedModel& model, const EvaluationData& data, C
   const int64_t vocab_size = model.config.dvae.model.vocab_size;
   const auto records =
       data.records(work, {"codes", "images"}, [&](const Batch& batch) -> ordered_json {
-        const at::Tensor images = unit_images(batch, device_of(model.vae));
+        const at::Tensor images = unit_images(batch, device_of(*model.vae));
         const at::Tensor codes = model.vae->encode(images);  // [B, h, w]
         const at::Tensor shifted = model.vae->encode(shift_right(images));
         return {{"codes", tensor_record(codes.to(at::kInt))},

@@ -13,6 +13,7 @@
 #include "experiment/compared_images.h"
 #include "experiment/evaluation_suites.h"
 #include "experiment/experiment_data.h"
+#include "tensor/device_of.h"
 
 namespace dalle {
 namespace {
@@ -138,7 +139,7 @@ ordered_json blurred_distances(const FeatureKind& kind, const ComparedSets& sets
 /// The features of the validation images' reconstructions, rounded to 8 bits like generated images.
 FeatureSet features_of_reconstructions(EvaluatedModel& model, const EvaluationData& data,
                                        const std::vector<FeatureKind>& kinds, ChunkedWork& work) {
-  const c10::Device device = model.vae->parameters().front().device();
+  const c10::Device device = device_of(*model.vae);
   return joined_features(data.records(
       work, {"frechet", "reconstructions"},
       [&](const Batch& batch) -> ordered_json {
@@ -153,7 +154,7 @@ FeatureSet features_of_reconstructions(EvaluatedModel& model, const EvaluationDa
 FeatureSet features_of_training(const EvaluatedModel& model, const EvaluationData& data,
                                 const std::vector<FeatureKind>& kinds, int64_t count,
                                 ChunkedWork& work) {
-  const c10::Device device = model.vae->parameters().front().device();
+  const c10::Device device = device_of(*model.vae);
   return joined_features(data.training_records(
       work, {"frechet", "training images"},
       [&](const Batch& batch) -> ordered_json {
@@ -168,7 +169,7 @@ SuiteResult evaluate_frechet(EvaluatedModel& model, const EvaluationData& data,
                              ImageGenerator& generator,
                              const std::optional<FeatureSpace>& extractor, ChunkedWork& work) {
   const torch::NoGradGuard no_grad;
-  const c10::Device device = model.vae->parameters().front().device();
+  const c10::Device device = device_of(*model.vae);
   std::vector<FeatureSpace> spaces = {random_space(device), dvae_space(model.vae)};
   if (extractor) spaces.push_back(*extractor);
   const std::vector<FeatureKind> kinds = feature_kinds(spaces, model.config.data.image_size);

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <set>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -49,8 +50,9 @@ void check_original(const char* key, const fs::path& original, const std::string
                 remedy);
 }
 
+/// @param replaced  the stages whose copies make room for it, once it has been read
 void copy_checkpoint(const char* key, const fs::path& original, const std::string& hash,
-                     const RunPaths& run) {
+                     const RunPaths& run, const std::vector<Stage>& replaced) {
   check_original(key, original, hash, ", and the run has no intact copy of it");
   const Stage kind = stage_of(original).value();
   const std::string_view stage = to_string(kind);
@@ -61,7 +63,7 @@ void copy_checkpoint(const char* key, const fs::path& original, const std::strin
   const nlohmann::ordered_json source{
       {"checkpoint", original.string()}, {"manifest_sha256", hash}, {"step", content.step}};
   content.files[kSourceFile] = source.dump(2) + "\n";
-  fs::remove_all(run.from(stage));  // of another source, or corrupt
+  for (const Stage other : replaced) fs::remove_all(run.from(to_string(other)));
   CheckpointStore(run.from(stage), /*keep_last=*/1).save(content);
   log_info("{}: the run begins with the weights of step {} of {}", stage, content.step,
            original.string());
@@ -106,13 +108,13 @@ void copy_weight_sources(const ExperimentConfig& config, const RunPaths& run) {
   const FromConfig& from = config.from;
   if (!from.checkpoint.empty() && !has_started(run, Stage::kDalle) &&
       hash_of_original(run.from("dalle")) != from.checkpoint_sha256 &&
-      hash_of_original(run.from("dvae")) != from.checkpoint_sha256) {
-    for (const char* stage : {"dalle", "dvae"}) fs::remove_all(run.from(stage));
-    copy_checkpoint("from.checkpoint", from.checkpoint, from.checkpoint_sha256, run);
-  }
+      hash_of_original(run.from("dvae")) != from.checkpoint_sha256)
+    copy_checkpoint("from.checkpoint", from.checkpoint, from.checkpoint_sha256, run,
+                    {Stage::kDalle, Stage::kDvae});
   if (!from.clip_checkpoint.empty() && config.clip && !has_started(run, Stage::kClip) &&
       hash_of_original(run.from("clip")) != from.clip_checkpoint_sha256)
-    copy_checkpoint("from.clip_checkpoint", from.clip_checkpoint, from.clip_checkpoint_sha256, run);
+    copy_checkpoint("from.clip_checkpoint", from.clip_checkpoint, from.clip_checkpoint_sha256, run,
+                    {Stage::kClip});
 }
 
 std::optional<NamedTensors> initial_weights(const ExperimentConfig& config, const RunPaths& run,

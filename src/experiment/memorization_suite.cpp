@@ -12,6 +12,7 @@
 #include "experiment/compared_images.h"
 #include "experiment/evaluation_suites.h"
 #include "sample/generate_images.h"
+#include "tensor/device_of.h"
 
 namespace dalle {
 namespace {
@@ -117,7 +118,7 @@ SuiteResult evaluate_memorization(EvaluatedModel& model, const EvaluationData& d
                                   ImageGenerator& generator,
                                   const std::optional<FeatureSpace>& extractor, ChunkedWork& work) {
   const torch::NoGradGuard no_grad;
-  const c10::Device device = model.vae->parameters().front().device();
+  const c10::Device device = device_of(*model.vae);
   std::vector<FeatureKind> kinds = {{pixel_space()}, {dvae_space(model.vae)}};
   if (extractor) kinds.push_back({*extractor});
   const ComparedImages compared =

@@ -16,6 +16,7 @@
 #include "core/files.h"
 #include "core/log.h"
 #include "experiment/evaluation_numbers.h"
+#include "metrics/metric_log.h"
 
 #include <nlohmann/json.hpp>
 
@@ -38,17 +39,13 @@ struct CardNumber {
 using Lines = std::vector<ordered_json>;
 
 /// The validations of a stage, at most at `step`, in order.
-Lines validations(const std::string& metrics, std::string_view stage, int64_t step) {
+Lines validations(const fs::path& metrics, std::string_view stage, int64_t step) {
   Lines lines;
-  for (size_t begin = 0, end; (end = metrics.find('\n', begin)) != std::string::npos;
-       begin = end + 1) {
-    ordered_json line = ordered_json::parse(metrics.begin() + static_cast<ptrdiff_t>(begin),
-                                            metrics.begin() + static_cast<ptrdiff_t>(end), nullptr,
-                                            /*allow_exceptions=*/false);
+  for_each_metric_line(metrics, [&](const ordered_json& line) {
     if (line.is_object() && line.value("stage", "") == stage && line.contains("validation") &&
         line.value("step", int64_t{0}) <= step)
-      lines.push_back(std::move(line));
-  }
+      lines.push_back(line);
+  });
   return lines;
 }
 
@@ -60,12 +57,10 @@ struct Measured {
 
 Measured measured(const TrainedDalle& dalle, const RunPaths& run) {
   Measured found;
-  if (!fs::exists(run.metrics())) return found;
-  const std::string metrics = read_file(run.metrics());
   const ExperimentConfig& config = dalle.config;
-  if (Lines lines = validations(metrics, "dalle", dalle.step); !lines.empty())
+  if (Lines lines = validations(run.metrics(), "dalle", dalle.step); !lines.empty())
     found.dalle = lines.back();
-  Lines lines = validations(metrics, "dvae", config.dvae.train.steps);
+  Lines lines = validations(run.metrics(), "dvae", config.dvae.train.steps);
   if (!config.trains_dvae() || lines.empty()) return found;
   const auto psnr = [](const ordered_json& line) {
     const auto value = line.find("psnr_hard");

@@ -35,7 +35,7 @@ bool compares_images(EvaluationSuite suite) {
 
 /// The contrastive model of the suite best_of, which needs model.dalle.
 fs::path contrastive_model(const EvaluatedModel& model, const ModelEvaluationOptions& options) {
-  return options.reranker.empty() ? clip_folder(*model.dalle) : options.reranker;
+  return options.reranker.empty() ? clip_folder(model.dalle->checkpoint) : options.reranker;
 }
 
 /// Why a suite cannot be run; empty if it can.
@@ -53,10 +53,10 @@ std::string obstacle_to(EvaluationSuite suite, const EvaluatedModel& model,
     return fmt::format("the data of {} is of kind {}, expected shapes", model.checkpoint.string(),
                        to_string(model.config.data.kind));
   if (suite == EvaluationSuite::kBestOf && options.reranker.empty() &&
-      checkpoints_in(clip_folder(*model.dalle)).empty())
+      checkpoints_in(clip_folder(model.dalle->checkpoint)).empty())
     return fmt::format(
         "{} holds no contrastive model; train the stage clip first, or give --reranker",
-        clip_folder(*model.dalle).string());
+        clip_folder(model.dalle->checkpoint).string());
   if (suite == EvaluationSuite::kLevels && !model.config.data.shapes.hold_out)
     return fmt::format(
         "{} was trained with data.shapes.hold_out: false, so it has seen what the "
@@ -208,7 +208,7 @@ std::optional<FeatureSpace> extractor_for(const std::vector<EvaluationSuite>& su
 /// @throws dalle::Error if no suite uses the reranker, or as trained_clip_hash() does
 void check_reranker(const std::vector<EvaluationSuite>& suites, const fs::path& reranker) {
   if (reranker.empty()) return;
-  if (std::ranges::count(suites, EvaluationSuite::kBestOf) == 0)
+  if (std::ranges::find(suites, EvaluationSuite::kBestOf) == suites.end())
     throw Error("--reranker {}: expected the suite best_of, which uses it", reranker.string());
   trained_clip_hash(reranker);
 }
@@ -362,7 +362,7 @@ ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions&
   if (options.restart && group.is_rank_zero() && fs::exists(options.out))
     write_results(options.out, result);
   const ChunkStore store = open_store(suites, options, result["model"], group);
-  ChunkedWork work(group, check_stop, model.vae->parameters().front().device(), store);
+  ChunkedWork work(group, check_stop, device_of(*model.vae), store);
   ImageGenerator generator(model, work);
   for (const EvaluationSuite suite : suites) {
     const std::string name(to_string(suite));
@@ -388,26 +388,6 @@ ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions&
   parts.erase(kGeneratedImages);
   if (group.is_rank_zero() && parts.empty()) store.remove();
   return result;
-}
-
-std::string evaluation_table(const ordered_json& evaluation) {
-  const auto digits = [](double value) {
-    return std::abs(value) >= 0.01 || std::abs(value) < 1e-6 ? fmt::format("{:.4f}", value)
-                                                             : fmt::format("{:.3g}", value);
-  };
-  size_t width = 33;
-  for (const auto& metrics : evaluation.at("suites"))
-    for (const auto& [name, metric] : metrics.items()) width = std::max(width, name.size());
-  std::string table;
-  for (const auto& [suite, metrics] : evaluation.at("suites").items())
-    for (const auto& [name, metric] : metrics.items()) {
-      if (!metric.is_object() || !metric.contains("value")) continue;
-      table += fmt::format("{:<15} {:<{}} {:>10}", suite, name, width, digits(metric.at("value")));
-      if (metric.contains("low"))
-        table += fmt::format("  ({} to {})", digits(metric.at("low")), digits(metric.at("high")));
-      table += "\n";
-    }
-  return table;
 }
 
 }  // namespace dalle

@@ -110,7 +110,4 @@ std::filesystem::path partial_results(const std::filesystem::path& results);
 nlohmann::ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions& options,
                                       ProcessGroup& group, const CheckStop& check_stop);
 
-/// One line per number: its suite, name, value and interval.
-std::string evaluation_table(const nlohmann::ordered_json& evaluation);
-
 }  // namespace dalle

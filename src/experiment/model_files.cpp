@@ -30,6 +30,18 @@ std::array<fs::path, 3> folders_of_stage(const fs::path& path, Stage stage) {
   return {RunPaths(path).checkpoints(to_string(stage)), path / to_string(stage), path};
 }
 
+std::optional<fs::path> find_stage_folder(const fs::path& path, Stage stage) {
+  for (const fs::path& folder : folders_of_stage(path, stage))
+    if (const auto checkpoints = checkpoints_in(folder);
+        !checkpoints.empty() && stage_of(checkpoints.front()).value_or(stage) == stage)
+      return folder;
+  return std::nullopt;
+}
+
+fs::path clip_folder(const fs::path& checkpoint) {
+  return fs::absolute(checkpoint).lexically_normal().parent_path().parent_path() / "clip";
+}
+
 std::optional<Stage> stage_of(const fs::path& checkpoint) {
   try {
     const auto files = read_manifest(checkpoint).files;

@@ -22,6 +22,14 @@ std::filesystem::path followed(const std::filesystem::path& path);
 std::array<std::filesystem::path, 3> folders_of_stage(const std::filesystem::path& path,
                                                       Stage stage);
 
+/// The first of them that has checkpoints of the stage; nothing if none has.
+std::optional<std::filesystem::path> find_stage_folder(const std::filesystem::path& path,
+                                                       Stage stage);
+
+/// The folder that holds the contrastive model of a checkpoint's run, if there is one: `clip` next
+/// to the folder that holds the checkpoint.
+std::filesystem::path clip_folder(const std::filesystem::path& checkpoint);
+
 /// The stage that a checkpoint belongs to, by the files that its manifest lists; nothing if the
 /// manifest is not intact: reading the checkpoint says what is wrong.
 std::optional<Stage> stage_of(const std::filesystem::path& checkpoint);

@@ -9,11 +9,28 @@
 
 #include "core/error.h"
 #include "eval/token_scores.h"
+#include "experiment/model_files.h"
 
 namespace dalle {
 namespace {
 
 namespace fs = std::filesystem;
+
+/// A tensor of each caption that has been asked for, made once. Several threads may ask.
+class CaptionTensors {
+ public:
+  template <class Make>
+  at::Tensor of(const std::string& caption, const Make& make) {
+    const std::lock_guard lock(mutex_);
+    auto [entry, is_new] = tensors_.try_emplace(caption);
+    if (is_new) entry->second = make();
+    return entry->second;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<std::string, at::Tensor> tensors_;
+};
 
 class ClipReranker : public Reranker {
  public:
@@ -23,21 +40,16 @@ class ClipReranker : public Reranker {
 
  protected:
   double raw_score(const std::string& caption, const at::Tensor&, const RgbImage& image) override {
+    const at::Tensor embedding = embeddings_.of(caption, [&] {
+      return embed_captions(clip_, {&caption, 1})[0];
+    });
     // One image at a time: rounding may depend on how many there are.
-    return at::dot(embedding_of(caption), embed_images(clip_, {&image, 1})[0]).item<double>();
+    return at::dot(embedding, embed_images(clip_, {&image, 1})[0]).item<double>();
   }
 
  private:
-  at::Tensor embedding_of(const std::string& caption) {
-    const std::lock_guard lock(mutex_);
-    auto [entry, is_new] = captions_.try_emplace(caption);
-    if (is_new) entry->second = embed_captions(clip_, {&caption, 1})[0];
-    return entry->second;
-  }
-
   TrainedClip clip_;
-  std::mutex mutex_;
-  std::map<std::string, at::Tensor> captions_;
+  CaptionTensors embeddings_;
 };
 
 class LikelihoodReranker : public Reranker {
@@ -49,7 +61,7 @@ class LikelihoodReranker : public Reranker {
  protected:
   double raw_score(const std::string& caption, const at::Tensor& codes, const RgbImage&) override {
     const torch::NoGradGuard no_grad;
-    const at::Tensor tokens = tokens_of_caption(caption);
+    const at::Tensor tokens = tokens_.of(caption, [&] { return caption_tokens(dalle_, caption); });
     const at::Tensor none = torch::full_like(tokens, kPadToken);
     DalleModel model = dalle_.model;
     const std::vector<double> bits = image_log_likelihoods(model, codes.flatten(), {tokens, none});
@@ -57,20 +69,12 @@ class LikelihoodReranker : public Reranker {
   }
 
  private:
-  at::Tensor tokens_of_caption(const std::string& caption) {
-    const std::lock_guard lock(mutex_);
-    auto [entry, is_new] = captions_.try_emplace(caption);
-    if (is_new) entry->second = caption_tokens(dalle_, caption);
-    return entry->second;
-  }
-
   const TrainedDalle& dalle_;
-  std::mutex mutex_;
-  std::map<std::string, at::Tensor> captions_;
+  CaptionTensors tokens_;
 };
 
 fs::path existing_clip_folder(const TrainedDalle& dalle) {
-  const fs::path folder = clip_folder(dalle);
+  const fs::path folder = clip_folder(dalle.checkpoint);
   if (!fs::exists(folder))
     throw Error(
         "{}: no reranker for {}; add a section clip to the config and train it with dalle-train "
@@ -80,10 +84,6 @@ fs::path existing_clip_folder(const TrainedDalle& dalle) {
 }
 
 }  // namespace
-
-fs::path clip_folder(const TrainedDalle& dalle) {
-  return fs::absolute(dalle.checkpoint).lexically_normal().parent_path().parent_path() / "clip";
-}
 
 double Reranker::score(const std::string& caption, const at::Tensor& codes, const RgbImage& image) {
   const double score = raw_score(caption, codes, image);

@@ -49,10 +49,6 @@ class Reranker {
                            const RgbImage& image) = 0;
 };
 
-/// The folder that holds the contrastive model of the same run, if there is one: `clip` next to the
-/// folder that holds the checkpoint.
-std::filesystem::path clip_folder(const TrainedDalle& dalle);
-
 /// @param dalle  whose images are ranked; must outlive the reranker
 /// @param path   of the contrastive model, as for load_trained_clip(); empty: that of the same run,
 ///               see clip_folder()

@@ -5,6 +5,7 @@
 
 #include <torch/types.h>
 
+#include "core/error.h"
 #include "experiment/experiment_data.h"
 #include "sample/generate_images.h"
 
@@ -70,6 +71,12 @@ ShapesMatch recorded_match(const ordered_json& record) {
   size_t next = 2;
   for_each_number(match, [&](int64_t& number) { number = record.at(next++).get<int64_t>(); });
   return match;
+}
+
+ordered_json named_proportion(const JudgedImages& judged, std::string_view name) {
+  for (const auto& [found, proportion] : judged.proportions())
+    if (found == name) return number_of(proportion);
+  throw Error("the judge has no number {}", name);
 }
 
 JudgedImages judged_images(const std::vector<std::string>& captions,

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "data/image/rgb_image.h"
@@ -33,6 +34,9 @@ std::vector<ShapesMatch> judge_codes(const EvaluatedModel& model,
 /// A verdict as part of a record.
 nlohmann::ordered_json match_record(const ShapesMatch& match);
 ShapesMatch recorded_match(const nlohmann::ordered_json& record);
+
+/// One of JudgedImages::proportions().
+nlohmann::ordered_json named_proportion(const JudgedImages& judged, std::string_view name);
 
 /// The verdicts on one image of each caption.
 JudgedImages judged_images(const std::vector<std::string>& captions,

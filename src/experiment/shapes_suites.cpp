@@ -33,12 +33,6 @@ void write(ordered_json& json, const std::string& prefix, const JudgedImages& ju
                              {"binding", errors.binding}};
 }
 
-ordered_json named_proportion(const JudgedImages& judged, std::string_view name) {
-  for (const auto& [found, proportion] : judged.proportions())
-    if (found == name) return number_of(proportion);
-  throw Error("the judge has no number {}", name);
-}
-
 /// How the number of atoms of a caption affects accuracy. The atoms of an image are right or wrong,
 /// so their geometric mean is 1 for an exact image, else 0.
 ordered_json by_atoms(const JudgedImages& generated, const JudgedImages& reconstructed) {

@@ -20,6 +20,7 @@
 #include "data/text/clip_tokenizer.h"
 #include "data/text/tokenizer.h"
 #include "experiment/model_files.h"
+#include "tensor/device_of.h"
 #include "tensor/named_tensors.h"
 
 namespace dalle {
@@ -45,12 +46,8 @@ CheckpointContent read_clip(const fs::path& given, const std::set<std::string>& 
                   path.string(), to_string(*stage));
     return read_checkpoint(path, parts_in(path, parts));
   }
-  for (const fs::path& folder : folders_of_stage(path, Stage::kClip)) {
-    const std::vector<fs::path> checkpoints = checkpoints_in(folder);
-    if (checkpoints.empty() || stage_of(checkpoints.front()).value_or(Stage::kClip) != Stage::kClip)
-      continue;
-    return *read_newest_checkpoint(folder, parts);
-  }
+  if (const auto folder = find_stage_folder(path, Stage::kClip))
+    return *read_newest_checkpoint(*folder, parts);
   throw Error(
       "{}: holds no checkpoint of the stage clip; add a section clip to the config and train it "
       "with dalle-train --stage clip",
@@ -127,8 +124,7 @@ at::Tensor embed_captions(TrainedClip& clip, std::span<const std::string> captio
                   caption, tokens.size(), longest);
     rows.push_back(pad_caption(tokens, longest));
   }
-  return clip.model->embed_captions(
-      torch::stack(rows).to(clip.model->parameters().front().device()));
+  return clip.model->embed_captions(torch::stack(rows).to(device_of(*clip.model)));
 }
 
 at::Tensor embed_images(TrainedClip& clip, std::span<const RgbImage> images) {
@@ -140,10 +136,8 @@ at::Tensor embed_images(TrainedClip& clip, std::span<const RgbImage> images) {
     pixels.push_back(image_to_tensor(clip.scaling == ImageScaling::kBicubic
                                          ? crop_bicubic(image, size)
                                          : crop_image(image, size, CropKind::kCenter, unused)));
-  return clip.model->embed_images(torch::stack(pixels)
-                                      .to(clip.model->parameters().front().device())
-                                      .to(torch::kFloat32)
-                                      .div_(255));
+  return clip.model->embed_images(
+      torch::stack(pixels).to(device_of(*clip.model)).to(torch::kFloat32).div_(255));
 }
 
 FeatureSpace clip_space(TrainedClip clip) {

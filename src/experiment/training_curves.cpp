@@ -5,7 +5,7 @@
 #include <string_view>
 #include <utility>
 
-#include "core/files.h"
+#include "metrics/metric_log.h"
 
 #include <nlohmann/json.hpp>
 
@@ -114,13 +114,7 @@ void thin(std::vector<ChartPoint>& points) {
 
 std::vector<StageCurves> read_training_curves(const std::filesystem::path& metrics) {
   std::vector<StageCurves> stages;
-  if (!std::filesystem::exists(metrics)) return stages;
-  const std::string content = read_file(metrics);
-  for (size_t begin = 0, end; (end = content.find('\n', begin)) != std::string::npos;
-       begin = end + 1)
-    add_line(stages, ordered_json::parse(content.begin() + static_cast<ptrdiff_t>(begin),
-                                         content.begin() + static_cast<ptrdiff_t>(end), nullptr,
-                                         /*allow_exceptions=*/false));
+  for_each_metric_line(metrics, [&](const ordered_json& line) { add_line(stages, line); });
   for (StageCurves& stage : stages)
     for (CurveGroup& group : stage.groups) {
       group.name = title_of(group.name);

@@ -50,21 +50,18 @@ fs::path existing_folder(const fs::path& given) {
 /// The newest valid checkpoint of a finished stage at `path`; nothing if there is none of that
 /// stage. A training that continues would have a different one later.
 std::optional<WeightSource> finished_stage(const fs::path& path, Stage stage) {
-  for (const fs::path& folder : folders_of_stage(path, stage)) {
-    const std::vector<fs::path> checkpoints = checkpoints_in(folder);
-    if (checkpoints.empty() || stage_of(checkpoints.front()).value_or(stage) != stage) continue;
-    WeightSource found = source_at(read_newest_checkpoint(folder, {kConfigFile})->path, stage);
-    const ExperimentConfig& config = found.config;
-    const int64_t steps =
-        stage == Stage::kClip && config.clip ? config.clip->train.steps : config.dalle.train.steps;
-    if (found.step < steps)
-      throw Error(
-          "{}: the stage {} is at step {} of {}, expected a finished one; finish it, or give one "
-          "of its checkpoints",
-          folder.string(), to_string(stage), found.step, steps);
-    return found;
-  }
-  return std::nullopt;
+  const std::optional<fs::path> folder = find_stage_folder(path, stage);
+  if (!folder) return std::nullopt;
+  WeightSource found = source_at(read_newest_checkpoint(*folder, {kConfigFile})->path, stage);
+  const ExperimentConfig& config = found.config;
+  const int64_t steps =
+      stage == Stage::kClip && config.clip ? config.clip->train.steps : config.dalle.train.steps;
+  if (found.step < steps)
+    throw Error(
+        "{}: the stage {} is at step {} of {}, expected a finished one; finish it, or give one of "
+        "its checkpoints",
+        folder->string(), to_string(stage), found.step, steps);
+  return found;
 }
 
 std::optional<WeightSource> checkpoint_itself(const fs::path& path) {
@@ -75,8 +72,8 @@ std::optional<WeightSource> checkpoint_itself(const fs::path& path) {
 
 /// The contrastive model of the run that a checkpoint belongs to, if it has a finished one.
 std::optional<WeightSource> clip_next_to(const fs::path& checkpoint) {
-  const fs::path folder = fs::absolute(checkpoint).lexically_normal().parent_path().parent_path();
-  if (checkpoints_in(folder / "clip").empty()) return std::nullopt;
+  const fs::path folder = clip_folder(checkpoint);
+  if (checkpoints_in(folder).empty()) return std::nullopt;
   try {
     return finished_stage(folder, Stage::kClip);
   } catch (const Error& error) {  // nobody asked for it
@@ -122,8 +119,8 @@ class Problems {
 
 /// What a key of `from` names; nothing if a file recorded it and the source is gone or has been
 /// replaced since: a run has a copy, so it resumes without it.
-/// @throws dalle::Error if there is no such source, or --from or --set names another one than the
-///         SHA-256 does
+/// @throws dalle::Error if there is no such source, or if --from or --set names one that has a
+///         different SHA-256
 std::optional<WeightSource> find_source(const ConfigReading& reading, const std::string& key,
                                         const std::string& path, const std::string& hash,
                                         WeightSource (*find)(const fs::path&)) {

@@ -104,6 +104,17 @@ std::string json_line(std::string_view stage, int64_t step, std::span<const Metr
   return line += '}';
 }
 
+void for_each_metric_line(const fs::path& metrics,
+                          const std::function<void(const nlohmann::ordered_json&)>& use) {
+  if (!fs::exists(metrics)) return;
+  const std::string content = read_file(metrics);
+  for (size_t begin = 0, end; (end = content.find('\n', begin)) != std::string::npos;
+       begin = end + 1)
+    use(nlohmann::ordered_json::parse(content.begin() + static_cast<ptrdiff_t>(begin),
+                                      content.begin() + static_cast<ptrdiff_t>(end), nullptr,
+                                      /*allow_exceptions=*/false));
+}
+
 std::optional<double> last_written(const fs::path& metrics, std::string_view stage) {
   if (!fs::exists(metrics)) return std::nullopt;
   const std::string content = read_file(metrics);

@@ -3,12 +3,15 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 
 #include "metrics/event_writer.h"
+
+#include <nlohmann/json_fwd.hpp>
 
 namespace dalle {
 
@@ -39,6 +42,11 @@ std::string json_line(std::string_view stage, int64_t step, std::span<const Metr
 /// @return nothing if there is no such file or line, or the line does not say
 /// @throws dalle::Error if the file cannot be read
 std::optional<double> last_written(const std::filesystem::path& metrics, std::string_view stage);
+
+/// Calls `use` with each line of a metrics.jsonl, in order; is_discarded() is true for a line that
+/// is not JSON. A missing file has no lines.
+void for_each_metric_line(const std::filesystem::path& metrics,
+                          const std::function<void(const nlohmann::ordered_json&)>& use);
 
 /// A position in a stage's metrics: after all lines of the steps before `step`, and after the first
 /// `lines` of that step.

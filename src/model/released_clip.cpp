@@ -32,7 +32,7 @@ struct ClipNames {
   // Of a layer, before "weight" and "bias":
   std::string_view attention_norm, attention_output, mlp_norm, expand, contract;
   std::vector<std::string_view> query_key_value;  ///< one matrix or three
-  std::vector<std::string_view> ignored;          ///< endings of what is no weight
+  std::vector<std::string_view> ignored;  ///< endings of the names of tensors that are not weights
 };
 
 ClipNames transformers_names() {

@@ -143,7 +143,7 @@ TEST(SameObjectsAboveTest, ComparesOnlyWhatLiesWhollyAboveTheEdge) {
   EXPECT_FALSE(has_same_objects_above(0.5, scene, seen({changed, lower})));
 }
 
-// A circle across the edge of which only the upper part was drawn.
+// A circle across the edge of which only the upper part is shown.
 TEST(SameObjectsAboveTest, WhatIsGivenOfAnObjectAcrossTheEdgeIsNotNew) {
   DetectedObject across = object(ShapeColor::kRed, ShapeKind::kCircle, 0.3, 0.45);
   DetectedObject cut = object(ShapeColor::kRed, ShapeKind::kCrescent, 0.3, 0.4);

@@ -127,7 +127,7 @@ TEST_P(BottleneckTest, TrainsEncoderAndDecoder) {
   }
 }
 
-// The gradient of everything behind the rounding is that of the loss itself, which has no jumps
+// The gradient of everything after the rounding is that of the loss itself, which has no jumps
 // there.
 TEST_P(BottleneckTest, TheDecodersGradientMatchesFiniteDifferences) {
   const auto images = mosaic_images();
