@@ -1,0 +1,31 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "serve/http_server.h"
+
+namespace dalle {
+
+using Route = std::function<void(const HttpRequest& request, const std::shared_ptr<HttpReply>& reply)>;
+
+/// Which function answers which requests. Unknown paths are answered with status 404, other methods
+/// of known paths with 405 and the header `allow`, in the form of the API's errors.
+class Routes {
+ public:
+  /// @param path  exact, or ending in /*: all paths that begin so
+  void add(const std::string& method, const std::string& path, Route route);
+
+  void answer(const HttpRequest& request, const std::shared_ptr<HttpReply>& reply) const;
+
+ private:
+  struct Entry {
+    std::string method, path;
+    Route route;
+  };
+  std::vector<Entry> entries_;
+};
+
+}  // namespace dalle
