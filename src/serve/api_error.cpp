@@ -72,11 +72,11 @@ ApiError current_api_error(const std::string& request_id) {
   } catch (const ApiError& error) {
     return error;
   } catch (const QueueFull& full) {
-    ApiError error(429, "too many images are waiting already; try again later");
+    ApiError error(429, full.what());
     error.retry_after_s = full.retry_after_s;
     return error;
-  } catch (const EngineDraining&) {
-    return {503, "the server is stopping"};
+  } catch (const EngineDraining& draining) {
+    return {503, draining.what()};
   } catch (const Error& error) {
     return {400, error.what()};
   } catch (const std::exception& error) {

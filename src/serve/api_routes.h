@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "serve/api_context.h"
 #include "serve/routes.h"
@@ -15,6 +16,9 @@ class ApiRoutes {
   explicit ApiRoutes(ApiOptions options) : context_(std::move(options)) {}
 
   void add_to(Routes& routes);
+
+  /// For a port that is known only later. To be called before any request is answered.
+  void set_base_url(std::string url) { context_.base_url = std::move(url); }
 
   /// From now on, requests for images are answered with status 503, and so is /health. Those that
   /// have been submitted are completed. Thread-safe.
