@@ -100,6 +100,7 @@ class Browser:
     def drag(self, selector, begin, end, kind="mouse"):
         """Moves the pressed pointer between two points, given as shares of an element's width and height."""
         self.run("document.querySelector(arguments[0]).scrollIntoView({block: 'center'})", selector)
+        time.sleep(0.2)  # phones scroll in a thread of their own
         box = self.run("const box = document.querySelector(arguments[0]).getBoundingClientRect();"
                        "return [box.left, box.top, box.width, box.height]", selector)
         points = [{"type": "pointerMove", "duration": 50, "x": round(box[0] + x * box[2]), "y": round(box[1] + y * box[3])}
