@@ -2137,7 +2137,7 @@ class ToolsTest(unittest.TestCase):
 
     def test_every_tool_prints_its_version(self):
         lines = {run(tool, "--version").stdout for tool in ("dalle-train", "dalle-sample", "dalle-eval", "dalle-import", "dalle-bench",
-                                                             "dalle-export", "dalle-check")}
+                                                             "dalle-export", "dalle-serve", "dalle-check")}
         line, = lines
         self.assertRegex(line, r"^dalle [0-9.]+ \(.+\), LibTorch [0-9.]+")
 
