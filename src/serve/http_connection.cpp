@@ -106,7 +106,8 @@ asio::awaitable<void> HttpConnection::serve() {
 asio::awaitable<void> HttpConnection::refuse() {
   try {
     begin_ = steady_clock::now();
-    co_await answer_problem({.status = 503, .message = "too many connections"});
+    const Problem problem{.status = 503, .message = "too many connections"};
+    co_await answer_problem(problem);
   } catch (const std::exception& error) {
     log_error("connection closed: {}", error.what());
   }
