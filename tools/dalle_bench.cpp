@@ -1,5 +1,5 @@
 // dalle-bench: measures how fast this machine trains an experiment, alone and on several ranks, and
-// how fast it generates image tokens.
+// how fast it generates image tokens, also for many clients.
 
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "bench_decode.h"
+#include "bench_serve.h"
 #include "command_line.h"
 #include "core/config_io.h"
 #include "core/error.h"
@@ -195,6 +196,21 @@ void add_options(CLI::App& app, BenchDecodeArguments& arguments) {
   app.add_option("--json", arguments.json, "also write the numbers to this file");
 }
 
+void add_options(CLI::App& app, BenchServeArguments& arguments) {
+  app.add_option("--model", arguments.model, "run folder or checkpoint")->required();
+  app.add_option("--clients", arguments.clients,
+                 "each waits for its image before it asks for the next one")
+      ->transform(whole_number(1, 256))
+      ->capture_default_str();
+  app.add_option("--images", arguments.images, "images of each client")
+      ->transform(whole_number(1, 100'000))
+      ->capture_default_str();
+  app.add_option("--repeat", arguments.repeat, "number of repetitions; the medians are printed")
+      ->transform(whole_number(1, 1000))
+      ->capture_default_str();
+  app.add_option("--json", arguments.json, "also write the numbers to this file");
+}
+
 int bench_training(const Arguments& arguments) {
   const ExperimentConfig config = load_experiment(arguments.config, arguments.overrides);
   const TemporaryFolder folder;
@@ -258,14 +274,22 @@ int main(int argc, char** argv) {
       "speed of generating image tokens on the CPU: time per image, passes through the model, and "
       "the rate of reading weights compared to the memory bandwidth");
   add_options(decode, decode_arguments);
+  BenchServeArguments serve_arguments;
+  CLI::App& serve = *app.add_subcommand(
+      "serve",
+      "speed of the engine of dalle-serve with many clients on the CPU, compared to one offline "
+      "batch of the same images, and when the first preview of an image arrives");
+  add_options(serve, serve_arguments);
   const ToolText text{
       .examples =
           "  dalle-bench train --config configs/dalle-50m.yaml --ranks 1,2,4 --set "
           "data.kind=shapes\n"
           "  dalle-bench train --config configs/shapes-demo.yaml --stage dvae --json bench.json\n"
-          "  dalle-bench decode --model runs/shapes-demo --images 1,16 --windows 1,8,16,32\n",
+          "  dalle-bench decode --model runs/shapes-demo --images 1,16 --windows 1,8,16,32\n"
+          "  dalle-bench serve --model runs/shapes-demo --clients 32\n",
       .memory_advice = "lower micro_batch_size or --ranks"};
   return run_tool(app, argc, argv, text, [&] {
-    return decode.parsed() ? bench_decode(decode_arguments) : bench_training(arguments);
+    if (decode.parsed()) return bench_decode(decode_arguments);
+    return serve.parsed() ? bench_serve(serve_arguments) : bench_training(arguments);
   });
 }

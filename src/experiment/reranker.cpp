@@ -16,12 +16,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// A tensor of each caption that has been asked for, made once. Several threads may ask.
+/// A tensor of each caption that has been asked for, made once. Several threads may ask. Forgets
+/// all captions when there are many, because a server ranks the images of any number of them.
 class CaptionTensors {
  public:
   template <class Make>
   at::Tensor of(const std::string& caption, const Make& make) {
+    constexpr size_t kMostCaptions = 1024;
     const std::lock_guard lock(mutex_);
+    if (tensors_.size() >= kMostCaptions && !tensors_.contains(caption)) tensors_.clear();
     auto [entry, is_new] = tensors_.try_emplace(caption);
     if (is_new) entry->second = make();
     return entry->second;

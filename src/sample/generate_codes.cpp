@@ -2,14 +2,16 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include <torch/types.h>
 
 #include "core/error.h"
 #include "model/cpu_decoder.h"
-#include "sample/decode_schedule.h"
+#include "sample/decode_batch.h"
 #include "sample/guidance.h"
 #include "sample/stepwise_generation.h"
+#include "sample/token_sampler.h"
 #include "tensor/device_of.h"
 
 namespace dalle {
@@ -24,11 +26,31 @@ GenerateStatistics generate_on_cpu(const DalleModel& model, std::span<const Capt
                                    const SamplingConfig& sampling, const GenerateOptions& options,
                                    int64_t images, const CodesDone& codes_done,
                                    const std::function<void(int64_t)>& add_progress) {
-  CpuDecoder decoder(model, DecodeSchedule::capacity(requests, sampling, options.decode, images,
-                                                     model->layout().image_length()));
-  DecodeSchedule schedule(decoder, requests, sampling, options, images);
-  while (!schedule.is_done()) add_progress(schedule.pass(codes_done));
-  return schedule.statistics();
+  struct Started {
+    size_t request = 0;
+    int64_t image = 0;
+  };
+  std::vector<Started> started(static_cast<size_t>(images));  // by their number in the batch
+  const auto done = [&](int64_t id, const at::Tensor& codes) {
+    if (!codes.defined()) throw Error("{}", kNonFiniteLogits);
+    const auto& [request, image] = started[static_cast<size_t>(id)];
+    codes_done(request, image, codes);
+  };
+  DecodeBatch batch(
+      model,
+      {.images = images, .sequences = sequences_per_image(sampling), .decode = options.decode});
+  Started next;  // its image counts from the request's first one
+  while (next.request < requests.size() || !batch.is_empty()) {
+    while (next.request < requests.size() && !batch.is_full()) {
+      CaptionImages image = requests[next.request];
+      image.first_image += next.image;
+      const int64_t id = batch.start(image, options.seed, sampling);
+      started[static_cast<size_t>(id)] = {next.request, image.first_image};
+      if (++next.image == image.count) next = {.request = next.request + 1};
+    }
+    add_progress(batch.pass(done));
+  }
+  return batch.statistics();
 }
 
 }  // namespace
@@ -40,6 +62,17 @@ int64_t default_batch_size(const TransformerConfig& config, const SequenceLayout
   return std::clamp<int64_t>(kBytes / bytes, 1, kImages);
 }
 
+void check_images(const DalleModel& model, const CaptionImages& images) {
+  const SequenceLayout& layout = model->layout();
+  DALLE_CHECK(images.count > 0 && images.first_image >= 0);
+  check_tokens(images.caption, layout.max_caption_tokens());
+  DALLE_CHECK(images.variation >= 0 && images.variation <= 1);
+  if (!images.forced.defined()) return;
+  check_tokens(images.forced, layout.image_length());
+  DALLE_CHECK(images.forced.ge(kFreeCode).all().item<bool>() &&
+              images.forced.lt(model->image_vocab_size()).all().item<bool>());
+}
+
 GenerateStatistics generate_codes(DalleModel model, std::span<const CaptionImages> requests,
                                   const SamplingConfig& sampling, const GenerateOptions& options,
                                   const CodesDone& codes_done, const GenerateProgress& progress) {
@@ -47,14 +80,7 @@ GenerateStatistics generate_codes(DalleModel model, std::span<const CaptionImage
   const SequenceLayout& layout = model->layout();
   int64_t count = 0;
   for (const CaptionImages& request : requests) {
-    DALLE_CHECK(request.count > 0 && request.first_image >= 0);
-    check_tokens(request.caption, layout.max_caption_tokens());
-    DALLE_CHECK(request.variation >= 0 && request.variation <= 1);
-    if (request.forced.defined()) {
-      check_tokens(request.forced, layout.image_length());
-      DALLE_CHECK(request.forced.ge(kFreeCode).all().item<bool>() &&
-                  request.forced.lt(model->image_vocab_size()).all().item<bool>());
-    }
+    check_images(model, request);
     count += request.count;
   }
   if (count == 0) return {};

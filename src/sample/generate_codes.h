@@ -27,6 +27,9 @@ struct CaptionImages {
   double variation = 0;  ///< share of the forced codes that is sampled all the same: forced_codes()
 };
 
+/// Fails with DALLE_CHECK unless these images can be generated with the model.
+void check_images(const DalleModel& model, const CaptionImages& images);
+
 struct GenerateOptions {
   uint64_t seed = 1;
   int64_t batch_size = 0;    ///< images at once; 0: default_batch_size()

@@ -10,14 +10,15 @@
 
 namespace dalle {
 
-TokenSampler::TokenSampler(const SamplingConfig& sampling) : sampling_(sampling) {
+void TokenSampler::use(const SamplingConfig& sampling) {
   DALLE_CHECK(sampling.temperature >= 0 && sampling.top_k >= 0 && sampling.top_p >= 0);
+  sampling_ = sampling;
 }
 
 std::span<const double> TokenSampler::weights(std::span<const float> logits) {
   DALLE_CHECK(!logits.empty());
   if (!std::ranges::all_of(logits, [](float logit) { return std::isfinite(logit); }))
-    throw Error("the model's logits are not finite; its weights may be corrupt");
+    throw Error("{}", kNonFiniteLogits);
   const auto most_likely = std::ranges::max_element(logits);
   if (sampling_.temperature == 0) {
     weights_.assign(logits.size(), 0.0);

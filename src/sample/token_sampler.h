@@ -8,6 +8,10 @@
 
 namespace dalle {
 
+/// What the error says if a logit is not finite.
+inline constexpr const char* kNonFiniteLogits =
+    "the model's logits are not finite; its weights may be corrupt";
+
 /// Samples tokens from softmax(logits / temperature), restricted to the top_k most likely tokens
 /// and then to the fewest whose total probability reaches top_p. Temperature 0 selects the most
 /// likely token. Among equally likely tokens, the first ones count as more likely.
@@ -16,7 +20,10 @@ namespace dalle {
 /// likely tokens from a heap. Allocates nothing after the first call.
 class TokenSampler {
  public:
-  explicit TokenSampler(const SamplingConfig& sampling);
+  explicit TokenSampler(const SamplingConfig& sampling) { use(sampling); }
+
+  /// From now on, samples with other settings.
+  void use(const SamplingConfig& sampling);
 
   /// @return  unnormalized probabilities, one per logit; valid until the next call
   /// @throws dalle::Error if a logit is not finite
