@@ -30,8 +30,8 @@ class Reranker;
 
 /// The images that a client wants of a model.
 struct GenerationRequest {
-  std::string client;  ///< with which of them a waiting image's turn is decided
-  std::string caption;
+  std::string client = {};  ///< with which of them a waiting image's turn is decided
+  std::string caption = {};
   int64_t seed = 1;
   int64_t first_image = 0;
   int64_t count = 1;

@@ -2105,6 +2105,15 @@ class ToolsTest(unittest.TestCase):
             self.assertGreater(report["bandwidth"], 0)
         self.assert_fails(run("dalle-bench", "decode"), 1, "--model", "--config")
 
+    def test_the_benchmark_of_serving_compares_with_an_offline_batch(self):
+        numbers = self.work / "bench.json"
+        self.assert_succeeds(run("dalle-bench", "serve", "--model", self.whole, "--clients", 3, "--images", 2, "--repeat", 1, "--json", numbers))
+        report = json.loads(numbers.read_text())
+        self.assertEqual(list(report["results"]), ["offline, only codes", "offline, codes and pixels", "served", "served, 3 previews"])
+        self.assertTrue(all(result["images_per_s"] > 0 for result in report["results"].values()))
+        self.assertTrue(0 < report["first_preview"] < 1)
+        self.assert_fails(run("dalle-bench", "serve"), 2, "--model")
+
     # ---- dalle-check ----
 
     def test_dalle_check_passes_on_the_cpu(self):
