@@ -41,21 +41,21 @@ std::string caption_of(int64_t client) {
 /// Images by client and number.
 using ClientImages = std::map<std::pair<int64_t, int64_t>, RgbImage>;
 
-struct Measurement {
+struct ServeMeasurement {
   double seconds = 0;
   ClientImages images = {};
   std::vector<double> first_preview = {};  ///< as a part of the image's time
 };
 
 /// All images of all clients, image by image, with or without decoding them.
-Measurement offline(const TrainedDalle& dalle, const BenchServeArguments& arguments,
-                    bool with_pixels) {
+ServeMeasurement offline(const TrainedDalle& dalle, const BenchServeArguments& arguments,
+                         bool with_pixels) {
   std::vector<CaptionImages> requests;
   for (int64_t client = 0; client < arguments.clients; ++client)
     requests.push_back({.caption = caption_tokens(dalle, caption_of(client)),
                         .first_image = client * arguments.images,
                         .count = arguments.images});
-  Measurement found;
+  ServeMeasurement found;
   const auto start = Clock::now();
   generate_codes(
       dalle.model, requests, dalle.config.sample,
@@ -104,8 +104,8 @@ Received ask(GenerationEngine& engine, int64_t client, int64_t image, int64_t pr
   return received;
 }
 
-Measurement served(GenerationEngine& engine, const BenchServeArguments& arguments,
-                   int64_t previews) {
+ServeMeasurement served(GenerationEngine& engine, const BenchServeArguments& arguments,
+                        int64_t previews) {
   std::vector<std::future<std::vector<Received>>> clients;
   const auto start = Clock::now();
   for (int64_t client = 0; client < arguments.clients; ++client)
@@ -116,7 +116,7 @@ Measurement served(GenerationEngine& engine, const BenchServeArguments& argument
       return received;
     }));
   for (const auto& client : clients) client.wait();
-  Measurement found{.seconds = seconds_since(start)};
+  ServeMeasurement found{.seconds = seconds_since(start)};
   for (int64_t client = 0; client < arguments.clients; ++client) {
     int64_t image = client * arguments.images;
     for (Received& one : clients[static_cast<size_t>(client)].get()) {
@@ -142,11 +142,11 @@ int bench_serve(const BenchServeArguments& arguments) {
   std::vector<double> codes_s, images_s, served_s, previewed_s, first_preview;
   for (int64_t trial = 0; trial < arguments.repeat; ++trial) {
     codes_s.push_back(offline(dalle, arguments, /*with_pixels=*/false).seconds);
-    const Measurement expected = offline(dalle, arguments, /*with_pixels=*/true);
+    const ServeMeasurement expected = offline(dalle, arguments, /*with_pixels=*/true);
     images_s.push_back(expected.seconds);
-    const Measurement plain = served(engine, arguments, /*previews=*/0);
+    const ServeMeasurement plain = served(engine, arguments, /*previews=*/0);
     served_s.push_back(plain.seconds);
-    const Measurement previewed = served(engine, arguments, kPreviews);
+    const ServeMeasurement previewed = served(engine, arguments, kPreviews);
     previewed_s.push_back(previewed.seconds);
     first_preview.push_back(median(previewed.first_preview));
     if (plain.images != expected.images || previewed.images != expected.images)

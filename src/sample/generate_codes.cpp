@@ -62,7 +62,7 @@ int64_t default_batch_size(const TransformerConfig& config, const SequenceLayout
   return std::clamp<int64_t>(kBytes / bytes, 1, kImages);
 }
 
-void check_images(const DalleModel& model, const CaptionImages& images) {
+void check_caption_images(const DalleModel& model, const CaptionImages& images) {
   const SequenceLayout& layout = model->layout();
   DALLE_CHECK(images.count > 0 && images.first_image >= 0);
   check_tokens(images.caption, layout.max_caption_tokens());
@@ -80,7 +80,7 @@ GenerateStatistics generate_codes(DalleModel model, std::span<const CaptionImage
   const SequenceLayout& layout = model->layout();
   int64_t count = 0;
   for (const CaptionImages& request : requests) {
-    check_images(model, request);
+    check_caption_images(model, request);
     count += request.count;
   }
   if (count == 0) return {};

@@ -28,7 +28,7 @@ struct CaptionImages {
 };
 
 /// Fails with DALLE_CHECK unless these images can be generated with the model.
-void check_images(const DalleModel& model, const CaptionImages& images);
+void check_caption_images(const DalleModel& model, const CaptionImages& images);
 
 struct GenerateOptions {
   uint64_t seed = 1;

@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "serve/api_context.h"
 #include "serve/routes.h"
@@ -16,6 +17,8 @@ class ApiRoutes {
   explicit ApiRoutes(ApiOptions options) : context_(std::move(options)) {}
 
   void add_to(Routes& routes);
+
+  const std::vector<ServedModel>& models() const { return context_.models; }
 
   /// For a port that is known only later. To be called before any request is answered.
   void set_base_url(std::string url) { context_.base_url = std::move(url); }

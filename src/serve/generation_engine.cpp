@@ -22,10 +22,16 @@
 namespace dalle {
 namespace {
 
-std::unique_ptr<Reranker> engine_reranker(const TrainedDalle& dalle,
-                                          const std::filesystem::path& path) {
+std::unique_ptr<Reranker> engine_reranker(const TrainedDalle& dalle, const EngineOptions& options) {
   const c10::Device device = device_of(*dalle.model);
-  if (!path.empty()) return make_clip_reranker(dalle, path, device);
+  if (options.rank_by == RankBy::kLikelihood) {
+    if (!options.reranker.empty())
+      throw Error("reranker: found {}, expected none for ranking by likelihood",
+                  options.reranker.string());
+    return make_likelihood_reranker(dalle);
+  }
+  if (!options.reranker.empty() || options.rank_by == RankBy::kClip)
+    return make_clip_reranker(dalle, options.reranker, device);
   if (std::filesystem::exists(clip_folder(dalle.checkpoint))) try {
       return make_clip_reranker(dalle, "", device);
     } catch (const Error& error) {  // its training may not have saved anything yet
@@ -55,7 +61,7 @@ GenerationEngine::GenerationEngine(TrainedDalle dalle, const EngineOptions& opti
                                                                 : EngineBatching::kOneRequest;
         return complete;
       }()),
-      reranker_(engine_reranker(dalle_, options.reranker)) {
+      reranker_(engine_reranker(dalle_, options)) {
   if (options_.batching == EngineBatching::kContinuous) {
     batch_.emplace(dalle_.model,
                    BatchOptions{.images = options_.batch_size, .decode = options_.decode});

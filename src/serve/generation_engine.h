@@ -17,6 +17,7 @@
 
 #include "core/error.h"
 #include "data/image/rgb_image.h"
+#include "experiment/reranker.h"
 #include "experiment/trained_dalle.h"
 #include "sample/decode_batch.h"
 #include "sample/decode_config.h"
@@ -26,12 +27,11 @@
 namespace dalle {
 
 class GenerationJob;
-class Reranker;
 
 /// The images that a client wants of a model.
 struct GenerationRequest {
-  std::string client;  ///< with which of them a waiting image's turn is decided
-  std::string caption;
+  std::string client = {};  ///< with which of them a waiting image's turn is decided
+  std::string caption = {};
   int64_t seed = 1;
   int64_t first_image = 0;
   int64_t count = 1;
@@ -82,6 +82,7 @@ struct EngineOptions {
   /// Of the contrastive model for best_of. Empty: that of the same run or, if it has none, the
   /// likelihood by a model that was trained with caption dropout, or no reranker.
   std::filesystem::path reranker = {};
+  std::optional<RankBy> rank_by = {};  ///< nothing: whichever of the above there is
   /// Nothing: continuous on a CPU, the images of one request at a time on other devices.
   std::optional<EngineBatching> batching = {};
 };
@@ -122,7 +123,7 @@ class EngineDraining : public Error {
 /// computed, all requests with images in progress fail, and the others go on.
 class GenerationEngine {
  public:
-  /// @throws dalle::Error if a contrastive model cannot be read
+  /// @throws dalle::Error if a contrastive model cannot be read, or `rank_by` is not possible
   GenerationEngine(TrainedDalle dalle, const EngineOptions& options);
   ~GenerationEngine();  ///< cancels what is not finished
   GenerationEngine(const GenerationEngine&) = delete;

@@ -16,7 +16,7 @@ bool is_ranked(const GenerationRequest& request) {
   return request.best_of > request.count;
 }
 
-void check_range(const char* name, int64_t found, int64_t least, int64_t most) {
+void check_field(const char* name, int64_t found, int64_t least, int64_t most) {
   if (found < least || found > most)
     throw Error("{}: found {}, expected a number from {} to {}", name, found, least, most);
 }
@@ -24,14 +24,14 @@ void check_range(const char* name, int64_t found, int64_t least, int64_t most) {
 CaptionImages checked_images(const GenerationRequest& request, const TrainedDalle& model,
                              const Reranker* reranker) {
   constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
-  check_range("count", request.count, 1, kMost);
-  check_range("best_of", request.best_of, 0, kMost);
+  check_field("count", request.count, 1, kMost);
+  check_field("best_of", request.best_of, 0, kMost);
   if (is_ranked(request) && reranker == nullptr)
     throw Error("best_of: found {}, but the model has no reranker", request.best_of);
   const int64_t count = std::max(request.count, request.best_of);
-  check_range("first_image", request.first_image, 0, kMost - count);
-  check_range("seed", request.seed, 0, kMost);
-  check_range("previews", request.previews, 0, model.config.layout().image_length());
+  check_field("first_image", request.first_image, 0, kMost - count);
+  check_field("seed", request.seed, 0, kMost);
+  check_field("previews", request.previews, 0, model.config.layout().image_length());
   if (!(request.variation >= 0 && request.variation <= 1))
     throw Error("variation: found {}, expected a number from 0 to 1", request.variation);
   check_sampling(request.sampling);
@@ -40,7 +40,7 @@ CaptionImages checked_images(const GenerationRequest& request, const TrainedDall
                        .count = count,
                        .forced = request.forced,
                        .variation = request.variation};
-  check_images(model.model, images);
+  check_caption_images(model.model, images);
   if (request.pasted_pixels.defined()) {
     const int64_t size = model.config.data.image_size;
     DALLE_CHECK(request.pasted_pixels.scalar_type() == at::kBool);

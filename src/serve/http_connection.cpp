@@ -40,8 +40,6 @@ struct HeadProblem {
 
 /// What Beast's parser accepts, but this server does not.
 HeadProblem problem_of_head(const http::request_header<>& head, const HttpLimits& limits) {
-  if (head.version() != kHttp10 && head.version() != kHttp11)
-    return {505, "this HTTP version is not supported, expected HTTP/1.1"};
   const auto fields = static_cast<size_t>(std::distance(head.begin(), head.end()));
   if (fields > limits.header_fields)
     return {431, fmt::format("found {} header fields, expected at most {}", fields,
@@ -67,6 +65,7 @@ HeadProblem problem_of(const error_code& error, const HttpLimits& limits) {
             fmt::format("the header is too long, expected at most {} bytes", limits.header_bytes)};
   if (error == http::error::body_limit)
     return {413, fmt::format("the body is too long, expected at most {} bytes", limits.body_bytes)};
+  if (error == http::error::bad_version) return {505, "expected HTTP/1.1"};
   return {400, fmt::format("malformed HTTP request: {}", error.message())};
 }
 
@@ -106,7 +105,8 @@ asio::awaitable<void> HttpConnection::serve() {
 asio::awaitable<void> HttpConnection::refuse() {
   try {
     begin_ = steady_clock::now();
-    co_await answer_problem({.status = 503, .message = "too many connections"});
+    const Problem problem{.status = 503, .message = "too many connections"};
+    co_await answer_problem(problem);
   } catch (const std::exception& error) {
     log_error("connection closed: {}", error.what());
   }
@@ -186,7 +186,7 @@ asio::awaitable<bool> HttpConnection::serve_request() {
       framing, context_.limits.unsent_bytes,
       [connection = weak_from_this(), executor = socket_.get_executor()] {
         asio::post(executor, [connection] {
-          if (const auto self = connection.lock()) self->wake_.cancel();
+          if (const auto self = connection.lock()) self->on_reply_changed();
         });
       });
   call_handler(std::move(request));
@@ -251,6 +251,12 @@ asio::awaitable<bool> HttpConnection::answer_problem(const Problem& problem) {
   report(is_written);
   if (is_written) co_await linger();
   co_return false;
+}
+
+void HttpConnection::on_reply_changed() {
+  // Also while send_reply() waits for a client that does not read.
+  if (queue_ && queue_->is_cut()) return disconnect();
+  wake_.cancel();
 }
 
 void HttpConnection::call_handler(HttpRequest request) {

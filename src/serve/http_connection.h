@@ -64,6 +64,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   boost::asio::awaitable<void> woken();
 
   void call_handler(HttpRequest request);
+  void on_reply_changed();
   void report(bool is_complete);
   void start_read();
   void set_deadline(std::chrono::milliseconds time);

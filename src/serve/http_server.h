@@ -33,7 +33,7 @@ struct HttpRequest {
 struct HttpResponse {
   int status = 200;
   std::string content_type = "application/json";  ///< empty: the header is not sent
-  std::string body;
+  std::string body = {};
   /// Besides content-type, content-length, connection, date, x-request-id and
   /// x-content-type-options, which the server adds. Must not contain control characters.
   std::vector<std::pair<std::string, std::string>> headers = {};

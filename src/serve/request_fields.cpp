@@ -18,8 +18,6 @@
 namespace dalle {
 namespace {
 
-using Json = nlohmann::json;
-
 [[noreturn]] void refuse_field(std::string_view name, const std::string& found,
                                const std::string& expected) {
   throw ApiError(400, fmt::format("{}: found {}, expected {}", name, found, expected),
@@ -27,11 +25,11 @@ using Json = nlohmann::json;
 }
 
 /// A value as messages show it: short, whatever was sent.
-std::string shown(const Json& value) {
+std::string shown(const nlohmann::json& value) {
   constexpr size_t kLongestShown = 60;
   if (value.is_object()) return "an object";
   if (value.is_array()) return "an array";
-  const std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  const std::string text = value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   if (text.size() <= kLongestShown) return text;
   return std::string(utf8_prefix(text, kLongestShown)) + "...";
 }
@@ -49,7 +47,7 @@ bool is_in_range(Number number, const RequestField& field) {
 }
 
 /// JavaScript has no whole numbers, so 2.0 is one.
-std::optional<int64_t> whole_number_in(const Json& value) {
+std::optional<int64_t> whole_number_in(const nlohmann::json& value) {
   constexpr double kExact = 9007199254740992;  // 2^53
   if (value.is_number_unsigned() &&
       value.get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
@@ -62,7 +60,7 @@ std::optional<int64_t> whole_number_in(const Json& value) {
 }
 
 /// The bytes of an image in JSON: base64, or a URL "data:image/png;base64,...".
-std::string file_in(std::string_view name, const Json& value) {
+std::string file_in(std::string_view name, const nlohmann::json& value) {
   if (!value.is_string()) refuse_field(name, shown(value), "a file in base64");
   std::string_view text = value.get_ref<const std::string&>();
   constexpr std::string_view kMark = ";base64,";
@@ -75,19 +73,19 @@ std::string file_in(std::string_view name, const Json& value) {
 
 }  // namespace
 
-Json parse_bounded_json(std::string_view text) {
+nlohmann::json parse_bounded_json(std::string_view text) {
   constexpr int kDeepest = 32;
   constexpr size_t kMostValues = 100'000;
   size_t values = 0;
-  const auto bounded = [&](int depth, Json::parse_event_t, Json&) {
+  const auto bounded = [&](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
     if (depth > kDeepest) throw Error("JSON: nested more than {} levels deep", kDeepest);
     if (++values > kMostValues) throw Error("JSON: more than {} values", kMostValues);
     return true;
   };
   if (text.find('\0') != text.npos) throw Error("JSON: found a zero byte");  // would end the text
   try {
-    return Json::parse(text, bounded);
-  } catch (const Json::exception& error) {
+    return nlohmann::json::parse(text, bounded);
+  } catch (const nlohmann::json::exception& error) {
     // Without the prefix "[json.exception.parse_error.101] ".
     const std::string_view reason = error.what();
     throw Error("not valid JSON: {}", reason.substr(reason.find("] ") + 2));
@@ -98,12 +96,12 @@ RequestFields::RequestFields(const HttpRequest& request, std::span<const Request
     : known_(known) {
   const std::string_view type = request.header("content-type");
   const std::string kind = lower_case(trimmed(type.substr(0, type.find(';'))));
-  if (kind == "multipart/form-data") return read_multipart(type, request.body);
-  if (!kind.empty() && kind != "application/json")
+  const bool is_form = kind == "multipart/form-data";
+  if (!is_form && !kind.empty() && kind != "application/json")
     throw ApiError(415,
                    "content-type: found another type, expected application/json or "
                    "multipart/form-data");
-  read_json(request.body);
+  is_form ? read_multipart(type, request.body) : read_json(request.body);
 }
 
 void RequestFields::read_json(std::string_view body) {
@@ -135,15 +133,15 @@ const RequestField& RequestFields::known(std::string_view name, FieldKind kind) 
   return *field;
 }
 
-const Json& RequestFields::value(std::string_view name) const {
-  static const Json none;
+const nlohmann::json& RequestFields::value(std::string_view name) const {
+  static const nlohmann::json none;
   const auto found = values_.find(name);
   return found == values_.end() ? none : *found;
 }
 
 std::optional<std::string> RequestFields::text(std::string_view name) const {
   const RequestField& field = known(name, FieldKind::kText);
-  const Json& found = value(name);
+  const nlohmann::json& found = value(name);
   if (found.is_null()) return std::nullopt;
   if (!found.is_string()) refuse_field(name, shown(found), "text");
   const auto& words = found.get_ref<const std::string&>();
@@ -155,7 +153,7 @@ std::optional<std::string> RequestFields::text(std::string_view name) const {
 
 std::optional<int64_t> RequestFields::whole(std::string_view name) const {
   const RequestField& field = known(name, FieldKind::kWhole);
-  const Json& found = value(name);
+  const nlohmann::json& found = value(name);
   if (found.is_null()) return std::nullopt;
   const std::optional<int64_t> number =
       is_multipart_ ? parse_whole_number(found.get_ref<const std::string&>())
@@ -167,7 +165,7 @@ std::optional<int64_t> RequestFields::whole(std::string_view name) const {
 
 std::optional<double> RequestFields::number(std::string_view name) const {
   const RequestField& field = known(name, FieldKind::kNumber);
-  const Json& found = value(name);
+  const nlohmann::json& found = value(name);
   if (found.is_null()) return std::nullopt;
   std::optional<double> number;
   if (is_multipart_) number = parse_number(found.get_ref<const std::string&>());
@@ -179,7 +177,7 @@ std::optional<double> RequestFields::number(std::string_view name) const {
 
 std::optional<bool> RequestFields::flag(std::string_view name) const {
   known(name, FieldKind::kFlag);
-  const Json& found = value(name);
+  const nlohmann::json& found = value(name);
   if (found.is_null()) return std::nullopt;
   if (found.is_boolean()) return found.get<bool>();
   if (is_multipart_ && (found == "true" || found == "false")) return found == "true";
@@ -188,7 +186,7 @@ std::optional<bool> RequestFields::flag(std::string_view name) const {
 
 std::optional<std::string> RequestFields::choice(std::string_view name) const {
   const RequestField& field = known(name, FieldKind::kChoice);
-  const Json& found = value(name);
+  const nlohmann::json& found = value(name);
   if (found.is_null()) return std::nullopt;
   if (found.is_string())
     for (const std::string& word : split_words(field.choices))
@@ -198,17 +196,17 @@ std::optional<std::string> RequestFields::choice(std::string_view name) const {
 
 std::optional<PixelRectangle> RequestFields::rectangle(std::string_view name) const {
   known(name, FieldKind::kRectangle);
-  const Json& found = value(name);
+  const nlohmann::json& found = value(name);
   if (found.is_null()) return std::nullopt;
-  Json corners = found;
+  nlohmann::json corners = found;
   if (found.is_string()) {
-    corners = Json::array();
+    corners = nlohmann::json::array();
     std::string_view rest = found.get_ref<const std::string&>();
     for (bool is_last = false; !is_last && corners.size() < 5;) {
       const size_t comma = rest.find(',');
       is_last = comma == rest.npos;
       const auto number = parse_whole_number(trimmed(rest.substr(0, comma)));
-      corners.push_back(number ? Json(*number) : Json());
+      corners.push_back(number ? nlohmann::json(*number) : nlohmann::json());
       if (!is_last) rest.remove_prefix(comma + 1);
     }
   }
@@ -230,7 +228,7 @@ std::optional<std::string> RequestFields::file(std::string_view name) const {
       refuse_field(name, fmt::format("{} files", found->second.size()), "one");
     return found->second.front();
   }
-  const Json& found = value(name);
+  const nlohmann::json& found = value(name);
   if (found.is_null()) return std::nullopt;
   return file_in(name, found);
 }
@@ -238,17 +236,17 @@ std::optional<std::string> RequestFields::file(std::string_view name) const {
 std::vector<std::string> RequestFields::files(std::string_view name) const {
   known(name, FieldKind::kFiles);
   if (const auto found = files_.find(name); found != files_.end()) return found->second;
-  const Json& found = value(name);
+  const nlohmann::json& found = value(name);
   if (found.is_null()) return {};
   if (!found.is_array()) return {file_in(name, found)};
   std::vector<std::string> files;
-  for (const Json& entry : found) files.push_back(file_in(name, entry));
+  for (const nlohmann::json& entry : found) files.push_back(file_in(name, entry));
   return files;
 }
 
-std::optional<Json> RequestFields::object(std::string_view name) const {
+std::optional<nlohmann::json> RequestFields::object(std::string_view name) const {
   known(name, FieldKind::kObject);
-  const Json& found = value(name);
+  const nlohmann::json& found = value(name);
   if (found.is_null()) return std::nullopt;
   if (!found.is_object()) refuse_field(name, shown(found), "an object");
   return found;

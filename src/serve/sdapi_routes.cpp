@@ -33,7 +33,7 @@ constexpr RequestField kTextToImageFields[] = {
      .kind = kWhole,
      .help = "image i is the first image of the seed plus i; -1: random",
      .min = -1},
-    {.name = "steps", .kind = kWhole, .help = "without effect", .min = 1, .max = 10'000},
+    {.name = "steps", .kind = kWhole, .help = "without effect", .min = 0, .max = 10'000},
     {.name = "cfg_scale",
      .kind = kNumber,
      .help = "without effect: clients always send one; the field guidance sets the scale",

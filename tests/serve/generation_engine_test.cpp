@@ -485,7 +485,8 @@ TEST(GenerationEngine, AnEventThatThrowsFailsItsRequestOnly) {
   const auto fail = [](const auto&) { throw Error("the event failed"); };
   events[0].image = fail;
   events[1].done = fail;
-  events[2].image = events[2].failed = fail;
+  events[2].image = fail;
+  events[2].failed = fail;
   for (const GenerationEvents& one : events) engine.submit({.caption = "a red circle"}, one);
   engine.drain();
   EXPECT_THAT(outcomes[0].failures, ElementsAre("the event failed"));

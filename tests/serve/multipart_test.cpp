@@ -72,7 +72,7 @@ TEST(MultipartTest, IgnoresWhatIsAroundTheParts) {
 }
 
 TEST(MultipartTest, TakesOnlyWholeLinesForDelimiters) {
-  for (const std::string content : {"--b", "x--b\r\n", "\r\n--bb\r\n", "\n--b\r\n", "\r\n-b\r\n"})
+  for (const std::string content : {"--bb", "x--b\r\n", "\r\n--bb\r\n", "\n--b\r\n", "\r\n-b\r\n"})
     EXPECT_EQ(parse_multipart(kType, named("x", content) + "--b--\r\n").at(0).content, content);
   EXPECT_EQ(parse_multipart(kType, "--b \t\r\n" + named("x", "y").substr(5) + "--b--\r\n").size(),
             1U);
