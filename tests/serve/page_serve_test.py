@@ -118,5 +118,4 @@ if __name__ == "__main__":
     if not browser.is_available():
         print("skipped: chromium and chromedriver are not installed")
         sys.exit(77)
-    sys.argv[1:2] = []
-    unittest.main()
+    unittest.main(argv=[sys.argv[0], *sys.argv[2:]])
