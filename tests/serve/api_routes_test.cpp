@@ -12,7 +12,7 @@
 #include "data/image/image.h"
 #include "sample/generate_images.h"
 #include "serve/api_error.h"
-#include "serve/recording_reply.h"
+#include "serve/awaited_reply.h"
 #include "serve/small_trained_dalle.h"
 
 #include <nlohmann/json.hpp>
@@ -42,7 +42,7 @@ class ApiRoutesTest : public testing::Test {
   }
 
   HttpResponse answer(HttpRequest request) {
-    const auto reply = std::make_shared<RecordingReply>();
+    const auto reply = std::make_shared<AwaitedReply>();
     routes_.answer(std::move(request), reply);
     return reply->response();
   }
@@ -161,8 +161,8 @@ TEST_F(ApiRoutesTest, AFailureInAStreamIsAnEvent) {
 }
 
 TEST_F(ApiRoutesTest, ADisconnectedClientGetsNothingMore) {
-  const auto reply = std::make_shared<RecordingReply>();
-  std::weak_ptr<RecordingReply> watched = reply;
+  const auto reply = std::make_shared<AwaitedReply>();
+  std::weak_ptr<AwaitedReply> watched = reply;
   routes_.answer(json_request("/v1/images/generations",
                               R"({"prompt": "a red circle", "n": 64, "stream": true})"),
                  reply);
@@ -181,7 +181,7 @@ TEST_F(ApiRoutesTest, RefusesNewImagesWhileStopping) {
 }
 
 TEST_F(ApiRoutesTest, NotesTheTimesOfARequest) {
-  const auto reply = std::make_shared<RecordingReply>();
+  const auto reply = std::make_shared<AwaitedReply>();
   routes_.answer(json_request("/v1/images/generations", R"({"prompt": "a red circle"})"), reply);
   EXPECT_EQ(reply->response().status, 200);
   EXPECT_THAT(reply->noted(),

@@ -3,7 +3,7 @@
 #include <memory>
 #include <string>
 
-#include "recording_reply.h"
+#include "awaited_reply.h"
 #include "serve/routes.h"
 
 namespace dalle {
@@ -11,7 +11,7 @@ namespace dalle {
 /// What the routes answer to a GET, from a client that has what has this etag.
 inline HttpResponse answer_to(const Routes& routes, const std::string& path,
                               const std::string& etag = "") {
-  const auto reply = std::make_shared<RecordingReply>();
+  const auto reply = std::make_shared<AwaitedReply>();
   routes.answer({.method = "GET",
                  .path = path,
                  .headers = {{"If-None-Match", etag}},
