@@ -12,7 +12,8 @@
 #include "data/image/image.h"
 #include "sample/generate_images.h"
 #include "serve/api_error.h"
-#include "serve/recording_reply.h"
+#include "serve/awaited_reply.h"
+#include "serve/recorded_reply.h"
 #include "serve/small_trained_dalle.h"
 
 #include <nlohmann/json.hpp>
@@ -42,7 +43,7 @@ class ApiRoutesTest : public testing::Test {
   }
 
   HttpResponse answer(HttpRequest request) {
-    const auto reply = std::make_shared<RecordingReply>();
+    const auto reply = std::make_shared<AwaitedReply>();
     routes_.answer(std::move(request), reply);
     return reply->response();
   }
@@ -60,12 +61,6 @@ class ApiRoutesTest : public testing::Test {
 
 nlohmann::json body_of(const HttpResponse& response) {
   return nlohmann::json::parse(response.body);
-}
-
-std::string header_of(const HttpResponse& response, const std::string& name) {
-  for (const auto& [found, value] : response.headers)
-    if (found == name) return value;
-  return "";
 }
 
 /// A model that fails while it generates.
@@ -161,8 +156,8 @@ TEST_F(ApiRoutesTest, AFailureInAStreamIsAnEvent) {
 }
 
 TEST_F(ApiRoutesTest, ADisconnectedClientGetsNothingMore) {
-  const auto reply = std::make_shared<RecordingReply>();
-  std::weak_ptr<RecordingReply> watched = reply;
+  const auto reply = std::make_shared<AwaitedReply>();
+  std::weak_ptr<AwaitedReply> watched = reply;
   routes_.answer(json_request("/v1/images/generations",
                               R"({"prompt": "a red circle", "n": 64, "stream": true})"),
                  reply);
@@ -181,7 +176,7 @@ TEST_F(ApiRoutesTest, RefusesNewImagesWhileStopping) {
 }
 
 TEST_F(ApiRoutesTest, NotesTheTimesOfARequest) {
-  const auto reply = std::make_shared<RecordingReply>();
+  const auto reply = std::make_shared<AwaitedReply>();
   routes_.answer(json_request("/v1/images/generations", R"({"prompt": "a red circle"})"), reply);
   EXPECT_EQ(reply->response().status, 200);
   EXPECT_THAT(reply->noted(),

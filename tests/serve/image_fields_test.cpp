@@ -8,8 +8,8 @@
 
 #include "core/base64.h"
 #include "serve/api_error.h"
+#include "serve/awaited_reply.h"
 #include "serve/image_size.h"
-#include "serve/recording_reply.h"
 #include "serve/request_fields.h"
 
 namespace dalle {

@@ -13,7 +13,7 @@
 namespace dalle {
 
 /// A reply that keeps what it is sent. Thread-safe.
-class RecordingReply : public HttpReply {
+class AwaitedReply : public HttpReply {
  public:
   void send(HttpResponse response) override {
     const std::lock_guard lock(mutex_);
