@@ -13,6 +13,7 @@
 #include "sample/generate_images.h"
 #include "serve/api_error.h"
 #include "serve/awaited_reply.h"
+#include "serve/route_answers.h"
 #include "serve/small_trained_dalle.h"
 
 #include <nlohmann/json.hpp>
@@ -60,12 +61,6 @@ class ApiRoutesTest : public testing::Test {
 
 nlohmann::json body_of(const HttpResponse& response) {
   return nlohmann::json::parse(response.body);
-}
-
-std::string header_of(const HttpResponse& response, const std::string& name) {
-  for (const auto& [found, value] : response.headers)
-    if (found == name) return value;
-  return "";
 }
 
 /// A model that fails while it generates.
