@@ -11,7 +11,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 readonly root
 
 die() { printf 'bundle: error: %s\n' "$*" >&2; exit 1; }
-readonly tools=(dalle-train dalle-sample dalle-eval dalle-import dalle-export dalle-bench dalle-check)
+readonly tools=(dalle-train dalle-sample dalle-eval dalle-import dalle-export dalle-serve dalle-bench dalle-check)
 readonly largest=60  # MB
 for tool in "${tools[@]}"; do
   [ -x "$root/build/release/bin/$tool" ] || die "build/release/bin/$tool does not exist; run scripts/build.sh"

@@ -15,7 +15,7 @@ case ${2:-1000000} in
   *s) limit=-max_total_time=${2%s} ;;
   *) limit=-runs=${2:-1000000} ;;
 esac
-targets=(yaml tar safetensors torch_file image png_text tokenizer json)
+targets=(yaml tar safetensors torch_file image png_text tokenizer json multipart request_target)
 [ "${1:-all}" = all ] || targets=("$1")
 [ -f "tests/fuzz/${targets[0]}_fuzz.cpp" ] || {
   printf 'fuzz: error: %s: no such target; the targets are %s\n' "$1" "${targets[*]}" >&2; exit 1

@@ -6,12 +6,12 @@ cd "$(dirname "$0")/.."
 scripts/setup.sh
 scripts/build.sh
 
-# Independent readers of our file formats, used only by tests and therefore in a separate folder.
+# Independent readers of our file formats and a client of our server, used only by tests and therefore in a separate folder.
 readonly packages=build/test-packages
-if [ ! -f $packages/.complete ] || [ ! -f $packages/typing_extensions.py ]; then
-  printf 'test: installing the PyPI packages safetensors and tensorboard into %s\n' "$packages"
+if [ ! -f $packages/.complete ] || [ ! -d $packages/openai ]; then
+  printf 'test: installing the PyPI packages safetensors, tensorboard and openai into %s\n' "$packages"
   python3 -m pip install --quiet --disable-pip-version-check --no-warn-script-location --target $packages \
-    safetensors==0.8.0 tensorboard==2.21.0 numpy typing_extensions || {
+    safetensors==0.8.0 tensorboard==2.21.0 openai==3.57.0 numpy typing_extensions || {
     printf 'test: error: could not install the PyPI packages that the tests need\n' >&2; exit 1; }
   touch $packages/.complete
 fi

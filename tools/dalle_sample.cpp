@@ -19,6 +19,7 @@
 #include "core/stop_signal.h"
 #include "core/utf8.h"
 #include "data/image/image.h"
+#include "decode_options.h"
 #include "experiment/trained_dalle.h"
 #include "prompt_options.h"
 #include "rerank_options.h"
@@ -55,9 +56,7 @@ struct Arguments {
   SamplingOptions sampling;
   PromptOptions prompt;
   RerankOptions rerank;
-  std::optional<int64_t> batch_size;
-  std::string decode;
-  std::optional<int64_t> window;
+  DecodeOptions decode;
 };
 
 std::string check_format(const std::string& name) {
@@ -85,20 +84,7 @@ void add_options(CLI::App& app, Arguments& arguments) {
   add_rerank_options(app, arguments.rerank);
   for (const char* path : {"--image", "--mask", "--reranker"})
     app.get_option(path)->transform(without_mark);
-  app.add_option(
-         "--batch-size", arguments.batch_size,
-         "images generated at once; more take more memory; on a CPU, this does not change the "
-         "images; default: 32, or fewer for models with large keys and values")
-      ->transform(whole_number(1, 4096));
-  app.add_option(
-         "--decode", arguments.decode,
-         "sequential, parallel (guess codes ahead and keep the correct ones) or auto; does not "
-         "change the images; default: the model's config")
-      ->check(CLI::IsMember({"sequential", "parallel", "auto"}));
-  app.add_option(
-         "--window", arguments.window,
-         "maximum number of codes of an image to compute in one pass; default: the model's config")
-      ->transform(whole_number(1, 1024));
+  add_decode_options(app, arguments.decode);
   app.add_option("--out", arguments.out, "folder for the images")
       ->transform(without_mark)
       ->capture_default_str();
@@ -117,13 +103,6 @@ void check_captions(const std::vector<std::string>& captions) {
     if (const size_t byte = first_invalid_utf8(caption); byte < caption.size())
       throw Error("caption {:?}: byte {} is invalid, expected UTF-8", caption, byte);
   }
-}
-
-DecodeConfig decode_config(const Arguments& arguments, DecodeConfig decode) {
-  for (const auto& [mode, name] : enum_names(DecodeMode{}))
-    if (arguments.decode == name) decode.decode = mode;
-  decode.window = arguments.window.value_or(decode.window);
-  return decode;
 }
 
 /// The image files of each distinct caption, keyed by the caption.
@@ -233,8 +212,8 @@ ImageCounts generate_all(const Generation& generation, const Arguments& argument
   try {
     generate_codes(dalle.model, requests, sampling,
                    {.seed = static_cast<uint64_t>(arguments.seed),
-                    .batch_size = arguments.batch_size.value_or(0),
-                    .decode = decode_config(arguments, dalle.config.sample)},
+                    .batch_size = arguments.decode.batch_size.value_or(0),
+                    .decode = override_decoding(dalle.config.sample, arguments.decode)},
                    done, [&](int64_t codes, int64_t) {
                      if (stop.requested()) throw StopRequested();
                      progress.update(codes);

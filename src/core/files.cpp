@@ -5,6 +5,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -85,14 +86,16 @@ class Sha256 {
 
 }  // namespace
 
-std::string read_file(const fs::path& path) {
+std::string read_file(const fs::path& path, uint64_t begin) {
   std::error_code unknown;  // if the path is inaccessible, opening it fails below
   if (fs::is_directory(path, unknown))
     throw Error("{}: expected a file, found a directory", path.string());
   const Descriptor file(path, O_RDONLY);
   if (!file.is_open()) throw Error("{}: cannot read: {}", path.string(), reason());
+  if (begin > 0 && ::lseek(file.get(), static_cast<off_t>(begin), SEEK_SET) < 0)
+    throw Error("{}: cannot read: {}", path.string(), reason());
   const uintmax_t expected = fs::file_size(path, unknown);
-  std::string content(unknown ? 1 << 16 : expected + 1, '\0');
+  std::string content(unknown ? 1 << 16 : expected - std::min(expected, begin) + 1, '\0');
   size_t size = 0;
   // Not an ifstream, which cannot tell a read error from the end of the file.
   for (ssize_t count = 1; count != 0;) {

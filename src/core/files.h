@@ -12,8 +12,9 @@
 
 namespace dalle {
 
+/// @param begin  the first byte to read; at or after the end of the file, there is nothing
 /// @throws dalle::Error naming the path and the reason: missing, a directory, unreadable
-std::string read_file(const std::filesystem::path& path);
+std::string read_file(const std::filesystem::path& path, uint64_t begin = 0);
 
 /// Replaces a file in such a way that readers see either the old or the new content, even after a
 /// crash: writes a temporary file next to it, flushes that to disk and renames it to `path`.

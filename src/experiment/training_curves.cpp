@@ -5,8 +5,6 @@
 #include <string_view>
 #include <utility>
 
-#include "metrics/metric_log.h"
-
 #include <nlohmann/json.hpp>
 
 namespace dalle {
@@ -112,15 +110,24 @@ void thin(std::vector<ChartPoint>& points) {
 
 }  // namespace
 
-std::vector<StageCurves> read_training_curves(const std::filesystem::path& metrics) {
-  std::vector<StageCurves> stages;
-  for_each_metric_line(metrics, [&](const ordered_json& line) { add_line(stages, line); });
-  for (StageCurves& stage : stages)
+std::vector<StageCurves> GrowingCurves::read() {
+  const auto add = [&](const ordered_json& line) { add_line(stages_, line); };
+  if (!for_each_new_metric_line(metrics_, progress_, add)) {
+    stages_.clear();
+    progress_ = {};
+    for_each_new_metric_line(metrics_, progress_, add);
+  }
+  std::vector<StageCurves> shown = stages_;
+  for (StageCurves& stage : shown)
     for (CurveGroup& group : stage.groups) {
       group.name = title_of(group.name);
       for (ChartSeries& series : group.series) thin(series.points);
     }
-  return stages;
+  return shown;
+}
+
+std::vector<StageCurves> read_training_curves(const std::filesystem::path& metrics) {
+  return GrowingCurves(metrics).read();
 }
 
 }  // namespace dalle

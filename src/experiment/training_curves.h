@@ -2,8 +2,10 @@
 
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "metrics/metric_log.h"
 #include "report/charts.h"
 
 namespace dalle {
@@ -17,6 +19,21 @@ struct CurveGroup {
 struct StageCurves {
   std::string stage;
   std::vector<CurveGroup> groups;  ///< in the order of the file
+};
+
+/// The curves of a run that may still train: each call reads only what has been added.
+class GrowingCurves {
+ public:
+  explicit GrowingCurves(std::filesystem::path metrics) : metrics_(std::move(metrics)) {}
+
+  /// @return  as read_training_curves()
+  /// @throws dalle::Error if the file cannot be read
+  std::vector<StageCurves> read();
+
+ private:
+  std::filesystem::path metrics_;
+  MetricProgress progress_;
+  std::vector<StageCurves> stages_;  ///< all points; groups have the names of metrics
 };
 
 /// Reads the curves of all stages from a metrics.jsonl: everything in it but times. Lines that are

@@ -106,13 +106,24 @@ std::string json_line(std::string_view stage, int64_t step, std::span<const Metr
 
 void for_each_metric_line(const fs::path& metrics,
                           const std::function<void(const nlohmann::ordered_json&)>& use) {
-  if (!fs::exists(metrics)) return;
-  const std::string content = read_file(metrics);
-  for (size_t begin = 0, end; (end = content.find('\n', begin)) != std::string::npos;
-       begin = end + 1)
+  MetricProgress from_the_start;
+  for_each_new_metric_line(metrics, from_the_start, use);
+}
+
+bool for_each_new_metric_line(const fs::path& metrics, MetricProgress& progress,
+                              const std::function<void(const nlohmann::ordered_json&)>& use) {
+  if (!fs::exists(metrics)) return progress.bytes == 0;
+  const std::string content = read_file(metrics, progress.bytes - progress.last_line.size());
+  if (!content.starts_with(progress.last_line)) return false;
+  for (size_t begin = progress.last_line.size(), end;
+       (end = content.find('\n', begin)) != std::string::npos; begin = end + 1) {
     use(nlohmann::ordered_json::parse(content.begin() + static_cast<ptrdiff_t>(begin),
                                       content.begin() + static_cast<ptrdiff_t>(end), nullptr,
                                       /*allow_exceptions=*/false));
+    progress.last_line = content.substr(begin, end + 1 - begin);
+    progress.bytes += progress.last_line.size();
+  }
+  return true;
 }
 
 std::optional<double> last_written(const fs::path& metrics, std::string_view stage) {

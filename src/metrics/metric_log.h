@@ -48,6 +48,19 @@ std::optional<double> last_written(const std::filesystem::path& metrics, std::st
 void for_each_metric_line(const std::filesystem::path& metrics,
                           const std::function<void(const nlohmann::ordered_json&)>& use);
 
+/// How much of a metrics.jsonl that training writes has been read.
+struct MetricProgress {
+  uint64_t bytes = 0;     ///< whole lines
+  std::string last_line;  ///< of them; times in the lines make it unique
+};
+
+/// Calls `use` with each whole line after those that have been read.
+/// @return false, without calling it, if the lines that have been read are no longer there: a run
+///         that resumes drops lines. Then start from MetricProgress().
+/// @throws dalle::Error naming the file if it cannot be read
+bool for_each_new_metric_line(const std::filesystem::path& metrics, MetricProgress& progress,
+                              const std::function<void(const nlohmann::ordered_json&)>& use);
+
 /// A position in a stage's metrics: after all lines of the steps before `step`, and after the first
 /// `lines` of that step.
 struct MetricPosition {

@@ -150,7 +150,7 @@ std::string legend(std::span<const ChartSeries> series, double left) {
   std::string drawn;
   for (size_t i = 0; i < series.size(); ++i) {
     drawn += fmt::format(
-        "<line class=\"line\" style=\"stroke:var(--series-{})\" x1=\"{:.1f}\" y1=\"6\" "
+        "<line class=\"line series-{}\" x1=\"{:.1f}\" y1=\"6\" "
         "x2=\"{:.1f}\" y2=\"6\"/>",
         i % kColors, left, left + kSwatch);
     drawn += text(left + kSwatch + 4, 10, series[i].name, "label");
@@ -169,8 +169,7 @@ std::string curve(const ChartSeries& series, const Plot& plot, size_t color) {
       dots += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"2\"/>", x, y);
   }
   return fmt::format(
-      "<polyline class=\"line\" style=\"stroke:var(--series-{0})\" points=\"{1}\"/>"
-      "<g style=\"fill:var(--series-{0})\">{2}</g>",
+      "<polyline class=\"line series-{0}\" points=\"{1}\"/><g class=\"dots series-{0}\">{2}</g>",
       color, points, dots);
 }
 

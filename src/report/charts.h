@@ -9,8 +9,9 @@
 
 namespace dalle {
 
-// Charts as inline SVG. They take their colors from the page of html_page(), so they follow its
-// light or dark scheme, and scale to the width that they are given.
+// Charts as inline SVG. The style sheet of the page, such as that of html_page(), gives their
+// classes their colors, so they follow its light or dark scheme. They have no styles of their own,
+// which a strict Content-Security-Policy refuses, and scale to the width that they are given.
 
 /// A number for a reader: 5 significant digits, thousands separated, 1.2e-05 if it is very small.
 std::string chart_number(double value);

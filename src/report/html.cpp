@@ -58,7 +58,10 @@ svg text { font: 11px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; 
   font-variant-numeric: tabular-nums; }
 svg text.label { fill: var(--ink); } svg text.end { text-anchor: end; } svg text.middle { text-anchor: middle; }
 svg .rule { stroke: var(--rule); stroke-width: 1; } svg .axis { stroke: var(--quiet); stroke-width: 1; }
-svg .line { fill: none; stroke-width: 1.6; stroke-linejoin: round; stroke-linecap: round; }
+svg .line { fill: none; stroke: var(--series); stroke-width: 1.6; stroke-linejoin: round; stroke-linecap: round; }
+svg .dots { fill: var(--series); }
+.series-0 { --series: var(--series-0); } .series-1 { --series: var(--series-1); }
+.series-2 { --series: var(--series-2); } .series-3 { --series: var(--series-3); }
 svg .whisker { stroke: var(--ink); stroke-width: 1.2; }
 svg .reference { stroke: var(--series-1); stroke-width: 2; }
 svg .bar, svg .cell { fill: var(--series-0); } svg .bar { fill-opacity: .55; }

@@ -15,13 +15,16 @@ namespace dalle {
 
 /// A complete request.
 struct HttpRequest {
-  std::string method;  ///< "GET"
-  std::string path;    ///< percent-decoded, without the query: "/v1/models"
-  std::map<std::string, std::string> query;
-  std::vector<std::pair<std::string, std::string>> headers;
-  std::string body;
-  std::string client;  ///< address of the peer
-  std::string id;      ///< unique; also sent to the client, as x-request-id
+  /// "GET". A HEAD request arrives as GET, and the server does not send the body of its reply.
+  std::string method = {};
+  /// Percent-decoded, without the query: "/v1/models". The path and the query are UTF-8 without
+  /// control characters. The path may contain "..": it is only a text, not the name of a file.
+  std::string path = {};
+  std::map<std::string, std::string> query = {};  ///< of repeated names, the first
+  std::vector<std::pair<std::string, std::string>> headers = {};
+  std::string body = {};
+  std::string client = {};  ///< address of the peer
+  std::string id = {};      ///< unique; also sent to the client, as x-request-id
 
   /// The first header of this name, ignoring case; empty if there is none.
   std::string_view header(std::string_view name) const;
@@ -29,14 +32,17 @@ struct HttpRequest {
 
 struct HttpResponse {
   int status = 200;
-  std::string content_type = "application/json";
-  std::string body;
+  std::string content_type = "application/json";  ///< empty: the header is not sent
+  std::string body = {};
+  /// Besides content-type, content-length, connection, date, x-request-id and
+  /// x-content-type-options, which the server adds. Must not contain control characters.
   std::vector<std::pair<std::string, std::string>> headers = {};
 };
 
 /// The answer to one request: either one send(), or begin_stream(), any number of write(), and
 /// end(). Thread-safe; no function blocks. What is written to a connection that has been closed is
-/// dropped.
+/// dropped. If it is destroyed before it is complete, the request is answered with status 500, and
+/// a stream is cut.
 class HttpReply {
  public:
   virtual ~HttpReply() = default;
@@ -51,17 +57,23 @@ class HttpReply {
   /// `closed` is called once, on a thread of the server, if the client disconnects before the
   /// reply is complete; at once if it already has.
   virtual void on_disconnect(std::function<void()> closed) = 0;
+
+  /// Adds to HttpCompletion::note; to be called before the reply is complete.
+  virtual void note(std::string /*text*/) {}
 };
 
 struct HttpLimits {
-  size_t header_bytes = 16 << 10;
+  size_t header_bytes = 16 << 10;  ///< of the request line and all header fields
+  size_t header_fields = 100;
   size_t body_bytes = 64 << 20;
+  size_t all_bodies_bytes = 512 << 20;  ///< of all requests that are being received
   size_t connections = 256;
   /// Of a client that is neither sending nor reading what it is sent.
-  std::chrono::seconds idle = std::chrono::seconds(30);
+  std::chrono::milliseconds idle = std::chrono::seconds(30);
   /// For a complete request, from its first byte.
-  std::chrono::seconds request = std::chrono::seconds(60);
-  size_t unsent_bytes = 64 << 20;  ///< of a stream that a client reads too slowly; then it is closed
+  std::chrono::milliseconds request = std::chrono::seconds(60);
+  /// Of a stream whose client reads it too slowly. With more, the connection is closed.
+  size_t unsent_bytes = 64 << 20;
 };
 
 /// Called on a thread of the server for each complete request. It must not block: long work answers
@@ -69,7 +81,21 @@ struct HttpLimits {
 using HttpHandler = std::function<void(HttpRequest request, std::shared_ptr<HttpReply> reply)>;
 
 /// The answer to a request that the server refuses by itself, such as one with a too large body.
+/// With status 503, the server adds the header retry-after.
 using HttpRefusal = std::function<HttpResponse(int status, const std::string& message)>;
+
+/// What became of a request.
+struct HttpCompletion {
+  std::string method = {};  ///< empty if the request line was not understood
+  std::string target = {};  ///< as received: printable ASCII; empty like the method
+  std::string path = {};    ///< decoded, as in HttpRequest
+  std::string client = {};  ///< address of the peer
+  std::string id = {};
+  int status = 0;           ///< 0: the client disconnected before there was an answer
+  bool is_complete = true;  ///< false: the client disconnected, or the stream was cut
+  double seconds = 0;       ///< from the first byte of the request to the last of the reply
+  std::string note = {};    ///< of the reply
+};
 
 /// An HTTP/1.1 server on threads of its own.
 class HttpServer {
@@ -78,6 +104,10 @@ class HttpServer {
     std::string host = "127.0.0.1";
     uint16_t port = 8080;  ///< 0: any free one
     HttpLimits limits = {};
+    /// Called once the port is known, before anything is served.
+    std::function<void(uint16_t port)> listening = {};
+    /// Called on a thread of the server after each request, refused ones too. Must not block.
+    std::function<void(const HttpCompletion&)> completed = {};
   };
 
   /// Begins to listen and serve.
@@ -90,9 +120,9 @@ class HttpServer {
   uint16_t port() const;
   size_t connections() const;
 
-  /// Accepts no more connections; those that are open are served until their replies are complete,
-  /// but for at most `grace`, and then closed.
-  void stop(std::chrono::seconds grace = std::chrono::seconds(0));
+  /// From now on, new requests are answered with status 503. Waits until the replies in progress
+  /// are complete, but at most for `grace`; then closes all connections and ends the threads.
+  void stop(std::chrono::milliseconds grace = std::chrono::seconds(0));
 
  private:
   class Implementation;

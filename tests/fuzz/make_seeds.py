@@ -170,12 +170,33 @@ def json_seeds() -> dict[str, bytes]:
             "word": b'"Infinity"'}
 
 
+def multipart_seeds() -> dict[str, bytes]:
+    def form(content_type: bytes, *parts: tuple[bytes, bytes], before: bytes = b"", end: bytes = b"--b--\r\n") -> bytes:
+        body = b"".join(b"--b\r\n" + headers + b"\r\n\r\n" + content + b"\r\n" for headers, content in parts)
+        return content_type + b"\0" + before + body + end
+
+    field = b'Content-Disposition: form-data; name="prompt"'
+    file = b'Content-Disposition: form-data; name="image[]"; filename="a \\"b\\".png"\r\nContent-Type: image/png; x=y'
+    plain = b"multipart/form-data; boundary=b"
+    return {"two": form(plain, (field, b"a red circle"), (file, b"\x89PNG\r\n\0")), "none": form(plain),
+            "quoted": form(b'Multipart/Form-Data; charset=utf-8; boundary="b";', (field, b"--b")),
+            "around": form(plain, (field, b"\r\n-b\r\n"), before=b"preamble\r\n", end=b"--b-- \r\nepilogue"),
+            "spaces": plain + b"\0--b \t\r\n" + field + b"\r\ncontent-transfer-encoding: binary\r\n\r\n\r\n--b--",
+            "truncated": form(plain, (field, b"x"), end=b"")}
+
+
+def request_target_seeds() -> dict[str, bytes]:
+    return {"path": b"/v1/models", "query": b"/a?x=1&y=a+b%2B&z&x=3&&=e", "encoded": b"/%C3%A4%2f..%2F%f0%9f%98%80", "star": b"*",
+            "proxy": b"http://example.org:80/x?y=/z", "invalid": b"/%c0%80?%00=%zz"}
+
+
 def main() -> None:
     root = pathlib.Path(sys.argv[1])
     for target, seeds in [("yaml", yaml_seeds()), ("tar", tar_seeds()), ("safetensors", safetensors_seeds()),
                           ("torch_file", torch_file_seeds()),
                           ("image", image_seeds()), ("png_text", png_text_seeds()), ("tokenizer", tokenizer_seeds()),
-                          ("json", json_seeds())]:
+                          ("json", json_seeds()), ("multipart", multipart_seeds()),
+                          ("request_target", request_target_seeds())]:
         folder = root / target
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in seeds.items():

@@ -3,10 +3,12 @@
 
 Usage: tools_test.py FOLDER_OF_THE_BINARIES [-v] [-k PART_OF_A_NAME]... [ToolsTest.test_...]...
 """
+import base64
 import collections
 import contextlib
 import hashlib
 import html.parser
+import http.client
 import json
 import math
 import os
@@ -1856,6 +1858,95 @@ class ToolsTest(unittest.TestCase):
         flip_a_bit(newest_checkpoint(source, "dalle") / "ema.safetensors")
         self.assert_fails(self.tune(self.fresh("run"), source=source), 1, newest_checkpoint(source, "dalle") / "ema.safetensors")
 
+    # ---- serving ----
+
+    @contextlib.contextmanager
+    def serving(self, *arguments, model=None, **environment):
+        """A server with its port and log; stopped by SIGTERM in the end, after which its status must be 0."""
+        log = self.fresh("log.txt")
+        with log.open("w") as file:
+            process = subprocess.Popen([BIN / "dalle-serve", "--model", model or self.whole, "--port", "0", "--device", "cpu",
+                                        *map(str, arguments)], stderr=file, env={**os.environ, "OMP_NUM_THREADS": "1", **environment})
+        try:
+            while not (ready := re.search(r"^serving whole \(step 40\) at http://127.0.0.1:(\d+)$", log.read_text(), re.M)):
+                self.assertIsNone(process.poll(), log.read_text())
+                time.sleep(0.05)
+            process.port, process.log = int(ready.group(1)), log
+            yield process
+            process.terminate()
+            self.assertEqual(process.wait(60), 0, log.read_text())
+        finally:
+            process.kill()
+            process.wait()
+
+    def ask(self, server, path, body=None, **headers):
+        """The status, headers and body of an answer."""
+        client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        if body is not None:
+            headers["content-type"] = "application/json"
+        client.request("GET" if body is None else "POST", path, None if body is None else json.dumps(body), headers)
+        response = client.getresponse()
+        result = response.status, response.headers, response.read()
+        client.close()
+        return result
+
+    def test_a_server_generates_what_dalle_sample_does_and_logs_it(self):
+        out = self.fresh("out")
+        self.assert_succeeds(self.sample("a red circle", "--count", 1, "--seed", 7, "--out", out, model=self.whole))
+        sampled, = self.images(out).values()
+        with self.serving() as server:
+            self.assertEqual(self.ask(server, "/health")[0], 200)
+            status, headers, body = self.ask(server, "/v1/images/generations", {"prompt": "a red circle", "seed": 7})
+            self.assertEqual(status, 200, body)
+            image = base64.b64decode(json.loads(body)["data"][0]["b64_json"])
+            self.assertEqual(png.rgb_rows(image), png.rgb_rows(sampled))
+            status, _, body = self.ask(server, "/v1/images/generations",
+                                       {"prompt": "a red circle", "seed": 7, "response_format": "url"})
+            url = json.loads(body)["data"][0]["url"]
+            self.assertTrue(url.startswith(f"http://127.0.0.1:{server.port}/images/"), url)
+            self.assertEqual(png.rgb_rows(self.ask(server, url.split(str(server.port))[1])[2]), png.rgb_rows(sampled))
+            self.assertEqual(self.ask(server, "/v1/runs")[0], 200)
+            self.assertEqual(self.ask(server, "/")[0], 200)
+            self.assertEqual(self.ask(server, "/nothing")[0], 404)
+        lines = server.log.read_text()
+        self.assertRegex(lines, r"(?m)^GET /health 200 [0-9.]+ s from 127\.0\.0\.1, id [0-9a-f]{32}$")
+        self.assertRegex(lines, rf"(?m)^POST /v1/images/generations 200 [0-9.]+ s \(queue .*decode .*\) .* id {headers['x-request-id']}$")
+        self.assertNotIn("red circle", lines)
+
+    def test_a_server_for_other_machines_requires_a_key(self):
+        serve = ("dalle-serve", "--model", self.whole, "--host", "0.0.0.0", "--port", "0")
+        self.assert_fails(run(*serve, DALLE_API_KEY=""), 1, "--host 0.0.0.0: ", "--api-key-file", "DALLE_API_KEY")
+        self.assert_fails(run(*serve, "--api-key-file", self.work / "none"), 1, self.work / "none")
+        self.assert_fails(run(*serve, "--api-key", "secret"), 2, "--api-key")
+        keys = self.fresh("keys")
+        keys.write_text("first\nsecond\n")
+        for options, environment in ((("--api-key-file", keys), {}), ((), {"DALLE_API_KEY": "first second"})):
+            with self.serving(*options, **environment) as server:
+                self.assertEqual(self.ask(server, "/health")[0], 200)
+                self.assertEqual(self.ask(server, "/v1/models")[0], 401)
+                self.assertEqual(self.ask(server, "/metrics", authorization="Bearer third")[0], 401)
+                self.assertEqual(self.ask(server, "/v1/models", authorization="Bearer second")[0], 200)
+
+    def test_a_server_refuses_foreign_pages_and_bad_options(self):
+        with self.serving("--cors-origin", "https://lab.example") as server:
+            self.assertEqual(self.ask(server, "/v1/models", host="evil.example")[0], 403)
+            self.assertEqual(self.ask(server, "/v1/models", origin="https://evil.example")[0], 403)
+            status, headers, _ = self.ask(server, "/v1/models", origin="https://lab.example")
+            self.assertEqual((status, headers["access-control-allow-origin"]), (200, "https://lab.example"))
+            port = server.port
+            self.assert_fails(run("dalle-serve", "--model", self.whole, "--port", port), 1, f"127.0.0.1:{port}: cannot listen")
+        self.assert_fails(run("dalle-serve", "--model", self.whole, "--cors-origin", "*"), 1, "origin", "https://HOST")
+        self.assert_fails(run("dalle-serve", "--model", self.work / "none"), 1, self.work / "none")
+        self.assert_fails(run("dalle-serve", "--model", self.whole, "--model", self.whole), 1, "different names")
+
+    def test_a_server_withstands_load_and_attacks(self):
+        with self.serving() as server:
+            result = subprocess.run([sys.executable, REPOSITORY / "tests" / "serve" / "load.py", "--port", str(server.port),
+                                     "--pid", str(server.pid), "--clients", "8", "--seconds", "3", "--malformed", "400"],
+                                    capture_output=True, text=True, timeout=300)
+            self.assertEqual(result.returncode, 0, result.stdout + result.stderr + server.log.read_text()[-2000:])
+
     # ---- export ----
 
     def export(self, out, *arguments, model=None):
@@ -2138,7 +2229,8 @@ class ToolsTest(unittest.TestCase):
         self.assertIn("warning: dvae.train: the 2 steps end within the 100 warmup_steps", result.stderr)
 
     def test_help_is_not_an_error(self):
-        for words in (("dalle-train",), ("dalle-sample",), ("dalle-eval",), ("dalle-bench", "train"), ("dalle-check",)):
+        for words in (("dalle-train",), ("dalle-sample",), ("dalle-eval",), ("dalle-bench", "train"), ("dalle-check",),
+                      ("dalle-serve",)):
             result = run(*words, "--help")
             self.assertEqual(result.returncode, 0)
             self.assertIn("--device", result.stdout)
@@ -2146,7 +2238,7 @@ class ToolsTest(unittest.TestCase):
 
     def test_every_tool_prints_its_version(self):
         lines = {run(tool, "--version").stdout for tool in ("dalle-train", "dalle-sample", "dalle-eval", "dalle-import", "dalle-bench",
-                                                             "dalle-export", "dalle-check")}
+                                                             "dalle-export", "dalle-serve", "dalle-check")}
         line, = lines
         self.assertRegex(line, r"^dalle [0-9.]+ \(.+\), LibTorch [0-9.]+")
 

@@ -189,15 +189,15 @@ int64_t longest_side(ImageFormat format) {
   throw Error("unknown image format {}", static_cast<int>(format));
 }
 
-std::string encode_image(const RgbImage& image, ImageFormat format) {
+std::string encode_image(const RgbImage& image, ImageFormat format, int quality) {
+  DALLE_CHECK(quality >= 0 && quality <= 100);
   keep_opencv_single_threaded();
   cv::Mat bgr;
   cv::cvtColor(view(image), bgr, cv::COLOR_RGB2BGR);
-  constexpr int kQuality = 95;
   const std::string suffix = fmt::format(".{}", extension_of(format));
   std::vector<int> options;
-  if (format == ImageFormat::kJpeg) options = {cv::IMWRITE_JPEG_QUALITY, kQuality};
-  if (format == ImageFormat::kWebp) options = {cv::IMWRITE_WEBP_QUALITY, kQuality};
+  if (format == ImageFormat::kJpeg) options = {cv::IMWRITE_JPEG_QUALITY, quality};
+  if (format == ImageFormat::kWebp) options = {cv::IMWRITE_WEBP_QUALITY, std::max(1, quality)};
   std::vector<uint8_t> bytes;
   bool succeeded = false;
   try {

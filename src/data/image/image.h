@@ -31,8 +31,9 @@ std::string_view extension_of(ImageFormat format);
 /// The longest side that the format supports, in pixels.
 int64_t longest_side(ImageFormat format);
 
-/// Encodes an image file. PNG is lossless; JPEG and WebP use quality 95.
-std::string encode_image(const RgbImage& image, ImageFormat format);
+/// Encodes an image file.
+/// @param quality  of JPEG and WebP, 0 to 100; PNG is lossless
+std::string encode_image(const RgbImage& image, ImageFormat format, int quality = 95);
 
 /// How an image is cropped to a square of the training size.
 enum class CropKind {

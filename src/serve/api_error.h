@@ -1,0 +1,54 @@
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <stdexcept>
+#include <string>
+
+#include "core/error.h"
+#include "serve/http_server.h"
+
+#include <nlohmann/json.hpp>
+
+namespace dalle {
+
+/// A request that the API refuses.
+struct ApiError : std::runtime_error {
+  ApiError(int of_status, const std::string& message, std::string of_field = "")
+      : std::runtime_error(message), status(of_status), field(std::move(of_field)) {}
+
+  int status;  ///< 400 for whatever the caller can mend: clients repeat 408, 409, 429 and 5xx
+  std::string field;  ///< of the request; empty: none
+  std::optional<double> retry_after_s = {};
+};
+
+/// {"error": {"message", "type", "param", "code"}}
+nlohmann::ordered_json error_body(const ApiError& error);
+
+HttpResponse error_response(const ApiError& error);
+HttpResponse error_response(int status, const std::string& message);
+
+/// The exception that is being handled, as the API reports it: a dalle::Error is the caller's
+/// fault. What nobody expected is logged, and reported with nothing but the request's id.
+ApiError current_api_error(const std::string& request_id);
+
+/// Calls `work`, which may send a reply, and answers what it throws.
+void answer_errors(const std::string& request_id, HttpReply& reply,
+                   const std::function<void()>& work);
+
+/// Calls `work` and blames a field of the request for its dalle::Error.
+template <class Work>
+auto blaming(const std::string& field, const Work& work) {
+  try {
+    return work();
+  } catch (const Error& error) {
+    throw ApiError(400, fmt::format("{}: {}", field, error.what()), field);
+  }
+}
+
+/// JSON text, in which bytes that are not UTF-8 are replaced.
+std::string json_text(const nlohmann::ordered_json& json);
+
+HttpResponse json_response(const nlohmann::ordered_json& json);
+
+}  // namespace dalle

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <string>
+
+#include "experiment/trained_dalle.h"
+#include "serve/generation_engine.h"
+#include "serve/image_fields.h"
+
+namespace dalle {
+
+/// Images of a request may have as many pixels, whatever their size is after scaling.
+inline constexpr int64_t kMostPromptPixels = int64_t{4096} * 4096;
+
+/// What the engine needs to know of a request. Decodes its image and finds the codes to keep, which
+/// takes up to a second.
+///
+/// Without a seed, a random one of 32 bits; without a prompt, the first caption in the model's
+/// config.
+///
+/// @param client  as in GenerationRequest
+/// @throws ApiError naming the field whose value the model cannot use
+GenerationRequest generation_request(const ImageFields& fields, const TrainedDalle& dalle,
+                                     const std::string& client);
+
+/// @throws dalle::Error if an image file is not one, or claims to have too many pixels
+void check_prompt_pixels(const std::string& file);
+
+/// A seed of 32 bits, which JavaScript and others keep exactly.
+int64_t random_seed();
+
+/// Sets the forced codes, the variation and the pixels to paste.
+/// @throws ApiError naming the field
+void add_image_prompt(GenerationRequest& request, const ImagePromptFields& prompt,
+                      const TrainedDalle& dalle);
+
+/// The settings of the model's config, with those that the request replaces.
+/// @throws ApiError naming the field
+SamplingConfig requested_sampling(const SamplingOverrides& overrides, const TrainedDalle& dalle);
+
+}  // namespace dalle

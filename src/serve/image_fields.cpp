@@ -1,0 +1,264 @@
+#include "serve/image_fields.h"
+
+#include <span>
+#include <type_traits>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "core/ascii.h"
+#include "sample/sampling_config.h"
+#include "serve/api_error.h"
+
+namespace dalle {
+namespace {
+
+using enum FieldKind;
+
+constexpr double kLongestName = 512;  // bytes, of texts that are only passed on
+
+constexpr RequestField kPromptFields[] = {
+    {.name = "prompt",
+     .kind = kText,
+     .help = "the caption; of a variation, by default one of those in the model's config",
+     .max = kMostPromptBytes},
+};
+
+constexpr RequestField kAnswerFields[] = {
+    {.name = "model",
+     .kind = kText,
+     .help = "an id of /v1/models; any other name means the first of them",
+     .max = kLongestName},
+    {.name = "n", .kind = kWhole, .help = "number of images", .min = 1, .max = kMostImages},
+    {.name = "size",
+     .kind = kText,
+     .help = "auto (the model's size) or WIDTHxHEIGHT; the answer has the nearest multiple of the "
+             "model's size and says which",
+     .max = 16},
+    {.name = "response_format",
+     .kind = kChoice,
+     .help = "base64 in the answer, or URLs that expire; default: b64_json",
+     .choices = "b64_json url"},
+    {.name = "output_format",
+     .kind = kChoice,
+     .help = "of the image files; default: png",
+     .choices = "png jpeg webp"},
+    {.name = "output_compression",
+     .kind = kWhole,
+     .help = "quality of jpeg and webp; default: 95",
+     .min = 0,
+     .max = 100},
+    {.name = "user", .kind = kText, .help = "returned as safety_identifier", .max = kLongestName},
+    {.name = "safety_identifier", .kind = kText, .help = "returned", .max = kLongestName},
+    {.name = "seed",
+     .kind = kWhole,
+     .help = "the same seed, prompt and model give the same images as dalle-sample; default: "
+             "random; returned",
+     .min = 0},
+    {.name = "best_of",
+     .kind = kWhole,
+     .help = "generate so many images and return the n that fit the prompt best, the best first; "
+             "needs a model that can rank",
+     .min = 1,
+     .max = kMostBestOf},
+};
+
+constexpr RequestField kStreamFields[] = {
+    {.name = "stream", .kind = kFlag, .help = "answer with server-sent events"},
+    {.name = "partial_images",
+     .kind = kWhole,
+     .help = "previews of each image in a stream",
+     .min = 0,
+     .max = kMostPreviews},
+    {.name = "quality",
+     .kind = kChoice,
+     .help = "without effect",
+     .choices = "auto low medium high xhigh max standard hd"},
+    {.name = "background",
+     .kind = kChoice,
+     .help = "without effect: images are opaque",
+     .choices = "auto opaque transparent"},
+    {.name = "moderation", .kind = kChoice, .help = "without effect", .choices = "auto low"},
+};
+
+constexpr RequestField kGenerationFields[] = {
+    {.name = "style", .kind = kChoice, .help = "without effect", .choices = "vivid natural"},
+};
+
+constexpr RequestField kImageFileFields[] = {
+    {.name = "image",
+     .kind = kFiles,
+     .help = "the image prompt: one PNG, JPEG, WebP or BMP file, cropped and scaled to the model's "
+             "square"},
+    {.name = "variation",
+     .kind = kNumber,
+     .help = "the part of the kept codes that is generated all the same; default: 0.5 if nothing "
+             "says what to keep",
+     .min = 0,
+     .max = 1},
+};
+
+constexpr RequestField kKeepFields[] = {
+    {.name = "mask",
+     .kind = kFile,
+     .help = "an image file as large as the image: transparent pixels are generated; without "
+             "transparent pixels, dark ones are"},
+    {.name = "keep_rows",
+     .kind = kNumber,
+     .help = "keep this part of the image's rows, from the top",
+     .min = 0,
+     .max = 1},
+    {.name = "keep",
+     .kind = kRectangle,
+     .help = "keep the rectangle x,y,width,height, in pixels of the model's square"},
+    {.name = "paste_original",
+     .kind = kFlag,
+     .help = "give kept pixels their original values instead of decoding them from codes"},
+    {.name = "strict",
+     .kind = kFlag,
+     .help = "refuse to keep codes that the model cannot see when it generates earlier ones"},
+    {.name = "input_fidelity", .kind = kChoice, .help = "without effect", .choices = "high low"},
+};
+
+/// The answers of the API have no "auto", and names of former models as little.
+std::string answered_quality(const std::string& quality) {
+  if (quality == "standard") return "medium";
+  return quality.empty() || quality == "auto" || quality == "hd" ? "high" : quality;
+}
+
+ImageFormatFields parse_format(const RequestFields& fields) {
+  ImageFormatFields answer;
+  const std::string size = fields.text("size").value_or("");
+  if (!size.empty() && size != "auto") {
+    answer.size = parse_image_size(size);
+    if (!answer.size)
+      throw ApiError(400, "size: found another text, expected auto or WIDTHxHEIGHT", "size");
+  }
+  if (const auto format = fields.choice("output_format"))
+    answer.format = *find_image_format(*format);
+  answer.quality = static_cast<int>(fields.whole("output_compression").value_or(answer.quality));
+  return answer;
+}
+
+ImagePromptFields parse_image_prompt(const RequestFields& fields, ImageEndpoint endpoint) {
+  ImagePromptFields prompt;
+  std::vector<std::string> images = fields.files("image");
+  if (images.size() > 1)
+    throw ApiError(400, fmt::format("image: found {} images, expected one", images.size()),
+                   "image");
+  if (images.size() == 1) prompt.image = std::move(images.front());
+  prompt.variation = fields.number("variation");
+  if (endpoint == ImageEndpoint::kEdits) {
+    prompt.mask = fields.file("mask").value_or("");
+    prompt.keep_rows = fields.number("keep_rows");
+    prompt.keep = fields.rectangle("keep");
+    prompt.paste_original = fields.flag("paste_original").value_or(false);
+    prompt.strict = fields.flag("strict").value_or(false);
+    (void)fields.choice("input_fidelity");
+  }
+  const bool says_what_to_keep = !prompt.mask.empty() || prompt.keep_rows || prompt.keep;
+  if (!says_what_to_keep && !prompt.variation) prompt.variation = kUsualVariation;
+  check_image_prompt(prompt);
+  return prompt;
+}
+
+void parse_stream_fields(const RequestFields& fields, ImageFields& parsed) {
+  parsed.is_streamed = fields.flag("stream").value_or(false);
+  parsed.previews = fields.whole("partial_images").value_or(0);
+  if (!parsed.is_streamed) parsed.previews = 0;
+  parsed.quality = fields.choice("quality").value_or("");
+  (void)fields.choice("background");
+  (void)fields.choice("moderation");
+  if (parsed.is_streamed && parsed.as_url)
+    throw ApiError(400, "response_format: found url, expected b64_json in a stream",
+                   "response_format");
+}
+
+}  // namespace
+
+std::vector<RequestField> sampling_request_fields() {
+  std::vector<RequestField> fields;
+  SamplingConfig sampling;
+  SamplingConfig::fields(sampling, [&](std::string_view key, auto& value, const Field& field) {
+    const bool is_whole = std::is_same_v<decltype(value), int64_t&>;
+    fields.push_back({.name = key,
+                      .kind = is_whole ? kWhole : kNumber,
+                      .help = field.help,
+                      .min = field.min,
+                      .max = field.max});
+  });
+  return fields;
+}
+
+std::vector<RequestField> image_request_fields(ImageEndpoint endpoint) {
+  std::vector<RequestField> fields;
+  const auto add = [&](std::span<const RequestField> more) {
+    fields.insert(fields.end(), more.begin(), more.end());
+  };
+  add(kPromptFields);
+  if (endpoint != ImageEndpoint::kGenerations) add(kImageFileFields);
+  if (endpoint == ImageEndpoint::kEdits) add(kKeepFields);
+  add(kAnswerFields);
+  if (endpoint != ImageEndpoint::kVariations) add(kStreamFields);
+  if (endpoint == ImageEndpoint::kGenerations) add(kGenerationFields);
+  add(sampling_request_fields());
+  return fields;
+}
+
+SamplingOverrides sampling_overrides(const RequestFields& fields) {
+  return {.temperature = fields.number("temperature"),
+          .top_k = fields.whole("top_k"),
+          .top_p = fields.number("top_p"),
+          .guidance = fields.number("guidance"),
+          .guidance_from = fields.number("guidance_from"),
+          .guidance_to = fields.number("guidance_to")};
+}
+
+std::string checked_prompt(std::string prompt) {
+  if (is_blank(prompt)) throw ApiError(400, "prompt: empty, expected words", "prompt");
+  return prompt;
+}
+
+void check_image_prompt(const ImagePromptFields& prompt) {
+  if (prompt.image.empty()) throw ApiError(400, "image: missing, expected an image file", "image");
+  const auto refuse_both = [](const char* field, const char* other) {
+    throw ApiError(400, fmt::format("{}: cannot be combined with {}", field, other), field);
+  };
+  if (prompt.keep_rows && prompt.keep) refuse_both("keep", "keep_rows");
+  if (prompt.keep_rows && !prompt.mask.empty()) refuse_both("mask", "keep_rows");
+  if (prompt.keep && !prompt.mask.empty()) refuse_both("mask", "keep");
+  if (prompt.variation && prompt.paste_original) refuse_both("paste_original", "variation");
+  // Of a variation, hardly any code comes before all generated ones.
+  if (prompt.variation && prompt.strict) refuse_both("strict", "variation");
+}
+
+ImageFields parse_image_fields(const HttpRequest& request, ImageEndpoint endpoint) {
+  const std::vector<RequestField> known = image_request_fields(endpoint);
+  const RequestFields fields(request, known);
+  ImageFields parsed{.prompt = fields.text("prompt").value_or(""),
+                     .model = fields.text("model").value_or(""),
+                     .n = fields.whole("n").value_or(1),
+                     .best_of = fields.whole("best_of").value_or(0),
+                     .seed = fields.whole("seed"),
+                     .sampling = sampling_overrides(fields),
+                     .answer = parse_format(fields)};
+  if (endpoint != ImageEndpoint::kVariations || !parsed.prompt.empty())
+    parsed.prompt = checked_prompt(parsed.prompt);
+  if (endpoint != ImageEndpoint::kGenerations)
+    parsed.image_prompt = parse_image_prompt(fields, endpoint);
+  if (parsed.best_of != 0 && parsed.best_of < parsed.n)
+    throw ApiError(400,
+                   fmt::format("best_of: found {}, expected at least n, which is {}",
+                               parsed.best_of, parsed.n),
+                   "best_of");
+  parsed.safety_identifier = fields.text("user").value_or("");
+  const std::string identifier = fields.text("safety_identifier").value_or("");
+  if (!identifier.empty()) parsed.safety_identifier = identifier;
+  parsed.as_url = fields.choice("response_format") == "url";
+  if (endpoint != ImageEndpoint::kVariations) parse_stream_fields(fields, parsed);
+  if (endpoint == ImageEndpoint::kGenerations) (void)fields.choice("style");
+  parsed.quality = answered_quality(parsed.quality);
+  return parsed;
+}
+
+}  // namespace dalle

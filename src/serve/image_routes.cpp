@@ -1,0 +1,82 @@
+#include "serve/image_routes.h"
+
+#include <string>
+#include <utility>
+
+#include "serve/api_error.h"
+#include "serve/generation_request.h"
+#include "serve/image_fields.h"
+#include "serve/images_reply.h"
+
+#include <boost/asio/post.hpp>
+
+namespace dalle {
+namespace {
+
+/// Parses a request, decodes its image, and gives it to the engine.
+void generate_images_for(ApiContext& context, ImageEndpoint endpoint, const HttpRequest& request,
+                         const std::shared_ptr<HttpReply>& reply, const WorkerStrand& strand) {
+  ImageFields fields = parse_image_fields(request, endpoint);
+  const ServedModel& model = context.model_of(fields.model);
+  if (fields.best_of > 0 && !model.engine->has_reranker())
+    throw ApiError(400, fmt::format("best_of: the model {} cannot rank images", model.id),
+                   "best_of");
+  GenerationRequest generation = generation_request(fields, model.engine->dalle(), request.client);
+  const auto answer =
+      std::make_shared<ImagesReply>(context, model, endpoint, std::move(fields), generation, reply);
+  RunEvents events{.image = [answer](size_t, const GeneratedImage& image) { answer->add(image); },
+                   .done = [answer](const GenerationTimes& times) { answer->finish(times); },
+                   .failed = [answer](const ApiError& error) { answer->fail(error); }};
+  if (generation.previews > 0)
+    events.preview = [answer](size_t, int64_t image, int64_t number, const RgbImage& pixels) {
+      answer->preview(image, number, pixels);
+    };
+  std::vector<GenerationRequest> requests;
+  requests.push_back(std::move(generation));
+  run_requests(*model.engine, std::move(requests), std::move(events), strand, *reply, request.id);
+  answer->begin();  // the events come later, on this strand
+}
+
+void send_stored_image(const ApiContext& context, const HttpRequest& request, HttpReply& reply) {
+  const auto image = context.store.find(std::string_view(request.path).substr(sizeof "/images"));
+  if (!image) throw ApiError(404, "there is no such image; images expire");
+  reply.send({.status = 200,
+              .content_type = image->content_type,
+              .body = image->bytes,
+              .headers = {{"cache-control", "private, max-age=3600, immutable"}}});
+}
+
+}  // namespace
+
+void answer_on_worker(ApiContext& context, const std::string& request_id,
+                      const std::shared_ptr<HttpReply>& reply,
+                      std::function<void(const WorkerStrand&)> work) {
+  const WorkerStrand strand = boost::asio::make_strand(context.workers);
+  boost::asio::post(strand, [&context, request_id, reply, strand, work = std::move(work)] {
+    answer_errors(request_id, *reply, [&] {
+      if (context.is_stopping) throw ApiError(503, "the server is stopping");
+      work(strand);
+    });
+  });
+}
+
+void add_image_routes(Routes& routes, ApiContext& context) {
+  const auto add = [&](const char* path, ImageEndpoint endpoint) {
+    routes.add("POST", path, [&context, endpoint](HttpRequest request, const auto& reply) {
+      const std::string id = request.id;
+      answer_on_worker(
+          context, id, reply,
+          [&context, endpoint, reply, request = std::move(request)](const auto& strand) {
+            generate_images_for(context, endpoint, request, reply, strand);
+          });
+    });
+  };
+  add("/v1/images/generations", ImageEndpoint::kGenerations);
+  add("/v1/images/edits", ImageEndpoint::kEdits);
+  add("/v1/images/variations", ImageEndpoint::kVariations);
+  routes.add("GET", "/images/*", [&context](const HttpRequest& request, const auto& reply) {
+    send_stored_image(context, request, *reply);
+  });
+}
+
+}  // namespace dalle

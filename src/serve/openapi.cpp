@@ -1,0 +1,153 @@
+#include "serve/openapi.h"
+
+#include <cmath>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/ascii.h"
+#include "core/build_info.h"
+#include "serve/image_fields.h"
+#include "serve/request_fields.h"
+#include "serve/sdapi_routes.h"
+
+namespace dalle {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json file_schema(bool is_form) {
+  return is_form ? Json{{"type", "string"}, {"format", "binary"}}
+                 : Json{{"type", "string"}, {"contentEncoding", "base64"}};
+}
+
+Json kind_schema(const RequestField& field, bool is_form) {
+  switch (field.kind) {
+    case FieldKind::kText: {
+      Json schema{{"type", "string"}};
+      if (std::isfinite(field.max)) schema["maxLength"] = static_cast<int64_t>(field.max);
+      return schema;
+    }
+    case FieldKind::kWhole:
+      return {{"type", "integer"}};
+    case FieldKind::kNumber:
+      return {{"type", "number"}};
+    case FieldKind::kFlag:
+      return {{"type", "boolean"}};
+    case FieldKind::kChoice:
+      return {{"type", "string"}, {"enum", split_words(field.choices)}};
+    case FieldKind::kRectangle:
+      return {{"type", "string"}, {"pattern", R"(^\d+,\d+,\d+,\d+$)"}};
+    case FieldKind::kFile:
+      return file_schema(is_form);
+    case FieldKind::kFiles:
+      return {{"type", "array"}, {"maxItems", 1}, {"items", file_schema(is_form)}};
+    case FieldKind::kObject:
+      return {{"type", "object"}};
+  }
+  throw Error("unknown kind of field {}", static_cast<int>(field.kind));
+}
+
+Json field_schema(const RequestField& field, bool is_form) {
+  Json schema = kind_schema(field, is_form);
+  const bool is_number = field.kind == FieldKind::kWhole || field.kind == FieldKind::kNumber;
+  if (is_number && std::isfinite(field.min)) schema["minimum"] = field.min;
+  if (is_number && std::isfinite(field.max)) schema["maximum"] = field.max;
+  schema["description"] = field.help;
+  return schema;
+}
+
+Json body_schema(std::span<const RequestField> fields, const std::vector<std::string>& required,
+                 bool is_form) {
+  Json properties = Json::object();
+  for (const RequestField& field : fields) properties[field.name] = field_schema(field, is_form);
+  Json schema{{"type", "object"}, {"properties", properties}};
+  if (!required.empty()) schema["required"] = required;
+  return schema;
+}
+
+Json responses(const char* content_type) {
+  const Json error{{"$ref", "#/components/schemas/Error"}};
+  return {
+      {"200", {{"description", "OK"}, {"content", {{content_type, Json::object()}}}}},
+      {"default",
+       {{"description", "An error"}, {"content", {{"application/json", {{"schema", error}}}}}}}};
+}
+
+Json get_operation(const char* summary, const char* content_type = "application/json",
+                   const char* path_parameter = nullptr) {
+  Json operation{{"summary", summary}, {"responses", responses(content_type)}};
+  if (path_parameter != nullptr)
+    operation["parameters"] = Json::array({{{"name", path_parameter},
+                                            {"in", "path"},
+                                            {"required", true},
+                                            {"schema", {{"type", "string"}}}}});
+  return {{"get", operation}};
+}
+
+Json post_operation(const char* summary, std::span<const RequestField> fields,
+                    const std::vector<std::string>& required) {
+  const Json content{
+      {"application/json", {{"schema", body_schema(fields, required, /*is_form=*/false)}}},
+      {"multipart/form-data", {{"schema", body_schema(fields, required, /*is_form=*/true)}}}};
+  return {{"post",
+           {{"summary", summary},
+            {"requestBody", {{"required", true}, {"content", content}}},
+            {"responses", responses("application/json")}}}};
+}
+
+Json error_schema() {
+  const Json text_or_null{{"type", {"string", "null"}}};
+  const Json members{{"message", {{"type", "string"}}},
+                     {"type", {{"type", "string"}}},
+                     {"param", text_or_null},
+                     {"code", text_or_null}};
+  return {{"type", "object"},
+          {"properties", {{"error", {{"type", "object"}, {"properties", members}}}}}};
+}
+
+Json paths() {
+  Json paths;
+  paths["/v1/images/generations"] = post_operation(
+      "Images of a prompt", image_request_fields(ImageEndpoint::kGenerations), {"prompt"});
+  paths["/v1/images/edits"] =
+      post_operation("Images of a prompt that keep a part of an image",
+                     image_request_fields(ImageEndpoint::kEdits), {"prompt", "image"});
+  paths["/v1/images/variations"] = post_operation(
+      "Images that resemble an image", image_request_fields(ImageEndpoint::kVariations), {"image"});
+  paths["/images/{id}"] = get_operation("An image that an answer named by URL", "image/*", "id");
+  paths["/v1/models"] = get_operation("The models");
+  paths["/v1/models/{id}"] = get_operation("A model", "application/json", "id");
+  paths["/health"] = get_operation("Whether the server takes requests");
+  paths["/metrics"] = get_operation("Counters in the text format of Prometheus", "text/plain");
+  paths["/openapi.json"] = get_operation("This document");
+  paths["/sdapi/v1/txt2img"] =
+      post_operation("As the web UI of AUTOMATIC1111 does: images of a prompt",
+                     sdapi_request_fields(/*with_image=*/false), {"prompt"});
+  paths["/sdapi/v1/img2img"] =
+      post_operation("The same, with an image to begin with",
+                     sdapi_request_fields(/*with_image=*/true), {"prompt", "init_images"});
+  paths["/sdapi/v1/options"] = get_operation("The model of requests that do not name one");
+  paths["/sdapi/v1/options"].update(
+      post_operation("Chooses that model", sdapi_option_fields(), {}));
+  paths["/sdapi/v1/sd-models"] = get_operation("The models");
+  paths["/sdapi/v1/samplers"] = get_operation("The only sampler");
+  paths["/sdapi/v1/progress"] = get_operation("How much is to be generated");
+  return paths;
+}
+
+}  // namespace
+
+Json openapi_document() {
+  return {{"openapi", "3.1.0"},
+          {"info",
+           {{"title", "dalle-serve"},
+            {"version", build_info().version},
+            {"description",
+             "OpenAI's Images API and the one of AUTOMATIC1111's web UI. Fields that are not "
+             "listed are ignored."}}},
+          {"paths", paths()},
+          {"components", {{"schemas", {{"Error", error_schema()}}}}}};
+}
+
+}  // namespace dalle

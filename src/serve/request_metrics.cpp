@@ -1,0 +1,109 @@
+#include "serve/request_metrics.h"
+
+#include <iterator>
+#include <string_view>
+
+#include <fmt/format.h>
+
+#include "serve/api_context.h"
+
+namespace dalle {
+namespace {
+
+void begin_metric(std::string& text, std::string_view name, std::string_view type,
+                  std::string_view help) {
+  fmt::format_to(std::back_inserter(text), "# HELP {} {}\n# TYPE {} {}\n", name, help, name, type);
+}
+
+/// A text between the quotes of a label.
+std::string label_value(std::string_view text) {
+  std::string escaped;
+  for (const char c : text) {
+    if (c == '\n') {
+      escaped += "\\n";
+      continue;
+    }
+    if (c == '\\' || c == '"') escaped += '\\';
+    escaped += c;
+  }
+  return escaped;
+}
+
+/// A number that an engine reports of itself.
+struct EngineMetric {
+  std::string_view name, type, help;
+  int64_t EngineStatus::*member;
+};
+
+constexpr EngineMetric kEngineMetrics[] = {
+    {"dalle_queued_images", "gauge", "Images that wait for a place in the batch.",
+     &EngineStatus::queued},
+    {"dalle_active_images", "gauge", "Images that are being generated.", &EngineStatus::active},
+    {"dalle_image_slots", "gauge", "Images that can be generated at once.", &EngineStatus::slots},
+    {"dalle_images_total", "counter", "Images that have been generated.", &EngineStatus::finished},
+    {"dalle_canceled_images_total", "counter", "Images whose clients disconnected.",
+     &EngineStatus::canceled},
+    {"dalle_codes_total", "counter", "Codes that have been generated.", &EngineStatus::codes},
+};
+
+}  // namespace
+
+std::string describe_times(const RequestTimes& times) {
+  const auto& [queue, decode, image] = times.generation;
+  return fmt::format("queue {:.3f} s, decode {:.3f} s, image {:.3f} s, encode {:.3f} s", queue,
+                     decode, image, times.encode_s);
+}
+
+void RequestMetrics::count(const std::string& method, const std::string& route, int status,
+                           double seconds) {
+  // A client can make methods up.
+  const bool is_known =
+      method == "GET" || method == "HEAD" || method == "POST" || method == "OPTIONS";
+  const std::lock_guard lock(mutex_);
+  Durations& durations = requests_[{is_known ? method : "other", route, status}];
+  ++durations.count;
+  durations.seconds += seconds;
+}
+
+void RequestMetrics::add(const RequestTimes& times) {
+  const std::lock_guard lock(mutex_);
+  ++generations_;
+  sums_.generation.queue_s += times.generation.queue_s;
+  sums_.generation.decode_s += times.generation.decode_s;
+  sums_.generation.image_s += times.generation.image_s;
+  sums_.encode_s += times.encode_s;
+}
+
+std::string RequestMetrics::text(std::span<const ServedModel> models) const {
+  std::string text;
+  const auto out = std::back_inserter(text);
+  {
+    const std::lock_guard lock(mutex_);
+    begin_metric(text, "dalle_request_seconds", "summary",
+                 "Requests and their times, by method, route and status.");
+    for (const auto& [key, durations] : requests_) {
+      const std::string labels = fmt::format("method=\"{}\",route=\"{}\",status=\"{}\"", key.method,
+                                             label_value(key.route), key.status);
+      fmt::format_to(out, "dalle_request_seconds_sum{{{}}} {}\n", labels, durations.seconds);
+      fmt::format_to(out, "dalle_request_seconds_count{{{}}} {}\n", labels, durations.count);
+    }
+    begin_metric(text, "dalle_phase_seconds", "summary",
+                 "Times of the phases of requests for images.");
+    const auto& [queue, decode, image] = sums_.generation;
+    for (const auto& [phase, seconds] :
+         {std::pair("queue", queue), std::pair("decode", decode), std::pair("image", image),
+          std::pair("encode", sums_.encode_s)}) {
+      fmt::format_to(out, "dalle_phase_seconds_sum{{phase=\"{}\"}} {}\n", phase, seconds);
+      fmt::format_to(out, "dalle_phase_seconds_count{{phase=\"{}\"}} {}\n", phase, generations_);
+    }
+  }
+  for (const EngineMetric& metric : kEngineMetrics) {
+    begin_metric(text, metric.name, metric.type, metric.help);
+    for (const ServedModel& model : models)
+      fmt::format_to(out, "{}{{model=\"{}\"}} {}\n", metric.name, label_value(model.id),
+                     model.engine->status().*metric.member);
+  }
+  return text;
+}
+
+}  // namespace dalle

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <span>
+#include <string>
+
+#include "serve/generation_engine.h"
+
+namespace dalle {
+
+struct ServedModel;
+
+/// Seconds that a request for images took.
+struct RequestTimes {
+  GenerationTimes generation;
+  double encode_s = 0;  ///< of image files
+};
+
+/// "queue 0.001 s, decode 1.201 s, image 0.013 s, encode 0.004 s"
+std::string describe_times(const RequestTimes& times);
+
+/// Counts of requests and sums of their times. Thread-safe.
+class RequestMetrics {
+ public:
+  /// @param route  as Routes::path_of() names it: few, whatever is requested
+  void count(const std::string& method, const std::string& route, int status, double seconds);
+  void add(const RequestTimes& times);
+
+  /// These and what the engines say, in the text format of Prometheus 0.0.4.
+  std::string text(std::span<const ServedModel> models) const;
+
+ private:
+  struct RouteKey {
+    std::string method, route;
+    int status;
+
+    auto operator<=>(const RouteKey&) const = default;
+  };
+  struct Durations {
+    int64_t count = 0;
+    double seconds = 0;
+  };
+
+  mutable std::mutex mutex_;
+  std::map<RouteKey, Durations> requests_;
+  RequestTimes sums_;
+  int64_t generations_ = 0;
+};
+
+}  // namespace dalle

@@ -1,0 +1,325 @@
+#include "serve/sdapi_routes.h"
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "core/base64.h"
+#include "core/seconds.h"
+#include "serve/api_error.h"
+#include "serve/generation_request.h"
+#include "serve/image_fields.h"
+#include "serve/image_routes.h"
+#include "serve/images_reply.h"
+
+namespace dalle {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using enum FieldKind;
+
+constexpr const char* kSampler = "autoregressive";
+constexpr double kLongestSide = 16'384;
+constexpr double kUsualDenoising = 0.75;  // the web UI's
+
+constexpr RequestField kTextToImageFields[] = {
+    {.name = "prompt", .kind = kText, .help = "the caption", .max = kMostPromptBytes},
+    {.name = "negative_prompt", .kind = kText, .help = "without effect", .max = kMostPromptBytes},
+    {.name = "seed",
+     .kind = kWhole,
+     .help = "image i is the first image of the seed plus i; -1: random",
+     .min = -1},
+    {.name = "steps", .kind = kWhole, .help = "without effect", .min = 0, .max = 10'000},
+    {.name = "cfg_scale",
+     .kind = kNumber,
+     .help = "without effect: clients always send one; the field guidance sets the scale",
+     .min = 0,
+     .max = 1'000},
+    {.name = "sampler_name", .kind = kText, .help = "without effect", .max = 256},
+    {.name = "batch_size", .kind = kWhole, .help = "images", .min = 1, .max = kMostImages},
+    {.name = "n_iter",
+     .kind = kWhole,
+     .help = "how many times as many images",
+     .min = 1,
+     .max = kMostImages},
+    {.name = "width",
+     .kind = kWhole,
+     .help = "as size of the Images API",
+     .min = 1,
+     .max = kLongestSide},
+    {.name = "height",
+     .kind = kWhole,
+     .help = "as size of the Images API",
+     .min = 1,
+     .max = kLongestSide},
+    {.name = "override_settings",
+     .kind = kObject,
+     .help = "sd_model_checkpoint names the model of this request"},
+};
+
+constexpr RequestField kImageToImageFields[] = {
+    {.name = "init_images", .kind = kFiles, .help = "one image file, in base64"},
+    {.name = "denoising_strength",
+     .kind = kNumber,
+     .help = "the part of the image's codes that is generated; without effect with a mask; "
+             "default: 0.75",
+     .min = 0,
+     .max = 1},
+    {.name = "mask",
+     .kind = kFile,
+     .help = "an image file as large as the image: light pixels are generated"},
+    {.name = "inpainting_mask_invert",
+     .kind = kWhole,
+     .help = "1: dark pixels are generated instead",
+     .min = 0,
+     .max = 1},
+};
+
+constexpr RequestField kOptionFields[] = {
+    {.name = "sd_model_checkpoint",
+     .kind = kText,
+     .help = "the model of requests that do not name one: an id of /v1/models",
+     .max = 512},
+};
+
+/// The id of a model by its title in sd-models; empty: the default one.
+std::string known_model(const ApiContext& context, const std::string& title) {
+  for (const ServedModel& model : context.models)
+    if (model.id == title) return model.id;
+  throw ApiError(400, "sd_model_checkpoint: found another name, expected one of sd-models",
+                 "sd_model_checkpoint");
+}
+
+/// A mask by whose dark pixels dalle's masks mean the same: what is generated.
+std::string inverted_mask(const std::string& file) {
+  RgbImage mask = blaming("mask", [&] {
+    check_prompt_pixels(file);
+    return decode_image(file);
+  });
+  for (uint8_t& level : mask.pixels) level = static_cast<uint8_t>(255 - level);
+  return encode_image(mask, ImageFormat::kPng);
+}
+
+ImagePromptFields parse_init_image(const RequestFields& fields) {
+  ImagePromptFields prompt;
+  std::vector<std::string> images = fields.files("init_images");
+  if (images.size() != 1)
+    throw ApiError(400, fmt::format("init_images: found {} images, expected one", images.size()),
+                   "init_images");
+  prompt.image = std::move(images.front());
+  const double denoising = fields.number("denoising_strength").value_or(kUsualDenoising);
+  const std::string mask = fields.file("mask").value_or("");
+  const bool is_inverted = fields.whole("inpainting_mask_invert").value_or(0) == 1;
+  if (mask.empty())
+    prompt.variation = denoising;
+  else
+    prompt.mask = is_inverted ? mask : inverted_mask(mask);
+  return prompt;
+}
+
+/// A request in the terms of the Images API, and what of it is only answered.
+struct SdapiFields {
+  ImageFields images;
+  Json parameters;  ///< as received, without files
+};
+
+SdapiFields parse_sdapi_fields(const HttpRequest& request, bool with_image) {
+  const std::vector<RequestField> known = sdapi_request_fields(with_image);
+  const RequestFields fields(request, known);
+  SdapiFields parsed;
+  ImageFields& images = parsed.images;
+  images.prompt = checked_prompt(fields.text("prompt").value_or(""));
+  const std::string negative = fields.text("negative_prompt").value_or("");
+  const int64_t seed = fields.whole("seed").value_or(-1);
+  images.seed = seed >= 0 ? seed : random_seed();
+  const int64_t batch_size = fields.whole("batch_size").value_or(1);
+  const int64_t n_iter = fields.whole("n_iter").value_or(1);
+  images.n = batch_size * n_iter;
+  if (images.n > kMostImages)
+    throw ApiError(
+        400,
+        fmt::format("n_iter: found {} images in total, expected at most {}", images.n, kMostImages),
+        "n_iter");
+  const auto width = fields.whole("width"), height = fields.whole("height");
+  if (width || height)
+    images.answer.size = ImageSize{width.value_or(*(width ? width : height)),
+                                   height.value_or(*(width ? width : height))};
+  images.sampling = sampling_overrides(fields);
+  if (with_image) images.image_prompt = parse_init_image(fields);
+  if (const auto settings = fields.object("override_settings"))
+    if (const auto model = settings->find("sd_model_checkpoint");
+        model != settings->end() && model->is_string())
+      images.model = model->get<std::string>();
+  parsed.parameters = {{"prompt", images.prompt},
+                       {"negative_prompt", negative},
+                       {"seed", seed},
+                       {"steps", fields.whole("steps").value_or(1)},
+                       {"cfg_scale", fields.number("cfg_scale").value_or(1)},
+                       {"sampler_name", fields.text("sampler_name").value_or(kSampler)},
+                       {"batch_size", batch_size},
+                       {"n_iter", n_iter}};
+  return parsed;
+}
+
+/// The images of one request while they are generated.
+struct SdapiReply {
+  ApiContext& context;
+  const ServedModel& model;
+  ImageFields fields;
+  Json parameters;
+  std::shared_ptr<HttpReply> reply;
+  std::vector<std::string> images;  ///< base64, by seed
+  double encode_s = 0;
+
+  void add(size_t number, const GeneratedImage& image) {
+    const auto begin = std::chrono::steady_clock::now();
+    images[number] = base64(encoded_image(image.pixels, fields.answer));
+    encode_s += seconds_since(begin);
+  }
+
+  Json info() const {
+    Json info = parameters;
+    std::vector<int64_t> seeds;
+    for (int64_t i = 0; i < fields.n; ++i) seeds.push_back(*fields.seed + i);
+    info["seed"] = *fields.seed;
+    info["all_seeds"] = seeds;
+    info["all_prompts"] = std::vector(images.size(), fields.prompt);
+    info["all_negative_prompts"] = std::vector(images.size(), parameters["negative_prompt"]);
+    info["sd_model_name"] = model.id;
+    info["sd_model_hash"] = model.engine->dalle().hash.substr(0, 10);
+    const int64_t side = model.engine->dalle().config.data.image_size;
+    const int64_t factor = fields.answer.size ? enlargement_for(*fields.answer.size, side) : 1;
+    info["width"] = info["height"] = side * factor;
+    info["sampler_name"] = kSampler;
+    info["infotexts"] = Json::array();
+    for (const int64_t seed : seeds)
+      info["infotexts"].push_back(
+          fmt::format("{}\nSeed: {}, Model: {}", fields.prompt, seed, model.id));
+    info["without_effect"] = {"negative_prompt", "steps", "cfg_scale", "sampler_name"};
+    return info;
+  }
+
+  void finish(const GenerationTimes& times) {
+    const RequestTimes all{.generation = times, .encode_s = encode_s};
+    context.metrics.add(all);
+    reply->note(describe_times(all));
+    const Json answer{
+        {"images", std::move(images)}, {"parameters", parameters}, {"info", json_text(info())}};
+    reply->send(naming_model(json_response(answer), model));
+  }
+};
+
+void generate_sdapi_images(ApiContext& context, const HttpRequest& request, bool with_image,
+                           const std::shared_ptr<HttpReply>& reply, const WorkerStrand& strand) {
+  SdapiFields parsed = parse_sdapi_fields(request, with_image);
+  ImageFields& fields = parsed.images;
+  const ServedModel& model =
+      context.model_of(fields.model.empty() ? context.sdapi_model() : fields.model);
+  std::vector<GenerationRequest> requests(
+      fields.n, generation_request(fields, model.engine->dalle(), request.client));
+  for (size_t i = 0; i < requests.size(); ++i) {
+    requests[i].count = 1;
+    requests[i].seed += static_cast<int64_t>(i);
+  }
+  const auto answer = std::make_shared<SdapiReply>(context, model, std::move(fields),
+                                                   std::move(parsed.parameters), reply);
+  answer->images.resize(requests.size());
+  RunEvents events{
+      .image = [answer](size_t number, const GeneratedImage& image) { answer->add(number, image); },
+      .done = [answer](const GenerationTimes& times) { answer->finish(times); },
+      .failed =
+          [answer](const ApiError& error) {
+            answer->reply->send(naming_model(error_response(error), answer->model));
+          }};
+  run_requests(*model.engine, std::move(requests), std::move(events), strand, *reply, request.id);
+}
+
+Json models_list(const ApiContext& context) {
+  Json list = Json::array();
+  for (const ServedModel& model : context.models) {
+    const std::string& hash = model.engine->dalle().hash;
+    list.push_back({{"title", model.id},
+                    {"model_name", model.id},
+                    {"hash", hash.substr(0, 10)},
+                    {"sha256", hash},
+                    {"filename", model.id},
+                    {"config", nullptr}});
+  }
+  return list;
+}
+
+Json progress_of(const ApiContext& context) {
+  int64_t queued = 0, active = 0;
+  double seconds_left = 0;
+  for (const ServedModel& model : context.models) {
+    const EngineStatus status = model.engine->status();
+    queued += status.queued;
+    active += status.active;
+    seconds_left += static_cast<double>(status.queued + status.active) * status.seconds_per_image;
+  }
+  // The web UI generates for one client; here, images of all are under way, and this is the part
+  // of them that is being generated.
+  const int64_t unfinished = queued + active;
+  return {{"progress", unfinished == 0 ? 0.0 : static_cast<double>(active) / unfinished},
+          {"eta_relative", seconds_left},
+          {"state", {{"job_count", unfinished}, {"sampling_step", 0}, {"sampling_steps", 0}}},
+          {"current_image", nullptr},
+          {"textinfo", nullptr}};
+}
+
+}  // namespace
+
+std::vector<RequestField> sdapi_request_fields(bool with_image) {
+  std::vector<RequestField> fields(std::begin(kTextToImageFields), std::end(kTextToImageFields));
+  if (with_image)
+    fields.insert(fields.end(), std::begin(kImageToImageFields), std::end(kImageToImageFields));
+  const std::vector<RequestField> sampling = sampling_request_fields();
+  fields.insert(fields.end(), sampling.begin(), sampling.end());
+  return fields;
+}
+
+std::vector<RequestField> sdapi_option_fields() {
+  return {std::begin(kOptionFields), std::end(kOptionFields)};
+}
+
+void add_sdapi_routes(Routes& routes, ApiContext& context) {
+  for (const bool with_image : {false, true})
+    routes.add(
+        "POST", with_image ? "/sdapi/v1/img2img" : "/sdapi/v1/txt2img",
+        [&context, with_image](HttpRequest request, const auto& reply) {
+          const std::string id = request.id;
+          answer_on_worker(
+              context, id, reply,
+              [&context, with_image, reply, request = std::move(request)](const auto& strand) {
+                generate_sdapi_images(context, request, with_image, reply, strand);
+              });
+        });
+  routes.add("GET", "/sdapi/v1/options", [&context](const HttpRequest&, const auto& reply) {
+    const std::string title = context.model_of(context.sdapi_model()).id;
+    reply->send(json_response({{"sd_model_checkpoint", title}, {"samples_format", "png"}}));
+  });
+  routes.add("POST", "/sdapi/v1/options",
+             [&context](const HttpRequest& request, const auto& reply) {
+               const std::vector<RequestField> known = sdapi_option_fields();
+               const RequestFields fields(request, known);
+               if (const auto title = fields.text("sd_model_checkpoint"))
+                 context.set_sdapi_model(known_model(context, *title));
+               reply->send(json_response(nullptr));
+             });
+  routes.add("GET", "/sdapi/v1/sd-models", [&context](const HttpRequest&, const auto& reply) {
+    reply->send(json_response(models_list(context)));
+  });
+  routes.add("GET", "/sdapi/v1/samplers", [](const HttpRequest&, const auto& reply) {
+    reply->send(json_response(Json::array(
+        {{{"name", kSampler}, {"aliases", Json::array()}, {"options", Json::object()}}})));
+  });
+  routes.add("GET", "/sdapi/v1/progress", [&context](const HttpRequest&, const auto& reply) {
+    reply->send(json_response(progress_of(context)));
+  });
+}
+
+}  // namespace dalle

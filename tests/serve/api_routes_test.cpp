@@ -1,0 +1,221 @@
+#include "serve/api_routes.h"
+
+#include <limits>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include <gmock/gmock.h>
+#include <torch/types.h>
+
+#include "core/base64.h"
+#include "data/image/image.h"
+#include "sample/generate_images.h"
+#include "serve/api_error.h"
+#include "serve/awaited_reply.h"
+#include "serve/route_answers.h"
+#include "serve/small_trained_dalle.h"
+
+#include <nlohmann/json.hpp>
+
+namespace dalle {
+namespace {
+
+using testing::HasSubstr;
+using testing::StartsWith;
+
+/// The routes of an API that serves models, without a server around them.
+class ApiRoutesTest : public testing::Test {
+ protected:
+  ApiRoutesTest() { serve(small_trained_dalle(), small_trained_dalle(/*caption_dropout=*/0)); }
+
+  void serve(TrainedDalle first, TrainedDalle second) {
+    std::vector<ServedModel> models;
+    for (TrainedDalle* dalle : {&first, &second})
+      models.push_back(
+          {.id = models.empty() ? "first" : "second",
+           .created = 5,
+           .engine = std::make_unique<GenerationEngine>(std::move(*dalle), EngineOptions{})});
+    routes_ = Routes();
+    api_ = std::make_unique<ApiRoutes>(ApiOptions{
+        .models = std::move(models), .store = &store_, .base_url = "http://example.org"});
+    api_->add_to(routes_);
+  }
+
+  HttpResponse answer(HttpRequest request) {
+    const auto reply = std::make_shared<AwaitedReply>();
+    routes_.answer(std::move(request), reply);
+    return reply->response();
+  }
+
+  HttpResponse get(const std::string& path) { return answer({.method = "GET", .path = path}); }
+
+  HttpResponse generate(const std::string& json) {
+    return answer(json_request("/v1/images/generations", json));
+  }
+
+  ImageStore store_{ImageStore::Limits{}};
+  Routes routes_;
+  std::unique_ptr<ApiRoutes> api_;
+};
+
+nlohmann::json body_of(const HttpResponse& response) {
+  return nlohmann::json::parse(response.body);
+}
+
+/// A model that fails while it generates.
+TrainedDalle broken_dalle() {
+  TrainedDalle dalle = small_trained_dalle();
+  const torch::NoGradGuard no_grad;
+  for (at::Tensor& parameter : dalle.model->parameters())
+    parameter.fill_(std::numeric_limits<float>::quiet_NaN());
+  return dalle;
+}
+
+TEST_F(ApiRoutesTest, ErrorsHaveTheFormOfTheApi) {
+  EXPECT_EQ(generate("{}").body,
+            R"({"error":{"message":"prompt: empty, expected words",)"
+            R"("type":"invalid_request_error","param":"prompt","code":"invalid_value"}})");
+  EXPECT_EQ(get("/nothing").body,
+            R"({"error":{"message":"there is nothing at this URL",)"
+            R"("type":"invalid_request_error","param":null,"code":"not_found"}})");
+  EXPECT_EQ(error_response(401, "no key").body,
+            R"({"error":{"message":"no key",)"
+            R"("type":"authentication_error","param":null,"code":"invalid_api_key"}})");
+}
+
+TEST_F(ApiRoutesTest, UnknownMethodsAreRefusedWithTheKnownOnes) {
+  const HttpResponse response = answer({.method = "PUT", .path = "/sdapi/v1/options"});
+  EXPECT_EQ(response.status, 405);
+  EXPECT_EQ(header_of(response, "allow"), "GET, POST");
+}
+
+TEST_F(ApiRoutesTest, PathsAreLabelsOfTheirRoutes) {
+  EXPECT_EQ(routes_.path_of("/v1/models/first"), "/v1/models/*");
+  EXPECT_EQ(routes_.path_of("/v1/models"), "/v1/models");
+  EXPECT_EQ(routes_.path_of("/v1/models/"), "");
+  EXPECT_EQ(routes_.path_of("/nothing"), "");
+}
+
+TEST_F(ApiRoutesTest, AnswersWithTheImagesOfTheSeed) {
+  const nlohmann::json json = body_of(generate(R"({"prompt": "a red circle", "n": 2, "seed": 3})"));
+  TrainedDalle dalle = small_trained_dalle();
+  const CaptionImages images{.caption = caption_tokens(dalle, "a red circle"), .count = 2};
+  generate_images(dalle.model, dalle.vae, {&images, 1}, dalle.config.sample, {.seed = 3},
+                  [&](size_t, int64_t image, const RgbImage& pixels) {
+                    EXPECT_EQ(json["data"][image]["b64_json"],
+                              base64(encode_image(pixels, ImageFormat::kPng)));
+                  });
+}
+
+TEST_F(ApiRoutesTest, NamesTheModelThatWasUsedAndNeverTheRequested) {
+  const HttpResponse known = generate(R"({"prompt": "a red circle", "model": "second"})");
+  EXPECT_EQ(header_of(known, "x-dalle-model"), "second");
+  EXPECT_EQ(body_of(known)["model"], "second");
+  const HttpResponse unknown = generate(R"({"prompt": "a red circle", "model": "a\r\nb: c"})");
+  EXPECT_EQ(header_of(unknown, "x-dalle-model"), "first");
+  EXPECT_EQ(body_of(unknown)["model"], "first");
+}
+
+TEST_F(ApiRoutesTest, OnlyModelsThatCanRankTakeBestOf) {
+  const nlohmann::json ranked =
+      body_of(generate(R"({"prompt": "a red circle", "n": 2, "best_of": 3})"));
+  EXPECT_GE(ranked["data"][0]["score"], ranked["data"][1]["score"]);
+  const HttpResponse refused =
+      generate(R"({"prompt": "a red circle", "best_of": 3, "model": "second"})");
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_EQ(body_of(refused)["error"]["param"], "best_of");
+}
+
+TEST_F(ApiRoutesTest, ImagesBehindUrlsAreThoseOfTheAnswer) {
+  const nlohmann::json inlined = body_of(generate(R"({"prompt": "a red circle", "seed": 3})"));
+  const nlohmann::json linked =
+      body_of(generate(R"({"prompt": "a red circle", "seed": 3, "response_format": "url"})"));
+  const auto url = linked["data"][0]["url"].get<std::string>();
+  ASSERT_THAT(url, StartsWith("http://example.org/images/"));
+  const HttpResponse image = get(url.substr(std::string("http://example.org").size()));
+  EXPECT_EQ(image.content_type, "image/png");
+  EXPECT_EQ(base64(image.body), inlined["data"][0]["b64_json"]);
+  EXPECT_EQ(get("/images/none").status, 404);
+}
+
+TEST_F(ApiRoutesTest, AFailureIsReportedWithTheIdOfTheRequestAlone) {
+  serve(broken_dalle(), small_trained_dalle());
+  const HttpResponse response = generate(R"({"prompt": "a red circle"})");
+  EXPECT_EQ(response.status, 500);
+  EXPECT_EQ(response.body,
+            R"({"error":{"message":"internal error in request test; the server's log says more",)"
+            R"("type":"server_error","param":null,"code":null}})");
+}
+
+TEST_F(ApiRoutesTest, AFailureInAStreamIsAnEvent) {
+  serve(broken_dalle(), small_trained_dalle());
+  const HttpResponse response = generate(R"({"prompt": "a red circle", "stream": true})");
+  EXPECT_EQ(response.status, 200);
+  EXPECT_THAT(response.body, StartsWith("event: error\ndata: {\"error\":{\"message\":\"internal"));
+}
+
+TEST_F(ApiRoutesTest, ADisconnectedClientGetsNothingMore) {
+  const auto reply = std::make_shared<AwaitedReply>();
+  std::weak_ptr<AwaitedReply> watched = reply;
+  routes_.answer(json_request("/v1/images/generations",
+                              R"({"prompt": "a red circle", "n": 64, "stream": true})"),
+                 reply);
+  reply->disconnect();
+  api_->models().front().engine->drain();
+  const EngineStatus status = api_->models().front().engine->status();
+  EXPECT_EQ(status.active + status.queued, 0);
+  EXPECT_EQ(status.finished + status.canceled, 64);
+}
+
+TEST_F(ApiRoutesTest, RefusesNewImagesWhileStopping) {
+  api_->refuse_new();
+  EXPECT_EQ(generate(R"({"prompt": "a red circle"})").status, 503);
+  EXPECT_EQ(get("/health").status, 503);
+  EXPECT_EQ(get("/v1/models").status, 200);
+}
+
+TEST_F(ApiRoutesTest, NotesTheTimesOfARequest) {
+  const auto reply = std::make_shared<AwaitedReply>();
+  routes_.answer(json_request("/v1/images/generations", R"({"prompt": "a red circle"})"), reply);
+  EXPECT_EQ(reply->response().status, 200);
+  EXPECT_THAT(reply->noted(),
+              testing::MatchesRegex("queue [0-9.]+ s, decode [0-9.]+ s, image [0-9.]+ s, "
+                                    "encode [0-9.]+ s"));
+}
+
+TEST_F(ApiRoutesTest, MetricsCountRequestsAndPhases) {
+  (void)generate(R"({"prompt": "a red circle", "n": 2})");
+  api_->count_request("GET", "/health", 200, 0.5);
+  api_->count_request("GET", "/health", 200, 0.25);
+  api_->count_request("BREW", "", 405, 0.25);
+  const std::string text = get("/metrics").body;
+  for (const char* line :
+       {"dalle_request_seconds_sum{method=\"GET\",route=\"/health\",status=\"200\"} 0.75\n",
+        "dalle_request_seconds_count{method=\"GET\",route=\"/health\",status=\"200\"} 2\n",
+        "dalle_request_seconds_count{method=\"other\",route=\"\",status=\"405\"} 1\n",
+        "dalle_phase_seconds_count{phase=\"encode\"} 1\n",
+        "dalle_images_total{model=\"first\"} 2\n", "dalle_codes_total{model=\"first\"} 32\n",
+        "dalle_images_total{model=\"second\"} 0\n"})
+    EXPECT_THAT(text, HasSubstr(line));
+}
+
+TEST_F(ApiRoutesTest, TheWebUisClientsChooseTheModel) {
+  const auto checkpoint = [&] {
+    return body_of(get("/sdapi/v1/options"))["sd_model_checkpoint"].get<std::string>();
+  };
+  EXPECT_EQ(checkpoint(), "first");
+  const std::string request = R"({"sd_model_checkpoint": "second"})";
+  EXPECT_EQ(answer(json_request("/sdapi/v1/options", request)).status, 200);
+  EXPECT_EQ(checkpoint(), "second");
+  const auto model_of = [&](const std::string& json) {
+    return header_of(answer(json_request("/sdapi/v1/txt2img", json)), "x-dalle-model");
+  };
+  EXPECT_EQ(model_of(R"({"prompt": "a red circle"})"), "second");
+  EXPECT_EQ(model_of(R"({"prompt": "a red circle",
+                         "override_settings": {"sd_model_checkpoint": "first"}})"),
+            "first");
+}
+
+}  // namespace
+}  // namespace dalle

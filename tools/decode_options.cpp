@@ -1,0 +1,29 @@
+#include "decode_options.h"
+
+namespace dalle {
+
+void add_decode_options(CLI::App& app, DecodeOptions& options) {
+  app.add_option(
+         "--batch-size", options.batch_size,
+         "images generated at once; more take more memory; on a CPU, this does not change the "
+         "images; default: 32, or fewer for models with large keys and values")
+      ->transform(whole_number(1, 4096));
+  app.add_option(
+         "--decode", options.decode,
+         "sequential, parallel (guess codes ahead and keep the correct ones) or auto; does not "
+         "change the images; default: the model's config")
+      ->check(CLI::IsMember({"sequential", "parallel", "auto"}));
+  app.add_option(
+         "--window", options.window,
+         "maximum number of codes of an image to compute in one pass; default: the model's config")
+      ->transform(whole_number(1, 1024));
+}
+
+DecodeConfig override_decoding(DecodeConfig decode, const DecodeOptions& options) {
+  for (const auto& [mode, name] : enum_names(DecodeMode{}))
+    if (options.decode == name) decode.decode = mode;
+  decode.window = options.window.value_or(decode.window);
+  return decode;
+}
+
+}  // namespace dalle
