@@ -33,7 +33,16 @@ void generate_images_for(ApiContext& context, ImageEndpoint endpoint, const Http
     };
   std::vector<GenerationRequest> requests;
   requests.push_back(std::move(generation));
-  run_requests(*model.engine, std::move(requests), std::move(events), strand, *reply, request.id);
+  const std::string counting_field = requests.front().best_of > 0 ? "best_of" : "n";
+  try {
+    run_requests(*model.engine, std::move(requests), std::move(events), strand, *reply, request.id);
+  } catch (const QueueFull&) {
+    throw;
+  } catch (const EngineDraining&) {
+    throw;
+  } catch (const Error& error) {  // only their number has not been checked yet
+    throw ApiError(400, fmt::format("{}: {}", counting_field, error.what()), counting_field);
+  }
   answer->begin();  // the events come later, on this strand
 }
 

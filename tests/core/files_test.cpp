@@ -32,6 +32,14 @@ TEST(Files, WriteReplacesTheFileAndLeavesNoTemporaryFile) {
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);
 }
 
+TEST(Files, ReadingCanBeginAtAnyByte) {
+  const TemporaryDirectory folder;
+  write_file_atomically(folder / "a", "0123456789");
+  EXPECT_EQ(read_file(folder / "a", 4), "456789");
+  EXPECT_EQ(read_file(folder / "a", 10), "");
+  EXPECT_EQ(read_file(folder / "a", 1'000'000), "");
+}
+
 TEST(Files, AFailedWriteKeepsTheOldContent) {
   const TemporaryDirectory folder;
   std::filesystem::create_directory(folder / "a");  // renaming a file to a directory fails

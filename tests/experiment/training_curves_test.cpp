@@ -83,5 +83,37 @@ TEST_F(TrainingCurvesTest, AreNoneWithoutAFile) {
   EXPECT_TRUE(read_training_curves(folder_ / "missing.jsonl").empty());
 }
 
+TEST_F(TrainingCurvesTest, GrowingCurvesAreThoseOfTheFileAfterEachChange) {
+  GrowingCurves growing(file_);
+  EXPECT_TRUE(growing.read().empty());
+  const std::string lines[] = {"{\"stage\":\"dvae\",\"step\":5,\"loss\":3,\"lr\":1}\n",
+                               "{\"stage\":\"dvae\",\"step\":10,\"loss\":2}\n{\"stage\":\"dv",
+                               "ae\",\"step\":15,\"loss\":1}\n", "not JSON\n",
+                               "{\"stage\":\"dalle\",\"step\":5,\"loss\":9}\n"};
+  const auto expect_equal = [&] {
+    const auto expected = read_training_curves(file_), shown = growing.read();
+    ASSERT_EQ(shown.size(), expected.size());
+    for (size_t stage = 0; stage < shown.size(); ++stage) {
+      EXPECT_EQ(shown[stage].stage, expected[stage].stage);
+      ASSERT_EQ(shown[stage].groups.size(), expected[stage].groups.size());
+      for (size_t group = 0; group < shown[stage].groups.size(); ++group) {
+        EXPECT_EQ(shown[stage].groups[group].name, expected[stage].groups[group].name);
+        EXPECT_EQ(values_of(shown[stage].groups[group].series.at(0)),
+                  values_of(expected[stage].groups[group].series.at(0)));
+      }
+    }
+  };
+  std::string content;
+  for (const std::string& line : lines) {
+    write_file_atomically(file_, content += line);
+    expect_equal();
+  }
+  // A run that resumes from an earlier step drops lines, and may have written others by now.
+  write_file_atomically(file_, lines[0] + lines[4] + lines[4] + lines[4] + lines[4] + lines[4]);
+  expect_equal();
+  std::filesystem::remove(file_);
+  EXPECT_TRUE(growing.read().empty());
+}
+
 }  // namespace
 }  // namespace dalle

@@ -13,7 +13,7 @@
 #include "sample/generate_images.h"
 #include "serve/api_error.h"
 #include "serve/awaited_reply.h"
-#include "serve/recorded_reply.h"
+#include "serve/route_answers.h"
 #include "serve/small_trained_dalle.h"
 
 #include <nlohmann/json.hpp>

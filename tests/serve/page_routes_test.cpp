@@ -7,7 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "core/files.h"
-#include "recorded_reply.h"
+#include "route_answers.h"
 #include "serve/page_files.h"
 
 namespace dalle {

@@ -9,7 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "core/files.h"
-#include "recorded_reply.h"
+#include "route_answers.h"
 #include "temporary_directory.h"
 
 #include <nlohmann/json.hpp>

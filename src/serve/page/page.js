@@ -213,6 +213,7 @@ async function run(generation) {
   element("cancel").hidden = false;
   report("Generating");
   showPlan();
+  if (element("results").getBoundingClientRect().top > innerHeight / 2) element("results").scrollIntoView();  // a narrow screen
   await Promise.all(Array.from({ length: parallelRequests }, work));
   const isCanceled = signal.aborted;
   running = null;

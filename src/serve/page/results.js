@@ -29,9 +29,17 @@ export class ResultsGrid {
     this.slots = generation.cells.map((cell, index) =>
       Array.from({ length: generation.count }, (_, slot) => this.makeSlot(cell, index, slot)));
     this.root = generation.rows.length > 1 || generation.columns.length > 1 ? this.makeTable() : this.makeImages(0);
-    const { imageSize } = generation.model;
-    if (imageSize) this.root.style.setProperty("--size", `${Math.max(1, Math.round(128 / imageSize)) * imageSize}px`);
+    this.setSize();
     generation.cells.forEach((cell, index) => cell.images.forEach((image, slot) => image && this.show(index, slot)));
+  }
+
+  /** Few images are shown large. Pixels become whole numbers of pixels, or parts of one. */
+  setSize() {
+    const { cells, count, model: { imageSize = 256 } } = this.generation;
+    const wanted = cells.length * count > 12 ? 128 : cells.length > 1 ? 160 : 224;
+    const size = imageSize <= wanted ? Math.round(wanted / imageSize) * imageSize : imageSize / Math.ceil(imageSize / wanted);
+    this.root.style.setProperty("--size", `${size}px`);
+    this.root.classList.toggle("pixelated", size > imageSize);
   }
 
   makeSlot(cell, index, slot) {
