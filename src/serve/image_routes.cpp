@@ -1,6 +1,7 @@
 #include "serve/image_routes.h"
 
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "serve/api_error.h"
@@ -47,7 +48,8 @@ void generate_images_for(ApiContext& context, ImageEndpoint endpoint, const Http
 }
 
 void send_stored_image(const ApiContext& context, const HttpRequest& request, HttpReply& reply) {
-  const auto image = context.store.find(std::string_view(request.path).substr(sizeof "/images"));
+  constexpr std::string_view kFolder = "/images/";
+  const auto image = context.store.find(std::string_view(request.path).substr(kFolder.size()));
   if (!image) throw ApiError(404, "there is no such image; images expire");
   reply.send({.status = 200,
               .content_type = image->content_type,
