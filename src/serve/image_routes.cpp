@@ -63,11 +63,8 @@ void answer_on_worker(ApiContext& context, const std::string& request_id,
                       const std::shared_ptr<HttpReply>& reply,
                       std::function<void(const WorkerStrand&)> work) {
   const WorkerStrand strand = boost::asio::make_strand(context.workers);
-  boost::asio::post(strand, [&context, request_id, reply, strand, work = std::move(work)] {
-    answer_errors(request_id, *reply, [&] {
-      if (context.is_stopping) throw ApiError(503, "the server is stopping");
-      work(strand);
-    });
+  boost::asio::post(strand, [request_id, reply, strand, work = std::move(work)] {
+    answer_errors(request_id, *reply, [&] { work(strand); });
   });
 }
 
