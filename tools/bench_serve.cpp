@@ -32,10 +32,10 @@ using Clock = std::chrono::steady_clock;
 constexpr int64_t kSeed = 1, kPreviews = 3;
 
 std::string caption_of(int64_t client) {
-  static const std::vector<std::string> kColors = {"red", "blue", "green", "yellow"};
-  static const std::vector<std::string> kShapes = {"circle", "square", "triangle", "ring"};
+  const std::vector<std::string> colors = {"red", "blue", "green", "yellow"};
+  const std::vector<std::string> shapes = {"circle", "square", "triangle", "ring"};
   const auto number = static_cast<size_t>(client);
-  return fmt::format("a {} {}", kColors[number % 4], kShapes[number / 4 % 4]);
+  return fmt::format("a {} {}", colors[number % 4], shapes[number / 4 % 4]);
 }
 
 /// Images by client and number.

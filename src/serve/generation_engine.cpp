@@ -111,7 +111,7 @@ void GenerationEngine::drain() {
   DALLE_CHECK(std::this_thread::get_id() != thread_.get_id());
   std::unique_lock lock(mutex_);
   is_draining_ = true;
-  drained_.wait(lock, [&] { return open_.empty(); });
+  drained_.wait(lock, [&] { return open_.empty() && is_waiting_; });
 }
 
 EngineStatus GenerationEngine::status() const {
@@ -148,8 +148,11 @@ bool GenerationEngine::take_in() {
   bool has_canceled = false;
   {
     std::unique_lock lock(mutex_);
+    is_waiting_ = true;
+    if (open_.empty()) drained_.notify_all();
     wake_.wait(lock,
                [&] { return is_stopping_ || last_number_ > last_taken_in_ || !jobs_.empty(); });
+    is_waiting_ = false;
     if (is_stopping_) return false;
     for (auto next = open_.upper_bound(last_taken_in_); next != open_.end(); ++next) {
       const auto& [number, job] = *jobs_.insert(*next).first;
@@ -315,7 +318,6 @@ void GenerationEngine::close(uint64_t number, std::atomic<int64_t>& counter) {
   counter += job->unfinished();
   const std::lock_guard lock(mutex_);
   open_.erase(number);
-  if (open_.empty()) drained_.notify_all();
 }
 
 /// Updates the time that an image takes, over the last few hundred passes.

@@ -187,10 +187,11 @@ class GenerationEngine {
   // Guarded by mutex_, which is never held while an event is called.
   mutable std::mutex mutex_;
   std::condition_variable wake_;         ///< of the engine's thread
-  std::condition_variable drained_;      ///< all requests are complete
+  std::condition_variable drained_;      ///< all requests are complete, and the thread waits
   std::map<uint64_t, JobPointer> open_;  ///< requests that are not complete, by number
   uint64_t last_number_ = 0;             ///< of open_
   bool has_canceled_ = false;            ///< since the engine's thread looked
+  bool is_waiting_ = false;              ///< the engine's thread, for something to do
   bool is_draining_ = false;
   bool is_stopping_ = false;
 

@@ -27,7 +27,7 @@ struct Image {
 
 /// With any caption, seed, sampling settings and forced codes.
 Image random_image(std::mt19937& random) {
-  static const std::vector<SamplingConfig> kSamplings = {
+  const std::vector<SamplingConfig> samplings = {
       {},
       {.temperature = 0},
       {.temperature = 0.6, .top_k = 4},
@@ -38,7 +38,7 @@ Image random_image(std::mt19937& random) {
   Image image{.images = {.caption = caption(static_cast<int64_t>(3 + random() % 3)),
                          .first_image = static_cast<int64_t>(random() % 5)},
               .seed = random() % 3,
-              .sampling = kSamplings[random() % kSamplings.size()]};
+              .sampling = samplings[random() % samplings.size()]};
   if (random() % 3 != 0) return image;
   image.images.forced = torch::full({kLength}, kFreeCode, at::kLong);
   for (int64_t p = 0; p < kLength; ++p)
