@@ -240,7 +240,7 @@ class ShownRuns {
 
 /// A route whose answers the client can keep. What is wrong with a file of a run is for whoever
 /// runs the server to see.
-Route shown(const std::function<HttpResponse(const HttpRequest&)>& answer) {
+Route run_route(const std::function<HttpResponse(const HttpRequest&)>& answer) {
   return [answer](const HttpRequest& request, const std::shared_ptr<HttpReply>& reply) {
     try {
       HttpResponse response = answer(request);
@@ -257,8 +257,9 @@ Route shown(const std::function<HttpResponse(const HttpRequest&)>& answer) {
 void add_run_routes(Routes& routes, const fs::path& runs) {
   const auto shown_runs = std::make_shared<ShownRuns>(runs);
   routes.add("GET", "/v1/runs",
-             shown([shown_runs](const HttpRequest&) { return shown_runs->list(); }));
-  routes.add("GET", std::string(kRunsPath) + "*", shown([shown_runs](const HttpRequest& request) {
+             run_route([shown_runs](const HttpRequest&) { return shown_runs->list(); }));
+  routes.add("GET", std::string(kRunsPath) + "*",
+             run_route([shown_runs](const HttpRequest& request) {
                return shown_runs->show(std::string_view(request.path).substr(kRunsPath.size()));
              }));
 }

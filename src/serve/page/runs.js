@@ -61,7 +61,7 @@ class SampleSlider {
     this.samples = samples;
     this.slider.max = samples.length - 1;
     if (this.follows) this.slider.value = samples.length - 1;
-    this.slider.disabled = samples.length < 2;
+    this.slider.hidden = samples.length < 2;
     this.captions.replaceChildren(...captions.map((caption) => make("span", { textContent: caption, title: caption })));
     this.show();
   }
