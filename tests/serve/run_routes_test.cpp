@@ -49,8 +49,8 @@ class RunRoutesTest : public testing::Test {
 
   std::vector<std::string> names() const {
     std::vector<std::string> names;
-    for (const json& one : json::parse(answer_to(routes_, "/v1/runs").body)["data"])
-      names.push_back(one["id"]);
+    const json list = json::parse(answer_to(routes_, "/v1/runs").body);
+    for (const json& one : list["data"]) names.push_back(one["id"]);
     return names;
   }
 
