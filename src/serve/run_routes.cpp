@@ -107,13 +107,14 @@ ordered_json images_json(const RunPaths& run, std::string_view stage) {
 ordered_json charts_json(const StageCurves& curves) {
   ordered_json charts = ordered_json::array();
   for (const CurveGroup& group : curves.groups) {
-    ordered_json latest = ordered_json::array();
-    for (const ChartSeries& series : group.series)
-      latest.push_back({{"series", series.name},
-                        {"step", series.points.back().x},
-                        {"value", chart_number(series.points.back().y)}});
+    ordered_json all = ordered_json::array();
+    for (const ChartSeries& series : group.series) {
+      ordered_json points = ordered_json::array();
+      for (const ChartPoint& point : series.points) points.push_back({point.x, point.y});
+      all.push_back({{"name", series.name}, {"points", std::move(points)}});
+    }
     charts.push_back({{"name", group.name},
-                      {"latest", std::move(latest)},
+                      {"series", std::move(all)},
                       {"svg", line_chart(group.series, "step")}});
   }
   return charts;

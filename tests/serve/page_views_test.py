@@ -79,7 +79,7 @@ class ImagePromptTest(PageTestCase):
 class RunsTest(PageTestCase):
     def watch(self, steps, captions=("a red circle", "a blue square")):
         """A run whose training has written samples at these steps."""
-        chart = {"name": "loss", "latest": [{"series": "training", "step": steps[-1], "value": "1.25"}], "svg": SVG}
+        chart = {"name": "loss", "series": [{"name": "training", "points": [[0, 9], [50, 4], [100, 1.25]]}], "svg": SVG}
         samples = [{"step": step, "file": f"samples-{step:08}.png"} for step in steps]
         stages = [{"stage": "dvae", "step": 40, "charts": [chart],
                    "images": [{"kind": "reconstructions", "samples": [{"step": 40, "file": "reconstructions-00000040.png"}]}]},
@@ -118,6 +118,16 @@ class RunsTest(PageTestCase):
         self.browser.run("document.querySelector('.slider input').focus()")
         self.browser.press("left")
         self.browser.wait("the other image", "document.querySelector('.samples').src.startsWith('blob:')")
+
+    def test_values_under_the_pointer_are_shown(self):
+        self.watch([20])
+        self.open("#training")
+        self.browser.wait("the charts", "document.querySelectorAll('#run-charts svg').length === 2")
+        self.assertEqual(self.browser.text("#run-charts figcaption b"), "1.25")
+        self.browser.drag("#run-charts svg", (0.9, 0.5), (0.55, 0.5))
+        self.assertEqual(self.browser.text("#run-charts figcaption b"), "step 50: 4")
+        self.browser.drag("h1", (0.5, 0.5), (0.6, 0.5))
+        self.assertEqual(self.browser.text("#run-charts figcaption b"), "1.25")
 
     def test_who_declines_to_enter_a_key_is_not_asked_again_by_itself(self):
         self.allowed_messages = ["status of 401"]
