@@ -6,7 +6,8 @@ Usage: load.py --port PORT --pid PID [--clients 32] [--seconds 600] [--malformed
 For the given time, clients generate images (or ask for another --path), others vanish in the middle of a request, some send
 one byte at a time, and some send bodies of a gigabyte. Then malformed requests are sent. Throughout, /health must answer
 within --patience seconds, and in the end the process must be alive, without the connections, and with no more memory than
-after a warm-up, up to --more-mb (freed memory is kept by the process, that of the largest bodies too). Exits with 1 if something is wrong.
+after a warm-up, up to --more-mb: the process keeps freed memory, also that of the largest bodies. Exits with 1 if something
+is wrong.
 """
 import argparse
 import base64
