@@ -180,7 +180,11 @@ asio::awaitable<bool> HttpConnection::serve_request() {
   if (problem.is_gone) co_return false;
   if (problem.status == 0 && !context_.begin_reply())
     problem = {.status = 503, .message = "the server is stopping"};
-  if (problem.status != 0) co_return co_await answer_problem(problem);
+  if (problem.status != 0) {
+    parser.get().body() = std::string();  // not to be kept while the client reads the answer
+    received.resize(0);
+    co_return co_await answer_problem(problem);
+  }
   request.body = std::move(parser.get().body());
   clear_deadline();
   queue_ = std::make_shared<ReplyQueue>(
