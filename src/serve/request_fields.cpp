@@ -99,8 +99,7 @@ RequestFields::RequestFields(const HttpRequest& request, std::span<const Request
   const bool is_form = kind == "multipart/form-data";
   if (!is_form && !kind.empty() && kind != "application/json")
     throw ApiError(415,
-                   "content-type: found another type, expected application/json or "
-                   "multipart/form-data");
+                   "content-type: unsupported; expected application/json or multipart/form-data");
   is_form ? read_multipart(type, request.body) : read_json(request.body);
 }
 
