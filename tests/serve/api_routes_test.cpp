@@ -13,6 +13,7 @@
 #include "sample/generate_images.h"
 #include "serve/api_error.h"
 #include "serve/awaited_reply.h"
+#include "serve/route_answers.h"
 #include "serve/small_trained_dalle.h"
 
 #include <nlohmann/json.hpp>
@@ -62,12 +63,6 @@ nlohmann::json body_of(const HttpResponse& response) {
   return nlohmann::json::parse(response.body);
 }
 
-std::string header_of(const HttpResponse& response, const std::string& name) {
-  for (const auto& [found, value] : response.headers)
-    if (found == name) return value;
-  return "";
-}
-
 /// A model that fails while it generates.
 TrainedDalle broken_dalle() {
   TrainedDalle dalle = small_trained_dalle();
@@ -79,10 +74,10 @@ TrainedDalle broken_dalle() {
 
 TEST_F(ApiRoutesTest, ErrorsHaveTheFormOfTheApi) {
   EXPECT_EQ(generate("{}").body,
-            R"({"error":{"message":"prompt: empty, expected words",)"
+            R"({"error":{"message":"prompt: empty; expected text",)"
             R"("type":"invalid_request_error","param":"prompt","code":"invalid_value"}})");
   EXPECT_EQ(get("/nothing").body,
-            R"({"error":{"message":"there is nothing at this URL",)"
+            R"({"error":{"message":"no such route; see /openapi.json",)"
             R"("type":"invalid_request_error","param":null,"code":"not_found"}})");
   EXPECT_EQ(error_response(401, "no key").body,
             R"({"error":{"message":"no key",)"
@@ -149,7 +144,7 @@ TEST_F(ApiRoutesTest, AFailureIsReportedWithTheIdOfTheRequestAlone) {
   const HttpResponse response = generate(R"({"prompt": "a red circle"})");
   EXPECT_EQ(response.status, 500);
   EXPECT_EQ(response.body,
-            R"({"error":{"message":"internal error in request test; the server's log says more",)"
+            R"({"error":{"message":"internal error; see request test in the server's log",)"
             R"("type":"server_error","param":null,"code":null}})");
 }
 
@@ -173,11 +168,11 @@ TEST_F(ApiRoutesTest, ADisconnectedClientGetsNothingMore) {
   EXPECT_EQ(status.finished + status.canceled, 64);
 }
 
-TEST_F(ApiRoutesTest, RefusesNewImagesWhileStopping) {
-  api_->refuse_new();
-  EXPECT_EQ(generate(R"({"prompt": "a red circle"})").status, 503);
-  EXPECT_EQ(get("/health").status, 503);
-  EXPECT_EQ(get("/v1/models").status, 200);
+TEST_F(ApiRoutesTest, AnEngineThatStopsMakesTheServerUnavailable) {
+  api_->models().front().engine->drain();
+  const HttpResponse response = generate(R"({"prompt": "a red circle"})");
+  EXPECT_EQ(response.status, 503);
+  EXPECT_EQ(body_of(response)["error"]["type"], "server_error");
 }
 
 TEST_F(ApiRoutesTest, NotesTheTimesOfARequest) {
@@ -185,7 +180,7 @@ TEST_F(ApiRoutesTest, NotesTheTimesOfARequest) {
   routes_.answer(json_request("/v1/images/generations", R"({"prompt": "a red circle"})"), reply);
   EXPECT_EQ(reply->response().status, 200);
   EXPECT_THAT(reply->noted(),
-              testing::MatchesRegex("queue [0-9.]+ s, decode [0-9.]+ s, image [0-9.]+ s, "
+              testing::MatchesRegex("queue [0-9.]+ s, generate [0-9.]+ s, decode [0-9.]+ s, "
                                     "encode [0-9.]+ s"));
 }
 
@@ -220,6 +215,10 @@ TEST_F(ApiRoutesTest, TheWebUisClientsChooseTheModel) {
   EXPECT_EQ(model_of(R"({"prompt": "a red circle",
                          "override_settings": {"sd_model_checkpoint": "first"}})"),
             "first");
+  const HttpResponse unknown = answer(json_request(
+      "/sdapi/v1/txt2img",
+      R"({"prompt": "a red circle", "override_settings": {"sd_model_checkpoint": "third"}})"));
+  EXPECT_EQ(unknown.status, 400);
 }
 
 }  // namespace
