@@ -96,7 +96,7 @@ export class ResultsGrid {
     button.disabled = false;
     button.ariaLabel = `${text}, image ${nth}${score == null ? "" : `, score ${scoreText(score)}`}`;
     caption.textContent = score == null ? "" : scoreText(score);
-    caption.title = score == null ? "" : "Score of the reranker: higher fits the caption better";
+    caption.title = score == null ? "" : "Reranker score; higher is a better match";
   }
 
   /** Marks the places that stay empty. */
@@ -122,13 +122,14 @@ function factsOf(generation, { image, score }, slot) {
   facts.push(["Sampling", `temperature ${number(sampling.temperature)}, top-k ${sampling.top_k || "off"}, ` +
                           `top-p ${sampling.top_p >= 1 ? "off" : number(sampling.top_p)}, ` +
                           `guidance ${sampling.guidance === 1 ? "off" : number(sampling.guidance)}`]);
+  if (bestOf && model.reranker) facts.push(["Ranked by", model.reranker.slice(0, 21)]);
   if (prompt) {
-    const kept = prompt.keep ? `keeps ${prompt.keep}` : prompt.keepRows != null ? `keeps ${Math.round(100 * prompt.keepRows)} % of the rows` : "keeps all";
+    const kept = prompt.keep ? `keeps ${prompt.keep}` : prompt.keepRows != null ? `keeps ${Math.round(100 * prompt.keepRows)}% of the rows` : "keeps all";
     facts.push(["Image prompt", `${prompt.name}: ${kept}` +
-                (prompt.variation ? `, varies ${Math.round(100 * prompt.variation)} %` : "") + (prompt.paste ? ", original pasted" : "")]);
+                (prompt.variation ? `, varies ${Math.round(100 * prompt.variation)}%` : "") + (prompt.paste ? ", original pasted" : "")]);
   }
   facts.push(["Model", model.step == null ? model.id : `${model.id}, step ${number(model.step)}`]);
-  if (model.manifest) facts.push(["Checkpoint", model.manifest.slice(0, 16)]);
+  if (model.manifest) facts.push(["Checkpoint hash", model.manifest.slice(0, 16)]);
   facts.push(["Time", new Date(time).toLocaleString()]);
   return facts;
 }

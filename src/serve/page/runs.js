@@ -115,7 +115,7 @@ class SampleSlider {
       this.image.alt = `${this.path.split("/").pop()} at step ${step}`;
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      if (this.shown === file) this.label.textContent = `step ${number(step)}: not there any more`;
+      if (this.shown === file) this.label.textContent = `step ${number(step)}: no longer available`;
     }
   }
 
