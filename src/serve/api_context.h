@@ -24,7 +24,7 @@ struct ServedModel {
 
 struct ApiOptions {
   std::vector<ServedModel> models;  ///< at least one; the first is the default
-  ImageStore* store = nullptr;      ///< of images behind URLs; must outlive the API
+  ImageStore* store = nullptr;      ///< of images served by URL; must outlive the API
   std::string base_url = {};        ///< of these URLs, "http://127.0.0.1:8080"
   size_t threads = 2;               ///< that decode and encode images
 };

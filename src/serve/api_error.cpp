@@ -84,7 +84,7 @@ ApiError current_api_error(const std::string& request_id) {
   } catch (...) {
     log_error("request {}: an exception of an unknown type", request_id);
   }
-  return {500, fmt::format("internal error in request {}; the server's log says more", request_id)};
+  return {500, fmt::format("internal error; see request {} in the server's log", request_id)};
 }
 
 void answer_errors(const std::string& request_id, HttpReply& reply,

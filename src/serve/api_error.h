@@ -17,7 +17,7 @@ struct ApiError : std::runtime_error {
   ApiError(int of_status, const std::string& message, std::string of_field = "")
       : std::runtime_error(message), status(of_status), field(std::move(of_field)) {}
 
-  int status;  ///< 400 for whatever the caller can mend: clients repeat 408, 409, 429 and 5xx
+  int status;         ///< 400 for whatever the caller can fix: clients retry 408, 409, 429 and 5xx
   std::string field;  ///< of the request; empty: none
   std::optional<double> retry_after_s = {};
 };

@@ -40,11 +40,12 @@ std::string keeping_field(const ImagePromptFields& prompt) {
 void check_kept_codes(const ImagePromptFields& prompt, const at::Tensor& codes, int64_t cell) {
   const std::string field = keeping_field(prompt);
   if (!codes.any().item<bool>())
-    throw ApiError(400,
-                   fmt::format("{}: no code would be kept; a code is kept if all of its {} x {} "
-                               "pixels are",
-                               field, cell, cell),
-                   field);
+    throw ApiError(
+        400,
+        fmt::format("{}: no code would be kept; keeping a code requires all of its {} x {} "
+                    "pixels",
+                    field, cell, cell),
+        field);
   const int64_t unseen = count_unseen(codes);
   if (prompt.strict && unseen > 0)
     throw ApiError(400,
@@ -112,7 +113,7 @@ GenerationRequest generation_request(const ImageFields& fields, const TrainedDal
     throw ApiError(400, "prompt: missing; this model's config has no caption to use instead",
                    "prompt");
   if (dalle.tokenizer.encode(request.caption).empty())
-    throw ApiError(400, "prompt: the model's tokenizer finds no words in it", "prompt");
+    throw ApiError(400, "prompt: contains no tokens of the model's tokenizer", "prompt");
   if (!fields.image_prompt.image.empty()) add_image_prompt(request, fields.image_prompt, dalle);
   return request;
 }

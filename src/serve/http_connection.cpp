@@ -29,6 +29,7 @@ constexpr size_t kReadBytes = 16 << 10;
 /// How long a connection stays open for a client that is still sending, so that it can read why its
 /// request was refused. Closing at once would make its system discard the answer.
 constexpr std::chrono::seconds kLinger{3};
+constexpr size_t kLingerBytes = 16 << 20;
 /// How long after a deadline a connection may still be open.
 constexpr std::chrono::seconds kAfterDeadline{1};
 constexpr int kHttp10 = 10, kHttp11 = 11;
@@ -179,7 +180,11 @@ asio::awaitable<bool> HttpConnection::serve_request() {
   if (problem.is_gone) co_return false;
   if (problem.status == 0 && !context_.begin_reply())
     problem = {.status = 503, .message = "the server is stopping"};
-  if (problem.status != 0) co_return co_await answer_problem(problem);
+  if (problem.status != 0) {
+    parser.get().body() = std::string();  // not to be kept while the client reads the answer
+    received.resize(0);
+    co_return co_await answer_problem(problem);
+  }
   request.body = std::move(parser.get().body());
   clear_deadline();
   queue_ = std::make_shared<ReplyQueue>(
@@ -350,9 +355,11 @@ asio::awaitable<void> HttpConnection::linger() {
   error_code ignored;
   socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
   if (!is_reading_ && socket_.is_open()) read_error_ = {};  // after a deadline
-  for (bool is_open = true; is_open;) {
+  size_t discarded = 0;
+  for (bool is_open = true; is_open && discarded < kLingerBytes;) {
     buffer_.clear();
     is_open = co_await read_more();
+    discarded += buffer_.size();
   }
 }
 

@@ -20,20 +20,22 @@ constexpr double kLongestName = 512;  // bytes, of texts that are only passed on
 constexpr RequestField kPromptFields[] = {
     {.name = "prompt",
      .kind = kText,
-     .help = "the caption; of a variation, by default one of those in the model's config",
+     .help =
+         "the caption; for variations, default: the first of sample.captions in the model's config",
      .max = kMostPromptBytes},
 };
 
 constexpr RequestField kAnswerFields[] = {
     {.name = "model",
      .kind = kText,
-     .help = "an id of /v1/models; any other name means the first of them",
+     .help = "an id of /v1/models; any other name selects the first model",
      .max = kLongestName},
     {.name = "n", .kind = kWhole, .help = "number of images", .min = 1, .max = kMostImages},
     {.name = "size",
      .kind = kText,
-     .help = "auto (the model's size) or WIDTHxHEIGHT; the answer has the nearest multiple of the "
-             "model's size and says which",
+     .help =
+         "auto (the model's size) or WIDTHxHEIGHT; the answer has the nearest integer multiple of "
+         "the model's size and says which",
      .max = 16},
     {.name = "response_format",
      .kind = kChoice,
@@ -48,8 +50,14 @@ constexpr RequestField kAnswerFields[] = {
      .help = "quality of jpeg and webp; default: 95",
      .min = 0,
      .max = 100},
-    {.name = "user", .kind = kText, .help = "returned as safety_identifier", .max = kLongestName},
-    {.name = "safety_identifier", .kind = kText, .help = "returned", .max = kLongestName},
+    {.name = "user",
+     .kind = kText,
+     .help = "echoed in the response as safety_identifier",
+     .max = kLongestName},
+    {.name = "safety_identifier",
+     .kind = kText,
+     .help = "echoed in the response",
+     .max = kLongestName},
     {.name = "seed",
      .kind = kWhole,
      .help = "the same seed, prompt and model give the same images as dalle-sample; default: "
@@ -57,7 +65,7 @@ constexpr RequestField kAnswerFields[] = {
      .min = 0},
     {.name = "best_of",
      .kind = kWhole,
-     .help = "generate so many images and return the n that fit the prompt best, the best first; "
+     .help = "generate this many candidates and return the n that fit the prompt best, best first; "
              "needs a model that can rank",
      .min = 1,
      .max = kMostBestOf},
@@ -101,7 +109,8 @@ constexpr RequestField kImageFileFields[] = {
 constexpr RequestField kKeepFields[] = {
     {.name = "mask",
      .kind = kFile,
-     .help = "an image file as large as the image: transparent pixels are generated; without "
+     .help = "an image file as large as the image, or as the model's image: transparent pixels are "
+             "generated; without "
              "transparent pixels, dark ones are"},
     {.name = "keep_rows",
      .kind = kNumber,
@@ -132,7 +141,7 @@ ImageFormatFields parse_format(const RequestFields& fields) {
   if (!size.empty() && size != "auto") {
     answer.size = parse_image_size(size);
     if (!answer.size)
-      throw ApiError(400, "size: found another text, expected auto or WIDTHxHEIGHT", "size");
+      throw ApiError(400, "size: expected auto or WIDTHxHEIGHT, such as 512x512", "size");
   }
   if (const auto format = fields.choice("output_format"))
     answer.format = *find_image_format(*format);
@@ -157,6 +166,9 @@ ImagePromptFields parse_image_prompt(const RequestFields& fields, ImageEndpoint 
     (void)fields.choice("input_fidelity");
   }
   const bool says_what_to_keep = !prompt.mask.empty() || prompt.keep_rows || prompt.keep;
+  for (const char* field : {"paste_original", "strict"})
+    if (!says_what_to_keep && (field[0] == 'p' ? prompt.paste_original : prompt.strict))
+      throw ApiError(400, fmt::format("{}: requires mask, keep or keep_rows", field), field);
   if (!says_what_to_keep && !prompt.variation) prompt.variation = kUsualVariation;
   check_image_prompt(prompt);
   return prompt;
@@ -215,7 +227,7 @@ SamplingOverrides sampling_overrides(const RequestFields& fields) {
 }
 
 std::string checked_prompt(std::string prompt) {
-  if (is_blank(prompt)) throw ApiError(400, "prompt: empty, expected words", "prompt");
+  if (is_blank(prompt)) throw ApiError(400, "prompt: empty; expected text", "prompt");
   return prompt;
 }
 

@@ -1,5 +1,6 @@
 #include "serve/openapi.h"
 
+#include <algorithm>
 #include <cmath>
 #include <span>
 #include <string>
@@ -66,34 +67,38 @@ Json body_schema(std::span<const RequestField> fields, const std::vector<std::st
   return schema;
 }
 
-Json responses(const char* content_type) {
-  const Json error{{"$ref", "#/components/schemas/Error"}};
-  return {
-      {"200", {{"description", "OK"}, {"content", {{content_type, Json::object()}}}}},
-      {"default",
-       {{"description", "An error"}, {"content", {{"application/json", {{"schema", error}}}}}}}};
+Json responses(const std::vector<std::string>& content_types) {
+  Json content = Json::object();
+  for (const std::string& type : content_types) content[type] = Json::object();
+  const Json error{{"schema", {{"$ref", "#/components/schemas/Error"}}}};
+  return {{"200", {{"description", "OK"}, {"content", content}}},
+          {"default", {{"description", "An error"}, {"content", {{"application/json", error}}}}}};
 }
 
 Json get_operation(const char* summary, const char* content_type = "application/json",
-                   const char* path_parameter = nullptr) {
-  Json operation{{"summary", summary}, {"responses", responses(content_type)}};
-  if (path_parameter != nullptr)
-    operation["parameters"] = Json::array({{{"name", path_parameter},
-                                            {"in", "path"},
-                                            {"required", true},
-                                            {"schema", {{"type", "string"}}}}});
+                   const char* path_parameters = "") {
+  Json operation{{"summary", summary}, {"responses", responses({content_type})}};
+  for (const std::string& name : split_words(path_parameters))
+    operation["parameters"].push_back(
+        {{"name", name}, {"in", "path"}, {"required", true}, {"schema", {{"type", "string"}}}});
   return {{"get", operation}};
+}
+
+bool can_stream(std::span<const RequestField> fields) {
+  return std::ranges::find(fields, "stream", &RequestField::name) != fields.end();
 }
 
 Json post_operation(const char* summary, std::span<const RequestField> fields,
                     const std::vector<std::string>& required) {
+  std::vector<std::string> answers{"application/json"};
+  if (can_stream(fields)) answers.emplace_back("text/event-stream");
   const Json content{
       {"application/json", {{"schema", body_schema(fields, required, /*is_form=*/false)}}},
       {"multipart/form-data", {{"schema", body_schema(fields, required, /*is_form=*/true)}}}};
   return {{"post",
            {{"summary", summary},
             {"requestBody", {{"required", true}, {"content", content}}},
-            {"responses", responses("application/json")}}}};
+            {"responses", responses(answers)}}}};
 }
 
 Json error_schema() {
@@ -115,24 +120,30 @@ Json paths() {
                      image_request_fields(ImageEndpoint::kEdits), {"prompt", "image"});
   paths["/v1/images/variations"] = post_operation(
       "Images that resemble an image", image_request_fields(ImageEndpoint::kVariations), {"image"});
-  paths["/images/{id}"] = get_operation("An image that an answer named by URL", "image/*", "id");
+  paths["/images/{id}"] = get_operation("An image whose URL was in a response", "image/*", "id");
   paths["/v1/models"] = get_operation("The models");
   paths["/v1/models/{id}"] = get_operation("A model", "application/json", "id");
+  paths["/v1/runs"] = get_operation("The runs in the folder that the page shows");
+  paths["/v1/runs/{id}"] =
+      get_operation("The curves and the images of a run", "application/json", "id");
+  paths["/v1/runs/{id}/report.html"] = get_operation("The report of a run", "text/html", "id");
+  paths["/v1/runs/{id}/images/{stage}/{file}"] =
+      get_operation("A sample image of a run", "image/*", "id stage file");
   paths["/health"] = get_operation("Whether the server takes requests");
   paths["/metrics"] = get_operation("Counters in the text format of Prometheus", "text/plain");
   paths["/openapi.json"] = get_operation("This document");
   paths["/sdapi/v1/txt2img"] =
-      post_operation("As the web UI of AUTOMATIC1111 does: images of a prompt",
+      post_operation("txt2img: images of a prompt, as in AUTOMATIC1111's web UI",
                      sdapi_request_fields(/*with_image=*/false), {"prompt"});
   paths["/sdapi/v1/img2img"] =
-      post_operation("The same, with an image to begin with",
-                     sdapi_request_fields(/*with_image=*/true), {"prompt", "init_images"});
+      post_operation("img2img: starts from an image", sdapi_request_fields(/*with_image=*/true),
+                     {"prompt", "init_images"});
   paths["/sdapi/v1/options"] = get_operation("The model of requests that do not name one");
   paths["/sdapi/v1/options"].update(
       post_operation("Chooses that model", sdapi_option_fields(), {}));
   paths["/sdapi/v1/sd-models"] = get_operation("The models");
   paths["/sdapi/v1/samplers"] = get_operation("The only sampler");
-  paths["/sdapi/v1/progress"] = get_operation("How much is to be generated");
+  paths["/sdapi/v1/progress"] = get_operation("Progress of all requests");
   return paths;
 }
 
@@ -146,8 +157,14 @@ Json openapi_document() {
             {"description",
              "OpenAI's Images API and the one of AUTOMATIC1111's web UI. Fields that are not "
              "listed are ignored."}}},
+          // A server may have keys or none.
+          {"security", {Json::object(), {{"bearer", Json::array()}}, {{"basic", Json::array()}}}},
           {"paths", paths()},
-          {"components", {{"schemas", {{"Error", error_schema()}}}}}};
+          {"components",
+           {{"schemas", {{"Error", error_schema()}}},
+            {"securitySchemes",
+             {{"bearer", {{"type", "http"}, {"scheme", "bearer"}}},
+              {"basic", {{"type", "http"}, {"scheme", "basic"}}}}}}}};
 }
 
 }  // namespace dalle

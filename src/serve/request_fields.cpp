@@ -99,8 +99,7 @@ RequestFields::RequestFields(const HttpRequest& request, std::span<const Request
   const bool is_form = kind == "multipart/form-data";
   if (!is_form && !kind.empty() && kind != "application/json")
     throw ApiError(415,
-                   "content-type: found another type, expected application/json or "
-                   "multipart/form-data");
+                   "content-type: unsupported; expected application/json or multipart/form-data");
   is_form ? read_multipart(type, request.body) : read_json(request.body);
 }
 
@@ -146,7 +145,7 @@ std::optional<std::string> RequestFields::text(std::string_view name) const {
   if (!found.is_string()) refuse_field(name, shown(found), "text");
   const auto& words = found.get_ref<const std::string&>();
   if (!is_in_range(words.size(), field))
-    refuse_field(name, fmt::format("{} bytes", words.size()), range_of(field, "a number of bytes"));
+    refuse_field(name, fmt::format("{} bytes", words.size()), fmt::format("at most {}", field.max));
   if (words.find('\0') != words.npos) refuse_field(name, "a zero byte", "text");
   return words;
 }

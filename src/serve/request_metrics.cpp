@@ -43,6 +43,8 @@ constexpr EngineMetric kEngineMetrics[] = {
     {"dalle_images_total", "counter", "Images that have been generated.", &EngineStatus::finished},
     {"dalle_canceled_images_total", "counter", "Images whose clients disconnected.",
      &EngineStatus::canceled},
+    {"dalle_failed_images_total", "counter", "Images of requests that failed.",
+     &EngineStatus::failed},
     {"dalle_codes_total", "counter", "Codes that have been generated.", &EngineStatus::codes},
 };
 
@@ -50,7 +52,7 @@ constexpr EngineMetric kEngineMetrics[] = {
 
 std::string describe_times(const RequestTimes& times) {
   const auto& [queue, decode, image] = times.generation;
-  return fmt::format("queue {:.3f} s, decode {:.3f} s, image {:.3f} s, encode {:.3f} s", queue,
+  return fmt::format("queue {:.3f} s, generate {:.3f} s, decode {:.3f} s, encode {:.3f} s", queue,
                      decode, image, times.encode_s);
 }
 
@@ -91,7 +93,7 @@ std::string RequestMetrics::text(std::span<const ServedModel> models) const {
                  "Times of the phases of requests for images.");
     const auto& [queue, decode, image] = sums_.generation;
     for (const auto& [phase, seconds] :
-         {std::pair("queue", queue), std::pair("decode", decode), std::pair("image", image),
+         {std::pair("queue", queue), std::pair("generate", decode), std::pair("decode", image),
           std::pair("encode", sums_.encode_s)}) {
       fmt::format_to(out, "dalle_phase_seconds_sum{{phase=\"{}\"}} {}\n", phase, seconds);
       fmt::format_to(out, "dalle_phase_seconds_count{{phase=\"{}\"}} {}\n", phase, generations_);

@@ -19,7 +19,7 @@ struct RequestTimes {
   double encode_s = 0;  ///< of image files
 };
 
-/// "queue 0.001 s, decode 1.201 s, image 0.013 s, encode 0.004 s"
+/// "queue 0.001 s, generate 1.201 s, decode 0.013 s, encode 0.004 s"
 std::string describe_times(const RequestTimes& times);
 
 /// Counts of requests and sums of their times. Thread-safe.

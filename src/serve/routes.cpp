@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <string_view>
 #include <utility>
+#include <vector>
 
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "serve/api_error.h"
 
@@ -21,20 +22,19 @@ void Routes::add(const std::string& method, const std::string& path, Route route
 }
 
 void Routes::answer(HttpRequest request, const std::shared_ptr<HttpReply>& reply) const {
-  std::string allowed;
+  std::vector<std::string> allowed;
   for (const Entry& entry : entries_) {
     if (!entry.covers(request.path)) continue;
     if (entry.method == request.method) {
       const std::string id = request.id;
       return answer_errors(id, *reply, [&] { entry.route(std::move(request), reply); });
     }
-    if (!allowed.empty()) allowed += ", ";
-    allowed += entry.method;
+    allowed.push_back(entry.method);
   }
-  if (allowed.empty()) return reply->send(error_response(404, "there is nothing at this URL"));
-  HttpResponse refusal =
-      error_response(405, fmt::format("this URL takes requests of the method {}", allowed));
-  refusal.headers.emplace_back("allow", allowed);
+  if (allowed.empty()) return reply->send(error_response(404, "no such route; see /openapi.json"));
+  HttpResponse refusal = error_response(
+      405, fmt::format("method not allowed; expected {}", fmt::join(allowed, " or ")));
+  refusal.headers.emplace_back("allow", fmt::format("{}", fmt::join(allowed, ", ")));
   reply->send(std::move(refusal));
 }
 

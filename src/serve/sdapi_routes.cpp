@@ -40,20 +40,24 @@ constexpr RequestField kTextToImageFields[] = {
      .min = 0,
      .max = 1'000},
     {.name = "sampler_name", .kind = kText, .help = "without effect", .max = 256},
-    {.name = "batch_size", .kind = kWhole, .help = "images", .min = 1, .max = kMostImages},
+    {.name = "batch_size",
+     .kind = kWhole,
+     .help = "images per iteration",
+     .min = 1,
+     .max = kMostImages},
     {.name = "n_iter",
      .kind = kWhole,
-     .help = "how many times as many images",
+     .help = "number of iterations; total = batch_size x n_iter",
      .min = 1,
      .max = kMostImages},
     {.name = "width",
      .kind = kWhole,
-     .help = "as size of the Images API",
+     .help = "as size in the Images API",
      .min = 1,
      .max = kLongestSide},
     {.name = "height",
      .kind = kWhole,
-     .help = "as size of the Images API",
+     .help = "as size in the Images API",
      .min = 1,
      .max = kLongestSide},
     {.name = "override_settings",
@@ -86,15 +90,15 @@ constexpr RequestField kOptionFields[] = {
      .max = 512},
 };
 
-/// The id of a model by its title in sd-models; empty: the default one.
+/// The id of a model by its title in sd-models.
 std::string known_model(const ApiContext& context, const std::string& title) {
   for (const ServedModel& model : context.models)
     if (model.id == title) return model.id;
-  throw ApiError(400, "sd_model_checkpoint: found another name, expected one of sd-models",
+  throw ApiError(400, "sd_model_checkpoint: unknown model; see /sdapi/v1/sd-models",
                  "sd_model_checkpoint");
 }
 
-/// A mask by whose dark pixels dalle's masks mean the same: what is generated.
+/// Inverts a mask: the web UI generates light pixels, dalle generates dark ones.
 std::string inverted_mask(const std::string& file) {
   RgbImage mask = blaming("mask", [&] {
     check_prompt_pixels(file);
@@ -127,7 +131,8 @@ struct SdapiFields {
   Json parameters;  ///< as received, without files
 };
 
-SdapiFields parse_sdapi_fields(const HttpRequest& request, bool with_image) {
+SdapiFields parse_sdapi_fields(const ApiContext& context, const HttpRequest& request,
+                               bool with_image) {
   const std::vector<RequestField> known = sdapi_request_fields(with_image);
   const RequestFields fields(request, known);
   SdapiFields parsed;
@@ -153,7 +158,7 @@ SdapiFields parse_sdapi_fields(const HttpRequest& request, bool with_image) {
   if (const auto settings = fields.object("override_settings"))
     if (const auto model = settings->find("sd_model_checkpoint");
         model != settings->end() && model->is_string())
-      images.model = model->get<std::string>();
+      images.model = known_model(context, model->get<std::string>());
   parsed.parameters = {{"prompt", images.prompt},
                        {"negative_prompt", negative},
                        {"seed", seed},
@@ -215,7 +220,7 @@ struct SdapiReply {
 
 void generate_sdapi_images(ApiContext& context, const HttpRequest& request, bool with_image,
                            const std::shared_ptr<HttpReply>& reply, const WorkerStrand& strand) {
-  SdapiFields parsed = parse_sdapi_fields(request, with_image);
+  SdapiFields parsed = parse_sdapi_fields(context, request, with_image);
   ImageFields& fields = parsed.images;
   const ServedModel& model =
       context.model_of(fields.model.empty() ? context.sdapi_model() : fields.model);

@@ -13,9 +13,8 @@ std::vector<RequestField> sdapi_request_fields(bool with_image);
 /// The fields of a POST to /sdapi/v1/options.
 std::vector<RequestField> sdapi_option_fields();
 
-/// Adds the routes of AUTOMATIC1111's web UI that clients use to generate images. It has things
-/// that this model has not, such as negative prompts and steps: they are accepted, and `info` says
-/// that they had no effect.
+/// Adds the routes of AUTOMATIC1111's web UI that clients use to generate images. Fields without a
+/// counterpart, such as steps, are accepted, and `info` says that they had no effect.
 /// @param context  must outlive the routes
 void add_sdapi_routes(Routes& routes, ApiContext& context);
 

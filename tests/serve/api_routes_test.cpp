@@ -74,10 +74,10 @@ TrainedDalle broken_dalle() {
 
 TEST_F(ApiRoutesTest, ErrorsHaveTheFormOfTheApi) {
   EXPECT_EQ(generate("{}").body,
-            R"({"error":{"message":"prompt: empty, expected words",)"
+            R"({"error":{"message":"prompt: empty; expected text",)"
             R"("type":"invalid_request_error","param":"prompt","code":"invalid_value"}})");
   EXPECT_EQ(get("/nothing").body,
-            R"({"error":{"message":"there is nothing at this URL",)"
+            R"({"error":{"message":"no such route; see /openapi.json",)"
             R"("type":"invalid_request_error","param":null,"code":"not_found"}})");
   EXPECT_EQ(error_response(401, "no key").body,
             R"({"error":{"message":"no key",)"
@@ -144,7 +144,7 @@ TEST_F(ApiRoutesTest, AFailureIsReportedWithTheIdOfTheRequestAlone) {
   const HttpResponse response = generate(R"({"prompt": "a red circle"})");
   EXPECT_EQ(response.status, 500);
   EXPECT_EQ(response.body,
-            R"({"error":{"message":"internal error in request test; the server's log says more",)"
+            R"({"error":{"message":"internal error; see request test in the server's log",)"
             R"("type":"server_error","param":null,"code":null}})");
 }
 
@@ -180,7 +180,7 @@ TEST_F(ApiRoutesTest, NotesTheTimesOfARequest) {
   routes_.answer(json_request("/v1/images/generations", R"({"prompt": "a red circle"})"), reply);
   EXPECT_EQ(reply->response().status, 200);
   EXPECT_THAT(reply->noted(),
-              testing::MatchesRegex("queue [0-9.]+ s, decode [0-9.]+ s, image [0-9.]+ s, "
+              testing::MatchesRegex("queue [0-9.]+ s, generate [0-9.]+ s, decode [0-9.]+ s, "
                                     "encode [0-9.]+ s"));
 }
 
@@ -215,6 +215,10 @@ TEST_F(ApiRoutesTest, TheWebUisClientsChooseTheModel) {
   EXPECT_EQ(model_of(R"({"prompt": "a red circle",
                          "override_settings": {"sd_model_checkpoint": "first"}})"),
             "first");
+  const HttpResponse unknown = answer(json_request(
+      "/sdapi/v1/txt2img",
+      R"({"prompt": "a red circle", "override_settings": {"sd_model_checkpoint": "third"}})"));
+  EXPECT_EQ(unknown.status, 400);
 }
 
 }  // namespace

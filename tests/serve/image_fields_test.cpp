@@ -136,13 +136,13 @@ TEST(ImageFieldsTest, WrongValuesNameTheirField) {
   EXPECT_EQ(refusal_of(with(R"("output_format": "gif")")),
             "400 output_format: output_format: found \"gif\", expected one of: png jpeg webp");
   EXPECT_EQ(refusal_of(with(R"("size": "large")")),
-            "400 size: size: found another text, expected auto or WIDTHxHEIGHT");
+            "400 size: size: expected auto or WIDTHxHEIGHT, such as 512x512");
   EXPECT_EQ(refusal_of(with(R"("n": 4, "best_of": 3)")),
             "400 best_of: best_of: found 3, expected at least n, which is 4");
   EXPECT_EQ(refusal_of(with(R"("stream": true, "response_format": "url")")),
             "400 response_format: response_format: found url, expected b64_json in a stream");
   EXPECT_EQ(refusal_of(with("\"model\": \"" + std::string(600, 'x') + '"')),
-            "400 model: model: found 600 bytes, expected a number of bytes from 0 to 512");
+            "400 model: model: found 600 bytes, expected at most 512");
 }
 
 TEST(ImageFieldsTest, EveryFieldIsChecked) {
@@ -158,7 +158,7 @@ TEST(ImageFieldsTest, EveryFieldIsChecked) {
 
 TEST(ImageFieldsTest, APromptIsRequired) {
   for (const char* json : {"{}", R"({"prompt": null})", R"({"prompt": "  "})"})
-    EXPECT_EQ(refusal_of(json), "400 prompt: prompt: empty, expected words");
+    EXPECT_EQ(refusal_of(json), "400 prompt: prompt: empty; expected text");
   EXPECT_EQ(refusal_of(R"({"prompt": "a\u0000b"})"),
             "400 prompt: prompt: found a zero byte, expected text");
 }
@@ -171,10 +171,13 @@ TEST(ImageFieldsTest, ContradictionsAreRefused) {
             "400 keep: keep: cannot be combined with keep_rows");
   EXPECT_EQ(edit(R"("mask": "AAAA", "keep_rows": 0.5)"),
             "400 mask: mask: cannot be combined with keep_rows");
-  EXPECT_EQ(edit(R"("variation": 0.5, "strict": true)"),
+  EXPECT_EQ(edit(R"("variation": 0.5, "keep_rows": 0.5, "strict": true)"),
             "400 strict: strict: cannot be combined with variation");
-  EXPECT_EQ(edit(R"("paste_original": true)"),
+  EXPECT_EQ(edit(R"("variation": 0.5, "keep_rows": 0.5, "paste_original": true)"),
             "400 paste_original: paste_original: cannot be combined with variation");
+  for (const std::string field : {"paste_original", "strict"})
+    EXPECT_EQ(edit('"' + field + "\": true"),
+              fmt::format("400 {0}: {0}: requires mask, keep or keep_rows", field));
   EXPECT_EQ(refusal_of(R"({"prompt": "a"})", ImageEndpoint::kEdits),
             "400 image: image: missing, expected an image file");
   EXPECT_EQ(refusal_of(R"({"prompt": "a", "image": ["AAAA", "AAAA"]})", ImageEndpoint::kEdits),
@@ -189,8 +192,7 @@ TEST(ImageFieldsTest, OtherTypesOfContentAreRefusedWithStatus415) {
   HttpRequest request = json_request("", "prompt=a");
   request.headers = {{"content-type", "application/x-www-form-urlencoded"}};
   EXPECT_EQ(refusal_of([&] { parse_image_fields(request, ImageEndpoint::kGenerations); }),
-            "415 : content-type: found another type, expected application/json or "
-            "multipart/form-data");
+            "415 : content-type: unsupported; expected application/json or multipart/form-data");
 }
 
 TEST(RequestFieldsTest, MalformedJsonIsTheCallersFault) {

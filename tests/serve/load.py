@@ -6,7 +6,8 @@ Usage: load.py --port PORT --pid PID [--clients 32] [--seconds 600] [--malformed
 For the given time, clients generate images (or ask for another --path), others vanish in the middle of a request, some send
 one byte at a time, and some send bodies of a gigabyte. Then malformed requests are sent. Throughout, /health must answer
 within --patience seconds, and in the end the process must be alive, without the connections, and with no more memory than
-after the warm-up, up to --more-mb. Exits with 1 if something is wrong.
+after a warm-up, up to --more-mb: the process keeps freed memory, also that of the largest bodies. Exits with 1 if something
+is wrong.
 """
 import argparse
 import base64
@@ -145,8 +146,9 @@ def trickle(load, rng):
 def flood(load, rng):
     """Sends a body of a gigabyte, announced or in chunks."""
     megabyte = b"x" * (1 << 20)
+    is_chunked = False
     while load.is_running():
-        is_chunked = rng.random() < 0.5
+        is_chunked = not is_chunked
         length = "transfer-encoding: chunked" if is_chunked else f"content-length: {1 << 30}"
         try:
             with connect(OPTIONS.patience) as client:
@@ -239,7 +241,7 @@ def main():
     load = Load()
     stop = threading.Event()
     health = threading.Thread(target=watch_health, args=(load, stop))
-    load.end = time.monotonic() + min(10, OPTIONS.seconds / 5)
+    load.end = time.monotonic() + max(3, min(10, OPTIONS.seconds / 5))
     attackers = max(1, OPTIONS.clients // 8)
     phase = [(generate,)] * OPTIONS.clients + [(vanish,), (trickle,)] * attackers + [(flood,)] * min(2, attackers)
     run_threads(load, phase)

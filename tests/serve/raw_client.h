@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -57,6 +58,12 @@ class RawClient {
       bytes.remove_prefix(static_cast<size_t>(sent));
     }
     return true;
+  }
+
+  /// Whether something has arrived, or the connection is closed.
+  bool is_readable() const {
+    pollfd waiting{.fd = socket_, .events = POLLIN, .revents = 0};
+    return !received_.empty() || ::poll(&waiting, 1, 0) > 0;
   }
 
   void end_sending() { ::shutdown(socket_, SHUT_WR); }

@@ -1943,7 +1943,8 @@ class ToolsTest(unittest.TestCase):
     def test_a_server_withstands_load_and_attacks(self):
         with self.serving() as server:
             result = subprocess.run([sys.executable, REPOSITORY / "tests" / "serve" / "load.py", "--port", str(server.port),
-                                     "--pid", str(server.pid), "--clients", "8", "--seconds", "3", "--malformed", "400"],
+                                     "--pid", str(server.pid), "--clients", "8", "--seconds", "3", "--malformed", "400",
+                                     "--more-mb", "300"],
                                     capture_output=True, text=True, timeout=300)
             self.assertEqual(result.returncode, 0, result.stdout + result.stderr + server.log.read_text()[-2000:])
 
