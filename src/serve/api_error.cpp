@@ -79,6 +79,14 @@ ApiError current_api_error(const std::string& request_id) {
     return {503, draining.what()};
   } catch (const Error& error) {
     return {400, error.what()};
+  } catch (...) {
+    return current_server_error(request_id);
+  }
+}
+
+ApiError current_server_error(const std::string& request_id) {
+  try {
+    throw;
   } catch (const std::exception& error) {
     log_error("request {}: {}", request_id, error.what());
   } catch (...) {
