@@ -7,8 +7,8 @@ namespace dalle {
 
 struct BenchServeArguments {
   std::string model;     ///< a run or checkpoint folder
-  int64_t clients = 32;  ///< each waits for an image before it asks for the next one
-  int64_t images = 8;    ///< per client
+  int64_t clients = 32;  ///< each waits for its image before it asks for the next one
+  int64_t images = 8;    ///< images per client
   int64_t repeat = 3;
   std::string json;  ///< also write the numbers to this file
 };

@@ -199,10 +199,10 @@ void add_options(CLI::App& app, BenchDecodeArguments& arguments) {
 void add_options(CLI::App& app, BenchServeArguments& arguments) {
   app.add_option("--model", arguments.model, "run folder or checkpoint")->required();
   app.add_option("--clients", arguments.clients,
-                 "each waits for its image before it asks for the next one")
+                 "number of clients; each waits for its image before it asks for the next one")
       ->transform(whole_number(1, 256))
       ->capture_default_str();
-  app.add_option("--images", arguments.images, "images of each client")
+  app.add_option("--images", arguments.images, "images per client")
       ->transform(whole_number(1, 100'000))
       ->capture_default_str();
   app.add_option("--repeat", arguments.repeat, "number of repetitions; the medians are printed")

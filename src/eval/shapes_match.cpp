@@ -128,6 +128,17 @@ void count_attributes(const ShapesDescription& description, const DetectedScene&
     });
 }
 
+/// What a description of a copy says in view of the original, the uppermost object.
+ShapesDescription completed(ShapesDescription description, const DetectedScene& detected) {
+  const auto original = std::ranges::min_element(detected.objects, {}, &DetectedObject::y);
+  if (!description.is_copy || original == detected.objects.end()) return description;
+  for (DescribedObject& object : description.objects)
+    for_each_attribute([&](auto stated, auto seen, auto) {
+      if (!(object.*stated)) object.*stated = (*original).*seen;
+    });
+  return description;
+}
+
 bool is_above(double edge, const DetectedObject& object) {
   constexpr double kUnknownReach = 1.5;
   const double reach = object.shape ? shape_reach(*object.shape) : kUnknownReach;
@@ -153,7 +164,8 @@ StatedValues ShapesMatch::atoms() const {
   return all;
 }
 
-ShapesMatch match_shapes(const ShapesDescription& description, const DetectedScene& detected) {
+ShapesMatch match_shapes(const ShapesDescription& given, const DetectedScene& detected) {
+  const ShapesDescription description = completed(given, detected);
   const auto described = static_cast<int64_t>(description.objects.size());
   const auto found = static_cast<int64_t>(detected.objects.size());
   const BestAssignment search(description, detected);
@@ -168,6 +180,8 @@ ShapesMatch match_shapes(const ShapesDescription& description, const DetectedSce
         {.right = relation_is_right(description, detected, assignment, i), .stated = 1};
   if (description.background)
     match.background = {.right = detected.background == description.background, .stated = 1};
+  // Whether an object without a known shape was copied cannot be known.
+  if (description.is_copy && !description.objects.back().shape) match.shape.stated += 1;
   const StatedValues atoms = match.atoms();
   match.exact = atoms.right == atoms.stated;
   return match;

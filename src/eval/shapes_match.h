@@ -51,7 +51,8 @@ struct ShapesMatch {
 
 /// Compares what the judge sees with a description. Assigns a detected object to each described one
 /// so that as many attributes as possible are correct and, among those assignments, as many
-/// relations as possible. Attributes that are not stated may have any value.
+/// relations as possible. Attributes that are not stated may have any value, except those of a
+/// copy, which must be like those of the uppermost object.
 ShapesMatch match_shapes(const ShapesDescription& description, const DetectedScene& detected);
 
 /// Judges whether an image shows what a caption of the data set shapes says.

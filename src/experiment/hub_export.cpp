@@ -58,7 +58,10 @@ ordered_json dvae_config(const TrainedDalle& dalle) {
                       {"vocab_size", model.vocab_size},
                       {"codebook_width", model.codebook_width},
                       {"post_gain", model.residual_gain()},
-                      {"pixel_margin", kPixelMargin}};
+                      {"pixel_margin", kPixelMargin},
+                      {"bottleneck", to_string(model.bottleneck)}};
+  if (model.bottleneck == BottleneckKind::kVq) config["unit_norm"] = model.vq.unit_norm;
+  if (model.bottleneck == BottleneckKind::kFsq) config["fsq_levels"] = model.levels();
   config["log_scale_floor"] =
       model.log_scale_floor ? ordered_json(*model.log_scale_floor) : ordered_json(nullptr);
   return config;

@@ -31,7 +31,7 @@ GenerateStatistics generate_on_cpu(const DalleModel& model, std::span<const Capt
     int64_t image = 0;
   };
   std::vector<Started> started(static_cast<size_t>(images));  // by their number in the batch
-  const auto done = [&](int64_t id, const at::Tensor& codes) {
+  const BatchDone done = [&](int64_t id, const at::Tensor& codes) {
     if (!codes.defined()) throw Error("{}", kNonFiniteLogits);
     const auto& [request, image] = started[static_cast<size_t>(id)];
     codes_done(request, image, codes);

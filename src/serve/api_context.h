@@ -1,6 +1,5 @@
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -58,7 +57,6 @@ struct ApiContext {
   ImageStore& store;
   std::string base_url;
   RequestMetrics metrics;
-  std::atomic<bool> is_stopping = false;
   boost::asio::thread_pool workers;
   mutable std::mutex mutex;
   std::string chosen_model;

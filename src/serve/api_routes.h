@@ -23,10 +23,6 @@ class ApiRoutes {
   /// For a port that is known only later. To be called before any request is answered.
   void set_base_url(std::string url) { context_.base_url = std::move(url); }
 
-  /// From now on, requests for images are answered with status 503, and so is /health. Those that
-  /// have been submitted are completed. Thread-safe.
-  void refuse_new() { context_.is_stopping = true; }
-
   /// Counts a request that is complete, for /metrics. Thread-safe.
   /// @param route  Routes::path_of() of its path
   void count_request(const std::string& method, const std::string& route, int status,

@@ -9,9 +9,9 @@
 namespace dalle {
 
 /// Decides whose image is next: of the clients with waiting images, the one with the fewest images
-/// in progress; of equal ones, the one whose turn was longest ago, where a client that arrives has
-/// just had a turn. So no client waits forever, and one that asks for many images does not delay
-/// the others. The requests of one client are served in the order of their numbers.
+/// in progress; of equal ones, the one whose turn was longest ago, where a new client counts as
+/// having just had a turn. So no client waits forever, and one that asks for many images does not
+/// delay the others. The requests of one client are served in the order of their numbers.
 class FairQueue {
  public:
   /// @param request  its number, larger than those before

@@ -35,15 +35,14 @@ std::unique_ptr<Reranker> engine_reranker(const TrainedDalle& dalle, const Engin
   if (std::filesystem::exists(clip_folder(dalle.checkpoint))) try {
       return make_clip_reranker(dalle, "", device);
     } catch (const Error& error) {  // its training may not have saved anything yet
-      log_warning("not ranking by the contrastive model of the run: {}", error.what());
+      log_warning("cannot load the run's contrastive model for ranking: {}", error.what());
     }
   if (dalle.config.dalle.train.caption_dropout > 0) return make_likelihood_reranker(dalle);
   return nullptr;
 }
 
 std::string failure_text(const std::exception& error) {
-  if (is_out_of_memory(error))
-    return "memory ran out; ask for fewer images at once, or try again when less is in progress";
+  if (is_out_of_memory(error)) return "out of memory; lower --batch-size";
   return error_text(error);
 }
 
@@ -86,7 +85,7 @@ uint64_t GenerationEngine::submit(GenerationRequest request, GenerationEvents ev
                                                    reranker_.get());
   const int64_t images = job->waiting();
   if (images > options_.queued_images)
-    throw Error("found {} images to generate for one request, expected at most {}", images,
+    throw Error("this request needs {} images, but the queue holds at most {} (--queue)", images,
                 options_.queued_images);
   const std::lock_guard lock(mutex_);
   if (is_draining_) throw EngineDraining();
@@ -210,7 +209,7 @@ void GenerationEngine::run_pass() {
       finished_images_.push_back({.slot = release(id), .codes = found});
     });
   } catch (const std::exception& error) {
-    log_error("decoding {} images: {}", active_.load(), failure_text(error));
+    log_error("cannot generate {} images: {}", active_.load(), failure_text(error));
     std::vector<uint64_t> in_progress;
     for (const Slot& slot : slots_)
       if (slot.job) in_progress.push_back(slot.number);
@@ -296,7 +295,7 @@ void GenerationEngine::fail(uint64_t number, const std::string& message) {
     const JobPointer job = entry->second;
     job->fail(message);
   } catch (const std::exception& error) {
-    log_error("reporting a failed request: {}", error.what());
+    log_error("cannot report a failed request: {}", error.what());
   }
   close(number, failed_);
 }

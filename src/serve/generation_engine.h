@@ -30,17 +30,16 @@ class GenerationJob;
 
 /// The images that a client wants of a model.
 struct GenerationRequest {
-  std::string client = {};  ///< with which of them a waiting image's turn is decided
+  std::string client = {};  ///< identifies the client for fair scheduling
   std::string caption = {};
   int64_t seed = 1;
   int64_t first_image = 0;
   int64_t count = 1;
   SamplingConfig sampling = {};
   int64_t best_of = 0;  ///< if more than `count`: generate so many and keep the best
-  /// Of each image, while its codes are generated: number k of p when at least (k + 1) / (p + 1) of
-  /// the codes that are not forced are known. preview_codes() says what the rest is filled with.
-  /// Those that would be due when the image is complete are left out; on other devices than a CPU,
-  /// so are all.
+  /// Number of previews per image. Preview k of p is sent once (k + 1) / (p + 1) of the free codes
+  /// are known, with the others filled in by preview_codes(). Previews due only at completion are
+  /// skipped. CPU only.
   int64_t previews = 0;
   at::Tensor forced = {};  ///< as in CaptionImages
   double variation = 0;
@@ -87,7 +86,7 @@ struct EngineOptions {
   std::optional<EngineBatching> batching = {};
 };
 
-/// Images, except for the codes and the time.
+/// Counts of images, except `codes` and `seconds_per_image`.
 struct EngineStatus {
   int64_t queued = 0;
   int64_t active = 0;
@@ -103,8 +102,7 @@ struct EngineStatus {
 class QueueFull : public Error {
  public:
   explicit QueueFull(double wait_s)
-      : Error("too many images wait already; try again in {:.0f} s", wait_s),
-        retry_after_s(wait_s) {}
+      : Error("the queue is full; try again in {:.0f} s", wait_s), retry_after_s(wait_s) {}
 
   double retry_after_s;  ///< an estimate; at least 1
 };
@@ -120,7 +118,7 @@ class EngineDraining : public Error {
 /// bit for bit, what dalle-sample gives.
 ///
 /// If an image cannot be completed, only its request fails. If memory runs out while codes are
-/// computed, all requests with images in progress fail, and the others go on.
+/// computed, all requests with images in progress fail, and the others continue.
 class GenerationEngine {
  public:
   /// @throws dalle::Error if a contrastive model cannot be read, or `rank_by` is not possible
@@ -141,8 +139,8 @@ class GenerationEngine {
   ///         number is out of its range, naming it
   uint64_t submit(GenerationRequest request, GenerationEvents events);
 
-  /// Frees the rows of a request within one token; none of its events is called afterwards, except
-  /// one that is being called. Does nothing if it is complete. Thread-safe.
+  /// Frees the batch slots of a request within one token; none of its events is called afterwards,
+  /// except one that is being called. Does nothing if it is complete. Thread-safe.
   void cancel(uint64_t number);
 
   /// Accepts no more requests, and waits until all that were submitted are complete. Thread-safe.

@@ -1,6 +1,7 @@
 #include "serve/image_routes.h"
 
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "serve/api_error.h"
@@ -33,12 +34,22 @@ void generate_images_for(ApiContext& context, ImageEndpoint endpoint, const Http
     };
   std::vector<GenerationRequest> requests;
   requests.push_back(std::move(generation));
-  run_requests(*model.engine, std::move(requests), std::move(events), strand, *reply, request.id);
+  const std::string counting_field = requests.front().best_of > 0 ? "best_of" : "n";
+  try {
+    run_requests(*model.engine, std::move(requests), std::move(events), strand, *reply, request.id);
+  } catch (const QueueFull&) {
+    throw;
+  } catch (const EngineDraining&) {
+    throw;
+  } catch (const Error& error) {  // only their number has not been checked yet
+    throw ApiError(400, fmt::format("{}: {}", counting_field, error.what()), counting_field);
+  }
   answer->begin();  // the events come later, on this strand
 }
 
 void send_stored_image(const ApiContext& context, const HttpRequest& request, HttpReply& reply) {
-  const auto image = context.store.find(std::string_view(request.path).substr(sizeof "/images"));
+  constexpr std::string_view kFolder = "/images/";
+  const auto image = context.store.find(std::string_view(request.path).substr(kFolder.size()));
   if (!image) throw ApiError(404, "there is no such image; images expire");
   reply.send({.status = 200,
               .content_type = image->content_type,
@@ -52,11 +63,8 @@ void answer_on_worker(ApiContext& context, const std::string& request_id,
                       const std::shared_ptr<HttpReply>& reply,
                       std::function<void(const WorkerStrand&)> work) {
   const WorkerStrand strand = boost::asio::make_strand(context.workers);
-  boost::asio::post(strand, [&context, request_id, reply, strand, work = std::move(work)] {
-    answer_errors(request_id, *reply, [&] {
-      if (context.is_stopping) throw ApiError(503, "the server is stopping");
-      work(strand);
-    });
+  boost::asio::post(strand, [request_id, reply, strand, work = std::move(work)] {
+    answer_errors(request_id, *reply, [&] { work(strand); });
   });
 }
 

@@ -11,8 +11,7 @@ namespace dalle {
 /// @param context  must outlive the routes
 void add_image_routes(Routes& routes, ApiContext& context);
 
-/// Runs `work` on a worker thread, and answers what it throws. While the server is stopping, the
-/// answer is status 503 instead.
+/// Runs `work` on a worker thread, and answers what it throws.
 /// @param work  may keep the strand, on which it runs
 void answer_on_worker(ApiContext& context, const std::string& request_id,
                       const std::shared_ptr<HttpReply>& reply,

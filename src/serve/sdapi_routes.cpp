@@ -172,7 +172,7 @@ struct SdapiReply {
   ImageFields fields;
   Json parameters;
   std::shared_ptr<HttpReply> reply;
-  std::vector<std::string> images;  ///< base64, by seed
+  std::vector<std::string> images = {};  ///< base64, by seed
   double encode_s = 0;
 
   void add(size_t number, const GeneratedImage& image) {
@@ -225,8 +225,12 @@ void generate_sdapi_images(ApiContext& context, const HttpRequest& request, bool
     requests[i].count = 1;
     requests[i].seed += static_cast<int64_t>(i);
   }
-  const auto answer = std::make_shared<SdapiReply>(context, model, std::move(fields),
-                                                   std::move(parsed.parameters), reply);
+  const auto answer =
+      std::make_shared<SdapiReply>(SdapiReply{.context = context,
+                                              .model = model,
+                                              .fields = std::move(fields),
+                                              .parameters = std::move(parsed.parameters),
+                                              .reply = reply});
   answer->images.resize(requests.size());
   RunEvents events{
       .image = [answer](size_t number, const GeneratedImage& image) { answer->add(number, image); },

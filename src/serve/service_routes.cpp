@@ -49,14 +49,10 @@ void send_model(const ApiContext& context, const std::string& id, HttpReply& rep
   throw ApiError(404, "there is no such model; /v1/models lists them", "model");
 }
 
-void send_health(const ApiContext& context, HttpReply& reply) {
+Json health(const ApiContext& context) {
   Json models = Json::array();
   for (const ServedModel& model : context.models) models.push_back(model.id);
-  const bool is_stopping = context.is_stopping;
-  HttpResponse response =
-      json_response({{"status", is_stopping ? "stopping" : "ok"}, {"models", models}});
-  if (is_stopping) response.status = 503;
-  reply.send(std::move(response));
+  return {{"status", "ok"}, {"models", models}};
 }
 
 }  // namespace
@@ -70,8 +66,9 @@ void add_service_routes(Routes& routes, ApiContext& context) {
   routes.add("GET", "/v1/models/*", [&context](const HttpRequest& request, const auto& reply) {
     send_model(context, request.path.substr(std::string_view("/v1/models/").size()), *reply);
   });
-  routes.add("GET", "/health",
-             [&context](const HttpRequest&, const auto& reply) { send_health(context, *reply); });
+  routes.add("GET", "/health", [&context](const HttpRequest&, const auto& reply) {
+    reply->send(json_response(health(context)));
+  });
   routes.add("GET", "/metrics", [&context](const HttpRequest&, const auto& reply) {
     reply->send({.status = 200,
                  .content_type = "text/plain; version=0.0.4; charset=utf-8",

@@ -115,6 +115,32 @@ TEST(ShapesMatchTest, RelationsCountBetweenTheAssignedObjects) {
                   .exact);
 }
 
+TEST(ShapesMatchTest, ACopyHasTheAttributesOfTheUppermostObject) {
+  const ShapesDescription copied = parse_shapes_caption("the same object in blue below");
+  const auto exact = [&](const std::vector<DetectedObject>& objects) {
+    return match_shapes(copied, seen(objects)).exact;
+  };
+  const DetectedObject original = object(ShapeColor::kRed, ShapeKind::kCircle, 0.3, 0.2);
+  const DetectedObject copy = object(ShapeColor::kBlue, ShapeKind::kCircle, 0.3, 0.7);
+  EXPECT_TRUE(exact({original, copy}));
+  EXPECT_TRUE(exact({copy, original}));
+  EXPECT_FALSE(exact({original})) << "no copy";
+  EXPECT_FALSE(exact({}));
+  EXPECT_FALSE(exact({original, original})) << "not blue, and not below";
+  DetectedObject other = copy;
+  other.shape = ShapeKind::kSquare;
+  EXPECT_FALSE(exact({original, other}));
+  other = copy;
+  other.texture = ShapeTexture::kDotted;
+  EXPECT_FALSE(exact({original, other}));
+  other = copy;
+  other.x = 0.9;
+  EXPECT_FALSE(exact({original, other})) << "right of it rather than below";
+  DetectedObject unknown = original, copy_of_unknown = copy;
+  unknown.shape = copy_of_unknown.shape = std::nullopt;
+  EXPECT_FALSE(exact({unknown, copy_of_unknown}));
+}
+
 TEST(ShapesMatchTest, TheBackgroundCountsIfStated) {
   const auto black = parse_shapes_caption("a red circle on a black background");
   EXPECT_EQ(match_shapes(black, seen({kRedCircle})).background, (StatedValues{0, 1}));

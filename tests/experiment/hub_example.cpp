@@ -1,6 +1,6 @@
 // Writes a run whose checkpoint has random weights, and what the model computes for some input.
 //
-//   hub_example small|deep|wide RUN EXAMPLE.safetensors
+//   hub_example small|deep|wide|vq|vq-unit-norm|fsq RUN EXAMPLE.safetensors
 
 #include <cmath>
 #include <cstdio>
@@ -26,7 +26,7 @@
 namespace dalle {
 namespace {
 
-/// Together, the variants have all attention masks and both values of each switch.
+/// Together, the variants have all attention masks and bottlenecks, and both values of each switch.
 ExperimentConfig config_of_variant(const std::string& variant) {
   ExperimentConfig config = shapes_experiment();
   config.name = variant;
@@ -51,8 +51,14 @@ ExperimentConfig config_of_variant(const std::string& variant) {
     model.heads = 5;
     model.attention = {AttentionKind::kColumn};
     model.last_attention = AttentionKind::kDense;
+  } else if (variant == "vq" || variant == "vq-unit-norm") {
+    config.dvae.model.bottleneck = BottleneckKind::kVq;
+    config.dvae.model.vq.unit_norm = variant == "vq-unit-norm";
+  } else if (variant == "fsq") {
+    config.dvae.model.bottleneck = BottleneckKind::kFsq;
+    config.dvae.model.fsq_levels = {3, 2, 4};
   } else if (variant != "small") {
-    throw Error("variant {:?}: expected small, deep or wide", variant);
+    throw Error("variant {:?}: expected small, deep, wide, vq, vq-unit-norm or fsq", variant);
   }
   return config;
 }
@@ -116,7 +122,8 @@ void write_example(const std::string& variant, const std::filesystem::path& run,
                               {"images", images},
                               {"text_logits", at::linear(text, parameters["text_head.weight"])},
                               {"image_logits", at::linear(image, parameters["image_head.weight"])},
-                              {"code_logits", vae->logits(images)},
+                              {"latents", vae->logits(images)},
+                              {"image_codes", vae->encode(images)},
                               {"decoded", vae->decode(grid)}});
 }
 

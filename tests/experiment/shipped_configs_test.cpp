@@ -39,7 +39,7 @@ TEST(ShippedConfigs, AreTheOnesThatTheReadmeNames) {
   const std::vector<std::string> names = shipped();
   for (const char* name :
        {"dalle-1.3b", "dalle-120m", "dalle-350m", "dalle-50m", "paper-12b", "paper-dvae",
-        "images-256", "images-64", "shapes-64", "experiments/codebook"})
+        "images-256", "images-64", "shapes-64", "experiments/codebook", "experiments/recolor"})
     EXPECT_THAT(names, testing::Contains(name));
 }
 

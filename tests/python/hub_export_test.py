@@ -18,7 +18,9 @@ except ImportError as missing:
 import rebuild_logits
 
 TOLERANCE = 1e-4
-VARIANTS = {"small": (), "deep": (), "wide": ("--max-shard-mb", "1")}  # of hub_example.cpp, with options of dalle-export
+OTHER_CODES = 0.01  # the share of an image's codes that rounding may change
+# Those of hub_example.cpp, with options of dalle-export.
+VARIANTS = {"small": (), "deep": (), "wide": ("--max-shard-mb", "1"), "vq": (), "vq-unit-norm": (), "fsq": ()}
 
 
 def check(program, tool, variant, options):
@@ -30,7 +32,8 @@ def check(program, tool, variant, options):
         kinds = set(json.loads((out / "config.json").read_text())["transformer"]["attention"])
         largest = rebuild_logits.differences(out, example)
         for name, difference in largest.items():
-            assert difference <= TOLERANCE, f"{variant}: {name} differs by {difference}, expected at most {TOLERANCE}"
+            most = OTHER_CODES if name == "image_codes" else TOLERANCE
+            assert difference <= most, f"{variant}: {name} differs by {difference}, expected at most {most}"
         print(f"{variant}:", ", ".join(f"{name} {difference:.1e}" for name, difference in largest.items()))
         return kinds
 

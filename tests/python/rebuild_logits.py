@@ -5,7 +5,7 @@ This is the reference of the format: config.json and the tensors in model.safete
 else does. It is written to be read, not to be fast. hub_export_test.py compares it with the C++ code.
 
 Usage: rebuild_logits.py FOLDER EXAMPLE.safetensors prints the largest differences from the results in the example, which has
-captions, codes, images, text_logits, image_logits, code_logits and decoded.
+captions, codes, images, text_logits, image_logits, latents, image_codes and decoded; for image_codes, the share that differs.
 """
 import json
 import math
@@ -112,7 +112,8 @@ def transformer_logits(config, w, captions, codes):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The dVAE: the classes of OpenAI's release, for any number of groups and blocks.
+# The dVAE: the classes of OpenAI's release, for any number of groups and blocks. Its bottleneck makes codes of the encoder's
+# output: gumbel by argmax, vq by the nearest column of the decoder's first convolution, fsq by rounding each channel.
 
 
 def convolve(x, w, name):
@@ -129,7 +130,7 @@ def residual_block(x, w, name, post_gain):
 
 
 def encode_images(config, w, images):
-    """images: [B, 3, H, W] in [0, 1]. Returns the logits of the codes, [B, K, h, w]; their argmax are the image's codes."""
+    """images: [B, 3, H, W] in [0, 1]. Returns the encoder's output, [B, C, h, w]: the logits of the codes if C = K."""
     margin = config["pixel_margin"]
     x = convolve(images * (1 - 2 * margin) + margin, w, "encoder.blocks.input")
     for group in range(1, config["groups"] + 1):
@@ -140,9 +141,39 @@ def encode_images(config, w, images):
     return convolve(x.relu(), w, "encoder.blocks.output.conv")
 
 
+def codes_of(config, w, latents):
+    """latents: what encode_images() returns. Returns the codes, [B, h, w] int64."""
+    if config["bottleneck"] == "gumbel":
+        return latents.argmax(1)
+    if config["bottleneck"] == "vq":
+        vectors = latents.permute(0, 2, 3, 1)  # [B, h, w, D]
+        if config["unit_norm"]:
+            vectors = F.normalize(vectors, dim=-1)
+        codebook = w["decoder.blocks.input.w"].flatten(1).t()  # [K, D]
+        return torch.cdist(vectors.flatten(0, 2), codebook).argmin(1).view(vectors.shape[:3])
+    codes, place = 0, 1
+    for channel, levels in zip(latents.unbind(1), config["fsq_levels"], strict=True):
+        half, offset = (levels - 1) * 1.001 / 2, 0.5 * (levels % 2 == 0)
+        bounded = (channel + math.atanh(offset / half)).tanh() * half - offset
+        codes += (bounded.round().long() + levels // 2) * place
+        place *= levels
+    return codes
+
+
+def decoder_input(config, codes):
+    """codes: [B, h, w] int64. Returns the input of the decoder's first convolution: one-hot codes or, for fsq, channels."""
+    if config["bottleneck"] != "fsq":
+        return F.one_hot(codes, config["vocab_size"]).permute(0, 3, 1, 2).float()  # [B, K, h, w]
+    channels, place = [], 1
+    for levels in config["fsq_levels"]:
+        channels.append((codes // place % levels - levels // 2) / (levels // 2))
+        place *= levels
+    return torch.stack(channels, 1)  # [B, number of levels, h, w]
+
+
 def decode_codes(config, w, codes):
     """codes: [B, h, w] int64. Returns images, [B, 3, H, W] in [0, 1]."""
-    x = convolve(F.one_hot(codes, config["vocab_size"]).permute(0, 3, 1, 2).float(), w, "decoder.blocks.input")
+    x = convolve(decoder_input(config, codes), w, "decoder.blocks.input")
     for group in range(1, config["groups"] + 1):
         for block in range(1, config["blocks_per_group"] + 1):
             x = residual_block(x, w, f"decoder.blocks.group_{group}.block_{block}", config["post_gain"])
@@ -158,18 +189,20 @@ def decode_codes(config, w, codes):
 
 @torch.no_grad()
 def differences(folder, example):
-    """The largest difference of each result from the example's."""
+    """The largest difference of each result from the example's; of the images' codes, the share that differs."""
     config, transformer, dvae = load_model(folder)
     given = load_file(example)
     codes = given["codes"]
     text_logits, image_logits = transformer_logits(config["transformer"], transformer, given["captions"], codes)
     grid = codes.view(-1, config["transformer"]["grid_height"], config["transformer"]["grid_width"])
-    found = {"text_logits": text_logits, "image_logits": image_logits,
-             "code_logits": encode_images(config["dvae"], dvae, given["images"]),
+    latents = encode_images(config["dvae"], dvae, given["images"])
+    image_codes = codes_of(config["dvae"], dvae, latents)
+    found = {"text_logits": text_logits, "image_logits": image_logits, "latents": latents, "image_codes": image_codes,
              "decoded": decode_codes(config["dvae"], dvae, grid)}
     for name, tensor in found.items():
         assert tensor.shape == given[name].shape, (name, tensor.shape, given[name].shape)
-    return {name: (tensor - given[name]).abs().max().item() for name, tensor in found.items()}
+    largest = {name: (tensor - given[name]).abs().max().item() for name, tensor in found.items()}
+    return largest | {"image_codes": (image_codes != given["image_codes"]).float().mean().item()}
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
 #include "sample/decode_batch.h"
 
 #include <algorithm>
+#include <atomic>
+#include <cstdlib>
 #include <limits>
 #include <map>
+#include <new>
 #include <random>
 #include <vector>
 
@@ -13,6 +16,25 @@
 #include "core/error.h"
 #include "sample/preview_codes.h"
 #include "sample/small_dalle.h"
+
+namespace {
+
+std::atomic<int64_t> allocations{0};
+
+}  // namespace
+
+// Counts the allocations of the whole program, those of LibTorch included.
+[[gnu::noinline]] void* operator new(size_t size) {
+  ++allocations;
+  if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
+  throw std::bad_alloc();
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept {
+  std::free(memory);
+}
+[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept {
+  std::free(memory);
+}
 
 namespace dalle::decode_batch_test {  // test sources are joined, and others use the same names
 namespace {
@@ -169,6 +191,27 @@ TEST(DecodeBatch, ReportsImagesWithoutFiniteLogitsAndCompletesTheOthers) {
     EXPECT_GT(failed, 0) << name;
     EXPECT_GT(completed, 0) << name;
   }
+}
+
+TEST(DecodeBatch, APassThatCompletesNoImageAllocatesNothing) {
+  const int threads = at::get_num_threads();
+  at::set_num_threads(1);
+  for (const auto& [mode, name] : enum_names(DecodeMode{})) {
+    DecodeBatch batch(small_model(), {.images = 3, .decode = {mode, 2, /*cached_bytes=*/0}});
+    batch.start({.caption = caption()}, 1, {.guidance = 2});
+    batch.start({.caption = caption(4)}, 2, {.top_p = 0.7});
+    batch.start({.caption = caption(4)}, 3, {.top_k = 5});
+    int64_t completed = 0;
+    const BatchDone done = [&](int64_t, const at::Tensor&) { ++completed; };
+    batch.pass(done);  // of the first use of the slots, and of the samplers' memory
+    batch.pass(done);
+    const int64_t before = allocations;
+    batch.pass(done);
+    batch.pass(done);
+    EXPECT_EQ(allocations - before, 0) << name;
+    EXPECT_EQ(completed, 0);
+  }
+  at::set_num_threads(threads);
 }
 
 TEST(DecodeBatch, HasNoRoomForMoreThanItsImages) {

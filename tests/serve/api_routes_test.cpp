@@ -168,11 +168,11 @@ TEST_F(ApiRoutesTest, ADisconnectedClientGetsNothingMore) {
   EXPECT_EQ(status.finished + status.canceled, 64);
 }
 
-TEST_F(ApiRoutesTest, RefusesNewImagesWhileStopping) {
-  api_->refuse_new();
-  EXPECT_EQ(generate(R"({"prompt": "a red circle"})").status, 503);
-  EXPECT_EQ(get("/health").status, 503);
-  EXPECT_EQ(get("/v1/models").status, 200);
+TEST_F(ApiRoutesTest, AnEngineThatStopsMakesTheServerUnavailable) {
+  api_->models().front().engine->drain();
+  const HttpResponse response = generate(R"({"prompt": "a red circle"})");
+  EXPECT_EQ(response.status, 503);
+  EXPECT_EQ(body_of(response)["error"]["type"], "server_error");
 }
 
 TEST_F(ApiRoutesTest, NotesTheTimesOfARequest) {

@@ -106,9 +106,9 @@ TEST(GenerationEngine, GoesOnAfterMemoryRanOut) {
       continue;
     }
     ++failed;
-    EXPECT_THAT(outcomes[i].failures, testing::ElementsAre(testing::HasSubstr("memory ran out")));
+    EXPECT_THAT(outcomes[i].failures, testing::ElementsAre(testing::HasSubstr("out of memory")));
   }
-  EXPECT_THAT(outcomes[0].failures, testing::ElementsAre(testing::HasSubstr("memory ran out")));
+  EXPECT_THAT(outcomes[0].failures, testing::ElementsAre(testing::HasSubstr("out of memory")));
   EXPECT_LE(failed, 2);  // those in progress
   EXPECT_EQ(engine.status().failed, failed);
 }

@@ -53,7 +53,7 @@ TEST(GenerationEngine, RefusesWhatDoesNotFitIntoItsQueue) {
   }
   submit(outcomes[2], 1);
   EXPECT_EQ(error_of([&] { submit(outcomes[1], 5); }),
-            "found 5 images to generate for one request, expected at most 4");
+            "this request needs 5 images, but the queue holds at most 4 (--queue)");
   blocker.release();
   engine.drain();
   EXPECT_EQ(outcomes[0].images.size(), 3U);
@@ -72,7 +72,8 @@ TEST(GenerationEngine, RefusesInvalidRequests) {
   EXPECT_THAT(error({.caption = " "}), testing::HasSubstr("expected words"));
   EXPECT_THAT(error({.caption = "\xff"}), testing::HasSubstr("UTF-8"));
   EXPECT_THAT(error({.caption = "a", .count = 0}), testing::HasSubstr("count: found 0"));
-  EXPECT_THAT(error({.caption = "a", .count = kMost}), testing::HasSubstr("expected at most 1024"));
+  EXPECT_THAT(error({.caption = "a", .count = kMost}),
+              testing::HasSubstr("the queue holds at most 1024"));
   EXPECT_THAT(error({.caption = "a", .best_of = 2}), testing::HasSubstr("best_of: found 2, but"));
   EXPECT_THAT(error({.caption = "a", .first_image = kMost}),
               testing::HasSubstr("first_image: found"));

@@ -7,6 +7,7 @@
 #include <gmock/gmock.h>
 #include <torch/types.h>
 
+#include "error_of.h"
 #include "experiment/reranker.h"
 #include "sample/best_candidates.h"
 #include "sample/preview_codes.h"
@@ -79,6 +80,19 @@ TEST(GenerationEngine, KeepsTheBestByTheRerankerLikeTheSampler) {
     EXPECT_EQ(outcome.done, 1);
     EXPECT_EQ(engine.status().finished, 9);
   }
+}
+
+TEST(GenerationEngine, RanksByWhatItIsAskedForOrSaysWhyNot) {
+  const auto error = [](double caption_dropout, const EngineOptions& options) {
+    return error_of([&] { GenerationEngine(small_trained_dalle(caption_dropout), options); });
+  };
+  EXPECT_THAT(error(0.1, {.rank_by = RankBy::kClip}), testing::HasSubstr("no reranker for"));
+  EXPECT_THAT(error(0, {.rank_by = RankBy::kLikelihood}),
+              testing::HasSubstr("caption_dropout is 0"));
+  EXPECT_THAT(error(0.1, {.reranker = "a-run", .rank_by = RankBy::kLikelihood}),
+              testing::HasSubstr("expected none"));
+  EXPECT_THAT(error(0.1, {.reranker = "a-run"}), testing::HasSubstr("a-run"));
+  EXPECT_EQ(error(0.1, {.rank_by = RankBy::kLikelihood}), "no error");
 }
 
 TEST(GenerationEngine, ShowsPreviewsOfTheCodesSoFar) {

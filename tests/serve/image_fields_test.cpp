@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "core/base64.h"
+#include "core/seeds.h"
 #include "serve/api_error.h"
 #include "serve/awaited_reply.h"
 #include "serve/image_size.h"
@@ -204,6 +205,32 @@ TEST(RequestFieldsTest, JsonIsBounded) {
   std::string many = "[1";
   for (int i = 0; i < 200'000; ++i) many += ",1";
   EXPECT_EQ(refusal_of(many + "]"), "400 : JSON: more than 100000 values");
+}
+
+TEST(RequestFieldsTest, WhateverIsSentIsReadOrRefused) {
+  const std::vector<std::string> words = {
+      "\"prompt\":", "\"n\":", "\"image\":", "\"keep\":", "\"size\":", "{",    "}",
+      "[",           "]",      ",",          "\"a\"",     "\"2x2\"",   "null", "true",
+      "-1e300",      "0.5",    "1e9",        "\xff",      "\\u0000",   "\"",   "\"1,2,3,4\"",
+      "\"AAAA\"",    "--edge", "\r\n",       "name=",     ";",         " "};
+  const std::string json = R"({"prompt": "a", "n": 2, "image": "AAAA", "keep": "1,2,3,4"})";
+  const HttpRequest form = form_request(
+      "", {{"prompt", "", "a"}, {"n", "", "2"}, {"image", "a.png", "x"}, {"keep", "", "1,2,3,4"}});
+  SeedStream random(1);
+  int64_t accepted = 0;
+  for (int round = 0; round < 20'000; ++round) {
+    HttpRequest request = round % 2 == 0 ? json_request("", json) : form;
+    for (uint64_t edits = random.below(4); edits > 0; --edits) {
+      const uint64_t place = random.below(request.body.size() + 1);
+      request.body.replace(place, random.below(6), words[random.below(words.size())]);
+    }
+    const std::string refusal =
+        refusal_of([&] { parse_image_fields(request, ImageEndpoint::kEdits); });
+    if (refusal == "no error") ++accepted;
+    EXPECT_TRUE(refusal == "no error" || refusal.starts_with("400 ")) << request.body << refusal;
+  }
+  EXPECT_GT(accepted, 5'000);  // else nothing but the beginning of a request would be tested
+  EXPECT_LT(accepted, 15'000);
 }
 
 TEST(RequestFieldsTest, AFieldOfAFormThatIsGivenTwiceIsRefused) {

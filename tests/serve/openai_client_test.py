@@ -132,21 +132,22 @@ class OpenaiClientTest(ServeTestCase):
         with self.assertRaises(openai.NotFoundError) as caught:
             self.client.models.retrieve("none")
         self.assertEqual(caught.exception.code, "model_not_found")
-        with self.serving("--queue", "4", DALLE_API_KEY="secret") as server:
+        with self.serving("--queue", "512", "--batch-size", "1", DALLE_API_KEY="secret") as server:
             client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="wrong", max_retries=0)
             with self.assertRaises(openai.AuthenticationError) as caught:
                 client.images.generate(prompt=PROMPT)
             self.assertEqual(caught.exception.code, "invalid_api_key")
             client = client.with_options(api_key="secret")
             self.assertEqual([model.id for model in client.models.list()], ["tiny"])
-            with self.assertRaises(openai.RateLimitError) as caught:
-                client.images.generate(prompt=PROMPT, n=64)
+            slow = {"best_of": 512, "guidance": 3}
+            with client.images.generate(prompt=PROMPT, stream=True, extra_body=slow), self.assertRaises(openai.RateLimitError) as caught:
+                client.images.generate(prompt=PROMPT, extra_body=slow)
             self.assertGreaterEqual(int(caught.exception.response.headers["retry-after"]), 1)
 
     def test_a_client_that_gives_up_frees_its_place(self):
         canceled = self.server.metric(r"dalle_canceled_images_total\{.*\}")
         with self.assertRaises(openai.APITimeoutError):
-            self.client.with_options(timeout=0.1, max_retries=0).images.generate(prompt=PROMPT, n=64, extra_body={"guidance": 3})
+            self.client.with_options(timeout=0.1, max_retries=0).images.generate(prompt=PROMPT, extra_body={"best_of": 512, "guidance": 3})
         self.server.wait_for_metric(r"dalle_canceled_images_total\{.*\}", canceled + 1)
         self.assertEqual(len(self.client.images.generate(prompt=PROMPT).data), 1)
 

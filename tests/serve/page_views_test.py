@@ -119,6 +119,16 @@ class RunsTest(PageTestCase):
         self.browser.press("left")
         self.browser.wait("the other image", "document.querySelector('.samples').src.startsWith('blob:')")
 
+    def test_who_declines_to_enter_a_key_is_not_asked_again_by_itself(self):
+        self.allowed_messages = ["status of 401"]
+        self.server.key = "secret"
+        self.browser.open(f"{self.server.address}/#training")
+        is_open = "document.querySelector('#key-dialog').open"
+        self.browser.wait("the dialog", is_open)
+        self.browser.press("escape")
+        self.browser.wait("the error", "!document.querySelector('#run-error').hidden")
+        self.assertFalse(self.browser.run("return new Promise((done) => setTimeout(() => done(" + is_open + "), 3000))"))
+
     def test_a_folder_without_runs_says_so(self):
         self.open("#training")
         self.browser.wait("the words", "document.querySelector('#run-note').textContent.includes('no runs')")

@@ -133,7 +133,7 @@ class RequestsTest(ServeTestCase):
         self.assertEqual(self.server.json("GET", "/health"), {"status": "ok", "models": ["tiny"]})
         images = self.server.metric(r"dalle_images_total\{.*\}")
         self.server.json("POST", "/v1/images/generations", {"prompt": PROMPT, "n": 2})
-        self.assertEqual(self.server.metric(r"dalle_images_total\{.*\}"), images + 2)
+        self.server.wait_for_metric(r"dalle_images_total\{.*\}", images + 2)
         for line in self.server.ask("GET", "/metrics")[2].decode().splitlines():
             self.assertRegex(line, r'^(# (HELP|TYPE) \w+ .+|\w+(\{\w+="[^"]*"(,\w+="[^"]*")*\})? [0-9.e+-]+)$')
 
@@ -250,7 +250,7 @@ class RequestsTest(ServeTestCase):
 
     def test_a_client_that_disconnects_cancels_its_images(self):
         canceled = self.server.metric(r"dalle_canceled_images_total\{.*\}")
-        body = json.dumps({"prompt": PROMPT, "n": 64, "guidance": 3, "stream": True, "partial_images": 3})
+        body = json.dumps({"prompt": PROMPT, "n": 64, "best_of": 512, "guidance": 3, "stream": True})
         with socket.create_connection(("127.0.0.1", self.server.port)) as client:
             client.sendall(f"POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                            f"Content-Length: {len(body)}\r\n\r\n{body}".encode())
@@ -274,11 +274,21 @@ class RequestsTest(ServeTestCase):
             self.assertEqual(server.process.wait(60), 0)
 
     def test_a_full_queue_says_when_to_come_back(self):
-        with self.serving("--queue", "8") as server:
-            status, headers, body = server.ask("POST", "/v1/images/generations", {"prompt": PROMPT, "n": 64})
-            self.assertEqual(status, 429, body)
+        with self.serving("--queue", "512", "--batch-size", "1") as server:
+            body = json.dumps({"prompt": PROMPT, "best_of": 512, "guidance": 3})
+            with socket.create_connection(("127.0.0.1", server.port)) as other:
+                other.sendall(f"POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                              f"Content-Length: {len(body)}\r\n\r\n{body}".encode())
+                server.wait_for_metric(r"dalle_queued_images\{.*\}", 1)
+                status, headers, answer = server.ask("POST", "/v1/images/generations", {"prompt": PROMPT, "best_of": 512})
+            self.assertEqual(status, 429, answer)
             self.assertGreaterEqual(int(headers["retry-after"]), 1)
-            self.assertEqual(json.loads(body)["error"]["type"], "rate_limit_error")
+            self.assertEqual(json.loads(answer)["error"]["type"], "rate_limit_error")
+
+    def test_what_exceeds_the_queue_can_never_be_generated(self):
+        with self.serving("--queue", "4") as server:
+            status, _, answer = server.ask("POST", "/v1/images/generations", {"prompt": PROMPT, "n": 5})
+            self.assertEqual((status, json.loads(answer)["error"]["param"]), (400, "n"))
 
 
 if __name__ == "__main__":

@@ -87,6 +87,8 @@ bool swap_values(std::vector<std::string>& words) {
 
 std::string shapes_caption(const ShapesScene& scene, const ShapesConfig& config,
                            ShapesPhrasing phrasing, SeedStream& random) {
+  if (config.recolored_copies)
+    return fmt::format("the same object in {} below", to_string(scene.objects.back().color));
   const Mentioned mentioned = choose_mentioned(config, random);
   std::string objects = object_phrase(scene.objects.front(), mentioned);
   for (size_t i = 0; i + 1 < scene.objects.size(); ++i) {

@@ -19,6 +19,8 @@ enum class ShapesPhrasing { kTraining, kHeldOut };
 /// and several objects form a chain: "A left of B, and B above C". Color and shape are always
 /// mentioned. Size, texture and background are each omitted with probability
 /// config.unstated_attributes, and always if only one value is in use.
+///
+/// With config.recolored_copies, it is "the same object in COLOR below".
 std::string shapes_caption(const ShapesScene& scene, const ShapesConfig& config,
                            ShapesPhrasing phrasing, SeedStream& random);
 

@@ -87,6 +87,7 @@ struct ShapesConfig {
   int64_t position_grid = 0;
   double unstated_attributes = 0.2;
   bool hold_out = true;
+  bool recolored_copies = false;
 
   bool operator==(const ShapesConfig&) const = default;
 
@@ -96,11 +97,25 @@ struct ShapesConfig {
                    checks.path("max_objects"), max_objects);
     checks.require(position_grid == 0 || position_grid >= 5, "position_grid", {},
                    "found {}, expected 0 or at least 5", position_grid);
+    if (recolored_copies) check_recolored_copies(checks);
     checks.require_distinct(shapes, "shapes");
     checks.require_distinct(colors, "colors");
     checks.require_distinct(sizes, "sizes");
     checks.require_distinct(textures, "textures");
     checks.require_distinct(backgrounds, "backgrounds");
+  }
+
+  /// A large triangle is higher than half of an image.
+  void check_recolored_copies(const ConfigChecks& checks) const {
+    const auto require = [&](bool holds, std::string_view key, std::string_view expected) {
+      checks.require(holds, key, {"recolored_copies"}, "expected {}, since {} is true", expected,
+                     checks.path("recolored_copies"));
+    };
+    require(max_objects == 1, "max_objects", "1");
+    require(sizes == std::vector{ShapeSize::kSmall}, "sizes", "[small]");
+    require(colors.size() != 1, "colors", "more than one");
+    require(position_grid == 0 || position_grid >= 16, "position_grid", "0 or at least 16");
+    require(!hold_out, "hold_out", "false");
   }
 
   template <class Self, class Visitor>
@@ -128,6 +143,11 @@ struct ShapesConfig {
            .max = 1});
     visit("hold_out", self.hold_out,
           {.help = "exclude the combinations of benchmark levels L2-L8 from the training set"});
+    visit("recolored_copies", self.recolored_copies,
+          {.help = "an image-to-image task: a scene is an object in the upper half and its copy in "
+                   "another color below it; captions state the color of the copy alone, so what "
+                   "it looks like must be read from the upper half; shapes that are too high for "
+                   "half of an image do not occur"});
   }
 };
 

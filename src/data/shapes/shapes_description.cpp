@@ -107,6 +107,18 @@ std::optional<ShapesRelation> read_relation(CaptionReader& reader) {
   return std::nullopt;
 }
 
+/// The rest of "the same object in COLOR below".
+ShapesDescription read_recolored_copy(CaptionReader& reader) {
+  DescribedObject copy;
+  reader.expect("a color", reader.accept_value(copy.color));
+  reader.expect("below", reader.accept("below"));
+  reader.expect("the end", reader.at_end());
+  return {.objects = {{}, copy},
+          .relations = {ShapesRelation::kAbove},
+          .background = {},
+          .is_copy = true};
+}
+
 /// "and the COLOR SHAPE" repeats the last object, as the first one of the next relation.
 void read_repetition(CaptionReader& reader, const DescribedObject& last) {
   const DescribedObject again = read_object(reader);
@@ -129,6 +141,7 @@ ShapesDescription describe_scene(const ShapesScene& scene) {
 
 ShapesDescription parse_shapes_caption(std::string_view caption) {
   CaptionReader reader(caption);
+  if (reader.accept("the same object in")) return read_recolored_copy(reader);
   ShapesDescription description;
   description.background = read_background(reader);
   reader.accept("there is");

@@ -23,6 +23,8 @@ struct ShapesDescription {
   std::vector<DescribedObject> objects;
   std::vector<ShapesRelation> relations;  ///< of each object to the next one
   std::optional<ShapeBackground> background;
+  /// Whether the second of two objects is like the first in all that is not stated of it.
+  bool is_copy = false;
 
   bool operator==(const ShapesDescription&) const = default;
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "core/error.h"
 #include "core/seeds.h"
@@ -125,16 +126,21 @@ bool fits(const ShapesScene& scene, size_t i) {
 }
 
 /// A random coordinate for the center of an object that extends `reach` to each side and must stay
-/// inside the image: anywhere if `grid` is 0, or else at the center of one of `grid` cells.
-double coordinate(double reach, int64_t grid, SeedStream& random) {
-  if (grid == 0) return between(reach, 1 - reach, random);
+/// in the first `part` of the image: anywhere if `grid` is 0, or else at the center of one of
+/// `grid` cells. Nothing if there is no room.
+std::optional<double> coordinate(double reach, double part, int64_t grid, SeedStream& random) {
+  if (2 * reach > part) return std::nullopt;
+  if (grid == 0) return between(reach, part - reach, random);
   const auto cells = static_cast<double>(grid);
-  const double first = std::ceil(reach * cells - 0.5), last = std::floor((1 - reach) * cells - 0.5);
+  const double first = std::ceil(reach * cells - 0.5);
+  const double last = std::floor((part - reach) * cells - 0.5);
+  if (last < first) return std::nullopt;
   return (first + std::floor(random.uniform() * (last - first + 1)) + 0.5) / cells;
 }
 
 /// Samples radii and positions, one object at a time; returns false if an object does not fit.
-bool place(ShapesScene& scene, int64_t grid, SeedStream& random) {
+/// @param height  the part of the image, from the top, that may have objects
+bool place(ShapesScene& scene, double height, int64_t grid, SeedStream& random) {
   constexpr double kMargin = 0.02;
   constexpr int kPositions = 100;
   for (size_t i = 0; i < scene.objects.size(); ++i) {
@@ -146,8 +152,11 @@ bool place(ShapesScene& scene, int64_t grid, SeedStream& random) {
     int tries = 0;
     do {
       if (tries++ == kPositions) return false;
-      object.x = coordinate(reach, grid, random);
-      object.y = coordinate(reach, grid, random);
+      const auto x = coordinate(reach, 1, grid, random);
+      const auto y = coordinate(reach, height, grid, random);
+      if (!x || !y) return false;
+      object.x = *x;
+      object.y = *y;
     } while (!fits(scene, i));
   }
   return true;
@@ -168,6 +177,17 @@ ShapesScene sample_attributes(const ShapesConfig& config, ShapesSplit split, See
     if (i > 0) scene.relations.push_back(static_cast<ShapesRelation>(random.below(4)));
   }
   return scene;
+}
+
+/// Adds, in the lower half, a copy of the object in the upper half, in another color.
+void add_recolored_copy(ShapesScene& scene, const ShapesConfig& config, SeedStream& random) {
+  std::vector<ShapeColor> others = in_use(config.colors);
+  std::erase(others, scene.objects.front().color);
+  ShapesObject copy = scene.objects.front();
+  copy.color = pick(others, random);
+  copy.y += 0.5;
+  scene.objects.push_back(copy);
+  scene.relations.push_back(ShapesRelation::kAbove);
 }
 
 bool all_distinct(const ShapesScene& scene) {
@@ -220,8 +240,12 @@ ShapesScene sample_scene(const ShapesConfig& config, uint64_t seed, ShapesSplit 
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     ShapesScene scene = sample_attributes(config, split, random);
     if (!all_distinct(scene) || !belongs_to(scene, split, config)) continue;
-    for (int placement = 0; placement < 10; ++placement)
-      if (place(scene, config.position_grid, random)) return scene;
+    const double height = config.recolored_copies ? 0.5 : 1;
+    for (int placement = 0; placement < 10; ++placement) {
+      if (!place(scene, height, config.position_grid, random)) continue;
+      if (config.recolored_copies) add_recolored_copy(scene, config, random);
+      return scene;
+    }
   }
   throw Error(
       "data.shapes: the attributes and numbers of objects in use allow no scene of split {}",

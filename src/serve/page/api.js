@@ -1,6 +1,12 @@
 // Requests to the server that this page came from.
 
-export class ApiError extends Error {}
+export class ApiError extends Error {
+  /** @param status  of the answer; without one, there was none, or it began well */
+  constructor(words, status) {
+    super(words);
+    this.status = status;
+  }
+}
 
 const keyName = "dalle-api-key";
 let askForKey = null;   // shows a dialog and returns a promise of a key, or of null
@@ -36,12 +42,10 @@ async function errorOf(response) {
   } catch {
     // Not the API's form, such as the page of a proxy: the status must do.
   }
-  if (response.status === 429) {
-    const wait = Number(response.headers.get("retry-after"));
-    return new ApiError(`The server is busy${wait ? `; try again in ${wait} s` : ""}. ${words}`.trim());
-  }
-  if (response.status === 503) return new ApiError(`The server is stopping. ${words}`.trim());
-  return new ApiError(words || `The server answered with status ${response.status}.`);
+  const { status } = response, wait = Number(response.headers.get("retry-after"));
+  if (status === 429) words = `The server is busy${wait ? `; try again in ${wait} s` : ""}. ${words}`.trim();
+  if (status === 503) words = `The server is stopping. ${words}`.trim();
+  return new ApiError(words || `The server answered with status ${status}.`, status);
 }
 
 /**

@@ -90,7 +90,7 @@ export function sampleCommand(generation, caption) {
   return words.map((word) => shellWord(String(word))).join(" ");
 }
 
-/** The name that dalle-sample gives a file, without the settings that differ from the defaults. */
+/** A name like those that dalle-sample gives its files. */
 export function fileName(caption, seed, image) {
   const stem = caption.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "").slice(0, 60);
   return `${stem || "image"}-seed${seed}-${String(image).padStart(3, "0")}.png`;

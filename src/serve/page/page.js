@@ -75,7 +75,7 @@ function showModel() {
   element("model-line").textContent = facts.filter(Boolean).join(" · ");
   element("count").max = model.maxCount;
   element("count").value = Math.min(model.count ?? 4, model.maxCount);
-  element("best-of-field").hidden = !model.canRerank;
+  element("best-of-field").hidden = element("best-of").disabled = !model.canRerank;
   element("best-of").max = model.maxBestOf;
   element("best-of-hint").textContent = model.reranker === "likelihood"
     ? "The best of so many are kept, ranked by the likelihood of the caption."
@@ -131,12 +131,14 @@ function plan() {
   const layout = captionGrid(parts, choices);
   const captions = layout.rowCount * layout.columns.length;
   const count = wholeNumber("count", 1);
-  const bestOf = element("best-of-field").hidden ? 0 : wholeNumber("best-of", 0);
+  const bestOf = element("best-of").disabled ? 0 : wholeNumber("best-of", 0);
   return { layout, captions, count, bestOf: bestOf > count ? bestOf : 0, images: captions * Math.max(count, bestOf) };
 }
 
 function showPlan() {
   const { captions, count, bestOf, images } = plan();
+  const isBestOfUnused = !bestOf && element("best-of").value !== "";
+  element("best-of").setCustomValidity(isBestOfUnused ? "More than the images of each caption." : "");
   const each = bestOf ? `${count} of ${bestOf}` : count;
   const isTooMany = images > maxImages;
   let words = captions > 1 ? `${number(captions)} captions × ${each} images` : bestOf ? `${each} images` : "";

@@ -134,7 +134,11 @@ export class Detail {
   constructor(actions) {
     const dialog = element("detail");
     element("detail-close").addEventListener("click", () => dialog.close());
-    dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+    dialog.addEventListener("click", ({ target, clientX, clientY }) => {
+      const { left, right, top, bottom } = dialog.getBoundingClientRect();
+      const isOutside = clientX < left || clientX > right || clientY < top || clientY > bottom;
+      if (target === dialog && isOutside) dialog.close();
+    });
     dialog.addEventListener("keydown", (event) => this.pressKey(event));
     dialog.addEventListener("close", () => URL.revokeObjectURL(this.url));
     element("detail-copy").addEventListener("click", () => this.copy());

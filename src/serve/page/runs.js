@@ -149,6 +149,7 @@ export class RunView {
       if (!(error instanceof ApiError)) console.error(error);
       element("run-error").textContent = error.message;
       element("run-error").hidden = false;
+      if (error.status === 401) this.isShown = false;  // who declines to enter a key is not asked again
     }
     this.isRefreshing = false;
     if (this.isShown) this.timer = setTimeout(() => this.refresh(), refreshMs);
@@ -160,7 +161,9 @@ export class RunView {
     const id = this.wanted || this.newest;
     if (!id) return;
     element("run").value = id;
-    const run = await fetchChanged(`/v1/runs/${encodeURIComponent(id)}`, this.etags);
+    const path = `/v1/runs/${encodeURIComponent(id)}`;
+    if (this.run?.id !== id) this.etags.delete(path);
+    const run = await fetchChanged(path, this.etags);
     if (id !== (this.wanted || this.newest)) return;
     if (run) {
       if (this.run && this.run.id !== run.id) this.sliders.clear();
@@ -191,7 +194,8 @@ export class RunView {
     const { id, stages, has_report: hasReport } = this.run;
     const stage = stages.find((one) => one.stage === this.stage) ?? stages.at(-1);
     element("run-stages").hidden = stages.length < 2;
-    if (element("run-stages").childElementCount !== stages.length)
+    const names = [...element("run-stages").children].map((button) => button.textContent);
+    if (names.join() !== stages.map((one) => one.stage).join())
       element("run-stages").replaceChildren(...stages.map((one) => {
         const button = make("button", { type: "button", textContent: one.stage });
         button.addEventListener("click", () => {

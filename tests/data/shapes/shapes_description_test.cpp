@@ -38,6 +38,19 @@ TEST(ShapesDescriptionTest, UnstatedAttributesAreFree) {
   EXPECT_EQ(some.background, ShapeBackground::kBlack);
 }
 
+TEST(ShapesDescriptionTest, ACaptionOfACopySaysItsColor) {
+  ShapesConfig config;
+  config.recolored_copies = true;
+  const ShapesScene scene{.objects = {{.color = ShapeColor::kRed}, {.color = ShapeColor::kBlue}},
+                          .relations = {ShapesRelation::kAbove}};
+  SeedStream random(1);
+  const std::string caption = shapes_caption(scene, config, ShapesPhrasing::kTraining, random);
+  const ShapesDescription copied = parse_shapes_caption(caption);
+  EXPECT_TRUE(copied.is_copy);
+  EXPECT_EQ(copied.objects, (std::vector<DescribedObject>{{}, {.color = ShapeColor::kBlue}}));
+  EXPECT_EQ(copied.relations, scene.relations);
+}
+
 TEST(ShapesDescriptionTest, IgnoresCasePunctuationAndTheOrderOfAdjectives) {
   EXPECT_EQ(parse_shapes_caption("A Small Red, Striped  Circle."),
             parse_shapes_caption("a small striped red circle"));
@@ -51,6 +64,7 @@ TEST(ShapesDescriptionTest, SaysWhichWordIsUnexpected) {
   };
   EXPECT_THAT(error("a red teapot"), HasSubstr("found \"teapot\" as word 3, expected a size, "
                                                "texture, color or shape"));
+  EXPECT_THAT(error("the same object in blue under"), HasSubstr("expected below"));
   EXPECT_THAT(error("a red"), HasSubstr("found the end, expected a size"));
   EXPECT_THAT(error(""), HasSubstr("found the end, expected a, an, one or the"));
   EXPECT_THAT(error("a red circle near a blue ring"),

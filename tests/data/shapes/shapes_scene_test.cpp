@@ -217,6 +217,30 @@ TEST(ShapesScene, UsesOnlyTheAttributesOfItsConfig) {
   });
 }
 
+TEST(ShapesScene, ARecoloredCopyIsBelowTheOriginalAndDiffersInItsColorAlone) {
+  for (const int64_t grid : {0, 16}) {
+    ShapesConfig config;
+    config.max_objects = 1;
+    config.sizes = {ShapeSize::kSmall};
+    config.position_grid = grid;
+    config.hold_out = false;
+    config.recolored_copies = true;
+    for_each_scene(ShapesSplit::kTrain, config, [](const ShapesScene& scene) {
+      ASSERT_EQ(scene.objects.size(), 2u);
+      const ShapesObject original = scene.objects[0], copy = scene.objects[1];
+      EXPECT_NE(copy.color, original.color);
+      ShapesObject expected = original;
+      expected.color = copy.color;
+      expected.y += 0.5;
+      EXPECT_EQ(copy, expected);
+      EXPECT_GE(original.y - shape_reach(original.shape) * original.radius, 0);
+      EXPECT_LE(original.y + shape_reach(original.shape) * original.radius, 0.5);
+      EXPECT_LE(copy.y + shape_reach(copy.shape) * copy.radius, 1.0);
+      EXPECT_EQ(scene.relations, std::vector{ShapesRelation::kAbove});
+    });
+  }
+}
+
 TEST(ShapesScene, RejectsAttributesThatAllowNoScene) {
   ShapesConfig config = full_config();
   config.shapes = {ShapeKind::kCircle};
