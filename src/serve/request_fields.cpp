@@ -146,7 +146,7 @@ std::optional<std::string> RequestFields::text(std::string_view name) const {
   if (!found.is_string()) refuse_field(name, shown(found), "text");
   const auto& words = found.get_ref<const std::string&>();
   if (!is_in_range(words.size(), field))
-    refuse_field(name, fmt::format("{} bytes", words.size()), range_of(field, "a number of bytes"));
+    refuse_field(name, fmt::format("{} bytes", words.size()), fmt::format("at most {}", field.max));
   if (words.find('\0') != words.npos) refuse_field(name, "a zero byte", "text");
   return words;
 }

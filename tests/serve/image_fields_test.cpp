@@ -142,7 +142,7 @@ TEST(ImageFieldsTest, WrongValuesNameTheirField) {
   EXPECT_EQ(refusal_of(with(R"("stream": true, "response_format": "url")")),
             "400 response_format: response_format: found url, expected b64_json in a stream");
   EXPECT_EQ(refusal_of(with("\"model\": \"" + std::string(600, 'x') + '"')),
-            "400 model: model: found 600 bytes, expected a number of bytes from 0 to 512");
+            "400 model: model: found 600 bytes, expected at most 512");
 }
 
 TEST(ImageFieldsTest, EveryFieldIsChecked) {

@@ -7,6 +7,7 @@ import asyncio
 import base64
 import sys
 import unittest
+import warnings
 
 try:
     import openai
@@ -101,7 +102,9 @@ class OpenaiClientTest(ServeTestCase):
         self.assertEqual([rows_of(events[-1].b64_json)], sampled)
 
     def test_variations(self):
-        answer = self.client.images.create_variation(image=("image.png", IMAGE), n=2, extra_body={"seed": 3})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            answer = self.client.images.create_variation(image=("image.png", IMAGE), n=2, extra_body={"seed": 3})
         self.assertEqual(answer.data[0].revised_prompt, PROMPT)  # the first of the config's captions
         sampled = self.sampled("--seed", 3, "--count", 2, "--image", self.work / "image.png", "--variation", 0.5)
         self.assertEqual([rows_of(image.b64_json) for image in answer.data], sampled)

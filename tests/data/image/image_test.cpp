@@ -190,6 +190,22 @@ TEST(EncodeImage, PngIsLosslessAndTheOthersAreClose) {
   }
 }
 
+TEST(EncodeImage, HigherQualityTakesMoreBytesAndIsCloser) {
+  const RgbImage smooth = gradient_image(64, 48);
+  const auto error = [&](const std::string& file) {
+    return (image_to_tensor(decode_image(file)).to(at::kInt) - image_to_tensor(smooth).to(at::kInt))
+        .abs()
+        .sum()
+        .item<int64_t>();
+  };
+  for (const ImageFormat format : {ImageFormat::kJpeg, ImageFormat::kWebp}) {
+    const std::string low = encode_image(smooth, format, 0);
+    const std::string high = encode_image(smooth, format, 100);
+    EXPECT_LT(low.size(), high.size()) << extension_of(format);
+    EXPECT_GT(error(low), error(high)) << extension_of(format);
+  }
+}
+
 TEST(EncodeImage, WritesTheRequestedFormat) {
   const RgbImage image = gradient_image(8, 8);
   EXPECT_EQ(encode_image(image, ImageFormat::kPng).substr(1, 3), "PNG");
