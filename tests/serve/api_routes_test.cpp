@@ -180,7 +180,7 @@ TEST_F(ApiRoutesTest, NotesTheTimesOfARequest) {
   routes_.answer(json_request("/v1/images/generations", R"({"prompt": "a red circle"})"), reply);
   EXPECT_EQ(reply->response().status, 200);
   EXPECT_THAT(reply->noted(),
-              testing::MatchesRegex("queue [0-9.]+ s, decode [0-9.]+ s, image [0-9.]+ s, "
+              testing::MatchesRegex("queue [0-9.]+ s, generate [0-9.]+ s, decode [0-9.]+ s, "
                                     "encode [0-9.]+ s"));
 }
 
