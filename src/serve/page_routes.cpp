@@ -33,8 +33,7 @@ void add_page_routes(Routes& routes) {
                      .content_type = std::string(content_type_of(file.name)),
                      .body = std::string(file.content),
                      .headers = {{"content-security-policy", std::string(kContentSecurityPolicy)},
-                                 {"referrer-policy", "no-referrer"},
-                                 {"x-content-type-options", "nosniff"}}};
+                                 {"referrer-policy", "no-referrer"}}};
                  reply->send(revalidated(request, std::move(response)));
                });
   }

@@ -4,10 +4,8 @@
 #include <charconv>
 #include <chrono>
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -28,6 +26,8 @@
 #include "serve/revalidation.h"
 #include "train/run_folder.h"
 
+#include <boost/asio/post.hpp>
+#include <boost/asio/thread_pool.hpp>
 #include <nlohmann/json.hpp>
 
 namespace dalle {
@@ -36,7 +36,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 
-constexpr std::string_view kRunsPath = "/v1/runs/";
+constexpr std::string_view kRunsPath = "/v1/runs";
 
 /// When a file was last written, in seconds since 1970; 0 if there is none.
 int64_t written_at(const fs::path& file) {
@@ -107,13 +107,14 @@ ordered_json images_json(const RunPaths& run, std::string_view stage) {
 ordered_json charts_json(const StageCurves& curves) {
   ordered_json charts = ordered_json::array();
   for (const CurveGroup& group : curves.groups) {
-    ordered_json latest = ordered_json::array();
-    for (const ChartSeries& series : group.series)
-      latest.push_back({{"series", series.name},
-                        {"step", series.points.back().x},
-                        {"value", chart_number(series.points.back().y)}});
+    ordered_json all = ordered_json::array();
+    for (const ChartSeries& series : group.series) {
+      ordered_json points = ordered_json::array();
+      for (const ChartPoint& point : series.points) points.push_back({point.x, point.y});
+      all.push_back({{"name", series.name}, {"points", std::move(points)}});
+    }
     charts.push_back({{"name", group.name},
-                      {"latest", std::move(latest)},
+                      {"series", std::move(all)},
                       {"svg", line_chart(group.series, "step")}});
   }
   return charts;
@@ -175,9 +176,29 @@ std::optional<std::string> read_if_there(const fs::path& file) {
   return read_file(file);
 }
 
+/// Reads the runs on a thread of its own, because files may be large, and their disk slow.
 class ShownRuns {
  public:
   explicit ShownRuns(fs::path folder) : folder_(std::move(folder)) {}
+
+  void answer(HttpRequest request, const std::shared_ptr<HttpReply>& reply) {
+    boost::asio::post(reader_, [this, request = std::move(request), reply] {
+      answer_errors(request.id, *reply, [&] { reply->send(answer_of(request)); });
+    });
+  }
+
+ private:
+  /// What is wrong with a file of a run is for whoever runs the server to see.
+  HttpResponse answer_of(const HttpRequest& request) {
+    try {
+      const std::string_view path = request.path;
+      HttpResponse response = path == kRunsPath ? list() : show(path.substr(kRunsPath.size() + 1));
+      return response.status == 200 ? revalidated(request, std::move(response)) : response;
+    } catch (const Error& error) {
+      log_warning("{}", error.what());
+      return error_response(500, "a file of the run cannot be read");
+    }
+  }
 
   HttpResponse list() {
     std::vector<std::pair<int64_t, std::string>> runs;
@@ -202,9 +223,7 @@ class ShownRuns {
     return show_image(*run, path);
   }
 
- private:
   HttpResponse show_run(const RunPaths& run) {
-    const std::scoped_lock lock(mutex_);
     const auto shown = shown_.try_emplace(run.root.filename().string(), run).first;
     return json_response(run_json(run, shown->second));
   }
@@ -234,33 +253,19 @@ class ShownRuns {
   }
 
   fs::path folder_;
-  std::mutex mutex_;
-  std::map<std::string, ShownRun> shown_;  ///< by name
+  std::map<std::string, ShownRun> shown_;  ///< by name; used only by the reader
+  boost::asio::thread_pool reader_ = boost::asio::thread_pool(1);
 };
-
-/// A route whose answers the client can keep. What is wrong with a file of a run is for whoever
-/// runs the server to see.
-Route shown(const std::function<HttpResponse(const HttpRequest&)>& answer) {
-  return [answer](const HttpRequest& request, const std::shared_ptr<HttpReply>& reply) {
-    try {
-      HttpResponse response = answer(request);
-      reply->send(response.status == 200 ? revalidated(request, std::move(response)) : response);
-    } catch (const Error& error) {
-      log_warning("{}", error.what());
-      reply->send(error_response(500, "a file of the run cannot be read"));
-    }
-  };
-}
 
 }  // namespace
 
 void add_run_routes(Routes& routes, const fs::path& runs) {
-  const auto shown_runs = std::make_shared<ShownRuns>(runs);
-  routes.add("GET", "/v1/runs",
-             shown([shown_runs](const HttpRequest&) { return shown_runs->list(); }));
-  routes.add("GET", std::string(kRunsPath) + "*", shown([shown_runs](const HttpRequest& request) {
-               return shown_runs->show(std::string_view(request.path).substr(kRunsPath.size()));
-             }));
+  const auto shown = std::make_shared<ShownRuns>(runs);
+  const auto answer = [shown](HttpRequest request, const std::shared_ptr<HttpReply>& reply) {
+    shown->answer(std::move(request), reply);
+  };
+  routes.add("GET", std::string(kRunsPath), answer);
+  routes.add("GET", std::string(kRunsPath) + "/*", answer);
 }
 
 }  // namespace dalle

@@ -80,9 +80,9 @@ class PageTest(PageTestCase):
 
     def test_errors_are_shown_in_words(self):
         self.allowed_messages = ["status of 4", "status of 5"]
-        cases = [((400, "temperature: found 200, expected at most 100", {}), "temperature: found 200, expected at most 100"),
-                 ((429, "32 images are waiting", {"retry_after": "7"}), "try again in 7 s"),
-                 ((503, "", {}), "stopping"), ((500, "", {}), "status 500")]
+        cases = [((400, "temperature: found 200, expected at most 100", {}), "Temperature: found 200, expected at most 100"),
+                 ((429, "the queue is full; try again in 7 s", {"retry_after": "7"}), "The queue is full; try again in 7 s"),
+                 ((503, "the server is stopping", {}), "The server is stopping"), ((500, "", {}), "status 500")]
         self.open()
         for failure, words in cases:
             with self.subTest(status=failure[0]):
@@ -206,6 +206,24 @@ class PageTest(PageTestCase):
         self.browser.wait("the models", "document.querySelector('#temperature').value !== ''")
         self.assertEqual(self.browser.run("return [sessionStorage.length, localStorage.length, document.cookie]"), [1, 0, ""])
         self.generate("a red circle")
+        self.finish()
+        self.browser.run("sessionStorage.clear()")
+
+    def test_who_declines_to_enter_a_key_is_asked_again_when_generating(self):
+        self.allowed_messages = ["status of 401"]
+        self.server.key = "secret"
+        self.browser.open(f"{self.server.address}/")
+        self.browser.wait("the dialog", "document.querySelector('#key-dialog').open")
+        self.browser.click("#key-cancel")
+        self.browser.wait("the error", "!document.querySelector('#error').hidden")
+        self.browser.write("#caption", "a red circle")
+        self.browser.click("#submit")
+        self.browser.wait("the dialog again", "document.querySelector('#key-dialog').open")
+        self.browser.write("#key", "k\u00e4y")
+        self.browser.press("enter")
+        self.assertTrue(self.browser.is_visible("#key-dialog"))  # not a key that a header can carry
+        self.browser.write("#key", "secret")
+        self.browser.press("enter")
         self.finish()
         self.browser.run("sessionStorage.clear()")
 

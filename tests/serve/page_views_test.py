@@ -65,6 +65,14 @@ class ImagePromptTest(PageTestCase):
         self.assertEqual(request["variation"], "0.3")
         self.assertFalse({"keep", "keep_rows", "paste_original"} & set(request))
 
+    def test_originals_are_pasted_only_over_a_part_that_is_kept(self):
+        self.open()
+        self.drop_image()
+        self.browser.click("#paste-original")
+        self.assertEqual(self.edit()["paste_original"], "true")
+        self.browser.click("[name=keep][value=all]")
+        self.assertNotIn("paste_original", self.edit())
+
     def test_a_file_that_is_not_an_image_is_refused(self):
         self.open()
         with tempfile.NamedTemporaryFile(suffix=".png") as file:
@@ -79,7 +87,7 @@ class ImagePromptTest(PageTestCase):
 class RunsTest(PageTestCase):
     def watch(self, steps, captions=("a red circle", "a blue square")):
         """A run whose training has written samples at these steps."""
-        chart = {"name": "loss", "latest": [{"series": "training", "step": steps[-1], "value": "1.25"}], "svg": SVG}
+        chart = {"name": "loss", "series": [{"name": "training", "points": [[0, 9], [50, 4], [100, 1.25]]}], "svg": SVG}
         samples = [{"step": step, "file": f"samples-{step:08}.png"} for step in steps]
         stages = [{"stage": "dvae", "step": 40, "charts": [chart],
                    "images": [{"kind": "reconstructions", "samples": [{"step": 40, "file": "reconstructions-00000040.png"}]}]},
@@ -114,10 +122,20 @@ class RunsTest(PageTestCase):
         self.watch([20, 40])
         del self.server.runs["my run"]["files"]["images/dalle/samples-00000040.png"]
         self.open("#training/my%20run")
-        self.browser.wait("the words", "document.querySelector('.slider output')?.textContent.includes('not there')")
+        self.browser.wait("the words", "document.querySelector('.slider output')?.textContent.includes('no longer available')")
         self.browser.run("document.querySelector('.slider input').focus()")
         self.browser.press("left")
         self.browser.wait("the other image", "document.querySelector('.samples').src.startsWith('blob:')")
+
+    def test_values_under_the_pointer_are_shown(self):
+        self.watch([20])
+        self.open("#training")
+        self.browser.wait("the charts", "document.querySelectorAll('#run-charts svg').length === 2")
+        self.assertEqual(self.browser.text("#run-charts figcaption b"), "1.25")
+        self.browser.drag("#run-charts svg", (0.9, 0.5), (0.55, 0.5))
+        self.assertEqual(self.browser.text("#run-charts figcaption b"), "step 50: 4")
+        self.browser.drag("h1", (0.5, 0.5), (0.6, 0.5))
+        self.assertEqual(self.browser.text("#run-charts figcaption b"), "1.25")
 
     def test_who_declines_to_enter_a_key_is_not_asked_again_by_itself(self):
         self.allowed_messages = ["status of 401"]
@@ -128,6 +146,13 @@ class RunsTest(PageTestCase):
         self.browser.press("escape")
         self.browser.wait("the error", "!document.querySelector('#run-error').hidden")
         self.assertFalse(self.browser.run("return new Promise((done) => setTimeout(() => done(" + is_open + "), 3000))"))
+
+    def test_an_address_that_names_no_run_is_explained(self):
+        self.allowed_messages = ["status of 404"]
+        self.watch([20])
+        for name in ("%", "missing"):
+            self.open(f"#training/{name}")
+            self.browser.wait("the error", "document.querySelector('#run-error').textContent.includes('no such run')")
 
     def test_a_folder_without_runs_says_so(self):
         self.open("#training")

@@ -49,8 +49,8 @@ class RunRoutesTest : public testing::Test {
 
   std::vector<std::string> names() const {
     std::vector<std::string> names;
-    for (const json& one : json::parse(answer_to(routes_, "/v1/runs").body)["data"])
-      names.push_back(one["id"]);
+    const json list = json::parse(answer_to(routes_, "/v1/runs").body);
+    for (const json& one : list["data"]) names.push_back(one["id"]);
     return names;
   }
 
@@ -79,7 +79,8 @@ TEST_F(RunRoutesTest, ARunHasCurvesAndImagesByStep) {
   EXPECT_EQ(stage["step"], 10);
   const json chart = stage["charts"].at(0);
   EXPECT_EQ(chart["name"], "loss");
-  EXPECT_EQ(chart["latest"].at(0)["value"], "2");
+  EXPECT_EQ(chart["series"].at(0)["name"], "training");
+  EXPECT_EQ(chart["series"].at(0)["points"], json::parse("[[5,3],[10,2]]"));
   EXPECT_THAT(chart["svg"].get<std::string>(), HasSubstr("<polyline"));
   const json images = stage["images"].at(0);
   EXPECT_EQ(images["kind"], "reconstructions");
@@ -112,7 +113,8 @@ TEST_F(RunRoutesTest, LinesThatAResumedRunDropsAreGone) {
                         "{\"stage\":\"dvae\",\"step\":5,\"loss\":3,\"time\":{\"unix_s\":1}}\n");
   EXPECT_EQ(run()["stages"][0]["step"], 5);
   append("mine/metrics.jsonl", "{\"stage\":\"dvae\",\"step\":10,\"loss\":9}\n");
-  EXPECT_EQ(run()["stages"][0]["charts"][0]["latest"][0]["value"], "9");
+  const json points = json::parse("[[5,3],[10,9]]");
+  EXPECT_EQ(run()["stages"][0]["charts"][0]["series"][0]["points"], points);
 }
 
 TEST_F(RunRoutesTest, InvalidLinesAndNamesDoNotBreakARun) {

@@ -12,7 +12,7 @@ const keyName = "dalle-api-key";
 let askForKey = null;   // shows a dialog and returns a promise of a key, or of null
 let asking = null;      // that promise, while the dialog is open
 
-/** `ask(isWrong)` is called when the server requires another key than it was sent. */
+/** `ask(isWrong)` is called when the server requires a key, or rejects the key that it was sent. */
 export function setKeyDialog(ask) {
   askForKey = ask;
 }
@@ -42,9 +42,8 @@ async function errorOf(response) {
   } catch {
     // Not the API's form, such as the page of a proxy: the status must do.
   }
-  const { status } = response, wait = Number(response.headers.get("retry-after"));
-  if (status === 429) words = `The server is busy${wait ? `; try again in ${wait} s` : ""}. ${words}`.trim();
-  if (status === 503) words = `The server is stopping. ${words}`.trim();
+  const { status } = response;
+  words = words.charAt(0).toUpperCase() + words.slice(1);
   return new ApiError(words || `The server answered with status ${status}.`, status);
 }
 

@@ -78,7 +78,7 @@ export function sampleCommand(generation, caption) {
   for (const [name, option] of Object.entries(names))
     if (sampling[name] !== model.sampling?.[name]) words.push(option, sampling[name]);
   if (prompt) {
-    words.push("--image", prompt.name);
+    words.push("--image", prompt.name.startsWith("-") ? `./${prompt.name}` : prompt.name);
     if (prompt.keep) words.push("--keep", prompt.keep);
     if (prompt.keepRows != null) words.push("--keep-rows", prompt.keepRows);
     if (prompt.variation || (!prompt.keep && prompt.keepRows == null)) words.push("--variation", prompt.variation);

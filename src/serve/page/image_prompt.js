@@ -111,7 +111,7 @@ export class ImagePrompt {
     if (!this.file) return null;
     const variation = Number(element("variation").value) / 100;
     const prompt = { file: this.file, name: this.name, variation,
-                     paste: element("paste-original").checked && variation === 0 };
+                     paste: element("paste-original").checked && !element("paste-original").disabled };
     if (this.mode === "rows") prompt.keepRows = Number(element("keep-rows").value) / 100;
     if (this.mode === "rectangle") {
       const { x, y, width, height } = this.rectangle;
@@ -152,10 +152,10 @@ export class ImagePrompt {
       frame.style[side_] = `${(100 * value) / size}%`;
     element("prompt-stage").classList.toggle("editable", mode === "rectangle");
     element("prompt-name").textContent = this.name;
-    element("keep-rows-value").textContent = `${Math.round(100 * rows)} %`;
+    element("keep-rows-value").textContent = `${Math.round(100 * rows)}%`;
     const variation = Number(element("variation").value);
-    element("variation-value").textContent = `${variation} %`;
-    element("paste-original").disabled = variation > 0;
+    element("variation-value").textContent = `${variation}%`;
+    element("paste-original").disabled = variation > 0 || mode === "all";
     element("rows-field").hidden = mode !== "rows";
     element("rectangle-fields").hidden = mode !== "rectangle";
     for (const name of ["x", "y", "width", "height"]) {
@@ -172,10 +172,12 @@ export class ImagePrompt {
     const { size, cell, mode } = this;
     const codes = (from, length) => Math.floor((from + length) / cell) - Math.ceil(from / cell);
     const kept = Math.max(0, codes(x, width)) * Math.max(0, codes(y, height)), all = (size / cell) ** 2;
-    if (mode === "all") return "All codes are kept, except those that the variation selects.";
-    const text = `${kept} of ${all} codes are kept: those whose ${cell} × ${cell} pixels all are.`;
+    const variation = Number(element("variation").value);
+    const varied = variation ? `; ${variation}% of them are regenerated` : "";
+    if (mode === "all") return `All ${all} codes are kept${varied}.`;
+    const text = `${kept} of ${all} codes are kept${varied}: those whose ${cell} × ${cell} pixels are all selected.`;
     if (mode !== "rectangle" || (x === 0 && y === 0 && width === size)) return text;
-    return `${text} Codes are generated row by row from the upper left, so earlier ones do not see them.`;
+    return `${text} Codes before the rectangle are generated without seeing it.`;
   }
 
   setRectangle(rectangle) {

@@ -35,6 +35,15 @@ function showError(words) {
 
 // ---- views ---------------------------------------------------------------------------------------
 
+/** The name of a run in an address, which may have been typed wrongly. */
+function decodedName(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 function showView() {
   const [name, id = ""] = location.hash.slice(1).split("/");
   const view = views.includes(name) ? name : views[0];
@@ -44,7 +53,7 @@ function showView() {
     else link.removeAttribute("aria-current");
   document.title = view === "generate" ? "dalle" : `dalle: ${view}`;
   if (view === "history") showHistory();
-  if (view === "training") runs.open(decodeURIComponent(id));
+  if (view === "training") runs.open(decodedName(id));
   else runs.close();
 }
 
@@ -68,6 +77,20 @@ async function loadModels() {
   showModel();
 }
 
+/** @returns whether the models are known now */
+async function loadModelsOrExplain() {
+  try {
+    await loadModels();
+    showError("");
+    return true;
+  } catch (error) {
+    if (!(error instanceof ApiError)) console.error(error);
+    showError(error.message);
+    setSampling(usualSampling);  // so that the form can be submitted, which tries again
+    return false;
+  }
+}
+
 function showModel() {
   const model = chosenModel();
   const size = model.imageSize ?? 256, codes = model.grid ?? 32;
@@ -78,8 +101,8 @@ function showModel() {
   element("best-of-field").hidden = element("best-of").disabled = !model.canRerank;
   element("best-of").max = model.maxBestOf;
   element("best-of-hint").textContent = model.reranker === "likelihood"
-    ? "The best of so many are kept, ranked by the likelihood of the caption."
-    : "The best of so many are kept, ranked by the contrastive model.";
+    ? "Generates this many candidates per caption and keeps the best, ranked by the likelihood of the caption."
+    : "Generates this many candidates per caption and keeps the best, ranked by the contrastive model.";
   element("guidance-hint").textContent = model.isGuidanceTrained ? "" : "This model was not trained for guidance.";
   prompt.setModel(size, size / codes);
   setSampling(model.sampling);
@@ -138,7 +161,7 @@ function plan() {
 function showPlan() {
   const { captions, count, bestOf, images } = plan();
   const isBestOfUnused = !bestOf && element("best-of").value !== "";
-  element("best-of").setCustomValidity(isBestOfUnused ? "More than the images of each caption." : "");
+  element("best-of").setCustomValidity(isBestOfUnused ? "Must be greater than Images per caption." : "");
   const each = bestOf ? `${count} of ${bestOf}` : count;
   const isTooMany = images > maxImages;
   let words = captions > 1 ? `${number(captions)} captions × ${each} images` : bestOf ? `${each} images` : "";
@@ -146,7 +169,7 @@ function showPlan() {
   element("plan").textContent = words;
   element("plan").classList.toggle("too-many", isTooMany);
   const shown = captions * count;
-  element("submit").textContent = isTooMany ? "Generate" : `Generate ${shown} image${shown === 1 ? "" : "s"}`;
+  element("submit").textContent = `Generate ${shown} image${shown === 1 ? "" : "s"}`;
   element("submit").disabled = isTooMany || running !== null;
   element("best-of-hint").hidden = !bestOf;
   const { sampling: usual } = chosenModel(), now = sampling();
@@ -238,8 +261,9 @@ async function remember(generation) {
   }
 }
 
-function submit(event) {
+async function submit(event) {
   event.preventDefault();
+  if (models.length === 0 && !(await loadModelsOrExplain())) return;
   if (running || plan().images > maxImages || !element("request").reportValidity()) return;
   run(newGeneration());
 }
@@ -351,7 +375,4 @@ element("clear-history").addEventListener("click", async () => {
 addEventListener("hashchange", showView);
 showCaption();
 showView();
-loadModels().catch((error) => {
-  if (!(error instanceof ApiError)) console.error(error);
-  showError(error.message);
-});
+loadModelsOrExplain();

@@ -19,6 +19,11 @@ export function number(value) {
   return Number(value).toLocaleString("en-US", { maximumFractionDigits: 4 });
 }
 
+/** Of a reranker: a cosine, or bits. */
+function scoreText(score) {
+  return score.toLocaleString("en-US", { maximumSignificantDigits: 4 });
+}
+
 /** Places for the images of a generation, which are filled while they arrive. */
 export class ResultsGrid {
   /** @param open  called with (generation, cell, slot) when an image is selected */
@@ -36,7 +41,7 @@ export class ResultsGrid {
   /** Few images are shown large. Pixels become whole numbers of pixels, or parts of one. */
   setSize() {
     const { cells, count, model: { imageSize = 256 } } = this.generation;
-    const wanted = cells.length * count > 12 ? 128 : cells.length > 1 ? 160 : 224;
+    const wanted = cells.length * count > 12 ? 128 : cells.length > 1 ? 160 : 192;
     const size = imageSize <= wanted ? Math.round(wanted / imageSize) * imageSize : imageSize / Math.ceil(imageSize / wanted);
     this.root.style.setProperty("--size", `${size}px`);
     this.root.classList.toggle("pixelated", size > imageSize);
@@ -89,9 +94,9 @@ export class ResultsGrid {
     image.hidden = false;
     button.className = "image";
     button.disabled = false;
-    button.ariaLabel = `${text}, image ${nth}${score == null ? "" : `, score ${number(score)}`}`;
-    caption.textContent = score == null ? "" : number(score);
-    caption.title = score == null ? "" : "Score of the reranker: higher fits the caption better";
+    button.ariaLabel = `${text}, image ${nth}${score == null ? "" : `, score ${scoreText(score)}`}`;
+    caption.textContent = score == null ? "" : scoreText(score);
+    caption.title = score == null ? "" : "Reranker score; higher is a better match";
   }
 
   /** Marks the places that stay empty. */
@@ -113,17 +118,18 @@ export class ResultsGrid {
 function factsOf(generation, { image, score }, slot) {
   const { model, seed, count, bestOf, sampling, prompt, time } = generation;
   const facts = [["Image", `${image} of seed ${seed}`]];
-  if (score != null) facts.push(["Score", `${number(score)}, place ${slot + 1} of ${bestOf || count}`]);
+  if (score != null) facts.push(["Score", `${scoreText(score)}, place ${slot + 1} of ${bestOf || count}`]);
   facts.push(["Sampling", `temperature ${number(sampling.temperature)}, top-k ${sampling.top_k || "off"}, ` +
                           `top-p ${sampling.top_p >= 1 ? "off" : number(sampling.top_p)}, ` +
                           `guidance ${sampling.guidance === 1 ? "off" : number(sampling.guidance)}`]);
+  if (bestOf && model.reranker) facts.push(["Ranked by", model.reranker.slice(0, 21)]);
   if (prompt) {
-    const kept = prompt.keep ? `keeps ${prompt.keep}` : prompt.keepRows != null ? `keeps ${Math.round(100 * prompt.keepRows)} % of the rows` : "keeps all";
+    const kept = prompt.keep ? `keeps ${prompt.keep}` : prompt.keepRows != null ? `keeps ${Math.round(100 * prompt.keepRows)}% of the rows` : "keeps all";
     facts.push(["Image prompt", `${prompt.name}: ${kept}` +
-                (prompt.variation ? `, varies ${Math.round(100 * prompt.variation)} %` : "") + (prompt.paste ? ", original pasted" : "")]);
+                (prompt.variation ? `, varies ${Math.round(100 * prompt.variation)}%` : "") + (prompt.paste ? ", original pasted" : "")]);
   }
   facts.push(["Model", model.step == null ? model.id : `${model.id}, step ${number(model.step)}`]);
-  if (model.manifest) facts.push(["Checkpoint", model.manifest.slice(0, 16)]);
+  if (model.manifest) facts.push(["Checkpoint hash", model.manifest.slice(0, 16)]);
   facts.push(["Time", new Date(time).toLocaleString()]);
   return facts;
 }

@@ -27,6 +27,42 @@ function svgElement(text) {
   return document.importNode(new DOMParser().parseFromString(text, "text/html").querySelector("svg"), true);
 }
 
+/** A chart, and the values of its curves: the last ones, or those of the step under the pointer. */
+function chartFigure({ name, series, svg }) {
+  const chart = svgElement(svg), values = make("b");
+  const written = (points) => points.map(([, y], index) => {
+    const value = y.toLocaleString("en-US", { maximumSignificantDigits: 5 });
+    return series.length > 1 ? `${series[index].name} ${value}` : value;
+  }).join(", ");
+  const showLast = () => { values.textContent = written(series.map(({ points }) => points.at(-1))); };
+  showLast();
+  chart.ariaLabel = `${name}: ${values.textContent}`;
+  const axis = chart.querySelector("line.axis");  // the horizontal one: from the first step to the last
+  const cursor = document.createElementNS(chart.namespaceURI, "line");
+  for (const [attribute, value] of [["class", "cursor"], ["y1", 0], ["y2", axis?.getAttribute("y1")]]) cursor.setAttribute(attribute, value);
+  const steps = series.flatMap(({ points }) => points.map(([x]) => x));
+  const first = Math.min(...steps), last = Math.max(...steps);
+  const showAt = (event) => {
+    const box = chart.getBoundingClientRect();
+    const [left, right] = ["x1", "x2"].map((end) => Number(axis.getAttribute(end)));
+    const x = ((event.clientX - box.left) * chart.viewBox.baseVal.width) / box.width;
+    const step = first + ((x - left) / (right - left)) * (last - first);
+    const nearest = series.map(({ points }) => points.reduce((a, b) => (Math.abs(b[0] - step) < Math.abs(a[0] - step) ? b : a)));
+    const at = left + ((nearest[0][0] - first) / (last - first)) * (right - left);
+    for (const end of ["x1", "x2"]) cursor.setAttribute(end, at);
+    chart.append(cursor);
+    values.textContent = `step ${number(nearest[0][0])}: ${written(nearest)}`;
+  };
+  if (axis && last > first) {
+    chart.addEventListener("pointermove", showAt);
+    chart.addEventListener("pointerleave", () => {
+      cursor.remove();
+      showLast();
+    });
+  }
+  return make("figure", {}, make("figcaption", {}, make("span", { textContent: name }), values), chart);
+}
+
 /** The images of one kind, such as reconstructions, with a slider over their steps. */
 class SampleSlider {
   constructor(path, kind, urls) {
@@ -61,7 +97,7 @@ class SampleSlider {
     this.samples = samples;
     this.slider.max = samples.length - 1;
     if (this.follows) this.slider.value = samples.length - 1;
-    this.slider.disabled = samples.length < 2;
+    this.slider.hidden = samples.length < 2;
     this.captions.replaceChildren(...captions.map((caption) => make("span", { textContent: caption, title: caption })));
     this.show();
   }
@@ -79,7 +115,7 @@ class SampleSlider {
       this.image.alt = `${this.path.split("/").pop()} at step ${step}`;
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      if (this.shown === file) this.label.textContent = `step ${number(step)}: not there any more`;
+      if (this.shown === file) this.label.textContent = `step ${number(step)}: no longer available`;
     }
   }
 
@@ -222,12 +258,7 @@ export class RunView {
     const now = [...element("run-images").children];
     if (shown.length !== now.length || shown.some((root, index) => root !== now[index]))
       element("run-images").replaceChildren(...shown);
-    element("run-charts").replaceChildren(...charts.map(({ name, latest, svg }) => {
-      const chart = svgElement(svg);
-      const values = latest.map(({ series, value }) => (latest.length > 1 ? `${series} ${value}` : value)).join(", ");
-      chart.ariaLabel = `${name}: ${values}`;
-      return make("figure", {}, make("figcaption", {}, make("span", { textContent: name }), make("b", { textContent: values })), chart);
-    }));
+    element("run-charts").replaceChildren(...charts.map(chartFigure));
   }
 
   /** A link cannot carry the API key, so the report is fetched and saved. */
