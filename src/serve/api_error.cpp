@@ -10,7 +10,7 @@ namespace dalle {
 namespace {
 
 /// The name that programs look for, where the status has one.
-std::string_view error_code(const ApiError& error) {
+std::string_view code_of(const ApiError& error) {
   switch (error.status) {
     case 400:
       return error.field.empty() ? "" : "invalid_value";
@@ -50,7 +50,7 @@ nlohmann::ordered_json error_body(const ApiError& error) {
            {{"message", error.what()},
             {"type", error_type(error.status)},
             {"param", text_or_null(error.field)},
-            {"code", text_or_null(error_code(error))}}}};
+            {"code", text_or_null(code_of(error))}}}};
 }
 
 HttpResponse error_response(const ApiError& error) {
