@@ -1,4 +1,4 @@
-// dalle-serve: generates images for HTTP clients with trained DALL-Es.
+// dalle-serve: serves trained DALL-E models over HTTP.
 
 #include <unistd.h>
 
@@ -50,8 +50,12 @@ bool is_open_path(std::string_view path) {
 }
 
 AccessRules access_rules(const ServeOptions& options) {
-  for (const std::string& origin : options.origins) check_origin(origin);
-  if (!options.public_url.empty()) check_origin(options.public_url);
+  for (const std::string& origin : options.origins)
+    if (!is_origin(origin))
+      throw Error("--cors-origin {}: expected http[s]://HOST[:PORT], without a path", origin);
+  if (!options.public_url.empty() && !is_origin(options.public_url))
+    throw Error("--public-url {}: expected http[s]://HOST[:PORT], without a path",
+                options.public_url);
   AccessRules rules{
       .keys = ApiKeys(find_api_keys(options)), .origins = options.origins, .is_open = is_open_path};
   std::vector<std::string> known = options.origins;
@@ -59,6 +63,12 @@ AccessRules access_rules(const ServeOptions& options) {
   if (is_loopback(options.http.host) && rules.keys.is_empty())
     rules.hosts = loopback_hosts(options.http.host, known);
   return rules;
+}
+
+/// The folder of a model's run.
+fs::path run_folder(const fs::path& model) {
+  const fs::path folder = fs::absolute(run_of_model(model)).lexically_normal();
+  return folder.has_filename() ? folder : folder.parent_path();  // "runs/x/." is "runs/x"
 }
 
 ServedModel load_model(const fs::path& path, const ServeOptions& options) {
@@ -69,7 +79,7 @@ ServedModel load_model(const fs::path& path, const ServeOptions& options) {
                              .reranker = options.reranker,
                              .rank_by = options.rank_by};
   const auto written = std::chrono::file_clock::to_sys(fs::last_write_time(dalle.checkpoint));
-  return {.id = fs::absolute(run_of_model(path)).lexically_normal().filename().string(),
+  return {.id = run_folder(path).filename().string(),
           .created =
               std::chrono::duration_cast<std::chrono::seconds>(written.time_since_epoch()).count(),
           .engine = std::make_unique<GenerationEngine>(std::move(dalle), engine)};
@@ -84,8 +94,9 @@ std::vector<ServedModel> load_models(const std::vector<fs::path>& paths,
       return model.id == models.back().id;
     };
     if (std::ranges::count_if(models, of_same_name) > 1)
-      throw Error("--model {}: found a second model of the name {}, expected different names",
-                  path.string(), models.back().id);
+      throw Error(
+          "--model {}: another model is also named {}; run folders must have different names",
+          path.string(), models.back().id);
   }
   return models;
 }
@@ -100,23 +111,25 @@ std::string address_of(const std::string& host, uint16_t port) {
 }
 
 void log_request(const HttpCompletion& completion) {
-  const std::string_view cut = completion.status == 0   ? " disconnected"
-                               : completion.is_complete ? ""
-                                                        : " cut";
-  log_info("{} {} {}{} {:.3f} s{}{}{} from {}, id {}",
+  std::string status = std::to_string(completion.status);
+  if (completion.status == 0)
+    status = "client disconnected";
+  else if (!completion.is_complete)
+    status += " incomplete";
+  log_info("{} {} {} {:.3f} s{}{}{} from {}, id {}",
            completion.method.empty() ? "-" : completion.method,
-           completion.target.empty() ? "-" : completion.target, completion.status, cut,
-           completion.seconds, completion.note.empty() ? "" : " (", completion.note,
-           completion.note.empty() ? "" : ")", completion.client, completion.id);
+           completion.target.empty() ? "-" : completion.target, status, completion.seconds,
+           completion.note.empty() ? "" : " (", completion.note, completion.note.empty() ? "" : ")",
+           completion.client, completion.id);
 }
 
 int serve(ServeOptions options) {
+  if (options.public_url.ends_with('/')) options.public_url.pop_back();
   const AccessRules rules = access_rules(options);
   std::vector<fs::path> paths(options.models.begin(), options.models.end());
   if (paths.empty()) paths.push_back(find_model(""));
-  const fs::path runs = options.runs.empty()
-                            ? fs::absolute(run_of_model(paths.front())).parent_path()
-                            : fs::path(options.runs);
+  const fs::path runs =
+      options.runs.empty() ? run_folder(paths.front()).parent_path() : fs::path(options.runs);
   ImageStore store({});
   ApiRoutes api({.models = load_models(paths, options), .store = &store});
   std::vector<std::string> served;
@@ -150,7 +163,7 @@ int serve(ServeOptions options) {
                         refusal),
                     refusal);
   while (!stop.requested()) std::this_thread::sleep_for(kSignalCheck);
-  log_info("stopping after the requests in progress; another signal ends at once");
+  log_info("finishing the requests in progress; send another signal to exit immediately");
   server.stop(kGrace);
   return 0;
 }
@@ -158,7 +171,7 @@ int serve(ServeOptions options) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Generates images for HTTP clients with trained DALL-Es.", "dalle-serve");
+  CLI::App app("Serves trained DALL-E models over HTTP.", "dalle-serve");
   ServeOptions options;
   add_serve_options(app, options);
   const ToolText text{

@@ -11,22 +11,23 @@ namespace {
 constexpr const char* kKeyVariable = "DALLE_API_KEY";
 
 void add_model_options(CLI::App& app, ServeOptions& options) {
-  app.add_option("--model", options.models,
-                 fmt::format("run folder or checkpoint; repeat it for several models, of which the "
-                             "first answers requests that name none of them; {}",
-                             kDefaultModel))
+  app.add_option(
+         "--model", options.models,
+         fmt::format(
+             "run folder or checkpoint; may be repeated; the first model is the default; {}",
+             kDefaultModel))
       ->allow_extra_args(false);
   app.add_option("--runs", options.runs,
                  "folder of the runs that the page shows; default: the one that holds the run of "
                  "the first model");
   app.add_option("--queue", options.queued_images,
-                 "images of one model that may wait; more are refused with status 429")
+                 "maximum number of waiting images per model; more are refused with status 429")
       ->transform(whole_number(1, 1'000'000))
       ->capture_default_str();
   add_decode_options(app, options.decode);
   app.add_option("--reranker", options.reranker,
                  "contrastive model that ranks the images of best_of: run folder, checkpoint, or "
-                 "what dalle-import makes of CLIP; default: that of the model's run");
+                 "a CLIP model from dalle-import; default: that of the model's run");
   std::vector<std::string> names;
   for (const auto& [kind, name] : enum_names(RankBy{})) names.emplace_back(name);
   app.add_option_function<std::string>(
@@ -35,8 +36,9 @@ void add_model_options(CLI::App& app, ServeOptions& options) {
            for (const auto& [kind, name] : enum_names(RankBy{}))
              if (name == chosen) options.rank_by = kind;
          },
-         "clip or likelihood, as for dalle-sample; default: clip if there is such a model, or else "
-         "likelihood if the model was trained for it, or else best_of is refused")
+         "clip or likelihood, as for dalle-sample; default: clip if the run has a contrastive "
+         "model; "
+         "otherwise likelihood if trained with caption dropout; otherwise best_of is refused")
       ->check(CLI::IsMember(names));
   add_device_option(app, options.device);
 }
@@ -49,15 +51,15 @@ void add_http_options(CLI::App& app, ServeOptions& options) {
       ->transform(whole_number(0, 65535))
       ->capture_default_str();
   app.add_option("--public-url", options.public_url,
-                 "address under which a proxy makes the server known, such as "
-                 "https://images.example.org; begins the URLs of images");
+                 "URL at which clients reach the server through a proxy, such as "
+                 "https://images.example.org, without a path; image URLs start with it");
   app.add_option("--api-key-file", options.api_key_file,
                  fmt::format("file with the API keys that clients may use, one per line; default: "
                              "the variable {}, or none",
                              kKeyVariable));
   app.add_option("--cors-origin", options.origins,
-                 "web page that may use the server from a browser, such as https://example.org; "
-                 "repeat it for several")
+                 "origin whose pages may call the API from a browser, such as "
+                 "https://example.org; may be repeated")
       ->allow_extra_args(false);
 }
 
@@ -74,7 +76,7 @@ std::vector<std::string> find_api_keys(const ServeOptions& options) {
                                       : read_api_keys(options.api_key_file);
   if (keys.empty() && !is_loopback(options.http.host))
     throw Error(
-        "--host {}: other machines can reach this address, so expected an API key "
+        "--host {}: other machines can reach this address, so an API key is required "
         "(--api-key-file, or the variable {})",
         options.http.host, kKeyVariable);
   return keys;

@@ -64,7 +64,9 @@ class LikelihoodReranker : public Reranker {
  protected:
   double raw_score(const std::string& caption, const at::Tensor& codes, const RgbImage&) override {
     const torch::NoGradGuard no_grad;
-    const at::Tensor tokens = tokens_.of(caption, [&] { return caption_tokens(dalle_, caption); });
+    const at::Tensor tokens = tokens_.of(caption, [&] {
+      return caption_tokens(dalle_, caption, LongCaptions::kAccept);  // who generated it has warned
+    });
     const at::Tensor none = torch::full_like(tokens, kPadToken);
     DalleModel model = dalle_.model;
     const std::vector<double> bits = image_log_likelihoods(model, codes.flatten(), {tokens, none});

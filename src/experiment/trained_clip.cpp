@@ -120,8 +120,8 @@ at::Tensor embed_captions(TrainedClip& clip, std::span<const std::string> captio
     const std::vector<int64_t> tokens = clip.encode(caption);
     if (tokens.empty()) throw Error("caption {:?}: empty, expected words", caption);
     if (tokens.size() > static_cast<size_t>(longest))
-      log_warning("caption {:?}: has {} tokens; the contrastive model reads only the first {}",
-                  caption, tokens.size(), longest);
+      log_warning("a caption has {} tokens; the contrastive model reads only the first {}",
+                  tokens.size(), longest);
     rows.push_back(pad_caption(tokens, longest));
   }
   return clip.model->embed_captions(torch::stack(rows).to(device_of(*clip.model)));

@@ -135,11 +135,12 @@ std::optional<ExperimentConfig> config_of_trained_dvae(const fs::path& path) {
   return content ? std::optional(config_of(*content)) : std::nullopt;
 }
 
-at::Tensor caption_tokens(const TrainedDalle& dalle, const std::string& caption) {
+at::Tensor caption_tokens(const TrainedDalle& dalle, const std::string& caption,
+                          LongCaptions long_captions) {
   const std::vector<int64_t> tokens = dalle.tokenizer.encode(caption);
   if (tokens.empty()) throw Error("caption {:?}: empty, expected words", caption);
   const int64_t longest = dalle.config.layout().max_caption_tokens();
-  if (tokens.size() > static_cast<size_t>(longest))
+  if (long_captions == LongCaptions::kWarn && tokens.size() > static_cast<size_t>(longest))
     log_warning("caption {:?}: has {} tokens; the model reads only the first {}", caption,
                 tokens.size(), longest);
   return pad_caption(tokens, longest);

@@ -63,10 +63,14 @@ std::optional<TrainedDvae> load_trained_dvae(const std::filesystem::path& path, 
 /// @throws dalle::Error as it does
 std::optional<ExperimentConfig> config_of_trained_dvae(const std::filesystem::path& path);
 
-/// The tokens of a caption, for a CaptionImages. Warns if the caption is too long.
+/// What to do about captions of which the model does not read all tokens.
+enum class LongCaptions { kWarn, kAccept };
+
+/// The tokens of a caption, for a CaptionImages.
 /// @return  [text_length - 1] int64
 /// @throws dalle::Error if the caption is blank or not UTF-8
-at::Tensor caption_tokens(const TrainedDalle& dalle, const std::string& caption);
+at::Tensor caption_tokens(const TrainedDalle& dalle, const std::string& caption,
+                          LongCaptions long_captions = LongCaptions::kWarn);
 
 /// The run folder under `runs` whose DALL-E finished last, by the times that the runs recorded; of
 /// copies, which have the same time, the first by name.

@@ -14,7 +14,7 @@
 namespace dalle {
 namespace {
 
-bool is_printable_key(std::string_view key) {
+bool is_visible_ascii(std::string_view key) {
   return !key.empty() && std::ranges::all_of(key, [](char c) { return c > 0x20 && c < 0x7f; });
 }
 
@@ -119,7 +119,7 @@ std::vector<std::string> read_api_keys(const std::filesystem::path& file) {
     ++number;
     const std::string_view key = trimmed(line);
     if (key.empty() || key.starts_with('#')) continue;
-    if (!is_printable_key(key))
+    if (!is_visible_ascii(key))
       throw Error("{}:{}: expected an API key of printable ASCII characters without spaces",
                   file.string(), number);
     keys.emplace_back(key);
@@ -131,7 +131,7 @@ std::vector<std::string> read_api_keys(const std::filesystem::path& file) {
 std::vector<std::string> api_keys_of_variable(const char* name) {
   const char* const value = std::getenv(name);
   std::vector<std::string> keys = split_words(value == nullptr ? "" : value);
-  if (!std::ranges::all_of(keys, is_printable_key))
+  if (!std::ranges::all_of(keys, is_visible_ascii))
     throw Error("{}: expected API keys of printable ASCII characters", name);
   return keys;
 }
@@ -149,11 +149,10 @@ bool is_loopback(std::string_view host) {
          (host.starts_with("127.") && host.find_first_not_of("0123456789.") == host.npos);
 }
 
-void check_origin(const std::string& origin) {
+bool is_origin(std::string_view origin) {
   const std::string_view host = host_of_origin(origin);
   const bool has_scheme = origin.starts_with("http://") || origin.starts_with("https://");
-  if (!has_scheme || !is_printable_key(host) || host.find_first_of("/?#@*,") != host.npos)
-    throw Error("origin {:?}: expected http://HOST or https://HOST, perhaps with :PORT", origin);
+  return has_scheme && is_visible_ascii(host) && host.find_first_of("/?#@*,") == host.npos;
 }
 
 HttpHandler with_access_rules(AccessRules rules, HttpHandler handler, HttpRefusal refusal) {
@@ -162,7 +161,8 @@ HttpHandler with_access_rules(AccessRules rules, HttpHandler handler, HttpRefusa
     const std::string_view host = request.header("host");
     if (!rules.hosts.empty() && !host.empty() &&
         std::ranges::find(rules.hosts, host_without_port(host)) == rules.hosts.end())
-      return reply->send(refusal(403, "host: this server has another name; see --cors-origin"));
+      return reply->send(refusal(
+          403, "host: not a name of this server; see --host, --public-url and --cors-origin"));
     if (const std::string_view origin = request.header("origin"); !origin.empty()) {
       const auto permitted = std::ranges::find(rules.origins, origin);
       if (permitted != rules.origins.end()) {

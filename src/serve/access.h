@@ -59,8 +59,8 @@ std::vector<std::string> loopback_hosts(const std::string& bound_host,
 /// Whether only programs of this machine can reach a server that listens on `host`.
 bool is_loopback(std::string_view host);
 
-/// @throws dalle::Error if the origin is not of the form http://host[:port] or https://host[:port]
-void check_origin(const std::string& origin);
+/// Whether it is of the form http://host[:port] or https://host[:port].
+bool is_origin(std::string_view origin);
 
 /// A handler that passes on to `handler` only what the rules permit. It answers preflight requests
 /// of permitted origins, and adds the CORS headers to their replies. A browser's request from a

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -36,6 +37,10 @@ struct ApiContext {
         base_url(std::move(options.base_url)),
         workers(options.threads),
         models(std::move(options.models)) {}
+  /// The workers use the engines, so they end first.
+  ~ApiContext() { workers.join(); }
+  ApiContext(const ApiContext&) = delete;
+  ApiContext& operator=(const ApiContext&) = delete;
 
   /// The model of a name; the default one if there is none.
   const ServedModel& model_of(const std::string& id) const {
@@ -57,6 +62,7 @@ struct ApiContext {
   ImageStore& store;
   std::string base_url;
   RequestMetrics metrics;
+  std::atomic<int64_t> waiting_requests = 0;  ///< for a worker
   boost::asio::thread_pool workers;
   mutable std::mutex mutex;
   std::string chosen_model;

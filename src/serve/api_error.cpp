@@ -10,7 +10,7 @@ namespace dalle {
 namespace {
 
 /// The name that programs look for, where the status has one.
-std::string_view error_code(const ApiError& error) {
+std::string_view code_of(const ApiError& error) {
   switch (error.status) {
     case 400:
       return error.field.empty() ? "" : "invalid_value";
@@ -50,7 +50,7 @@ nlohmann::ordered_json error_body(const ApiError& error) {
            {{"message", error.what()},
             {"type", error_type(error.status)},
             {"param", text_or_null(error.field)},
-            {"code", text_or_null(error_code(error))}}}};
+            {"code", text_or_null(code_of(error))}}}};
 }
 
 HttpResponse error_response(const ApiError& error) {
@@ -79,6 +79,14 @@ ApiError current_api_error(const std::string& request_id) {
     return {503, draining.what()};
   } catch (const Error& error) {
     return {400, error.what()};
+  } catch (...) {
+    return current_server_error(request_id);
+  }
+}
+
+ApiError current_server_error(const std::string& request_id) {
+  try {
+    throw;
   } catch (const std::exception& error) {
     log_error("request {}: {}", request_id, error.what());
   } catch (...) {

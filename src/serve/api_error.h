@@ -32,6 +32,9 @@ HttpResponse error_response(int status, const std::string& message);
 /// fault. What nobody expected is logged, and reported with nothing but the request's id.
 ApiError current_api_error(const std::string& request_id);
 
+/// The exception that is being handled, as a fault of the server, which is logged.
+ApiError current_server_error(const std::string& request_id);
+
 /// Calls `work`, which may send a reply, and answers what it throws.
 void answer_errors(const std::string& request_id, HttpReply& reply,
                    const std::function<void()>& work);

@@ -4,20 +4,14 @@
 #include <cstdint>
 #include <utility>
 
-#include <boost/asio/post.hpp>
-
 namespace dalle {
 namespace {
 
-/// The state of a run, used only on its strand. The engine's events keep it alive.
+/// The state of a run, used only by its tasks. The engine's events keep it alive.
 class EngineRun : public std::enable_shared_from_this<EngineRun> {
  public:
-  EngineRun(GenerationEngine& engine, RunEvents events, const WorkerStrand& strand,
-            std::string request_id)
-      : engine_(engine),
-        events_(std::move(events)),
-        strand_(strand),
-        request_id_(std::move(request_id)) {}
+  EngineRun(GenerationEngine& engine, RunEvents events, AnsweredRequest answered)
+      : engine_(engine), events_(std::move(events)), answered_(std::move(answered)) {}
 
   void submit(std::vector<GenerationRequest> requests) {
     pending_ = requests.size();
@@ -44,14 +38,14 @@ class EngineRun : public std::enable_shared_from_this<EngineRun> {
   }
 
  private:
-  /// Calls `work` on the strand, if the run is not over by then.
+  /// Calls `work` in a task, if the run is not over and the client has not left by then.
   void post(std::function<void(EngineRun&)> work) {
-    boost::asio::post(strand_, [run = shared_from_this(), work = std::move(work)] {
-      if (run->is_over_) return;
+    answered_.tasks->post([run = shared_from_this(), work = std::move(work)] {
+      if (run->is_over_ || run->answered_.client->has_left()) return;
       try {
         work(*run);
-      } catch (...) {
-        run->fail(current_api_error(run->request_id_));
+      } catch (...) {  // the request was checked before: this is not the caller's fault
+        run->fail(current_server_error(run->answered_.id));
       }
     });
   }
@@ -87,7 +81,6 @@ class EngineRun : public std::enable_shared_from_this<EngineRun> {
       run->post([times](EngineRun& self) { self.finish_one(times); });
     };
     events.failed = [run](const std::string& reason) {
-      // The request was checked before: what fails now is not the caller's fault.
       run->post([reason](EngineRun&) { throw std::runtime_error(reason); });
     };
     return events;
@@ -95,8 +88,7 @@ class EngineRun : public std::enable_shared_from_this<EngineRun> {
 
   GenerationEngine& engine_;
   RunEvents events_;
-  WorkerStrand strand_;
-  std::string request_id_;
+  AnsweredRequest answered_;
   std::vector<uint64_t> numbers_;  ///< of the requests, for the engine
   size_t pending_ = 0;
   bool is_over_ = false;
@@ -106,11 +98,10 @@ class EngineRun : public std::enable_shared_from_this<EngineRun> {
 }  // namespace
 
 void run_requests(GenerationEngine& engine, std::vector<GenerationRequest> requests,
-                  RunEvents events, const WorkerStrand& strand, HttpReply& reply,
-                  const std::string& request_id) {
-  const auto run = std::make_shared<EngineRun>(engine, std::move(events), strand, request_id);
+                  RunEvents events, const AnsweredRequest& answered) {
+  const auto run = std::make_shared<EngineRun>(engine, std::move(events), answered);
   run->submit(std::move(requests));
-  reply.on_disconnect(run->canceler());
+  answered.client->on_leaving(run->canceler());
 }
 
 }  // namespace dalle

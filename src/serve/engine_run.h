@@ -7,19 +7,21 @@
 #include <vector>
 
 #include "serve/api_error.h"
+#include "serve/client_presence.h"
 #include "serve/generation_engine.h"
-#include "serve/http_server.h"
-
-#include <boost/asio/strand.hpp>
-#include <boost/asio/thread_pool.hpp>
+#include "serve/worker_queue.h"
 
 namespace dalle {
 
-/// Calls its functions on the worker threads, one at a time.
-using WorkerStrand = boost::asio::strand<boost::asio::thread_pool::executor_type>;
+/// A request in progress.
+struct AnsweredRequest {
+  std::string id;                          ///< for the log
+  std::shared_ptr<WorkerQueue> tasks;      ///< of this request
+  std::shared_ptr<ClientPresence> client;  ///< who waits for the answer
+};
 
-/// What becomes of requests to an engine. May throw: that is reported as a failure. Either `done`
-/// or `failed` is called last, unless the client disconnects.
+/// What becomes of requests to an engine. May throw: that is reported as a failure of the server.
+/// Either `done` or `failed` is called last, unless the client disconnects: then, none is called.
 struct RunEvents {
   /// @param request  index of the one that the image belongs to
   std::function<void(size_t request, int64_t image, int64_t number, const RgbImage& pixels)>
@@ -30,13 +32,10 @@ struct RunEvents {
 };
 
 /// Submits requests that are answered together. If the client disconnects, or if one of them fails,
-/// all are canceled. To be called on the strand.
+/// all are canceled. To be called by a task of `answered`, whose later tasks call the events.
 ///
-/// @param strand      on which the events are called
-/// @param request_id  for the log
 /// @throws what GenerationEngine::submit() throws, with nothing left in the queue
 void run_requests(GenerationEngine& engine, std::vector<GenerationRequest> requests,
-                  RunEvents events, const WorkerStrand& strand, HttpReply& reply,
-                  const std::string& request_id);
+                  RunEvents events, const AnsweredRequest& answered);
 
 }  // namespace dalle

@@ -35,7 +35,7 @@ CaptionImages checked_images(const GenerationRequest& request, const TrainedDall
   if (!(request.variation >= 0 && request.variation <= 1))
     throw Error("variation: found {}, expected a number from 0 to 1", request.variation);
   check_sampling(request.sampling);
-  CaptionImages images{.caption = caption_tokens(model, request.caption),
+  CaptionImages images{.caption = caption_tokens(model, request.caption, LongCaptions::kAccept),
                        .first_image = request.first_image,
                        .count = count,
                        .forced = request.forced,

@@ -44,7 +44,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
  private:
   using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
 
-  /// Why there is no request. Neither: there is one.
+  /// Why there is no request. If neither is set, there is a request.
   struct Problem {
     bool is_gone = false;  ///< the client
     int status = 0;        ///< to answer with

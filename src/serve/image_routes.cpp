@@ -5,24 +5,25 @@
 #include <utility>
 
 #include "serve/api_error.h"
+#include "serve/client_presence.h"
 #include "serve/generation_request.h"
 #include "serve/image_fields.h"
 #include "serve/images_reply.h"
-
-#include <boost/asio/post.hpp>
+#include "serve/worker_queue.h"
 
 namespace dalle {
 namespace {
 
 /// Parses a request, decodes its image, and gives it to the engine.
 void generate_images_for(ApiContext& context, ImageEndpoint endpoint, const HttpRequest& request,
-                         const std::shared_ptr<HttpReply>& reply, const WorkerStrand& strand) {
+                         const std::shared_ptr<HttpReply>& reply, const AnsweredRequest& answered) {
   ImageFields fields = parse_image_fields(request, endpoint);
   const ServedModel& model = context.model_of(fields.model);
   if (fields.best_of > 0 && !model.engine->has_reranker())
     throw ApiError(400, fmt::format("best_of: the model {} cannot rank images", model.id),
                    "best_of");
   GenerationRequest generation = generation_request(fields, model.engine->dalle(), request.client);
+  fields.image_prompt = {};  // files of many megabytes, which are not needed any more
   const auto answer =
       std::make_shared<ImagesReply>(context, model, endpoint, std::move(fields), generation, reply);
   RunEvents events{.image = [answer](size_t, const GeneratedImage& image) { answer->add(image); },
@@ -36,7 +37,7 @@ void generate_images_for(ApiContext& context, ImageEndpoint endpoint, const Http
   requests.push_back(std::move(generation));
   const std::string counting_field = requests.front().best_of > 0 ? "best_of" : "n";
   try {
-    run_requests(*model.engine, std::move(requests), std::move(events), strand, *reply, request.id);
+    run_requests(*model.engine, std::move(requests), std::move(events), answered);
   } catch (const QueueFull&) {
     throw;
   } catch (const EngineDraining&) {
@@ -44,7 +45,7 @@ void generate_images_for(ApiContext& context, ImageEndpoint endpoint, const Http
   } catch (const Error& error) {  // only their number has not been checked yet
     throw ApiError(400, fmt::format("{}: {}", counting_field, error.what()), counting_field);
   }
-  answer->begin();  // the events come later, on this strand
+  answer->begin();  // the events come later, in other tasks
 }
 
 void send_stored_image(const ApiContext& context, const HttpRequest& request, HttpReply& reply) {
@@ -61,10 +62,19 @@ void send_stored_image(const ApiContext& context, const HttpRequest& request, Ht
 
 void answer_on_worker(ApiContext& context, const std::string& request_id,
                       const std::shared_ptr<HttpReply>& reply,
-                      std::function<void(const WorkerStrand&)> work) {
-  const WorkerStrand strand = boost::asio::make_strand(context.workers);
-  boost::asio::post(strand, [request_id, reply, strand, work = std::move(work)] {
-    answer_errors(request_id, *reply, [&] { work(strand); });
+                      std::function<void(const AnsweredRequest&)> work) {
+  const auto client = std::make_shared<ClientPresence>();
+  reply->on_disconnect([client] { client->leave(); });
+  if (++context.waiting_requests > kMostWaitingRequests) {
+    --context.waiting_requests;
+    throw ApiError(503, "too many requests wait to be read; try again");
+  }
+  const auto tasks = std::make_shared<WorkerQueue>(context.workers);
+  tasks->post([&context, reply, answered = AnsweredRequest{request_id, tasks, client},
+               work = std::move(work)] {
+    --context.waiting_requests;
+    if (answered.client->has_left()) return;
+    answer_errors(answered.id, *reply, [&] { work(answered); });
   });
 }
 
@@ -74,8 +84,8 @@ void add_image_routes(Routes& routes, ApiContext& context) {
       const std::string id = request.id;
       answer_on_worker(
           context, id, reply,
-          [&context, endpoint, reply, request = std::move(request)](const auto& strand) {
-            generate_images_for(context, endpoint, request, reply, strand);
+          [&context, endpoint, reply, request = std::move(request)](const auto& answered) {
+            generate_images_for(context, endpoint, request, reply, answered);
           });
     });
   };

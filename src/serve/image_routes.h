@@ -11,10 +11,13 @@ namespace dalle {
 /// @param context  must outlive the routes
 void add_image_routes(Routes& routes, ApiContext& context);
 
-/// Runs `work` on a worker thread, and answers what it throws.
-/// @param work  may keep the strand, on which it runs
+/// Requests that wait for a worker thread; more are answered with status 503.
+inline constexpr int64_t kMostWaitingRequests = 64;
+
+/// Runs `work` in a task of a worker thread, unless the client has left by then, and answers what
+/// it throws.
 void answer_on_worker(ApiContext& context, const std::string& request_id,
                       const std::shared_ptr<HttpReply>& reply,
-                      std::function<void(const WorkerStrand&)> work);
+                      std::function<void(const AnsweredRequest&)> work);
 
 }  // namespace dalle

@@ -1,6 +1,7 @@
 #include "serve/image_size.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/error.h"
 #include "core/strict_number.h"
@@ -26,10 +27,13 @@ std::optional<ImageSize> parse_image_size(std::string_view text) {
   return ImageSize{*width, *height};
 }
 
-int64_t enlargement_for(const ImageSize& wanted, int64_t side) {
+int64_t enlargement_for(const ImageSize& wanted, int64_t side, int64_t images) {
+  const auto longest =
+      std::min(kLongestServedSide,
+               static_cast<int64_t>(std::sqrt(static_cast<double>(kMostServedPixels / images))));
   const int64_t shorter = std::min(wanted.width, wanted.height);
   const int64_t nearest = (shorter + side / 2) / side;
-  return std::clamp<int64_t>(nearest, 1, std::max<int64_t>(1, kLongestServedSide / side));
+  return std::clamp<int64_t>(nearest, 1, std::max<int64_t>(1, longest / side));
 }
 
 RgbImage enlarge(const RgbImage& image, int64_t factor) {

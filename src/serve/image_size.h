@@ -20,10 +20,14 @@ std::optional<ImageSize> parse_image_size(std::string_view text);
 /// The longest side of an answer, unless the model's own is longer.
 inline constexpr int64_t kLongestServedSide = 2048;
 
+/// The most pixels of all images of an answer, unless they have more without being enlarged.
+inline constexpr int64_t kMostServedPixels = int64_t{1} << 26;
+
 /// How many times larger than the model's square image the answer is: as close as possible to the
 /// shorter side that was asked for.
-/// @param side  of the model's image, in pixels
-int64_t enlargement_for(const ImageSize& wanted, int64_t side);
+/// @param side    of the model's image, in pixels
+/// @param images  in the answer
+int64_t enlargement_for(const ImageSize& wanted, int64_t side, int64_t images);
 
 /// Each pixel becomes a square of `factor` x `factor`.
 RgbImage enlarge(const RgbImage& image, int64_t factor);

@@ -27,11 +27,6 @@ int64_t count_forced_codes(const GenerationRequest& request) {
   return request.forced.defined() ? request.forced.ne(kFreeCode).sum().item<int64_t>() : 0;
 }
 
-ImageSize answered_size(const ImageFormatFields& format, int64_t side) {
-  const int64_t factor = format.size ? enlargement_for(*format.size, side) : 1;
-  return {side * factor, side * factor};
-}
-
 }  // namespace
 
 HttpResponse naming_model(HttpResponse response, const ServedModel& model) {
@@ -39,9 +34,13 @@ HttpResponse naming_model(HttpResponse response, const ServedModel& model) {
   return response;
 }
 
-std::string encoded_image(const RgbImage& image, const ImageFormatFields& format) {
-  const int64_t factor = answered_size(format, image.width).width / image.width;
-  return encode_image(enlarge(image, factor), format.format, format.quality);
+int64_t answered_enlargement(const ImageFields& fields, int64_t side) {
+  return fields.answer.size ? enlargement_for(*fields.answer.size, side, fields.n) : 1;
+}
+
+std::string encoded_image(const RgbImage& image, const ImageFields& fields) {
+  return encode_image(enlarge(image, answered_enlargement(fields, image.width)),
+                      fields.answer.format, fields.answer.quality);
 }
 
 ImagesReply::ImagesReply(ApiContext& context, const ServedModel& model, ImageEndpoint endpoint,
@@ -118,7 +117,7 @@ void ImagesReply::fail(const ApiError& error) {
 
 std::string ImagesReply::encode(const RgbImage& pixels) {
   const auto begin = std::chrono::steady_clock::now();
-  std::string file = encoded_image(pixels, fields_.answer);
+  std::string file = encoded_image(pixels, fields_);
   encode_s_ += seconds_since(begin);
   return file;
 }
@@ -128,11 +127,11 @@ void ImagesReply::send_event(const std::string& type, const Json& payload) {
 }
 
 ImagesReply::Json ImagesReply::event_of(const std::string& type, int64_t image) const {
-  const auto [width, height] =
-      answered_size(fields_.answer, model_.engine->dalle().config.data.image_size);
+  const int64_t of_model = model_.engine->dalle().config.data.image_size;
+  const int64_t side = of_model * answered_enlargement(fields_, of_model);
   return {{"type", type},
           {"created_at", created_},
-          {"size", fmt::format("{}x{}", width, height)},
+          {"size", fmt::format("{0}x{0}", side)},
           {"quality", fields_.quality},
           {"background", "opaque"},
           {"output_format", format_name(fields_.answer.format)},

@@ -19,8 +19,12 @@ namespace dalle {
 /// Adds "x-dalle-model", which names the model that was used, to a response.
 HttpResponse naming_model(HttpResponse response, const ServedModel& model);
 
+/// How many times larger than the model's the images of an answer are.
+/// @param side  of the model's image, in pixels
+int64_t answered_enlargement(const ImageFields& fields, int64_t side);
+
 /// An image as the file that a request asks for.
-std::string encoded_image(const RgbImage& image, const ImageFormatFields& format);
+std::string encoded_image(const RgbImage& image, const ImageFields& fields);
 
 /// Answers a request in the form of OpenAI's Images API, either when all images are complete or, in
 /// a stream, with an event for each preview and each image. Used by one thread at a time.

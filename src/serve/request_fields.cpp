@@ -86,9 +86,12 @@ nlohmann::json parse_bounded_json(std::string_view text) {
   try {
     return nlohmann::json::parse(text, bounded);
   } catch (const nlohmann::json::exception& error) {
-    // Without the prefix "[json.exception.parse_error.101] ".
-    const std::string_view reason = error.what();
-    throw Error("not valid JSON: {}", reason.substr(reason.find("] ") + 2));
+    // Without the prefix "[json.exception.parse_error.101] ", and what was sent.
+    constexpr size_t kLongestReason = 200;
+    std::string_view reason = error.what();
+    reason.remove_prefix(reason.find("] ") + 2);
+    reason = reason.substr(0, reason.find("; last read:"));
+    throw Error("not valid JSON: {}", utf8_prefix(reason, kLongestReason));
   }
 }
 

@@ -51,9 +51,9 @@ constexpr EngineMetric kEngineMetrics[] = {
 }  // namespace
 
 std::string describe_times(const RequestTimes& times) {
-  const auto& [queue, decode, image] = times.generation;
+  const auto& [queue, generate, decode] = times.generation;
   return fmt::format("queue {:.3f} s, generate {:.3f} s, decode {:.3f} s, encode {:.3f} s", queue,
-                     decode, image, times.encode_s);
+                     generate, decode, times.encode_s);
 }
 
 void RequestMetrics::count(const std::string& method, const std::string& route, int status,
@@ -91,9 +91,9 @@ std::string RequestMetrics::text(std::span<const ServedModel> models) const {
     }
     begin_metric(text, "dalle_phase_seconds", "summary",
                  "Times of the phases of requests for images.");
-    const auto& [queue, decode, image] = sums_.generation;
+    const auto& [queue, generate, decode] = sums_.generation;
     for (const auto& [phase, seconds] :
-         {std::pair("queue", queue), std::pair("generate", decode), std::pair("decode", image),
+         {std::pair("queue", queue), std::pair("generate", generate), std::pair("decode", decode),
           std::pair("encode", sums_.encode_s)}) {
       fmt::format_to(out, "dalle_phase_seconds_sum{{phase=\"{}\"}} {}\n", phase, seconds);
       fmt::format_to(out, "dalle_phase_seconds_count{{phase=\"{}\"}} {}\n", phase, generations_);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 #include <memory>
 #include <string>
 #include <utility>
@@ -98,13 +99,24 @@ std::string known_model(const ApiContext& context, const std::string& title) {
                  "sd_model_checkpoint");
 }
 
-/// Inverts a mask: the web UI generates light pixels, dalle generates dark ones.
-std::string inverted_mask(const std::string& file) {
-  RgbImage mask = blaming("mask", [&] {
-    check_prompt_pixels(file);
-    return decode_image(file);
-  });
-  for (uint8_t& level : mask.pixels) level = static_cast<uint8_t>(255 - level);
+/// A mask of the web UI as one of dalle, which generates what is dark: the former generates what is
+/// light or, if a pixel is transparent, what is not.
+std::string mask_of_web_ui(const std::string& file, bool is_inverted) {
+  const auto decoded = [&](uint8_t background) {
+    return blaming("mask", [&] {
+      check_prompt_pixels(file);
+      return decode_image(file, background);
+    });
+  };
+  RgbImage mask = decoded(0);
+  const RgbImage on_white = decoded(255);
+  const auto is_opaque = [&](size_t i) { return on_white.pixels[i] - mask.pixels[i] < 128; };
+  bool has_transparent = false;
+  for (size_t i = 0; i < mask.pixels.size(); ++i) has_transparent |= !is_opaque(i);
+  for (size_t i = 0; i < mask.pixels.size(); ++i) {
+    const uint8_t generated = has_transparent ? (is_opaque(i) ? 255 : 0) : mask.pixels[i];
+    mask.pixels[i] = is_inverted ? generated : static_cast<uint8_t>(255 - generated);
+  }
   return encode_image(mask, ImageFormat::kPng);
 }
 
@@ -121,7 +133,7 @@ ImagePromptFields parse_init_image(const RequestFields& fields) {
   if (mask.empty())
     prompt.variation = denoising;
   else
-    prompt.mask = is_inverted ? mask : inverted_mask(mask);
+    prompt.mask = mask_of_web_ui(mask, is_inverted);
   return prompt;
 }
 
@@ -149,6 +161,8 @@ SdapiFields parse_sdapi_fields(const ApiContext& context, const HttpRequest& req
         400,
         fmt::format("n_iter: found {} images in total, expected at most {}", images.n, kMostImages),
         "n_iter");
+  if (*images.seed > std::numeric_limits<int64_t>::max() - images.n)
+    throw ApiError(400, "seed: too large for as many images", "seed");
   const auto width = fields.whole("width"), height = fields.whole("height");
   if (width || height)
     images.answer.size = ImageSize{width.value_or(*(width ? width : height)),
@@ -182,7 +196,7 @@ struct SdapiReply {
 
   void add(size_t number, const GeneratedImage& image) {
     const auto begin = std::chrono::steady_clock::now();
-    images[number] = base64(encoded_image(image.pixels, fields.answer));
+    images[number] = base64(encoded_image(image.pixels, fields));
     encode_s += seconds_since(begin);
   }
 
@@ -197,8 +211,7 @@ struct SdapiReply {
     info["sd_model_name"] = model.id;
     info["sd_model_hash"] = model.engine->dalle().hash.substr(0, 10);
     const int64_t side = model.engine->dalle().config.data.image_size;
-    const int64_t factor = fields.answer.size ? enlargement_for(*fields.answer.size, side) : 1;
-    info["width"] = info["height"] = side * factor;
+    info["width"] = info["height"] = side * answered_enlargement(fields, side);
     info["sampler_name"] = kSampler;
     info["infotexts"] = Json::array();
     for (const int64_t seed : seeds)
@@ -219,7 +232,8 @@ struct SdapiReply {
 };
 
 void generate_sdapi_images(ApiContext& context, const HttpRequest& request, bool with_image,
-                           const std::shared_ptr<HttpReply>& reply, const WorkerStrand& strand) {
+                           const std::shared_ptr<HttpReply>& reply,
+                           const AnsweredRequest& answered) {
   SdapiFields parsed = parse_sdapi_fields(context, request, with_image);
   ImageFields& fields = parsed.images;
   const ServedModel& model =
@@ -230,6 +244,7 @@ void generate_sdapi_images(ApiContext& context, const HttpRequest& request, bool
     requests[i].count = 1;
     requests[i].seed += static_cast<int64_t>(i);
   }
+  fields.image_prompt = {};  // files of many megabytes, which are not needed any more
   const auto answer =
       std::make_shared<SdapiReply>(SdapiReply{.context = context,
                                               .model = model,
@@ -244,7 +259,14 @@ void generate_sdapi_images(ApiContext& context, const HttpRequest& request, bool
           [answer](const ApiError& error) {
             answer->reply->send(naming_model(error_response(error), answer->model));
           }};
-  run_requests(*model.engine, std::move(requests), std::move(events), strand, *reply, request.id);
+  run_requests(*model.engine, std::move(requests), std::move(events), answered);
+}
+
+void choose_sdapi_model(ApiContext& context, const HttpRequest& request) {
+  const std::vector<RequestField> known = sdapi_option_fields();
+  const RequestFields fields(request, known);
+  if (const auto title = fields.text("sd_model_checkpoint"))
+    context.set_sdapi_model(known_model(context, *title));
 }
 
 Json models_list(const ApiContext& context) {
@@ -303,22 +325,22 @@ void add_sdapi_routes(Routes& routes, ApiContext& context) {
           const std::string id = request.id;
           answer_on_worker(
               context, id, reply,
-              [&context, with_image, reply, request = std::move(request)](const auto& strand) {
-                generate_sdapi_images(context, request, with_image, reply, strand);
+              [&context, with_image, reply, request = std::move(request)](const auto& answered) {
+                generate_sdapi_images(context, request, with_image, reply, answered);
               });
         });
   routes.add("GET", "/sdapi/v1/options", [&context](const HttpRequest&, const auto& reply) {
     const std::string title = context.model_of(context.sdapi_model()).id;
     reply->send(json_response({{"sd_model_checkpoint", title}, {"samples_format", "png"}}));
   });
-  routes.add("POST", "/sdapi/v1/options",
-             [&context](const HttpRequest& request, const auto& reply) {
-               const std::vector<RequestField> known = sdapi_option_fields();
-               const RequestFields fields(request, known);
-               if (const auto title = fields.text("sd_model_checkpoint"))
-                 context.set_sdapi_model(known_model(context, *title));
-               reply->send(json_response(nullptr));
-             });
+  routes.add("POST", "/sdapi/v1/options", [&context](HttpRequest request, const auto& reply) {
+    const std::string id = request.id;
+    answer_on_worker(context, id, reply,
+                     [&context, reply, request = std::move(request)](const auto&) {
+                       choose_sdapi_model(context, request);
+                       reply->send(json_response(nullptr));
+                     });
+  });
   routes.add("GET", "/sdapi/v1/sd-models", [&context](const HttpRequest&, const auto& reply) {
     reply->send(json_response(models_list(context)));
   });

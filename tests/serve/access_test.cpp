@@ -189,12 +189,12 @@ TEST(AccessTest, KnowsLoopbackAddresses) {
     EXPECT_FALSE(is_loopback(host)) << host;
 }
 
-TEST(AccessTest, ChecksOrigins) {
+TEST(AccessTest, KnowsOrigins) {
   for (const char* origin : {"http://a", "https://a.example:8080", "http://[::1]:80"})
-    EXPECT_EQ(error_of([&] { check_origin(origin); }), "no error");
+    EXPECT_TRUE(is_origin(origin)) << origin;
   for (const char* origin : {"", "*", "a.example", "https://", "ftp://a", "https://a/",
                              "https://a\r\nb", "https://a, https://b"})
-    EXPECT_NE(error_of([&] { check_origin(origin); }), "no error") << origin;
+    EXPECT_FALSE(is_origin(origin)) << origin;
 }
 
 }  // namespace

@@ -1,9 +1,13 @@
 #include "serve/api_routes.h"
 
+#include <cstdint>
 #include <limits>
 #include <memory>
+#include <set>
 #include <string>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <torch/types.h>
@@ -155,17 +159,40 @@ TEST_F(ApiRoutesTest, AFailureInAStreamIsAnEvent) {
   EXPECT_THAT(response.body, StartsWith("event: error\ndata: {\"error\":{\"message\":\"internal"));
 }
 
-TEST_F(ApiRoutesTest, ADisconnectedClientGetsNothingMore) {
+TEST_F(ApiRoutesTest, NothingIsDoneForAClientThatHasLeft) {
   const auto reply = std::make_shared<AwaitedReply>();
-  std::weak_ptr<AwaitedReply> watched = reply;
   routes_.answer(json_request("/v1/images/generations",
-                              R"({"prompt": "a red circle", "n": 64, "stream": true})"),
+                              R"({"prompt": "a red circle", "best_of": 512, "guidance": 3})"),
                  reply);
   reply->disconnect();
-  api_->models().front().engine->drain();
-  const EngineStatus status = api_->models().front().engine->status();
-  EXPECT_EQ(status.active + status.queued, 0);
-  EXPECT_EQ(status.finished + status.canceled, 64);
+  const auto is_idle = [&] {
+    const EngineStatus status = api_->models().front().engine->status();
+    return status.active + status.queued == 0;
+  };
+  while (reply.use_count() > 1 || !is_idle()) std::this_thread::yield();
+  EXPECT_LT(api_->models().front().engine->status().finished, 512);
+}
+
+TEST_F(ApiRoutesTest, EndsWhileRequestsAreInProgress) {
+  for (int i = 0; i < 8; ++i) {
+    for (int j = 0; j < 8; ++j)
+      routes_.answer(json_request("/v1/images/generations", R"({"prompt": "a red circle"})"),
+                     std::make_shared<AwaitedReply>());
+    serve(small_trained_dalle(), small_trained_dalle());
+  }
+  EXPECT_EQ(generate(R"({"prompt": "a red circle"})").status, 200);
+}
+
+TEST_F(ApiRoutesTest, MoreRequestsThanCanWaitAreRefused) {
+  std::vector<std::shared_ptr<AwaitedReply>> replies;
+  for (int i = 0; i < 500; ++i) {
+    replies.push_back(std::make_shared<AwaitedReply>());
+    routes_.answer(json_request("/v1/images/generations", "{}"), replies.back());
+  }
+  std::set<int> statuses;
+  for (const auto& reply : replies) statuses.insert(reply->response().status);
+  EXPECT_TRUE(statuses == (std::set{400, 503}) || statuses == std::set{400});
+  EXPECT_EQ(generate("{}").status, 400);  // all places are free again
 }
 
 TEST_F(ApiRoutesTest, AnEngineThatStopsMakesTheServerUnavailable) {

@@ -202,6 +202,12 @@ TEST(RequestFieldsTest, MalformedJsonIsTheCallersFault) {
   EXPECT_EQ(refusal_of(std::string("{}\0", 3)), "400 : JSON: found a zero byte");
 }
 
+TEST(RequestFieldsTest, ErrorsOfJsonDoNotQuoteIt) {
+  const std::string refusal = refusal_of(R"({"prompt": "a secret)");
+  EXPECT_TRUE(refusal.starts_with("400 : not valid JSON: ")) << refusal;
+  EXPECT_EQ(refusal.find("secret"), refusal.npos) << refusal;
+}
+
 TEST(RequestFieldsTest, JsonIsBounded) {
   EXPECT_EQ(refusal_of(std::string(5'000'000, '[')), "400 : JSON: nested more than 32 levels deep");
   std::string many = "[1";
@@ -244,8 +250,8 @@ TEST(RequestFieldsTest, AFieldOfAFormThatIsGivenTwiceIsRefused) {
 }
 
 TEST(ImageSizeTest, IsTheNearestMultipleOfTheModels) {
-  const auto served = [](int64_t width, int64_t height, int64_t side) {
-    return side * enlargement_for({width, height}, side);
+  const auto served = [](int64_t width, int64_t height, int64_t side, int64_t images = 1) {
+    return side * enlargement_for({width, height}, side, images);
   };
   EXPECT_EQ(served(512, 512, 256), 512);
   EXPECT_EQ(served(256, 256, 256), 256);
@@ -254,6 +260,8 @@ TEST(ImageSizeTest, IsTheNearestMultipleOfTheModels) {
   EXPECT_EQ(served(1, 1, 256), 256);
   EXPECT_EQ(served(99'999, 99'999, 256), 2048);
   EXPECT_EQ(served(64, 64, 4096), 4096);
+  EXPECT_EQ(served(2048, 2048, 256, 16), 2048);
+  EXPECT_EQ(served(2048, 2048, 256, 64), 1024);
 }
 
 TEST(ImageSizeTest, IsReadStrictly) {

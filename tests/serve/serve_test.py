@@ -150,8 +150,9 @@ class RequestsTest(ServeTestCase):
                 else:
                     self.assertEqual(status, 405, (method, path))
         sources = "".join((REPOSITORY / "src" / "serve" / f"{name}_routes.cpp").read_text() for name in ("image", "sdapi", "service", "run"))
-        for path in document["paths"]:
-            self.assertIn('"' + re.sub(r"\{.*", "", path), sources)
+        listed = {re.sub(r"/\{.*", "", path) for path in document["paths"]}
+        named = {path.rstrip("/*") for path in re.findall(r'"(/(?:v1|sdapi|images|health|metrics|openapi)[^" ]*)"', sources)}
+        self.assertEqual(named - listed, set())
 
     def test_the_description_lists_the_fields_that_exist(self):
         document = self.server.json("GET", "/openapi.json")
@@ -234,6 +235,13 @@ class RequestsTest(ServeTestCase):
                                                                 "mask": base64.b64encode(mask).decode()})
         sampled = self.sampled("--seed", 2, "--count", 1, "--image", self.work / "image.png", "--keep-rows", 0.5)
         self.assertEqual([rows_of(answer["images"][0])], sampled)
+        # Where a mask has been painted, whatever the color, if the rest is transparent.
+        painted = rgba_png(SIDE, SIDE, lambda x, y: (0, 0, 0, 255 if y >= SIDE // 2 else 0))
+        answer = self.server.json("POST", "/sdapi/v1/img2img", {"prompt": PROMPT, "init_images": [image], "seed": 2,
+                                                                "mask": base64.b64encode(painted).decode()})
+        self.assertEqual([rows_of(answer["images"][0])], sampled)
+        self.assertEqual(self.error("POST", "/sdapi/v1/txt2img", {"prompt": PROMPT, "seed": 2**63 - 1, "batch_size": 2})[1]["param"],
+                         "seed")
 
     def test_keeping_parts_of_an_image(self):
         for options, fields in ((("--keep-rows", "0.5"), {"keep_rows": 0.5}), (("--keep", "4,8,16,20"), {"keep": "4,8,16,20"}),
