@@ -208,6 +208,7 @@ void GenerationEngine::run_pass() {
     codes = batch_->pass([&](int64_t id, const at::Tensor& found) {
       finished_images_.push_back({.slot = release(id), .codes = found});
     });
+    codes_ += codes;
   } catch (const std::exception& error) {
     log_error("cannot generate {} images: {}", active_.load(), failure_text(error));
     std::vector<uint64_t> in_progress;
@@ -263,7 +264,9 @@ void GenerationEngine::run_request() {
           finish_image({.job = job, .number = *number, .image = image}, codes);
         },
         [&](int64_t done, int64_t) {
-          record_speed(done - std::exchange(known, done), seconds_since(last));
+          const int64_t added = done - std::exchange(known, done);
+          codes_ += added;
+          record_speed(added, seconds_since(last));
           last = std::chrono::steady_clock::now();
           if (job->is_closed()) throw StopRequested();
         });
@@ -280,8 +283,9 @@ void GenerationEngine::finish_image(const Slot& slot, const at::Tensor& codes) {
   if (slot.job->is_closed()) return;
   try {
     if (!codes.defined()) throw Error("{}", kNonFiniteLogits);
-    slot.job->finish(slot.image, codes);
+    GeneratedImage image = slot.job->finish(slot.image, codes);
     ++finished_;
+    slot.job->report(std::move(image));
     if (slot.job->unfinished() == 0) close(slot.number, failed_);
   } catch (const std::exception& error) {
     fail(slot.number, failure_text(error));
@@ -322,7 +326,6 @@ void GenerationEngine::close(uint64_t number, std::atomic<int64_t>& counter) {
 /// Updates the time that an image takes, over the last few hundred passes.
 void GenerationEngine::record_speed(int64_t codes, double seconds) {
   constexpr double kKept = 1 - 1.0 / 256;
-  codes_ += codes;
   recent_seconds_ = kKept * recent_seconds_ + seconds;
   recent_codes_ = kKept * recent_codes_ + static_cast<double>(codes);
   if (recent_codes_ > 0)

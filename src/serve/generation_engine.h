@@ -36,7 +36,8 @@ struct GenerationRequest {
   int64_t first_image = 0;
   int64_t count = 1;
   SamplingConfig sampling = {};
-  int64_t best_of = 0;  ///< if more than `count`: generate so many and keep the best
+  /// If more than 0: generate this many candidates, or `count` if that is more, and keep the best.
+  int64_t best_of = 0;
   /// Number of previews per image. Preview k of p is sent once (k + 1) / (p + 1) of the free codes
   /// are known, with the others filled in by preview_codes(). Previews due only at completion are
   /// skipped. CPU only.

@@ -11,9 +11,8 @@
 namespace dalle {
 namespace {
 
-/// More candidates than `count`, which are ranked.
 bool is_ranked(const GenerationRequest& request) {
-  return request.best_of > request.count;
+  return request.best_of > 0;
 }
 
 void check_field(const char* name, int64_t found, int64_t least, int64_t most) {
@@ -89,22 +88,26 @@ void GenerationJob::preview(int64_t image, int64_t number, const at::Tensor& cod
   if (!is_closed_) events_.preview(image, number, pixels);
 }
 
-void GenerationJob::finish(int64_t image, const at::Tensor& codes) {
+GeneratedImage GenerationJob::finish(int64_t image, const at::Tensor& codes) {
   const auto start = std::chrono::steady_clock::now();
   if (unfinished() == 1) times_.decode_s = in_seconds(start - first_begun_);
-  RgbImage pixels = decode(codes);
-  std::optional<double> score;
-  if (reranker_ != nullptr) score = reranker_->score(request_.caption, codes, pixels);
+  GeneratedImage finished{.image = image, .pixels = decode(codes)};
+  if (reranker_ != nullptr)
+    finished.score = reranker_->score(request_.caption, codes, finished.pixels);
   times_.image_s += seconds_since(start);
   ++finished_;
-  if (score)
-    best_->add({.number = image, .score = *score, .content = std::move(pixels)});
+  return finished;
+}
+
+void GenerationJob::report(GeneratedImage image) {
+  if (best_)
+    best_->add({.number = image.image, .score = *image.score, .content = std::move(image.pixels)});
   else
-    send({.image = image, .pixels = std::move(pixels)});
+    send(image);
   if (finished_ == images_.count) complete();
 }
 
-void GenerationJob::send(GeneratedImage image) {
+void GenerationJob::send(const GeneratedImage& image) {
   if (!is_closed_) events_.image(image);
 }
 

@@ -45,16 +45,19 @@ class GenerationJob {
   /// Decodes codes [grid_height, grid_width], which need not be final, and calls the event.
   void preview(int64_t image, int64_t number, const at::Tensor& codes);
 
-  /// Decodes and ranks an image whose codes are complete, and calls the events that are due.
-  /// @throws dalle::Error if a pixel or a score is not finite
-  void finish(int64_t image, const at::Tensor& codes);
+  /// Decodes and scores an image whose codes are complete, and counts it as finished.
+  /// @throws dalle::Error if a pixel or the score is not finite
+  GeneratedImage finish(int64_t image, const at::Tensor& codes);
+
+  /// Keeps a finished image if it may be one of the best, and calls the events that are due.
+  void report(GeneratedImage image);
 
   /// Calls the event.
   void fail(const std::string& message);
 
  private:
   RgbImage decode(const at::Tensor& codes);
-  void send(GeneratedImage image);
+  void send(const GeneratedImage& image);
   void complete();
 
   const GenerationRequest request_;

@@ -131,6 +131,16 @@ TEST(GenerationEngine, ACanceledRequestThatWaitsLeavesTheQueue) {
   EXPECT_EQ(engine.status().canceled, 4);
 }
 
+TEST(GenerationEngine, CountsAnImageBeforeItIsReported) {
+  GenerationEngine engine(small_trained_dalle(), {});
+  std::vector<int64_t> finished;
+  GenerationEvents events = no_events();
+  events.image = [&](const GeneratedImage&) { finished.push_back(engine.status().finished); };
+  engine.submit({.caption = "a red circle", .count = 3}, events);
+  engine.drain();
+  EXPECT_THAT(finished, testing::ElementsAre(1, 2, 3));
+}
+
 TEST(GenerationEngine, DrainsAndThenRefusesRequests) {
   GenerationEngine engine(small_trained_dalle(), {.batch_size = 2});
   Outcome first;
@@ -145,7 +155,7 @@ TEST(GenerationEngine, DrainsAndThenRefusesRequests) {
   std::thread draining([&] { engine.drain(); });
   const auto is_refused = [&] {
     try {
-      engine.cancel(engine.submit({.caption = "a red circle"}, Outcome().events()));
+      engine.cancel(engine.submit({.caption = "a red circle"}, no_events()));
     } catch (const EngineDraining&) {
       return true;
     }

@@ -54,6 +54,12 @@ struct Outcome {
   }
 };
 
+inline GenerationEvents no_events() {
+  return {.image = [](const GeneratedImage&) {},
+          .done = [](const GenerationTimes&) {},
+          .failed = [](const std::string&) {}};
+}
+
 /// A request that occupies the engine's thread until it is released, so that others can be
 /// submitted meanwhile.
 class Blocker {

@@ -1,5 +1,7 @@
 #include "serve/generation_engine.h"
 
+#include <algorithm>
+#include <functional>
 #include <random>
 #include <thread>
 #include <vector>
@@ -80,6 +82,16 @@ TEST(GenerationEngine, KeepsTheBestByTheRerankerLikeTheSampler) {
     EXPECT_EQ(outcome.done, 1);
     EXPECT_EQ(engine.status().finished, 9);
   }
+}
+
+TEST(GenerationEngine, RanksAsManyImagesAsItKeeps) {
+  GenerationEngine engine(small_trained_dalle(), {});
+  Outcome outcome;
+  engine.submit({.caption = "a red circle", .count = 3, .best_of = 3}, outcome.events());
+  engine.drain();
+  EXPECT_EQ(outcome.images.size(), 3U);
+  EXPECT_EQ(outcome.scores.size(), 3U);
+  EXPECT_TRUE(std::ranges::is_sorted(outcome.scores, std::greater()));
 }
 
 TEST(GenerationEngine, RanksByWhatItIsAskedForOrSaysWhyNot) {
