@@ -143,6 +143,10 @@ int serve(ServeOptions options) {
     return error_response(status, message);
   };
 
+  options.http.admit = [&](const HttpRequest& head) {
+    return answer_by_rules(rules, head, refusal);
+  };
+
   const StopSignal stop;
   options.http.listening = [&](uint16_t port) {
     const std::string address = address_of(options.http.host, port);

@@ -38,15 +38,31 @@ std::string_view host_of_origin(std::string_view origin) {
   return slashes == origin.npos ? "" : origin.substr(slashes + 3);
 }
 
+/// @param origin  of the rules, not of the request
+HttpResponse with_cors_headers(HttpResponse response, const std::string& origin) {
+  response.headers.emplace_back("access-control-allow-origin", origin);
+  response.headers.emplace_back("access-control-expose-headers", "*");
+  response.headers.emplace_back("vary", "origin");
+  return response;
+}
+
+/// Null if the rules do not permit the origin.
+const std::string* permitted_origin(const AccessRules& rules, std::string_view origin) {
+  const auto found = std::ranges::find(rules.origins, origin);
+  return found == rules.origins.end() ? nullptr : &*found;
+}
+
 /// Adds the CORS headers to a reply.
 class CorsReply : public HttpReply {
  public:
   CorsReply(std::shared_ptr<HttpReply> reply, std::string origin)
       : reply_(std::move(reply)), origin_(std::move(origin)) {}
 
-  void send(HttpResponse response) override { reply_->send(with_headers(std::move(response))); }
+  void send(HttpResponse response) override {
+    reply_->send(with_cors_headers(std::move(response), origin_));
+  }
   void begin_stream(HttpResponse head) override {
-    reply_->begin_stream(with_headers(std::move(head)));
+    reply_->begin_stream(with_cors_headers(std::move(head), origin_));
   }
   void write(std::string chunk) override { reply_->write(std::move(chunk)); }
   void end() override { reply_->end(); }
@@ -56,15 +72,8 @@ class CorsReply : public HttpReply {
   void note(std::string text) override { reply_->note(std::move(text)); }
 
  private:
-  HttpResponse with_headers(HttpResponse response) const {
-    response.headers.emplace_back("access-control-allow-origin", origin_);
-    response.headers.emplace_back("access-control-expose-headers", "*");
-    response.headers.emplace_back("vary", "origin");
-    return response;
-  }
-
   std::shared_ptr<HttpReply> reply_;
-  std::string origin_;  // of the rules, not of the request
+  std::string origin_;
 };
 
 bool is_preflight(const HttpRequest& request) {
@@ -155,29 +164,33 @@ bool is_origin(std::string_view origin) {
   return has_scheme && is_visible_ascii(host) && host.find_first_of("/?#@*,") == host.npos;
 }
 
+std::optional<HttpResponse> answer_by_rules(const AccessRules& rules, const HttpRequest& head,
+                                            const HttpRefusal& refusal) {
+  const std::string_view host = head.header("host"), origin = head.header("origin");
+  if (!rules.hosts.empty() && !host.empty() &&
+      std::ranges::find(rules.hosts, host_without_port(host)) == rules.hosts.end())
+    return refusal(403,
+                   "host: not a name of this server; see --host, --public-url and --cors-origin");
+  const std::string* const permitted = permitted_origin(rules, origin);
+  if (!origin.empty() && permitted == nullptr &&
+      lower_case(host_of_origin(origin)) != lower_case(host))
+    return refusal(403, "origin: pages of this origin may not use the server; see --cors-origin");
+  if (permitted != nullptr && is_preflight(head))
+    return with_cors_headers(preflight_response(), *permitted);
+  if ((rules.is_open && rules.is_open(head.path)) || rules.keys.accepts(head)) return std::nullopt;
+  HttpResponse response = refusal(401, "authorization: expected a valid API key");
+  response.headers.emplace_back("www-authenticate", "Bearer");
+  // The page must be able to read the error.
+  return permitted == nullptr ? response : with_cors_headers(std::move(response), *permitted);
+}
+
 HttpHandler with_access_rules(AccessRules rules, HttpHandler handler, HttpRefusal refusal) {
   return [rules = std::move(rules), handler = std::move(handler), refusal = std::move(refusal)](
              HttpRequest request, std::shared_ptr<HttpReply> reply) {
-    const std::string_view host = request.header("host");
-    if (!rules.hosts.empty() && !host.empty() &&
-        std::ranges::find(rules.hosts, host_without_port(host)) == rules.hosts.end())
-      return reply->send(refusal(
-          403, "host: not a name of this server; see --host, --public-url and --cors-origin"));
-    if (const std::string_view origin = request.header("origin"); !origin.empty()) {
-      const auto permitted = std::ranges::find(rules.origins, origin);
-      if (permitted != rules.origins.end()) {
-        reply = std::make_shared<CorsReply>(std::move(reply), *permitted);
-        if (is_preflight(request)) return reply->send(preflight_response());
-      } else if (lower_case(host_of_origin(origin)) != lower_case(host)) {
-        return reply->send(
-            refusal(403, "origin: pages of this origin may not use the server; see --cors-origin"));
-      }
-    }
-    if (!(rules.is_open && rules.is_open(request.path)) && !rules.keys.accepts(request)) {
-      HttpResponse response = refusal(401, "authorization: expected a valid API key");
-      response.headers.emplace_back("www-authenticate", "Bearer");
-      return reply->send(std::move(response));
-    }
+    if (auto response = answer_by_rules(rules, request, refusal))
+      return reply->send(std::move(*response));
+    if (const std::string* origin = permitted_origin(rules, request.header("origin")))
+      reply = std::make_shared<CorsReply>(std::move(reply), *origin);
     handler(std::move(request), std::move(reply));
   };
 }

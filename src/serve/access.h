@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -62,10 +63,15 @@ bool is_loopback(std::string_view host);
 /// Whether it is of the form http://host[:port] or https://host[:port].
 bool is_origin(std::string_view origin);
 
-/// A handler that passes on to `handler` only what the rules permit. It answers preflight requests
-/// of permitted origins, and adds the CORS headers to their replies. A browser's request from a
-/// page of any other origin is refused, because it could use the server with the rights of its
-/// user.
+/// The answer to a request that the rules do not permit, or to a preflight request of a permitted
+/// origin; nothing if the request may be answered. A browser's request from a page of any other
+/// origin is refused, because it could use the server with the rights of its user.
+/// @param head  the body is not used
+std::optional<HttpResponse> answer_by_rules(const AccessRules& rules, const HttpRequest& head,
+                                            const HttpRefusal& refusal);
+
+/// A handler that passes on to `handler` only what the rules permit, and adds the CORS headers to
+/// the replies to permitted origins.
 HttpHandler with_access_rules(AccessRules rules, HttpHandler handler, HttpRefusal refusal);
 
 }  // namespace dalle

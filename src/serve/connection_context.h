@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <cstddef>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <utility>
 
@@ -18,13 +19,16 @@ struct ConnectionContext {
       : limits(options.limits),
         handler(std::move(answer)),
         refusal(std::move(refuse)),
+        admit(options.admit),
         completed(options.completed) {}
 
   const HttpLimits limits;
   const HttpHandler handler;
   const HttpRefusal refusal;
+  const HttpAdmission admit;
   const std::function<void(const HttpCompletion&)> completed;
-  std::atomic<size_t> body_bytes = 0;  ///< of requests that are being received
+  /// Of requests that exist. They may outlive the server.
+  const std::shared_ptr<std::atomic<size_t>> body_bytes = std::make_shared<std::atomic<size_t>>(0);
 
   bool begin_reply();  ///< false: the server is stopping
   void end_reply();
@@ -38,19 +42,18 @@ struct ConnectionContext {
   bool is_stopping_ = false;
 };
 
-/// The part of a body that has been received, while it counts towards
-/// ConnectionContext::body_bytes.
+/// The part of a body that has been received. It counts towards ConnectionContext::body_bytes.
 class ReceivedBody {
  public:
-  explicit ReceivedBody(std::atomic<size_t>& total) : total_(total) {}
+  explicit ReceivedBody(std::shared_ptr<std::atomic<size_t>> total) : total_(std::move(total)) {}
   ~ReceivedBody() { resize(0); }
   ReceivedBody(const ReceivedBody&) = delete;
   ReceivedBody& operator=(const ReceivedBody&) = delete;
 
-  void resize(size_t bytes) { total_ += bytes - std::exchange(bytes_, bytes); }
+  void resize(size_t bytes) { *total_ += bytes - std::exchange(bytes_, bytes); }
 
  private:
-  std::atomic<size_t>& total_;
+  std::shared_ptr<std::atomic<size_t>> total_;
   size_t bytes_ = 0;
 };
 

@@ -11,6 +11,7 @@
 #include "core/log.h"
 #include "core/seconds.h"
 #include "serve/random_id.h"
+#include "serve/request_problem.h"
 #include "serve/request_target.h"
 
 #include <boost/asio/post.hpp>
@@ -26,65 +27,35 @@ using boost::system::error_code;
 using std::chrono::steady_clock;
 
 constexpr size_t kReadBytes = 16 << 10;
+/// How much a client may send ahead while a reply is pending. More is an error, because without
+/// reading on, it could not be noticed that the client has disconnected.
+constexpr size_t kMostPipelined = 256 << 10;
 /// How long a connection stays open for a client that is still sending, so that it can read why its
 /// request was refused. Closing at once would make its system discard the answer.
 constexpr std::chrono::seconds kLinger{3};
 constexpr size_t kLingerBytes = 16 << 20;
 /// How long after a deadline a connection may still be open.
 constexpr std::chrono::seconds kAfterDeadline{1};
-constexpr int kHttp10 = 10, kHttp11 = 11;
-
-struct HeadProblem {
-  int status = 0;
-  std::string message = {};
-};
-
-/// What Beast's parser accepts, but this server does not.
-HeadProblem problem_of_head(const http::request_header<>& head, const HttpLimits& limits) {
-  const auto fields = static_cast<size_t>(std::distance(head.begin(), head.end()));
-  if (fields > limits.header_fields)
-    return {431, fmt::format("found {} header fields, expected at most {}", fields,
-                             limits.header_fields)};
-  // Otherwise a proxy might see another end of the body, and with it other requests.
-  if (const size_t encodings = head.count(http::field::transfer_encoding); encodings > 0) {
-    if (head.version() == kHttp10) return {400, "transfer-encoding: not allowed in HTTP/1.0"};
-    if (encodings > 1 || lower_case(head[http::field::transfer_encoding]) != "chunked")
-      return {501, "transfer-encoding: expected chunked"};
-  }
-  if (head.count(http::field::host) > 1 ||
-      (head.version() == kHttp11 && head.count(http::field::host) == 0))
-    return {400, "host: expected this header once"};
-  if (head.count(http::field::expect) > 0 &&
-      lower_case(head[http::field::expect]) != "100-continue")
-    return {417, "expect: expected 100-continue"};
-  return {};
-}
-
-HeadProblem problem_of(const error_code& error, const HttpLimits& limits) {
-  if (error == http::error::header_limit)
-    return {431,
-            fmt::format("the header is too long, expected at most {} bytes", limits.header_bytes)};
-  if (error == http::error::body_limit)
-    return {413, fmt::format("the body is too long, expected at most {} bytes", limits.body_bytes)};
-  if (error == http::error::bad_version) return {505, "expected HTTP/1.1"};
-  return {400, fmt::format("malformed HTTP request: {}", error.message())};
-}
+constexpr int kHttp11 = 11;
 
 std::string address_of_peer(const asio::ip::tcp::socket& socket) {
   error_code error;
-  const auto peer = socket.remote_endpoint(error);
-  return error ? "" : peer.address().to_string();
+  const asio::ip::address address = socket.remote_endpoint(error).address();
+  if (error) return "";
+  if (address.is_v6() && address.to_v6().is_v4_mapped())
+    return asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6()).to_string();
+  return address.to_string();
 }
 
 }  // namespace
 
 HttpConnection::HttpConnection(asio::ip::tcp::socket socket, ConnectionContext& context)
     : socket_(std::move(socket)),
+      client_(address_of_peer(socket_)),
       context_(context),
       wake_(socket_.get_executor()),
       deadline_(socket_.get_executor()),
       incoming_(kReadBytes) {
-  completion_.client = address_of_peer(socket_);
   error_code ignored;
   socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
   // Notices machines that have vanished without a word while their images are generated.
@@ -145,11 +116,11 @@ asio::awaitable<bool> HttpConnection::wait_for_request() {
 asio::awaitable<bool> HttpConnection::serve_request() {
   begin_ = steady_clock::now();
   set_deadline(context_.limits.request);
-  completion_ = {.client = std::move(completion_.client), .id = random_id()};
+  completion_ = {.client = client_, .id = random_id()};
   Parser parser;
   parser.header_limit(static_cast<uint32_t>(context_.limits.header_bytes));
   parser.body_limit(context_.limits.body_bytes);
-  ReceivedBody received(context_.body_bytes);
+  auto received = std::make_shared<ReceivedBody>(context_.body_bytes);
 
   Problem problem = co_await read_head(parser);
   if (problem.is_gone) co_return false;
@@ -157,8 +128,9 @@ asio::awaitable<bool> HttpConnection::serve_request() {
   const http::request_header<>& head = parser.get();
   completion_.method = std::string(head.method_string());
   HttpRequest request{.method = completion_.method == "HEAD" ? "GET" : completion_.method,
-                      .client = completion_.client,
-                      .id = completion_.id};
+                      .client = client_,
+                      .id = completion_.id,
+                      .body_share = received};
   try {
     RequestTarget target = parse_request_target(head.target());
     request.path = std::move(target.path);
@@ -176,26 +148,29 @@ asio::awaitable<bool> HttpConnection::serve_request() {
                              .keep_alive = parser.keep_alive(),
                              .request_id = completion_.id};
 
-  problem = co_await read_body(parser, received);
+  if (!parser.is_done() && context_.admit) problem.response = context_.admit(request);
+  if (problem.response) problem.status = problem.response->status;
+  if (problem.status == 0) problem = co_await read_body(parser, *received);
   if (problem.is_gone) co_return false;
-  if (problem.status == 0 && !context_.begin_reply())
-    problem = {.status = 503, .message = "the server is stopping"};
-  if (problem.status != 0) {
-    parser.get().body() = std::string();  // not to be kept while the client reads the answer
-    received.resize(0);
-    co_return co_await answer_problem(problem);
-  }
-  request.body = std::move(parser.get().body());
-  clear_deadline();
-  queue_ = std::make_shared<ReplyQueue>(
+  auto queue = std::make_shared<ReplyQueue>(
       framing, context_.limits.unsent_bytes,
       [connection = weak_from_this(), executor = socket_.get_executor()] {
         asio::post(executor, [connection] {
           if (const auto self = connection.lock()) self->on_reply_changed();
         });
       });
+  if (problem.status == 0 && !context_.begin_reply())
+    problem = {.status = 503, .message = "the server is stopping"};
+  if (problem.status != 0) {
+    parser.get().body() = std::string();  // not to be kept while the client reads the answer
+    received->resize(0);
+    co_return co_await answer_problem(problem);
+  }
+  queue_ = std::move(queue);  // from here on, disconnect() calls end_reply()
+  clear_deadline();
+  request.body = std::move(parser.get().body());
   call_handler(std::move(request));
-  received.resize(0);
+  received.reset();  // now the request alone has it
   co_return co_await send_reply();
 }
 
@@ -204,7 +179,7 @@ asio::awaitable<HttpConnection::Problem> HttpConnection::read_head(Parser& parse
     Problem problem = co_await parse_more(parser);
     if (problem.is_gone || problem.status != 0) co_return problem;
   }
-  HeadProblem problem = problem_of_head(parser.get(), context_.limits);
+  RequestProblem problem = problem_of_head(parser.get(), context_.limits);
   co_return Problem{.status = problem.status, .message = std::move(problem.message)};
 }
 
@@ -221,8 +196,11 @@ asio::awaitable<HttpConnection::Problem> HttpConnection::read_body(Parser& parse
   while (!parser.is_done()) {
     Problem problem = co_await parse_more(parser);
     if (problem.is_gone || problem.status != 0) co_return problem;
-    received.resize(parser.get().body().size());
-    if (context_.body_bytes > context_.limits.all_bodies_bytes)
+    const size_t size = parser.get().body().size();
+    received.resize(size);
+    // Small requests are served even if others fill the memory.
+    if (size > context_.limits.small_body_bytes &&
+        *context_.body_bytes > context_.limits.all_bodies_bytes)
       co_return Problem{.status = 503, .message = "too many large requests at once"};
   }
   co_return Problem{};
@@ -236,7 +214,7 @@ asio::awaitable<HttpConnection::Problem> HttpConnection::parse_more(Parser& pars
   if (error == http::error::need_more && buffer_.size() > context_.limits.header_bytes)
     error = http::error::header_limit;  // of the last chunk
   if (error != http::error::need_more) {
-    HeadProblem problem = problem_of(error, context_.limits);
+    RequestProblem problem = problem_of_error(error, context_.limits);
     co_return Problem{.status = problem.status, .message = std::move(problem.message)};
   }
   const bool is_read = co_await read_more();
@@ -246,7 +224,8 @@ asio::awaitable<HttpConnection::Problem> HttpConnection::parse_more(Parser& pars
 
 /// Answers a request that did not reach the handler, and ends the connection.
 asio::awaitable<bool> HttpConnection::answer_problem(const Problem& problem) {
-  HttpResponse response = context_.refusal(problem.status, problem.message);
+  HttpResponse response =
+      problem.response ? *problem.response : context_.refusal(problem.status, problem.message);
   if (problem.status == 503) response.headers.emplace_back("retry-after", "1");
   const ReplyFraming framing{.is_head = completion_.method == "HEAD",
                              .keep_alive = false,
@@ -280,7 +259,8 @@ void HttpConnection::call_handler(HttpRequest request) {
 asio::awaitable<bool> HttpConnection::send_reply() {
   while (queue_) {
     const bool is_complete = queue_->is_complete();  // before next(), which may get the last piece
-    if (queue_->is_cut() || (read_error_ && !is_complete)) break;
+    const bool is_gone = read_error_ || buffer_.size() > kMostPipelined;
+    if (queue_->is_cut() || (is_gone && !is_complete)) break;
     const std::string bytes = queue_->next();
     start_read();
     if (bytes.empty() && is_complete) {
@@ -315,7 +295,7 @@ void HttpConnection::report(bool is_complete) {
 
 /// Reads in the background, if nothing else does and there is not enough already.
 void HttpConnection::start_read() {
-  if (is_reading_ || read_error_ || buffer_.size() > context_.limits.header_bytes) return;
+  if (is_reading_ || read_error_ || buffer_.size() > kMostPipelined) return;
   is_reading_ = true;
   socket_.async_read_some(
       asio::buffer(incoming_), [self = shared_from_this()](error_code error, size_t size) {
@@ -338,8 +318,12 @@ asio::awaitable<bool> HttpConnection::read_more() {
 }
 
 asio::awaitable<bool> HttpConnection::write(std::string_view bytes) {
+  const HttpLimits& limits = context_.limits;
+  const steady_clock::time_point latest =
+      steady_clock::now() + limits.idle +
+      std::chrono::seconds(bytes.size() / limits.bytes_per_second);
   while (!bytes.empty()) {
-    set_deadline(context_.limits.idle);
+    set_deadline(std::min(latest, steady_clock::now() + limits.idle));
     error_code error;
     const size_t size = co_await socket_.async_write_some(
         asio::buffer(bytes), asio::redirect_error(asio::use_awaitable, error));
@@ -369,10 +353,14 @@ asio::awaitable<void> HttpConnection::woken() {
   co_await wake_.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
 }
 
-void HttpConnection::set_deadline(std::chrono::milliseconds time) {
+void HttpConnection::set_deadline(steady_clock::time_point time) {
   is_late_ = false;
-  deadline_.expires_after(time);
+  deadline_.expires_at(time);
   await_deadline();
+}
+
+void HttpConnection::set_deadline(std::chrono::milliseconds time) {
+  set_deadline(steady_clock::now() + time);
 }
 
 void HttpConnection::clear_deadline() {

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,6 +33,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   HttpConnection(boost::asio::ip::tcp::socket socket, ConnectionContext& context);
 
   boost::asio::any_io_executor executor() { return socket_.get_executor(); }
+  const std::string& client() const { return client_; }
 
   boost::asio::awaitable<void> serve();
 
@@ -49,6 +51,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
     bool is_gone = false;  ///< the client
     int status = 0;        ///< to answer with
     std::string message = {};
+    std::optional<HttpResponse> response = {};  ///< the whole answer
   };
 
   boost::asio::awaitable<bool> wait_for_request();
@@ -67,12 +70,14 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void on_reply_changed();
   void report(bool is_complete);
   void start_read();
+  void set_deadline(std::chrono::steady_clock::time_point time);
   void set_deadline(std::chrono::milliseconds time);
   void await_deadline();
   void clear_deadline();
   void disconnect();
 
   boost::asio::ip::tcp::socket socket_;
+  const std::string client_;  // address of the peer
   ConnectionContext& context_;
   boost::asio::steady_timer wake_;  // canceled when something has changed
   boost::asio::steady_timer deadline_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cstddef>
 #include <exception>
 #include <set>
 #include <thread>
@@ -13,6 +14,7 @@
 #include "core/ascii.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "serve/access.h"
 #include "serve/http_connection.h"
 
 #include <boost/asio/co_spawn.hpp>
@@ -108,7 +110,7 @@ class HttpServer::Implementation {
       co_await acceptor_.async_accept(socket, asio::redirect_error(asio::use_awaitable, error));
       if (!acceptor_.is_open()) break;
       if (!error) {
-        admit(std::move(socket));
+        try_to_admit(std::move(socket));
       } else if (error != asio::error::connection_aborted) {
         pause_.expires_after(kAcceptPause);
         co_await pause_.async_wait(asio::redirect_error(asio::use_awaitable, error));
@@ -116,24 +118,47 @@ class HttpServer::Implementation {
     }
   }
 
+  void try_to_admit(tcp::socket socket) {
+    try {
+      admit(std::move(socket));
+    } catch (const std::exception& error) {  // such as lack of memory: this connection is closed
+      log_error("cannot serve a connection: {}", error.what());
+    }
+  }
+
+  /// Whether the client has too many connections already.
+  bool has_too_many(const std::string& client) const {
+    if (is_loopback(client) && !context_.limits.limits_loopback) return false;
+    const auto of_client = [&](const auto& one) { return one->client() == client; };
+    return std::ranges::count_if(connections_, of_client) >=
+           static_cast<std::ptrdiff_t>(context_.limits.connections_per_address);
+  }
+
   /// Runs on the executor of the acceptor, like everything that uses `connections_`.
   void admit(tcp::socket socket) {
-    const bool is_admitted = connection_count_ < context_.limits.connections;
-    if (!is_admitted && connections_.size() >= context_.limits.connections + kMostRefused) return;
+    const HttpLimits& limits = context_.limits;
     const auto connection = std::make_shared<HttpConnection>(std::move(socket), context_);
+    const bool is_admitted =
+        connection_count_ < limits.connections && !has_too_many(connection->client());
+    if (!is_admitted && connections_.size() >= limits.connections + kMostRefused) return;
     connections_.insert(connection);
-    connection_count_ += is_admitted ? 1 : 0;
-    asio::co_spawn(
-        connection->executor(),
-        [connection, is_admitted] {
-          return is_admitted ? connection->serve() : connection->refuse();
-        },
-        [this, connection, is_admitted](std::exception_ptr) {
-          asio::post(acceptor_.get_executor(), [this, connection, is_admitted] {
-            connections_.erase(connection);
-            connection_count_ -= is_admitted ? 1 : 0;
+    try {
+      asio::co_spawn(
+          connection->executor(),
+          [connection, is_admitted] {
+            return is_admitted ? connection->serve() : connection->refuse();
+          },
+          [this, connection, is_admitted](std::exception_ptr) {
+            asio::post(acceptor_.get_executor(), [this, connection, is_admitted] {
+              connections_.erase(connection);
+              connection_count_ -= is_admitted ? 1 : 0;
+            });
           });
-        });
+    } catch (...) {
+      connections_.erase(connection);
+      throw;
+    }
+    connection_count_ += is_admitted ? 1 : 0;
   }
 
   asio::io_context io_{kServerThreads};

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -25,6 +26,8 @@ struct HttpRequest {
   std::string body = {};
   std::string client = {};  ///< address of the peer
   std::string id = {};      ///< unique; also sent to the client, as x-request-id
+  /// While it exists, the body counts towards HttpLimits::all_bodies_bytes.
+  std::shared_ptr<const void> body_share = {};
 
   /// The first header of this name, ignoring case; empty if there is none.
   std::string_view header(std::string_view name) const;
@@ -66,10 +69,16 @@ struct HttpLimits {
   size_t header_bytes = 16 << 10;  ///< of the request line and all header fields
   size_t header_fields = 100;
   size_t body_bytes = 64 << 20;
-  size_t all_bodies_bytes = 512 << 20;  ///< of all requests that are being received
+  /// Of all requests that are being received or have not been destroyed.
+  size_t all_bodies_bytes = 512 << 20;
+  size_t small_body_bytes = 1 << 20;  ///< a body of this size is received in any case
   size_t connections = 256;
+  size_t connections_per_address = 128;
+  bool limits_loopback = false;  ///< the same for this machine, where a proxy may be
   /// Of a client that is neither sending nor reading what it is sent.
   std::chrono::milliseconds idle = std::chrono::seconds(30);
+  /// How fast a client must read at least what it is sent, apart from `idle`.
+  size_t bytes_per_second = 16 << 10;
   /// For a complete request, from its first byte.
   std::chrono::milliseconds request = std::chrono::seconds(60);
   /// Of a stream whose client reads it too slowly. With more, the connection is closed.
@@ -83,6 +92,10 @@ using HttpHandler = std::function<void(HttpRequest request, std::shared_ptr<Http
 /// The answer to a request that the server refuses by itself, such as one with a too large body.
 /// With status 503, the server adds the header retry-after.
 using HttpRefusal = std::function<HttpResponse(int status, const std::string& message)>;
+
+/// What to answer to a request before its body is read, if it has one; nothing: read it. Gets all
+/// of the request but the body. Must not block.
+using HttpAdmission = std::function<std::optional<HttpResponse>(const HttpRequest& head)>;
 
 /// What became of a request.
 struct HttpCompletion {
@@ -104,6 +117,7 @@ class HttpServer {
     std::string host = "127.0.0.1";
     uint16_t port = 8080;  ///< 0: any free one
     HttpLimits limits = {};
+    HttpAdmission admit = {};
     /// Called once the port is known, before anything is served.
     std::function<void(uint16_t port)> listening = {};
     /// Called on a thread of the server after each request, refused ones too. Must not block.

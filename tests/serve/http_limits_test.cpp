@@ -5,6 +5,8 @@
 #include <chrono>
 #include <future>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -53,7 +55,8 @@ TEST(HttpLimitsTest, TellsWhyToClientsThatAreStillSending) {
 }
 
 TEST(HttpLimitsTest, BoundsTheBodiesOfAllRequestsTogether) {
-  ServerAndClient test(echo, {.body_bytes = 1000, .all_bodies_bytes = 1500});
+  ServerAndClient test(echo,
+                       {.body_bytes = 1000, .all_bodies_bytes = 1500, .small_body_bytes = 500});
   const std::string incomplete =
       "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n" + std::string(999, 'x');
   for (int i = 0; i < 3; ++i)  // complete bodies do not count
@@ -68,6 +71,48 @@ TEST(HttpLimitsTest, BoundsTheBodiesOfAllRequestsTogether) {
   EXPECT_EQ(response.status, 503);
   EXPECT_EQ(response.headers.at("retry-after"), "1");
   EXPECT_EQ(accepted.ask("x").status, 200);  // the other one's body counts no longer
+}
+
+TEST(HttpLimitsTest, CountsBodiesUntilTheRequestIsDestroyed) {
+  std::mutex mutex;
+  std::vector<HttpRequest> kept;
+  ServerAndClient test(
+      [&](HttpRequest request, const auto& reply) {
+        const std::lock_guard lock(mutex);
+        kept.push_back(std::move(request));
+        reply->send(plain("ok"));
+      },
+      {.body_bytes = 1000, .all_bodies_bytes = 1500, .small_body_bytes = 500});
+  const auto with_body = [](size_t size) {
+    return fmt::format("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{}", size,
+                       std::string(size, 'x'));
+  };
+  EXPECT_EQ(test.client.ask(with_body(1000)).status, 200);
+  EXPECT_EQ(RawClient(test.server.port()).ask(with_body(1000)).status, 503);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(test.client.ask(with_body(500)).status, 200);
+  {
+    const std::lock_guard lock(mutex);
+    kept.clear();
+  }
+  EXPECT_EQ(test.client.ask(with_body(1000)).status, 200);
+}
+
+TEST(HttpLimitsTest, AsksForAdmissionBeforeABodyIsRead) {
+  HttpServer::Options options = options_with();
+  options.admit = [](const HttpRequest& head) -> std::optional<HttpResponse> {
+    if (head.header("key") == "right" && head.path == "/x") return std::nullopt;
+    return HttpResponse{.status = 401, .headers = {{"www-authenticate", "Bearer"}}};
+  };
+  const HttpServer server(options, echo, refuse_plainly);
+  const std::string head = "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n";
+  for (const std::string expect : {"", "Expect: 100-continue\r\n"}) {
+    RawClient refused(server.port());
+    const RawResponse response = refused.ask(head + expect + "Key: wrong\r\n\r\n");  // no body
+    EXPECT_EQ(response.status, 401);
+    EXPECT_EQ(response.headers.at("www-authenticate"), "Bearer");
+    EXPECT_EQ(response.headers.at("connection"), "close");
+  }
+  EXPECT_EQ(RawClient(server.port()).ask(head + "Key: right\r\n\r\nabc").body, "POST /x body=abc");
 }
 
 TEST(HttpLimitsTest, RefusesLongHeaders) {
@@ -144,6 +189,15 @@ TEST(HttpLimitsTest, RefusesConnectionsBeyondTheLimit) {
   EXPECT_EQ(RawClient(test.server.port()).ask(kGet).status, 200);
 }
 
+TEST(HttpLimitsTest, RefusesManyConnectionsOfOneAddress) {
+  for (const bool limits_loopback : {true, false}) {
+    ServerAndClient test(echo, {.connections_per_address = 1, .limits_loopback = limits_loopback});
+    EXPECT_EQ(test.client.ask(kGet).status, 200);
+    EXPECT_EQ(RawClient(test.server.port()).ask(kGet).status, limits_loopback ? 503 : 200);
+    EXPECT_EQ(test.client.ask(kGet).status, 200);
+  }
+}
+
 TEST(HttpLimitsTest, EndsRequestsThatAreNotSentInTime) {
   ServerAndClient test(echo, {.idle = 10s, .request = 50ms});
   test.client.send("POST / HTTP/1.1\r\nHost: x\r\ncontent-length: 9999\r\n\r\n");
@@ -187,6 +241,30 @@ TEST(HttpLimitsTest, ClosesConnectionsOfClientsThatDoNotRead) {
       refuse_plainly);
   RawClient client(server.port(), 4096);
   client.send(kGet);
+  come(closed.get_future());
+}
+
+TEST(HttpLimitsTest, ClosesConnectionsOfClientsThatReadTooSlowly) {
+  constexpr size_t kBytes = 100 << 20;
+  ServerAndClient test(
+      [](const HttpRequest&, const auto& reply) { reply->send(plain(std::string(kBytes, 'x'))); },
+      {.idle = 200ms, .bytes_per_second = 1 << 30});
+  test.client.send(kGet);
+  size_t received = 0;
+  for (std::string bytes; !(bytes = test.client.receive_some()).empty(); received += bytes.size())
+    std::this_thread::sleep_for(5ms);  // never idle, but 20 times too slow
+  EXPECT_LT(received, kBytes);
+}
+
+TEST(HttpLimitsTest, ClosesConnectionsOfClientsThatSendFarAhead) {
+  std::promise<void> closed;
+  std::shared_ptr<HttpReply> reply;
+  ServerAndClient test([&](const HttpRequest&, const auto& its) {
+    reply = its;
+    reply->on_disconnect([&] { closed.set_value(); });
+  });
+  test.client.send(kGet);
+  test.client.send(std::string(1 << 20, 'x'));
   come(closed.get_future());
 }
 
