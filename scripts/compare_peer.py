@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares the speed of this project with DALLE-pytorch on this machine's CPU: the same model sizes, taking turns.
+"""Compares the speed of this project with DALLE-pytorch on this machine's CPU, for the same model sizes, in alternating runs.
 
 Usage: compare_peer.py [--repeat N] [--json FILE] [CASE...]; without a case, all of them. Needs scripts/build.sh, and a network
 connection the first time: it installs DALLE-pytorch 1.6.6 in build/peer. Both use LibTorch's Python package in
@@ -7,7 +7,7 @@ third_party/libtorch, and all threads that the machine has. Nothing else should 
 
 A training step is that of the transformer, with AdamW. This project's includes reading images and encoding them with a small
 dVAE; the other program gets codes, and its feed-forward layers are gated, which gives it a quarter more parameters. The
-smaller vocabulary of this project's captions is worth a few percent. The other program's attention is dense, because training
+smaller vocabulary of this project's captions makes it a few percent faster. The other program's attention is dense, because training
 with its sparse patterns fails with current versions of Torch; this project's is the paper's. Sampling is without the dVAE.
 """
 import argparse
@@ -46,7 +46,7 @@ CASES = {
 
 
 def import_peer():
-    """Its model, without the packages of its tokenizers and of other people's VAEs, which it imports in vain here."""
+    """Its model, without the packages of its tokenizers and of other people's VAEs, which are not needed here."""
     unused = {"omegaconf": ["OmegaConf"], "taming": [], "taming.models": [], "taming.models.vqgan": ["VQModel", "GumbelVQ"],
               "dalle_pytorch.tokenizer": ["tokenizer"]}
     for name, members in unused.items():
@@ -153,7 +153,7 @@ def compare(case, repeat):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeat", type=int, default=3, help="how often both take turns")
+    parser.add_argument("--repeat", type=int, default=3, help="number of runs of each, alternating")
     parser.add_argument("--json", help="also write all times to this file")
     parser.add_argument("--peer", help=argparse.SUPPRESS)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of: {', '.join(CASES)}")
@@ -165,7 +165,7 @@ def main():
         parser.error(f"found the case {unknown.pop()}, expected {', '.join(CASES)}")
     if not (PEER / "dalle_pytorch").exists():
         subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", PEER, *PACKAGES], check=True)
-    print(f"{'case':<20} {'peer ms':>10} {'own ms':>9} {'own tok/s':>9} {'ratio':>8} (lowest to highest)")
+    print(f"{'case':<20} {'peer ms':>10} {'dalle ms':>9} {'tok/s':>9} {'ratio':>8} (lowest to highest)")
     results = [compare(case, arguments.repeat) for case in arguments.cases or CASES]
     if arguments.json:
         pathlib.Path(arguments.json).write_text(json.dumps(results, indent=1) + "\n")

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "data/image/image.h"
+#include "data/image/image_file.h"
 #include "sample/generate_codes.h"
 #include "tensor/device_of.h"
 
@@ -18,11 +19,10 @@ namespace {
 /// [height, width] bool: the pixels of a mask that are kept.
 at::Tensor kept_pixels_of(std::string_view file) {
   // Where the background shows through, the two differ by 255 times one minus the opacity.
-  const at::Tensor on_black = image_to_tensor(decode_image(file, 0)).to(at::kInt);
-  const at::Tensor on_white = image_to_tensor(decode_image(file, 255)).to(at::kInt);
-  const at::Tensor is_opaque = (on_white - on_black).lt(128).all(0);
+  const at::Tensor on_black = image_to_tensor(decode_image(file, 0));
+  const at::Tensor is_opaque = (image_to_tensor(decode_image(file, 255)) - on_black).lt(128).all(0);
   if (!is_opaque.all().item<bool>()) return is_opaque;
-  return on_black.sum(0).ge(3 * 128);
+  return on_black.sum(0, /*keepdim=*/false, at::kInt).ge(3 * 128);
 }
 
 }  // namespace
@@ -49,13 +49,21 @@ at::Tensor keep_rectangle(const PixelRectangle& rectangle, int64_t size) {
 }
 
 at::Tensor keep_masked(std::string_view file, const RgbImage& original, int64_t size) {
+  const auto wrong_size = [&](int64_t width, int64_t height) {
+    return Error("found {} x {} pixels, expected {} x {} like the image, or {} x {}", width, height,
+                 original.width, original.height, size, size);
+  };
+  // Before it is decoded, because a small file may be a large image. EXIF data may rotate it.
+  const ImageFile header = inspect_image_file(file);
+  const int64_t pixels = header.width * header.height;
+  if (pixels != original.width * original.height && pixels != size * size)
+    throw wrong_size(header.width, header.height);
   const at::Tensor kept = kept_pixels_of(file);
   const auto has_size = [&](int64_t height, int64_t width) {
     return kept.size(0) == height && kept.size(1) == width;
   };
   if (!has_size(original.height, original.width) && !has_size(size, size))
-    throw Error("found {} x {} pixels, expected {} x {} like the image, or {} x {}", kept.size(1),
-                kept.size(0), original.width, original.height, size, size);
+    throw wrong_size(kept.size(1), kept.size(0));
   // The square that crop_image() takes. Each pixel of the result stands for all that it is scaled
   // from.
   const int64_t side = std::min(kept.size(0), kept.size(1));

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -254,7 +255,7 @@ class ShownRuns {
 
   fs::path folder_;
   std::map<std::string, ShownRun> shown_;  ///< by name; used only by the reader
-  boost::asio::thread_pool reader_ = boost::asio::thread_pool(1);
+  boost::asio::thread_pool reader_{1};
 };
 
 }  // namespace

@@ -29,6 +29,7 @@ Json model_details(const GenerationEngine& engine) {
           {"max_best_of", kMostBestOf},
           {"max_partial_images", kMostPreviews},
           {"count", dalle.config.sample.count},
+          {"captions", dalle.config.sample.captions},
           {"sampling", sampling},
           {"guidance_trained", dalle.config.dalle.train.caption_dropout > 0},
           {"can_rerank", engine.has_reranker()},

@@ -16,6 +16,7 @@ class PageTest(PageTestCase):
                                   "(id) => Number(document.getElementById(id).value))")
         self.assertEqual(values, [4, 0.8, 64, 0.95, 3])
         self.assertIn("step 12,000", self.browser.text("#model-line"))
+        self.assertEqual(self.browser.run("return document.querySelector('#caption').placeholder"), "a red circle")
         self.assertFalse(self.browser.is_visible("#model"))
         self.assertFalse(self.browser.is_visible("#reset-sampling"))
         self.browser.write("#temperature", "1")

@@ -112,10 +112,19 @@ ImageFile inspect_png(std::string_view bytes) {
   }
 }
 
+/// The size of a WebP image is that of its first chunk. Another chunk must not say otherwise,
+/// because decoders might believe that one.
 /// Source: Google, WebP container specification; RFC 6386, section 9.1
 ImageFile inspect_webp(std::string_view bytes) {
   const Fields fields(ImageFileKind::kWebp, bytes, ByteOrder::kLittle);
   ImageFile file{.kind = ImageFileKind::kWebp};
+  const auto set_size = [&](int64_t width, int64_t height) {
+    if (file.width != 0 && (width != file.width || height != file.height))
+      throw fields.corrupt(fmt::format("it is both {} x {} and {} x {} pixels large", file.width,
+                                       file.height, width, height));
+    file.width = width;
+    file.height = height;
+  };
   const uint64_t end = 8 + uint64_t{fields.at(4, 4)};
   if (end > bytes.size()) throw fields.truncated();
   for (uint64_t offset = 12; offset + 8 <= end;) {
@@ -125,15 +134,12 @@ ImageFile inspect_webp(std::string_view bytes) {
     const std::string_view content = fields.text(start, length);
     if (type == "VP8X") {
       if (fields.at(start, 1) & 0x02) throw Error("WebP image: animated, expected a still image");
-      file.width = fields.at(start + 4, 3) + 1;
-      file.height = fields.at(start + 7, 3) + 1;
-    } else if (type == "VP8 " && file.width == 0) {
-      file.width = fields.at(start + 6, 2) & 0x3fff;
-      file.height = fields.at(start + 8, 2) & 0x3fff;
-    } else if (type == "VP8L" && file.width == 0) {
+      set_size(int64_t{fields.at(start + 4, 3)} + 1, int64_t{fields.at(start + 7, 3)} + 1);
+    } else if (type == "VP8 ") {
+      set_size(fields.at(start + 6, 2) & 0x3fff, fields.at(start + 8, 2) & 0x3fff);
+    } else if (type == "VP8L") {
       const uint32_t sides = fields.at(start + 1, 4);
-      file.width = (sides & 0x3fff) + 1;
-      file.height = (sides >> 14 & 0x3fff) + 1;
+      set_size((sides & 0x3fff) + 1, (sides >> 14 & 0x3fff) + 1);
     } else if (type == "EXIF") {
       file.exif = content.starts_with(kExifPrefix) ? content.substr(kExifPrefix.size()) : content;
     }

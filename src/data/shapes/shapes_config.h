@@ -105,7 +105,7 @@ struct ShapesConfig {
     checks.require_distinct(backgrounds, "backgrounds");
   }
 
-  /// A large triangle is higher than half of an image.
+  /// A large triangle is taller than half of an image.
   void check_recolored_copies(const ConfigChecks& checks) const {
     const auto require = [&](bool holds, std::string_view key, std::string_view expected) {
       checks.require(holds, key, {"recolored_copies"}, "expected {}, since {} is true", expected,
@@ -146,7 +146,7 @@ struct ShapesConfig {
     visit("recolored_copies", self.recolored_copies,
           {.help = "an image-to-image task: a scene is an object in the upper half and its copy in "
                    "another color below it; captions state the color of the copy alone, so what "
-                   "it looks like must be read from the upper half; shapes that are too high for "
+                   "it looks like must be read from the upper half; shapes that are taller than "
                    "half of an image do not occur"});
   }
 };

@@ -68,7 +68,7 @@ async function loadModels() {
   const { data } = await (await request("/v1/models")).json();
   models = data.map(({ id, dalle = {} }) => ({
     id, step: dalle.step, checkpoint: dalle.checkpoint, manifest: dalle.manifest, imageSize: dalle.image_size,
-    grid: dalle.grid, count: dalle.count, maxCount: dalle.max_n ?? 10, maxBestOf: dalle.max_best_of ?? 64,
+    grid: dalle.grid, count: dalle.count, captions: dalle.captions ?? [], maxCount: dalle.max_n ?? 10, maxBestOf: dalle.max_best_of ?? 64,
     maxPreviews: dalle.max_partial_images ?? 3, sampling: { ...usualSampling, ...dalle.sampling },
     isGuidanceTrained: dalle.guidance_trained ?? true, canRerank: dalle.can_rerank ?? false, reranker: dalle.reranker,
   }));
@@ -96,6 +96,7 @@ function showModel() {
   const size = model.imageSize ?? 256, codes = model.grid ?? 32;
   const facts = [model.id, model.imageSize && `${size} × ${size}`, model.step != null && `step ${number(model.step)}`];
   element("model-line").textContent = facts.filter(Boolean).join(" · ");
+  element("caption").placeholder = model.captions?.[0] ?? "";
   element("count").max = model.maxCount;
   element("count").value = Math.min(model.count ?? 4, model.maxCount);
   element("best-of-field").hidden = element("best-of").disabled = !model.canRerank;

@@ -53,6 +53,19 @@ TEST(ImageFile, ReadsAllThreeHeadersOfWebp) {
   }
 }
 
+TEST(ImageFile, RejectsWebpWhoseChunksDisagreeAboutItsSize) {
+  const std::string large = encoded(cv::Mat(23, 37, CV_8UC3, cv::Scalar(1, 2, 3)), ".webp",
+                                    {cv::IMWRITE_WEBP_QUALITY, 101});
+  const std::string canvas =
+      std::string("VP8X") + little_endian(10, 4) + std::string(10, '\0');  // 1 x 1 pixels
+  for (const size_t place : {size_t{12}, large.size()}) {
+    std::string webp = large;
+    webp.insert(place, canvas);
+    webp.replace(4, 4, little_endian(webp.size() - 8, 4));
+    EXPECT_THAT(error_of([&] { inspect_image_file(webp); }), HasSubstr("37 x 23"));
+  }
+}
+
 TEST(ImageFile, FindsExifInEveryKindThatHasIt) {
   const std::string tiff = tiff_with_orientation(6, true);
   const std::string jpeg = with_jpeg_exif(sample_file(".jpg"), tiff);
