@@ -36,6 +36,15 @@ class ImagePromptTest(PageTestCase):
         request = self.edit()
         self.assertEqual(request["keep"], "8,20,16,12")  # in steps of a code's 4 pixels
         self.assertNotIn("keep_rows", request)
+        self.browser.drag("#prompt-stage", (0.5, 0.75), (0.76, 0.5))  # inside it: moves it
+        self.assertEqual(self.edit()["keep"], "16,12,16,12")
+
+    def test_a_rectangle_can_begin_anywhere(self):
+        self.open()
+        self.drop_image()
+        self.browser.click("[name=keep][value=rectangle]")
+        self.browser.drag("#prompt-stage", (0.12, 0.13), (0.63, 0.62))
+        self.assertEqual(self.edit()["keep"], "4,4,16,16")
 
     def test_a_rectangle_is_drawn_by_touch(self):
         self.browser.set_screen(390, 844, is_phone=True)

@@ -128,7 +128,7 @@ export class ImagePrompt {
     if (prompt.keepRows != null) element("keep-rows").value = 100 * prompt.keepRows;
     if (prompt.keep) {
       const [x, y, width, height] = prompt.keep.split(",").map(Number);
-      this.rectangle = { x, y, width, height };
+      this.setRectangle({ x, y, width, height });
     }
     this.mode = prompt.keep ? "rectangle" : prompt.keepRows != null ? "rows" : "all";
   }
@@ -141,8 +141,11 @@ export class ImagePrompt {
     canvas.getContext("2d").drawImage(bitmap, (bitmap.width - side) / 2, (bitmap.height - side) / 2,
                                       side, side, 0, 0, size, size);
     const { mode } = this, rows = Number(element("keep-rows").value) / 100;
-    const half = Math.max(this.cell, Math.floor(size / 2 / this.cell) * this.cell);
-    this.rectangle ??= { x: 0, y: 0, width: size, height: half };
+    if (!this.rectangle) {
+      const half = Math.max(this.cell, Math.floor(size / 2 / this.cell) * this.cell);
+      this.rectangle = { x: 0, y: 0, width: size, height: half };
+      this.isDrawn = false;
+    }
     const shown = { rows: { x: 0, y: 0, width: size, height: Math.round(rows * size) },
                     rectangle: this.rectangle, all: { x: 0, y: 0, width: size, height: size } }[mode];
     const frame = element("prompt-rectangle");
@@ -182,6 +185,7 @@ export class ImagePrompt {
 
   setRectangle(rectangle) {
     this.rectangle = rectangle;
+    this.isDrawn = true;  // until then, a press inside begins a rectangle
     this.draw();
   }
 
@@ -224,7 +228,7 @@ export class ImagePrompt {
                                           near(start.y, name.includes("s") ? y + height : y));
     const isInside = start.x > x && start.x < x + width && start.y > y && start.y < y + height;
     const fixed = corner ? { x: corner.includes("e") ? x : x + width, y: corner.includes("s") ? y : y + height } : start;
-    const isMoved = !corner && isInside && !(width === size && height === size);
+    const isMoved = !corner && isInside && this.isDrawn;
     const original = this.rectangle;
     const steps = (distance) => Math.round(distance / cell) * cell;
     const follow = (move) => {

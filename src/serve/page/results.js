@@ -41,8 +41,8 @@ export class ResultsGrid {
   /** Few images are shown large. Pixels become whole numbers of pixels, or parts of one. */
   setSize() {
     const { cells, count, model: { imageSize = 256 } } = this.generation;
-    const wanted = cells.length * count > 12 ? 128 : cells.length > 1 ? 160 : 192;
-    const size = imageSize <= wanted ? Math.round(wanted / imageSize) * imageSize : imageSize / Math.ceil(imageSize / wanted);
+    const wanted = cells.length * count > 12 || innerWidth < 600 ? 128 : cells.length > 1 ? 160 : 192;
+    const size = imageSize <= wanted ? Math.floor(wanted / imageSize) * imageSize : imageSize / Math.ceil(imageSize / wanted);
     this.root.style.setProperty("--size", `${size}px`);
     this.root.classList.toggle("pixelated", size > imageSize);
   }

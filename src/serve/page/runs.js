@@ -85,7 +85,7 @@ class SampleSlider {
       this.show();
     });
     this.image.addEventListener("load", () => {
-      const { naturalWidth } = this.image, scale = Math.max(1, Math.min(4, Math.floor(900 / naturalWidth)));
+      const { naturalWidth } = this.image, scale = Math.max(1, Math.min(4, Math.floor(640 / naturalWidth)));
       this.image.style.width = `${naturalWidth * scale}px`;
     });
     this.root = make("figure", { className: "slider" },
