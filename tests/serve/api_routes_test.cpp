@@ -213,6 +213,8 @@ TEST_F(ApiRoutesTest, NotesTheTimesOfARequest) {
 
 TEST_F(ApiRoutesTest, MetricsCountRequestsAndPhases) {
   (void)generate(R"({"prompt": "a red circle", "n": 2})");
+  // The engine counts an image after it has passed it on.
+  while (api_->models().front().engine->status().finished < 2) std::this_thread::yield();
   api_->count_request("GET", "/health", 200, 0.5);
   api_->count_request("GET", "/health", 200, 0.25);
   api_->count_request("BREW", "", 405, 0.25);
