@@ -189,10 +189,13 @@ class PageTest(PageTestCase):
         self.browser.click("#submit")
         self.finish()
         self.assertEqual([request["seed"] for request in self.server.requests], [11] * 4)
+        self.generate("a green circle")
+        self.finish()
         self.browser.click("nav [href='#history']")
-        count = self.browser.run("return document.querySelectorAll('.entry').length")
+        newest = "document.querySelector('.entry b')?.textContent"
+        self.browser.wait("the newest entry", f"{newest} === 'a green circle'")
         self.browser.click("#history-list .close")
-        self.browser.wait("the entry to go", f"document.querySelectorAll('.entry').length === {count - 1}")
+        self.browser.wait("the entry to go", f"{newest} === 'a [red|blue] <i>circle</i>'")
 
     def test_a_key_is_asked_for_and_kept_in_the_session_only(self):
         self.allowed_messages = ["status of 401"]

@@ -257,6 +257,7 @@ async function run(generation) {
 async function remember(generation) {
   try {
     await addGeneration(generation);
+    if (!element("history").hidden) showHistory();
   } catch (error) {
     showError(`The history of this browser cannot be written: ${error.message}`);
   }
