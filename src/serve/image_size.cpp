@@ -28,9 +28,9 @@ std::optional<ImageSize> parse_image_size(std::string_view text) {
 }
 
 int64_t enlargement_for(const ImageSize& wanted, int64_t side, int64_t images) {
-  const auto longest =
-      std::min(kLongestServedSide,
-               static_cast<int64_t>(std::sqrt(static_cast<double>(kMostServedPixels / images))));
+  const auto longest = std::min(
+      kLongestServedSide, static_cast<int64_t>(std::sqrt(static_cast<double>(kMostServedPixels) /
+                                                         static_cast<double>(images))));
   const int64_t shorter = std::min(wanted.width, wanted.height);
   const int64_t nearest = (shorter + side / 2) / side;
   return std::clamp<int64_t>(nearest, 1, std::max<int64_t>(1, longest / side));

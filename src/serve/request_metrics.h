@@ -6,6 +6,7 @@
 #include <mutex>
 #include <span>
 #include <string>
+#include <tuple>
 
 #include "serve/generation_engine.h"
 
@@ -37,7 +38,9 @@ class RequestMetrics {
     std::string method, route;
     int status;
 
-    auto operator<=>(const RouteKey&) const = default;
+    bool operator<(const RouteKey& other) const {
+      return std::tie(method, route, status) < std::tie(other.method, other.route, other.status);
+    }
   };
   struct Durations {
     int64_t count = 0;
