@@ -181,8 +181,7 @@ std::vector<FormPart> parse_multipart(std::string_view content_type, std::string
   std::vector<FormPart> parts;
   while (!delimiter->is_last) {
     const size_t number = parts.size() + 1;
-    if (number > limits.parts)
-      throw Error("multipart: found more than {} parts", limits.parts);
+    if (number > limits.parts) throw Error("multipart: found more than {} parts", limits.parts);
     const size_t begin = delimiter->end;
     delimiter = find_delimiter(body, boundary, begin);
     if (!delimiter) throw Error("multipart: part {} is truncated", number);
