@@ -142,6 +142,7 @@ class HttpServer::Implementation {
         connection_count_ < limits.connections && !has_too_many(connection->client());
     if (!is_admitted && connections_.size() >= limits.connections + kMostRefused) return;
     connections_.insert(connection);
+    connection_count_ += is_admitted ? 1 : 0;
     try {
       asio::co_spawn(
           connection->executor(),
@@ -156,9 +157,9 @@ class HttpServer::Implementation {
           });
     } catch (...) {
       connections_.erase(connection);
+      connection_count_ -= is_admitted ? 1 : 0;
       throw;
     }
-    connection_count_ += is_admitted ? 1 : 0;
   }
 
   asio::io_context io_{kServerThreads};

@@ -185,8 +185,12 @@ TEST(HttpLimitsTest, RefusesConnectionsBeyondTheLimit) {
   EXPECT_EQ(test.client.ask(kGet).status, 200);
   second.reset();
   more.clear();
-  while (test.server.connections() > 1) std::this_thread::sleep_for(1ms);
-  EXPECT_EQ(RawClient(test.server.port()).ask(kGet).status, 200);
+  int status = 0;  // the server may have to accept some that are gone first
+  for (int i = 0; i < 1000 && status != 200; ++i) {
+    status = RawClient(test.server.port()).ask(kGet).status;
+    if (status != 200) std::this_thread::sleep_for(1ms);
+  }
+  EXPECT_EQ(status, 200);
 }
 
 TEST(HttpLimitsTest, RefusesManyConnectionsOfOneAddress) {
