@@ -125,7 +125,7 @@ INSTANTIATE_TEST_SUITE_P(
                  "x.yaml:1:30: data.shapes.min_objects: found 3, expected at most "
                  "data.shapes.max_objects, which is 2"},
         Conflict{"data: {shapes: {recolored_copies: true, max_objects: 1, hold_out: false}}",
-                 "x.yaml:1:19: data.shapes.sizes: expected [small], since "
+                 "x.yaml:1:35: data.shapes.sizes: expected [small], since "
                  "data.shapes.recolored_copies is true"},
         Conflict{"data: {shapes: {position_grid: 4}}",
                  "x.yaml:1:32: data.shapes.position_grid: found 4, expected 0 or at least 5"},
