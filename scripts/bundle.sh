@@ -78,7 +78,7 @@ lib/ holds copies of this system's libraries, each under its own license.
 TEXT
 
 archive=$PWD/$name.tar.xz
-tar -C "$work" -c "$name" | xz -T0 -3 >"$archive"
+tar -C "$work" -c "$name" | xz -T0 -9 >"$archive"
 size=$(($(stat -c %s "$archive") / 1000000))
 [ "$size" -lt $largest ] || die "$archive: $size MB, expected less than $largest"
 
