@@ -36,7 +36,7 @@ struct Arguments {
   std::vector<std::string> suites = {"all"};
   std::string extractor;
   std::string reranker;
-  SamplingOptions sampling;
+  SamplingOverrides sampling;
   std::string out;
   std::string device = "auto";
   int64_t limit = 0;

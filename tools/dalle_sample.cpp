@@ -53,7 +53,7 @@ struct Arguments {
   std::string device = "auto";
   std::optional<int64_t> count;
   int64_t seed = 1;
-  SamplingOptions sampling;
+  SamplingOverrides sampling;
   PromptOptions prompt;
   RerankOptions rerank;
   DecodeOptions decode;

@@ -103,9 +103,9 @@ std::vector<ServedModel> load_models(const std::vector<fs::path>& paths,
 
 /// "http://127.0.0.1:8080"
 std::string address_of(const std::string& host, uint16_t port) {
-  char name[256] = "localhost";
-  if (host == "0.0.0.0" || host == "::") ::gethostname(name, sizeof name - 1);
   const bool is_any = host == "0.0.0.0" || host == "::";
+  char name[256] = "localhost";
+  if (is_any) ::gethostname(name, sizeof name - 1);
   const std::string shown = is_any ? name : host.find(':') == host.npos ? host : "[" + host + "]";
   return fmt::format("http://{}:{}", shown, port);
 }

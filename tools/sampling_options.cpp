@@ -29,7 +29,7 @@ CLI::Validator range_of(std::string_view name) {
 
 }  // namespace
 
-void add_sampling_options(CLI::App& app, SamplingOptions& options) {
+void add_sampling_options(CLI::App& app, SamplingOverrides& options) {
   app.add_option("--temperature", options.temperature,
                  "divides the logits; 0 takes the most likely code; default: the model's config")
       ->transform(range_of("temperature"));

@@ -7,6 +7,7 @@
 
 #include "data/image/image.h"
 #include "sample/image_prompt.h"
+#include "sample/sampling_overrides.h"
 #include "serve/image_size.h"
 #include "serve/request_fields.h"
 
@@ -30,16 +31,6 @@ inline constexpr double kUsualVariation = 0.5;
 std::vector<RequestField> image_request_fields(ImageEndpoint endpoint);
 /// The six of SamplingConfig, with its ranges.
 std::vector<RequestField> sampling_request_fields();
-
-/// Of SamplingConfig, what a request sets: see override_sampling().
-struct SamplingOverrides {
-  std::optional<double> temperature;
-  std::optional<int64_t> top_k;
-  std::optional<double> top_p;
-  std::optional<double> guidance;
-  std::optional<double> guidance_from;
-  std::optional<double> guidance_to;
-};
 
 /// The image of a request, and what to keep of it.
 struct ImagePromptFields {

@@ -1,8 +1,5 @@
 #include "model/cpu_decoder.h"
 
-#include <atomic>
-#include <cstdlib>
-#include <new>
 #include <vector>
 
 #include <ATen/CPUGeneratorImpl.h>
@@ -10,24 +7,7 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
-namespace {
-
-std::atomic<int64_t> allocations{0};
-
-}  // namespace
-
-// Counts the allocations of the whole program, those of LibTorch included.
-[[gnu::noinline]] void* operator new(size_t size) {
-  ++allocations;
-  if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept {
-  std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept {
-  std::free(memory);
-}
+#include "counted_new.h"
 
 namespace dalle::cpu_decoder_test {  // test sources are joined, and others use the same names
 namespace {

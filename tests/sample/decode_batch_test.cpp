@@ -1,11 +1,8 @@
 #include "sample/decode_batch.h"
 
 #include <algorithm>
-#include <atomic>
-#include <cstdlib>
 #include <limits>
 #include <map>
-#include <new>
 #include <random>
 #include <vector>
 
@@ -14,27 +11,9 @@
 #include <torch/types.h>
 
 #include "core/error.h"
+#include "counted_new.h"
 #include "sample/preview_codes.h"
 #include "sample/small_dalle.h"
-
-namespace {
-
-std::atomic<int64_t> allocations{0};
-
-}  // namespace
-
-// Counts the allocations of the whole program, those of LibTorch included.
-[[gnu::noinline]] void* operator new(size_t size) {
-  ++allocations;
-  if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept {
-  std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept {
-  std::free(memory);
-}
 
 namespace dalle::decode_batch_test {  // test sources are joined, and others use the same names
 namespace {
