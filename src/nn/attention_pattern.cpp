@@ -1,6 +1,7 @@
 #include "nn/attention_pattern.h"
 
 #include <limits>
+#include <utility>
 
 #include <torch/types.h>
 
@@ -25,6 +26,15 @@ const at::Tensor& AttentionPattern::additive_mask(const at::Tensor& like) {
             .masked_fill_(mask.logical_not(), -std::numeric_limits<double>::infinity());
   }
   return additive_mask_;
+}
+
+const std::shared_ptr<const AttentionTiles>& AttentionPattern::tiles() {
+  if (!tiles_.has_value()) {
+    constexpr double kLargestShare = 1.0 / 3;
+    auto tiles = std::make_shared<const AttentionTiles>(kind_, layout_, conv_kernel_);
+    tiles_ = tiles->share_of_pairs() <= kLargestShare ? std::move(tiles) : nullptr;
+  }
+  return *tiles_;
 }
 
 const at::Tensor& AttentionPattern::attended_positions(int64_t position, at::Device device) {

@@ -1,17 +1,21 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
 
 #include "core/sequence_layout.h"
 #include "nn/attention_kind.h"
+#include "nn/attention_tiles.h"
 
 namespace dalle {
 
-/// One attention kind on one layout, with what all layers of that kind share: the mask and, during
-/// decoding, the positions that the current state attends to. Both are computed on first use.
+/// One attention kind on one layout, with what all layers of that kind share: the mask, its
+/// tiles and, during decoding, the positions that the current state attends to. All are computed on
+/// first use.
 class AttentionPattern {
  public:
   /// @param conv_kernel  side of the convolutional window; odd; used only by kConv
@@ -25,6 +29,10 @@ class AttentionPattern {
   /// @return  [length, length] with the type and device of `like`, without gradient
   const at::Tensor& additive_mask(const at::Tensor& like);
 
+  /// The tiles of the mask, or null if they contain more than a third of all pairs: the CPU's
+  /// attention over all pairs is then as fast as that over the tiles.
+  const std::shared_ptr<const AttentionTiles>& tiles();
+
   /// The positions that the image state at `position` attends to: all text, then the image states
   /// of the pattern, in no particular order.
   /// @return  [n] int64 on `device`
@@ -36,6 +44,7 @@ class AttentionPattern {
   int64_t conv_kernel_;
   std::vector<int64_t> distances_;
   at::Tensor additive_mask_;
+  std::optional<std::shared_ptr<const AttentionTiles>> tiles_;
   at::Tensor attended_positions_;
   int64_t attending_position_ = -1;  // the one that attended_positions_ belongs to
 };

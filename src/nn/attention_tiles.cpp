@@ -1,0 +1,146 @@
+#include "nn/attention_tiles.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/types.h>
+
+#include "nn/attended_runs.h"
+#include "nn/attention_mask.h"
+
+namespace dalle {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+constexpr int64_t kQueries = 64;  // of a tile: fewer waste fewer pairs, but small products are slow
+
+/// The rows of a tile's keys, [B heads, keys, head width].
+at::Tensor keys_of(const AttentionTile& tile, const at::Tensor& x) {
+  const auto last = x.slice(1, tile.image_begin, tile.end);
+  return tile.text_keys == 0 ? last : at::cat({x.slice(1, 0, tile.text_keys), last}, 1);
+}
+
+void add_to_keys(const AttentionTile& tile, at::Tensor& sum, const at::Tensor& keys) {
+  sum.slice(1, 0, tile.text_keys) += keys.slice(1, 0, tile.text_keys);
+  sum.slice(1, tile.image_begin, tile.end) += keys.slice(1, tile.text_keys);
+}
+
+double scale_of(const at::Tensor& query) {
+  return 1 / std::sqrt(static_cast<double>(query.size(2)));
+}
+
+/// [B heads, queries, keys]; each row sums to 1.
+at::Tensor weights_of(const AttentionTile& tile, const at::Tensor& query, const at::Tensor& keys) {
+  return at::baddbmm(tile.mask.to(query.scalar_type()), query, keys.transpose(1, 2), 1,
+                     scale_of(query))
+      .softmax(2);
+}
+
+/// Keeps the tiles alive until the backward pass.
+struct TilesHolder : torch::CustomClassHolder {
+  explicit TilesHolder(std::shared_ptr<const AttentionTiles> held) : tiles(std::move(held)) {}
+  std::shared_ptr<const AttentionTiles> tiles;
+};
+
+class TiledAttention : public torch::autograd::Function<TiledAttention> {
+ public:
+  static at::Tensor forward(AutogradContext* context,
+                            const std::shared_ptr<const AttentionTiles>& tiles,
+                            const at::Tensor& query, const at::Tensor& key,
+                            const at::Tensor& value) {
+    const auto q = tiles->to_order(query), k = tiles->to_order(key), v = tiles->to_order(value);
+    context->save_for_backward({q, k, v});
+    context->saved_data["tiles"] =
+        at::IValue::make_capsule(c10::make_intrusive<TilesHolder>(tiles));
+    context->saved_data["batch"] = query.size(0);
+    auto out = torch::empty_like(q);
+    for (const auto& tile : tiles->tiles()) {
+      const auto weights = weights_of(tile, q.slice(1, tile.begin, tile.end), keys_of(tile, k));
+      out.slice(1, tile.begin, tile.end).copy_(weights.bmm(keys_of(tile, v)));
+    }
+    return tiles->from_order(out, query.size(0));
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const auto holder = context->saved_data["tiles"].toCapsule();
+    const auto& tiles = static_cast<const TilesHolder&>(*holder).tiles;
+    const auto saved = context->get_saved_variables();
+    const auto &q = saved[0], &k = saved[1], &v = saved[2];
+    const auto d_out = tiles->to_order(gradients[0]);
+    auto d_q = torch::empty_like(q);
+    auto d_k = torch::zeros_like(k, at::dtype(at::promote_types(k.scalar_type(), at::kFloat)));
+    auto d_v = torch::zeros_like(d_k);
+    for (const auto& tile : tiles->tiles()) {
+      const auto query = q.slice(1, tile.begin, tile.end), d = d_out.slice(1, tile.begin, tile.end);
+      const auto keys = keys_of(tile, k);
+      const auto weights = weights_of(tile, query, keys);
+      add_to_keys(tile, d_v, weights.transpose(1, 2).bmm(d));
+      const auto d_scores = at::_softmax_backward_data(d.bmm(keys_of(tile, v).transpose(1, 2)),
+                                                       weights, 2, q.scalar_type())
+                                .mul_(scale_of(q));
+      d_q.slice(1, tile.begin, tile.end).copy_(d_scores.bmm(keys));
+      add_to_keys(tile, d_k, d_scores.transpose(1, 2).bmm(query));
+    }
+    const auto batch = context->saved_data["batch"].toInt();
+    return {at::Tensor(), tiles->from_order(d_q, batch),
+            tiles->from_order(d_k.to(k.scalar_type()), batch),
+            tiles->from_order(d_v.to(v.scalar_type()), batch)};
+  }
+};
+
+}  // namespace
+
+AttentionTiles::AttentionTiles(AttentionKind kind, const SequenceLayout& layout,
+                               int64_t conv_kernel)
+    : length_(layout.length()) {
+  const AttendedRuns runs(kind, layout, conv_kernel);
+  const int64_t text = layout.text_length;
+  places_ = torch::arange(length_);
+  for (int64_t position = text; position < length_; ++position)
+    places_[position] = text + runs.cell(position - text);
+  positions_ = places_.argsort();
+  const auto mask = attention_mask(kind, layout, conv_kernel)
+                        .index_select(0, positions_)
+                        .index_select(1, positions_);
+  for (int64_t begin = 0; begin < length_; begin = tiles_.back().end) {
+    AttentionTile tile{.begin = begin,
+                       .end = std::min(begin + kQueries, begin < text ? text : length_),
+                       .text_keys = std::min(begin, text),
+                       .mask = {}};
+    const auto rows = mask.slice(0, begin, tile.end).slice(1, 0, tile.end);
+    const auto attended = rows.any(0).slice(0, tile.text_keys).nonzero();
+    tile.image_begin = tile.text_keys + attended[0].item<int64_t>();
+    tile.mask = torch::zeros({tile.queries(), tile.keys()})
+                    .masked_fill_(keys_of(tile, rows.t().unsqueeze(0))[0].t().logical_not(),
+                                  -std::numeric_limits<double>::infinity());
+    tiles_.push_back(std::move(tile));
+  }
+  if (places_.equal(torch::arange(length_))) places_.reset(), positions_.reset();
+}
+
+at::Tensor AttentionTiles::to_order(const at::Tensor& x) const {
+  return (positions_.defined() ? x.index_select(2, positions_) : x.contiguous()).flatten(0, 1);
+}
+
+at::Tensor AttentionTiles::from_order(const at::Tensor& x, int64_t batch) const {
+  return (places_.defined() ? x.index_select(1, places_) : x).unflatten(0, {batch, -1});
+}
+
+double AttentionTiles::share_of_pairs() const {
+  int64_t pairs = 0;
+  for (const auto& tile : tiles_) pairs += tile.queries() * tile.keys();
+  return static_cast<double>(pairs) / static_cast<double>(length_ * length_);
+}
+
+at::Tensor tiled_attention(const std::shared_ptr<const AttentionTiles>& tiles,
+                           const at::Tensor& query, const at::Tensor& key,
+                           const at::Tensor& value) {
+  return TiledAttention::apply(tiles, query, key, value);
+}
+
+}  // namespace dalle
