@@ -16,7 +16,7 @@
 #include "core/files.h"
 #include "core/machine.h"
 #include "core/seconds.h"
-#include "experiment/trained_dalle.h"
+#include "experiment/trained/trained_dalle.h"
 #include "nn/decode_kernels.h"
 #include "sample/generate_codes.h"
 

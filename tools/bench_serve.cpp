@@ -17,9 +17,9 @@
 #include "core/files.h"
 #include "core/machine.h"
 #include "core/seconds.h"
-#include "experiment/trained_dalle.h"
+#include "experiment/trained/trained_dalle.h"
 #include "sample/generate_images.h"
-#include "serve/generation_engine.h"
+#include "serve/engine/generation_engine.h"
 
 #include <nlohmann/json.hpp>
 

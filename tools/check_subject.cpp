@@ -8,9 +8,9 @@
 #include <torch/cuda.h>
 #include <torch/types.h>
 
-#include "experiment/clip_task.h"
-#include "experiment/dalle_task.h"
-#include "experiment/dvae_task.h"
+#include "experiment/stages/clip_task.h"
+#include "experiment/stages/dalle_task.h"
+#include "experiment/stages/dvae_task.h"
 #include "model/clip_model.h"
 #include "nn/contrastive_loss.h"
 

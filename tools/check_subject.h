@@ -9,8 +9,8 @@
 #include <c10/core/Device.h>
 #include <torch/nn/module.h>
 
-#include "experiment/cost_estimate.h"
-#include "experiment/experiment_config.h"
+#include "experiment/config/cost_estimate.h"
+#include "experiment/config/experiment_config.h"
 #include "model/dalle_model.h"
 #include "model/discrete_vae.h"
 #include "optim/flat_parameters.h"

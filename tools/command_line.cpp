@@ -21,7 +21,7 @@
 #include "core/strict_number.h"
 #include "dist/process_group.h"
 #include "experiment/torch_setup.h"
-#include "experiment/trained_dalle.h"
+#include "experiment/trained/trained_dalle.h"
 #include "tensor/error_text.h"
 #include "train/out_of_memory.h"
 

@@ -18,11 +18,11 @@
 #include "bench_decode.h"
 #include "bench_serve.h"
 #include "command_line.h"
-#include "core/config_io.h"
+#include "core/config/config_io.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/machine.h"
-#include "experiment/experiment_config.h"
+#include "experiment/config/experiment_config.h"
 
 #include <nlohmann/json.hpp>
 

@@ -8,9 +8,9 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/log.h"
-#include "experiment/hub_export.h"
-#include "experiment/model_evaluation.h"
-#include "experiment/trained_dalle.h"
+#include "experiment/evaluation/model_evaluation.h"
+#include "experiment/trained/hub_export.h"
+#include "experiment/trained/trained_dalle.h"
 #include "staging_folder.h"
 #include "train/run_folder.h"
 

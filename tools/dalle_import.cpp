@@ -6,10 +6,10 @@
 
 #include "checkpoint/checkpoint_files.h"
 #include "command_line.h"
-#include "core/config_io.h"
+#include "core/config/config_io.h"
 #include "core/error.h"
 #include "core/log.h"
-#include "experiment/experiment_config.h"
+#include "experiment/config/experiment_config.h"
 #include "import_clip.h"
 #include "model/released_dvae.h"
 #include "new_checkpoint.h"

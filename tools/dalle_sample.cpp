@@ -20,7 +20,7 @@
 #include "core/utf8.h"
 #include "data/image/image.h"
 #include "decode_options.h"
-#include "experiment/trained_dalle.h"
+#include "experiment/trained/trained_dalle.h"
 #include "prompt_options.h"
 #include "rerank_options.h"
 #include "sample/best_candidates.h"

@@ -9,18 +9,18 @@
 #include <vector>
 
 #include "command_line.h"
-#include "core/config_io.h"
+#include "core/config/config_io.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "core/strict_number.h"
 #include "dist/process_group.h"
 #include "dist/rank_info.h"
-#include "experiment/cost_estimate.h"
+#include "experiment/config/cost_estimate.h"
+#include "experiment/config/experiment_config.h"
+#include "experiment/config/weight_source.h"
 #include "experiment/experiment.h"
-#include "experiment/experiment_config.h"
 #include "experiment/rank_setup.h"
 #include "experiment/run_training.h"
-#include "experiment/weight_source.h"
 #include "start_ranks.h"
 #include "train/run_folder.h"
 

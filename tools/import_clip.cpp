@@ -4,12 +4,12 @@
 #include <string_view>
 
 #include "checkpoint/checkpoint_files.h"
-#include "core/config_io.h"
+#include "core/config/config_io.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/log.h"
 #include "data/text/clip_tokenizer.h"
-#include "experiment/experiment_config.h"
+#include "experiment/config/experiment_config.h"
 #include "model/released_clip.h"
 #include "new_checkpoint.h"
 #include "tensor/named_tensors.h"

@@ -7,7 +7,7 @@
 
 #include "command_line.h"
 #include "data/image/rgb_image.h"
-#include "experiment/trained_dalle.h"
+#include "experiment/trained/trained_dalle.h"
 
 #include <nlohmann/json.hpp>
 

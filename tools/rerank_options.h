@@ -9,8 +9,8 @@
 #include <c10/core/Device.h>
 
 #include "command_line.h"
-#include "experiment/reranker.h"
-#include "experiment/trained_dalle.h"
+#include "experiment/trained/reranker.h"
+#include "experiment/trained/trained_dalle.h"
 #include "sample/best_candidates.h"
 
 namespace dalle {

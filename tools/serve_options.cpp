@@ -3,7 +3,7 @@
 #include <array>
 
 #include "core/error.h"
-#include "serve/access.h"
+#include "serve/http/access.h"
 
 namespace dalle {
 namespace {

@@ -7,9 +7,9 @@
 
 #include "command_line.h"
 #include "decode_options.h"
-#include "experiment/reranker.h"
-#include "serve/generation_engine.h"
-#include "serve/http_server.h"
+#include "experiment/trained/reranker.h"
+#include "serve/engine/generation_engine.h"
+#include "serve/http/http_server.h"
 
 namespace dalle {
 

@@ -7,12 +7,12 @@
 #include "core/log.h"
 #include "core/machine.h"
 #include "dist/process_group.h"
-#include "experiment/experiment_config.h"
+#include "experiment/config/experiment_config.h"
+#include "experiment/config/stages.h"
+#include "experiment/config/weight_source.h"
 #include "experiment/rank_setup.h"
 #include "experiment/run_training.h"
-#include "experiment/stages.h"
 #include "experiment/torch_setup.h"
-#include "experiment/weight_source.h"
 #include "tensor/error_text.h"
 
 namespace dalle {

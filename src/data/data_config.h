@@ -6,7 +6,7 @@
 #include <string_view>
 #include <utility>
 
-#include "core/config_checks.h"
+#include "core/config/config_checks.h"
 #include "core/fields.h"
 #include "data/shapes/shapes_config.h"
 

@@ -5,7 +5,7 @@
 #include <string_view>
 #include <utility>
 
-#include "core/config_checks.h"
+#include "core/config/config_checks.h"
 #include "core/fields.h"
 
 namespace dalle {

@@ -6,8 +6,8 @@
 #include <c10/core/Device.h>
 
 #include "core/stop_signal.h"
-#include "experiment/experiment_config.h"
-#include "experiment/stages.h"
+#include "experiment/config/experiment_config.h"
+#include "experiment/config/stages.h"
 #include "train/run_folder.h"
 #include "train/trainer.h"
 

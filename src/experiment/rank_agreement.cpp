@@ -8,7 +8,7 @@
 #include <fmt/format.h>
 
 #include "core/build_info.h"
-#include "core/config_io.h"
+#include "core/config/config_io.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "dist/agreement.h"

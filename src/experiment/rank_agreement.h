@@ -1,8 +1,8 @@
 #pragma once
 
 #include "dist/process_group.h"
-#include "experiment/experiment_config.h"
-#include "experiment/experiment_data.h"
+#include "experiment/config/experiment_config.h"
+#include "experiment/stages/experiment_data.h"
 #include "train/run_folder.h"
 
 namespace dalle {

@@ -6,8 +6,8 @@
 #include <c10/core/Device.h>
 
 #include "dist/rank_info.h"
+#include "experiment/config/experiment_config.h"
 #include "experiment/experiment.h"
-#include "experiment/experiment_config.h"
 
 namespace dalle {
 

@@ -3,9 +3,9 @@
 #include <optional>
 #include <set>
 
-#include "experiment/experiment_config.h"
-#include "experiment/experiment_data.h"
-#include "experiment/stages.h"
+#include "experiment/config/experiment_config.h"
+#include "experiment/config/stages.h"
+#include "experiment/stages/experiment_data.h"
 #include "train/run_folder.h"
 
 namespace dalle {

@@ -10,7 +10,7 @@
 #include "core/log.h"
 #include "core/stop_signal.h"
 #include "dist/process_group.h"
-#include "experiment/initial_weights.h"
+#include "experiment/stages/initial_weights.h"
 #include "experiment/versions.h"
 #include "train/run_folder.h"
 

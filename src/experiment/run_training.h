@@ -2,8 +2,8 @@
 
 #include <filesystem>
 
+#include "experiment/config/experiment_config.h"
 #include "experiment/experiment.h"
-#include "experiment/experiment_config.h"
 
 namespace dalle {
 

@@ -2,7 +2,7 @@
 
 #include <limits>
 
-#include "core/config_io.h"
+#include "core/config/config_io.h"
 
 namespace dalle {
 

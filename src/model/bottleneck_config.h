@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/config_checks.h"
+#include "core/config/config_checks.h"
 #include "core/fields.h"
 
 namespace dalle {

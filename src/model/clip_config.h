@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "core/config_checks.h"
+#include "core/config/config_checks.h"
 #include "core/fields.h"
 #include "nn/activation.h"
 

@@ -6,7 +6,7 @@
 
 #include <fmt/ranges.h>
 
-#include "core/config_checks.h"
+#include "core/config/config_checks.h"
 #include "core/fields.h"
 #include "model/bottleneck_config.h"
 

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/config_checks.h"
+#include "core/config/config_checks.h"
 #include "core/fields.h"
 #include "nn/activation.h"
 #include "nn/attention_kind.h"

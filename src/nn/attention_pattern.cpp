@@ -17,7 +17,8 @@ AttentionPattern::AttentionPattern(AttentionKind kind, const SequenceLayout& lay
       conv_kernel_(conv_kernel),
       distances_(attended_distances(kind, layout, conv_kernel)) {}
 
-const at::Tensor& AttentionPattern::additive_mask(const at::Tensor& like) {
+at::Tensor AttentionPattern::additive_mask(const at::Tensor& like) {
+  const std::lock_guard lock(mask_mutex_);
   if (!additive_mask_.defined() || additive_mask_.scalar_type() != like.scalar_type() ||
       additive_mask_.device() != like.device()) {
     const auto mask = attention_mask(kind_, layout_, conv_kernel_).to(like.device());
@@ -28,13 +29,13 @@ const at::Tensor& AttentionPattern::additive_mask(const at::Tensor& like) {
   return additive_mask_;
 }
 
-const std::shared_ptr<const AttentionTiles>& AttentionPattern::tiles() {
-  if (!tiles_.has_value()) {
+std::shared_ptr<const AttentionTiles> AttentionPattern::tiles() {
+  std::call_once(tiles_once_, [this] {
     constexpr double kLargestShare = 1.0 / 3;
     auto tiles = std::make_shared<const AttentionTiles>(kind_, layout_, conv_kernel_);
-    tiles_ = tiles->share_of_pairs() <= kLargestShare ? std::move(tiles) : nullptr;
-  }
-  return *tiles_;
+    if (tiles->share_of_pairs() <= kLargestShare) tiles_ = std::move(tiles);
+  });
+  return tiles_;
 }
 
 const at::Tensor& AttentionPattern::attended_positions(int64_t position, at::Device device) {

@@ -2,7 +2,7 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
+#include <mutex>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -15,7 +15,7 @@ namespace dalle {
 
 /// One attention kind on one layout, with what all layers of that kind share: the mask, its
 /// tiles and, during decoding, the positions that the current state attends to. All are computed on
-/// first use.
+/// first use. Threads may share the mask and the tiles.
 class AttentionPattern {
  public:
   /// @param conv_kernel  side of the convolutional window; odd; used only by kConv
@@ -27,11 +27,11 @@ class AttentionPattern {
 
   /// attention_mask() in additive form: 0 where a key is attended to, else -inf.
   /// @return  [length, length] with the type and device of `like`, without gradient
-  const at::Tensor& additive_mask(const at::Tensor& like);
+  at::Tensor additive_mask(const at::Tensor& like);
 
-  /// The tiles of the mask, or null if they contain more than a third of all pairs: the CPU's
-  /// attention over all pairs is then as fast as that over the tiles.
-  const std::shared_ptr<const AttentionTiles>& tiles();
+  /// The mask's tiles, or null if they hold more than a third of all pairs: attention over all
+  /// pairs is then about as fast. Shared, because a backward pass may outlive the model.
+  std::shared_ptr<const AttentionTiles> tiles();
 
   /// The positions that the image state at `position` attends to: all text, then the image states
   /// of the pattern, in no particular order.
@@ -44,7 +44,9 @@ class AttentionPattern {
   int64_t conv_kernel_;
   std::vector<int64_t> distances_;
   at::Tensor additive_mask_;
-  std::optional<std::shared_ptr<const AttentionTiles>> tiles_;
+  std::mutex mask_mutex_;
+  std::shared_ptr<const AttentionTiles> tiles_;
+  std::once_flag tiles_once_;
   at::Tensor attended_positions_;
   int64_t attending_position_ = -1;  // the one that attended_positions_ belongs to
 };

@@ -8,6 +8,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/types.h>
 
+#include "core/error.h"
 #include "nn/attended_runs.h"
 #include "nn/attention_mask.h"
 
@@ -21,13 +22,13 @@ constexpr int64_t kQueries = 64;  // of a tile: fewer waste fewer pairs, but sma
 
 /// The rows of a tile's keys, [B heads, keys, head width].
 at::Tensor keys_of(const AttentionTile& tile, const at::Tensor& x) {
-  const auto last = x.slice(1, tile.image_begin, tile.end);
+  const auto last = x.slice(1, tile.last_begin, tile.end);
   return tile.text_keys == 0 ? last : at::cat({x.slice(1, 0, tile.text_keys), last}, 1);
 }
 
 void add_to_keys(const AttentionTile& tile, at::Tensor& sum, const at::Tensor& keys) {
-  sum.slice(1, 0, tile.text_keys) += keys.slice(1, 0, tile.text_keys);
-  sum.slice(1, tile.image_begin, tile.end) += keys.slice(1, tile.text_keys);
+  if (tile.text_keys > 0) sum.slice(1, 0, tile.text_keys) += keys.slice(1, 0, tile.text_keys);
+  sum.slice(1, tile.last_begin, tile.end) += keys.slice(1, tile.text_keys);
 }
 
 double scale_of(const at::Tensor& query) {
@@ -63,7 +64,7 @@ class TiledAttention : public torch::autograd::Function<TiledAttention> {
       const auto weights = weights_of(tile, q.slice(1, tile.begin, tile.end), keys_of(tile, k));
       out.slice(1, tile.begin, tile.end).copy_(weights.bmm(keys_of(tile, v)));
     }
-    return tiles->from_order(out, query.size(0));
+    return tiles->from_order(out, query.size(0)).to(query.scalar_type());
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
@@ -72,9 +73,7 @@ class TiledAttention : public torch::autograd::Function<TiledAttention> {
     const auto saved = context->get_saved_variables();
     const auto &q = saved[0], &k = saved[1], &v = saved[2];
     const auto d_out = tiles->to_order(gradients[0]);
-    auto d_q = torch::empty_like(q);
-    auto d_k = torch::zeros_like(k, at::dtype(at::promote_types(k.scalar_type(), at::kFloat)));
-    auto d_v = torch::zeros_like(d_k);
+    auto d_q = torch::empty_like(q), d_k = torch::zeros_like(k), d_v = torch::zeros_like(v);
     for (const auto& tile : tiles->tiles()) {
       const auto query = q.slice(1, tile.begin, tile.end), d = d_out.slice(1, tile.begin, tile.end);
       const auto keys = keys_of(tile, k);
@@ -87,9 +86,10 @@ class TiledAttention : public torch::autograd::Function<TiledAttention> {
       add_to_keys(tile, d_k, d_scores.transpose(1, 2).bmm(query));
     }
     const auto batch = context->saved_data["batch"].toInt();
-    return {at::Tensor(), tiles->from_order(d_q, batch),
-            tiles->from_order(d_k.to(k.scalar_type()), batch),
-            tiles->from_order(d_v.to(v.scalar_type()), batch)};
+    const auto result = [&](const at::Tensor& gradient) {
+      return tiles->from_order(gradient, batch).to(gradients[0].scalar_type());
+    };
+    return {at::Tensor(), result(d_q), result(d_k), result(d_v)};
   }
 };
 
@@ -107,14 +107,16 @@ AttentionTiles::AttentionTiles(AttentionKind kind, const SequenceLayout& layout,
   const auto mask = attention_mask(kind, layout, conv_kernel)
                         .index_select(0, positions_)
                         .index_select(1, positions_);
+  DALLE_CHECK(!mask.triu(1).any().item<bool>());  // or keys after a tile's end would be lost
   for (int64_t begin = 0; begin < length_; begin = tiles_.back().end) {
+    const bool is_text = begin < text;
     AttentionTile tile{.begin = begin,
-                       .end = std::min(begin + kQueries, begin < text ? text : length_),
-                       .text_keys = std::min(begin, text),
+                       .end = std::min(begin + kQueries, is_text ? text : length_),
+                       .text_keys = is_text ? 0 : text,
                        .mask = {}};
     const auto rows = mask.slice(0, begin, tile.end).slice(1, 0, tile.end);
     const auto attended = rows.any(0).slice(0, tile.text_keys).nonzero();
-    tile.image_begin = tile.text_keys + attended[0].item<int64_t>();
+    tile.last_begin = tile.text_keys + attended[0].item<int64_t>();
     tile.mask = torch::zeros({tile.queries(), tile.keys()})
                     .masked_fill_(keys_of(tile, rows.t().unsqueeze(0))[0].t().logical_not(),
                                   -std::numeric_limits<double>::infinity());
@@ -124,7 +126,9 @@ AttentionTiles::AttentionTiles(AttentionKind kind, const SequenceLayout& layout,
 }
 
 at::Tensor AttentionTiles::to_order(const at::Tensor& x) const {
-  return (positions_.defined() ? x.index_select(2, positions_) : x.contiguous()).flatten(0, 1);
+  const auto converted = x.to(at::promote_types(x.scalar_type(), at::kFloat));
+  return (positions_.defined() ? converted.index_select(2, positions_) : converted.contiguous())
+      .flatten(0, 1);
 }
 
 at::Tensor AttentionTiles::from_order(const at::Tensor& x, int64_t batch) const {

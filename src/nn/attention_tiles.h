@@ -11,17 +11,17 @@
 
 namespace dalle {
 
-/// Consecutive queries and the keys that at least one of them attends to: the text from its
-/// beginning, then image states up to the last query. Both are places in the order of the tiles.
+/// Consecutive queries, and two ranges of keys that contain all keys that they attend to. All
+/// numbers are places in the order of the tiles.
 struct AttentionTile {
-  int64_t begin = 0;        ///< first query
-  int64_t end = 0;          ///< after the last query and the last key
-  int64_t text_keys = 0;    ///< the keys [0, text_keys)
-  int64_t image_begin = 0;  ///< and the keys [image_begin, end)
-  at::Tensor mask;          ///< [queries, keys]: 0 where a query attends to a key, else -inf
+  int64_t begin = 0;       ///< first query
+  int64_t end = 0;         ///< after the last query and the last key
+  int64_t text_keys = 0;   ///< the keys [0, text_keys); none for queries in the text
+  int64_t last_begin = 0;  ///< and the keys [last_begin, end)
+  at::Tensor mask;         ///< [queries, keys] float32: 0 where a query attends to a key, else -inf
 
   int64_t queries() const { return end - begin; }
-  int64_t keys() const { return text_keys + end - image_begin; }
+  int64_t keys() const { return text_keys + end - last_begin; }
 };
 
 /// The pairs of queries and keys of an attention kind, divided into tiles of 64 queries that leave
@@ -35,7 +35,7 @@ class AttentionTiles {
   const std::vector<AttentionTile>& tiles() const { return tiles_; }
 
   /// [B, heads, length, head width] as contiguous [B * heads, length, head width] in the order of
-  /// the tiles.
+  /// the tiles, in float32 or, if it is that, float64.
   at::Tensor to_order(const at::Tensor& x) const;
 
   /// The inverse of to_order().
@@ -46,17 +46,17 @@ class AttentionTiles {
 
  private:
   std::vector<AttentionTile> tiles_;
-  at::Tensor
-      positions_;      // [length] int64: in the order of the tiles; undefined if that is their own
-  at::Tensor places_;  // [length] int64: the inverse
+  at::Tensor positions_;  // [length] int64, by place; undefined: the order of the sequence
+  at::Tensor places_;     // [length] int64, by position: the inverse
   int64_t length_;
 };
 
-/// Scaled dot-product attention over the pairs in the tiles. The backward pass computes the weights
-/// once more instead of keeping them.
+/// Scaled dot-product attention over the pairs in the tiles, computed in float32 at least. The
+/// backward pass computes the weights once more instead of keeping them; it cannot be
+/// differentiated itself.
 ///
-/// @param query, key, value  [B, heads, length, head width] on the CPU
-/// @return                   [B, heads, length, head width]
+/// @param query, key, value  [B, heads, length, head width] on the CPU, of one floating type
+/// @return                   [B, heads, length, head width] of that type
 at::Tensor tiled_attention(const std::shared_ptr<const AttentionTiles>& tiles,
                            const at::Tensor& query, const at::Tensor& key, const at::Tensor& value);
 

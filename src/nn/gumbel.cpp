@@ -50,8 +50,11 @@ class GumbelSoftmax : public torch::autograd::Function<GumbelSoftmax> {
     auto relaxed = torch::empty_like(z);
     for_parts(z, [&](int64_t begin, int64_t end) {
       auto part = relaxed.slice(0, begin, end);
-      at::_softmax_out(part, (z.slice(0, begin, end) + g.slice(0, begin, end)).div_(temperature), 1,
-                       /*half_to_float=*/false);
+      at::_softmax_out(
+          part,
+          (z.slice(0, begin, end) + g.slice(0, begin, end).to(z.scalar_type())).div_(temperature),
+          1,
+          /*half_to_float=*/false);
     });
     context->save_for_backward({relaxed});
     context->saved_data["temperature"] = temperature;

@@ -24,7 +24,7 @@ at::Tensor gumbel_noise(std::span<const uint64_t> seeds, at::IntArrayRef sizes,
 /// it approaches the one-hot vector of argmax(logits + noise), which is an exact sample.
 ///
 /// @param logits       [B, K, h, w]
-/// @param noise        [B, K, h, w], from gumbel_noise()
+/// @param noise        [B, K, h, w], from gumbel_noise(), without gradient
 /// @param temperature  above 0
 /// @return             [B, K, h, w] in the logits' type; sums to 1 over K
 /// @throws dalle::Error if the shapes differ or the temperature is not above 0

@@ -54,8 +54,8 @@ at::Tensor SelfAttentionImpl::forward(const at::Tensor& x) {
   if (options_.pattern->kind() == AttentionKind::kDense)
     return merge(at::scaled_dot_product_attention(query, key, value, {}, /*dropout_p=*/0.0,
                                                   /*is_causal=*/true));
-  if (query.is_cpu() && options_.pattern->tiles() != nullptr)
-    return merge(tiled_attention(options_.pattern->tiles(), query, key, value));
+  if (const auto tiles = query.is_cpu() ? options_.pattern->tiles() : nullptr)
+    return merge(tiled_attention(tiles, query, key, value));
   return merge(
       at::scaled_dot_product_attention(query, key, value, options_.pattern->additive_mask(query)));
 }

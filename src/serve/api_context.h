@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "serve/generation_engine.h"
-#include "serve/image_store.h"
+#include "serve/engine/generation_engine.h"
+#include "serve/http/image_store.h"
 #include "serve/request_metrics.h"
 
 #include <boost/asio/thread_pool.hpp>

@@ -4,7 +4,7 @@
 #include <string_view>
 
 #include "core/log.h"
-#include "serve/generation_engine.h"
+#include "serve/engine/generation_engine.h"
 
 namespace dalle {
 namespace {

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "core/error.h"
-#include "serve/http_server.h"
+#include "serve/http/http_server.h"
 
 #include <nlohmann/json.hpp>
 

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "serve/api_error.h"
-#include "serve/client_presence.h"
-#include "serve/generation_engine.h"
-#include "serve/worker_queue.h"
+#include "serve/engine/generation_engine.h"
+#include "serve/http/client_presence.h"
+#include "serve/http/worker_queue.h"
 
 namespace dalle {
 

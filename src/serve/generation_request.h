@@ -2,8 +2,8 @@
 
 #include <string>
 
-#include "experiment/trained_dalle.h"
-#include "serve/generation_engine.h"
+#include "experiment/trained/trained_dalle.h"
+#include "serve/engine/generation_engine.h"
 #include "serve/image_fields.h"
 
 namespace dalle {

@@ -5,11 +5,11 @@
 #include <utility>
 
 #include "serve/api_error.h"
-#include "serve/client_presence.h"
 #include "serve/generation_request.h"
+#include "serve/http/client_presence.h"
+#include "serve/http/worker_queue.h"
 #include "serve/image_fields.h"
 #include "serve/images_reply.h"
-#include "serve/worker_queue.h"
 
 namespace dalle {
 namespace {

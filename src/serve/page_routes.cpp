@@ -5,8 +5,8 @@
 #include <string_view>
 #include <utility>
 
+#include "serve/http/revalidation.h"
 #include "serve/page_files.h"
-#include "serve/revalidation.h"
 
 namespace dalle {
 namespace {

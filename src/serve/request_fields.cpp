@@ -13,7 +13,7 @@
 #include "core/strict_number.h"
 #include "core/utf8.h"
 #include "serve/api_error.h"
-#include "serve/multipart.h"
+#include "serve/http/multipart.h"
 
 namespace dalle {
 namespace {

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "sample/image_prompt.h"
-#include "serve/http_server.h"
+#include "serve/http/http_server.h"
 
 #include <nlohmann/json.hpp>
 

@@ -8,7 +8,7 @@
 #include <string>
 #include <tuple>
 
-#include "serve/generation_engine.h"
+#include "serve/engine/generation_engine.h"
 
 namespace dalle {
 

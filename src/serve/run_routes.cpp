@@ -18,13 +18,13 @@
 #include "core/files.h"
 #include "core/log.h"
 #include "core/utf8.h"
-#include "experiment/experiment_config.h"
-#include "experiment/run_report.h"
-#include "experiment/stages.h"
-#include "experiment/training_curves.h"
+#include "experiment/config/experiment_config.h"
+#include "experiment/config/stages.h"
+#include "experiment/report/run_report.h"
+#include "experiment/report/training_curves.h"
 #include "report/charts.h"
 #include "serve/api_error.h"
-#include "serve/revalidation.h"
+#include "serve/http/revalidation.h"
 #include "train/run_folder.h"
 
 #include <boost/asio/post.hpp>

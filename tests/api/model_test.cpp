@@ -14,7 +14,7 @@
 #include "data/batch.h"
 #include "data/image/image.h"
 #include "error_of.h"
-#include "experiment/trained_dalle.h"
+#include "experiment/trained/trained_dalle.h"
 #include "sample/generate_images.h"
 
 namespace dalle {

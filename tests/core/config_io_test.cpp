@@ -1,4 +1,4 @@
-#include "core/config_io.h"
+#include "core/config/config_io.h"
 
 #include <array>
 #include <fstream>

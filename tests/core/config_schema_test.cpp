@@ -1,6 +1,6 @@
 // What a config says about its keys: descriptions, former names and the JSON Schema.
 
-#include "core/config_schema.h"
+#include "core/config/config_schema.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/config_io.h"
+#include "core/config/config_io.h"
 
 namespace dalle {
 

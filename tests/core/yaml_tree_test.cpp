@@ -1,4 +1,4 @@
-#include "core/yaml_tree.h"
+#include "core/config/yaml_tree.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

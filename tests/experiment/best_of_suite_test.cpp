@@ -9,8 +9,8 @@
 #include <gmock/gmock.h>
 
 #include "error_of.h"
-#include "experiment/evaluation_suites.h"
-#include "experiment/reranker.h"
+#include "experiment/evaluation/evaluation_suites.h"
+#include "experiment/trained/reranker.h"
 
 namespace dalle {
 namespace {

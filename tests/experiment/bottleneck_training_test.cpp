@@ -13,10 +13,10 @@
 
 #include "checkpoint/checkpoint.h"
 #include "core/files.h"
-#include "experiment/codebook_updates.h"
-#include "experiment/dvae_task.h"
 #include "experiment/experiment.h"
-#include "experiment/trained_dalle.h"
+#include "experiment/stages/codebook_updates.h"
+#include "experiment/stages/dvae_task.h"
+#include "experiment/trained/trained_dalle.h"
 #include "ranks.h"
 #include "sample/generate_codes.h"
 #include "shapes_experiment.h"

@@ -1,4 +1,4 @@
-#include "experiment/clip_task.h"
+#include "experiment/stages/clip_task.h"
 
 #include <cmath>
 #include <mutex>
@@ -12,7 +12,7 @@
 #include "data/rank_slice.h"
 #include "data/text/tokenizer.h"
 #include "error_of.h"
-#include "experiment/cost_estimate.h"
+#include "experiment/config/cost_estimate.h"
 #include "ranks.h"
 #include "shapes_experiment.h"
 #include "temporary_directory.h"

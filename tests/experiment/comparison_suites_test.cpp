@@ -15,7 +15,7 @@
 #include "eval/feature_distances.h"
 #include "eval/feature_space.h"
 #include "eval/gaussian_blur.h"
-#include "experiment/image_generator.h"
+#include "experiment/evaluation/image_generator.h"
 #include "model_evaluation_fixture.h"
 
 namespace dalle {

@@ -9,7 +9,7 @@
 #include "data/image/image.h"
 #include "error_of.h"
 #include "eval/shapes_match.h"
-#include "experiment/run_report.h"
+#include "experiment/report/run_report.h"
 #include "model_evaluation_fixture.h"
 #include "sample/generate_codes.h"
 

@@ -3,8 +3,8 @@
 #include <string>
 #include <vector>
 
-#include "core/config_error.h"
-#include "experiment/experiment_config.h"
+#include "core/config/config_error.h"
+#include "experiment/config/experiment_config.h"
 
 namespace dalle {
 

@@ -1,4 +1,4 @@
-#include "experiment/cost_estimate.h"
+#include "experiment/config/cost_estimate.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

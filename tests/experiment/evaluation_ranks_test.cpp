@@ -15,7 +15,7 @@
 
 #include "core/files.h"
 #include "error_of.h"
-#include "experiment/run_report.h"
+#include "experiment/report/run_report.h"
 #include "model_evaluation_fixture.h"
 #include "ranks.h"
 

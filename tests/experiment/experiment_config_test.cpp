@@ -1,11 +1,11 @@
-#include "experiment/experiment_config.h"
+#include "experiment/config/experiment_config.h"
 
 #include <fstream>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "core/config_io.h"
+#include "core/config/config_io.h"
 #include "experiment/config_problems.h"
 #include "temporary_directory.h"
 
@@ -127,6 +127,13 @@ INSTANTIATE_TEST_SUITE_P(
         Conflict{"data: {shapes: {recolored_copies: true, max_objects: 1, hold_out: false}}",
                  "x.yaml:1:35: data.shapes.sizes: expected [small], since "
                  "data.shapes.recolored_copies is true"},
+        Conflict{"data: {shapes: {held_out_pairs: 3, hold_out: false}}",
+                 "x.yaml:1:33: data.shapes.held_out_pairs: found 3, expected 1, since "
+                 "data.shapes.hold_out is false"},
+        Conflict{"data: {shapes: {held_out_pairs: 6, colors: [red, yellow], shapes: [star, ring, "
+                 "circle]}}",
+                 "x.yaml:1:33: data.shapes.held_out_pairs: found 6, which keeps everything that is "
+                 "a circle out of the training set"},
         Conflict{"data: {shapes: {position_grid: 4}}",
                  "x.yaml:1:32: data.shapes.position_grid: found 4, expected 0 or at least 5"},
         Conflict{"data: {shapes: {shapes: [star, star]}}",

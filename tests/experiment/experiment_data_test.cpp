@@ -1,4 +1,4 @@
-#include "experiment/experiment_data.h"
+#include "experiment/stages/experiment_data.h"
 
 #include <string>
 #include <vector>

@@ -15,7 +15,7 @@
 #include "checkpoint/checkpoint_files.h"
 #include "core/files.h"
 #include "experiment/experiment.h"
-#include "experiment/trained_dalle.h"
+#include "experiment/trained/trained_dalle.h"
 #include "sample/generate_images.h"
 #include "temporary_directory.h"
 

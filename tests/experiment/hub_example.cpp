@@ -14,7 +14,7 @@
 
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/checkpoint_files.h"
-#include "core/config_io.h"
+#include "core/config/config_io.h"
 #include "core/error.h"
 #include "data/text/tokenizer.h"
 #include "model/dalle_model.h"

@@ -1,4 +1,4 @@
-#include "experiment/hub_export.h"
+#include "experiment/trained/hub_export.h"
 
 #include <string>
 
@@ -8,7 +8,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
-#include "experiment/model_card.h"
+#include "experiment/trained/model_card.h"
 #include "model_evaluation_fixture.h"
 
 namespace dalle {

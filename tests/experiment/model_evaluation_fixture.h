@@ -10,14 +10,14 @@
 
 #include "data/image/image.h"
 #include "dist/process_group.h"
-#include "experiment/chunked_work.h"
-#include "experiment/evaluation_suites.h"
-#include "experiment/experiment_data.h"
-#include "experiment/image_generator.h"
-#include "experiment/model_evaluation.h"
+#include "experiment/evaluation/evaluation_suites.h"
+#include "experiment/evaluation/image_generator.h"
+#include "experiment/evaluation/model_evaluation.h"
+#include "experiment/stages/experiment_data.h"
 #include "sample/generate_images.h"
 #include "shapes_experiment.h"
 #include "temporary_directory.h"
+#include "train/chunked_work.h"
 
 #include <nlohmann/json.hpp>
 

@@ -1,4 +1,4 @@
-#include "experiment/model_evaluation.h"
+#include "experiment/evaluation/model_evaluation.h"
 
 #include <cmath>
 #include <limits>
@@ -20,11 +20,11 @@
 #include "eval/caption_ranking.h"
 #include "eval/reconstruction.h"
 #include "eval/shapes_match.h"
-#include "experiment/evaluation_numbers.h"
-#include "experiment/evaluation_suites.h"
-#include "experiment/experiment_data.h"
-#include "experiment/image_generator.h"
-#include "experiment/run_report.h"
+#include "experiment/evaluation/evaluation_suites.h"
+#include "experiment/evaluation/image_generator.h"
+#include "experiment/report/evaluation_numbers.h"
+#include "experiment/report/run_report.h"
+#include "experiment/stages/experiment_data.h"
 #include "model_evaluation_fixture.h"
 
 namespace dalle {

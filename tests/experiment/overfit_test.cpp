@@ -12,7 +12,7 @@
 #include "data/image/image.h"
 #include "eval/reconstruction.h"
 #include "experiment/experiment.h"
-#include "experiment/trained_dalle.h"
+#include "experiment/trained/trained_dalle.h"
 #include "sample/generate_codes.h"
 #include "temporary_directory.h"
 

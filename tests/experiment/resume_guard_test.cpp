@@ -5,7 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "core/config_io.h"
+#include "core/config/config_io.h"
 #include "core/files.h"
 #include "error_of.h"
 #include "temporary_directory.h"

@@ -1,4 +1,4 @@
-#include "experiment/run_report.h"
+#include "experiment/report/run_report.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

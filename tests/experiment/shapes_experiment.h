@@ -1,6 +1,6 @@
 #pragma once
 
-#include "experiment/experiment_config.h"
+#include "experiment/config/experiment_config.h"
 
 namespace dalle {
 

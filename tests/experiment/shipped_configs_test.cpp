@@ -8,10 +8,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "core/config_io.h"
+#include "core/config/config_io.h"
 #include "core/files.h"
-#include "experiment/cost_estimate.h"
-#include "experiment/experiment_config.h"
+#include "experiment/config/cost_estimate.h"
+#include "experiment/config/experiment_config.h"
 
 namespace dalle {
 namespace {

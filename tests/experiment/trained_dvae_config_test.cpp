@@ -8,10 +8,10 @@
 #include <torch/types.h>
 
 #include "checkpoint/checkpoint.h"
-#include "core/config_io.h"
+#include "core/config/config_io.h"
 #include "core/files.h"
+#include "experiment/config/experiment_config.h"
 #include "experiment/config_problems.h"
-#include "experiment/experiment_config.h"
 #include "temporary_directory.h"
 
 namespace dalle {

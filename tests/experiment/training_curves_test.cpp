@@ -1,4 +1,4 @@
-#include "experiment/training_curves.h"
+#include "experiment/report/training_curves.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

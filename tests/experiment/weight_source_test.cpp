@@ -1,4 +1,4 @@
-#include "experiment/weight_source.h"
+#include "experiment/config/weight_source.h"
 
 #include <filesystem>
 #include <string>
@@ -9,11 +9,11 @@
 #include <torch/types.h>
 
 #include "checkpoint/checkpoint.h"
-#include "core/config_io.h"
+#include "core/config/config_io.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "error_of.h"
-#include "experiment/initial_weights.h"
+#include "experiment/stages/initial_weights.h"
 #include "shapes_experiment.h"
 #include "temporary_directory.h"
 

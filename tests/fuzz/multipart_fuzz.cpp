@@ -4,7 +4,7 @@
 
 #include "core/utf8.h"
 #include "fuzz/fuzz.h"
-#include "serve/multipart.h"
+#include "serve/http/multipart.h"
 
 namespace dalle {
 namespace {

@@ -3,7 +3,7 @@
 
 #include "core/utf8.h"
 #include "fuzz/fuzz.h"
-#include "serve/request_target.h"
+#include "serve/http/request_target.h"
 
 namespace dalle {
 namespace {

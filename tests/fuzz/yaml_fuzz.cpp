@@ -3,8 +3,8 @@
 #include <string>
 #include <vector>
 
-#include "core/config_io.h"
-#include "core/yaml_tree.h"
+#include "core/config/config_io.h"
+#include "core/config/yaml_tree.h"
 #include "fuzz/fuzz.h"
 
 namespace dalle {

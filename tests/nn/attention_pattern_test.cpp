@@ -25,7 +25,7 @@ class AttentionPatternTest : public testing::TestWithParam<AttentionKind> {
 
 TEST_P(AttentionPatternTest, AddsZeroToAttendedScoresAndMinusInfinityToOthers) {
   for (const auto type : {at::kFloat, at::kDouble, at::kBFloat16}) {
-    const auto& additive = pattern_.additive_mask(torch::ones({1}, type));
+    const auto additive = pattern_.additive_mask(torch::ones({1}, type));
     EXPECT_EQ(additive.scalar_type(), type);
     EXPECT_TRUE(torch::equal(additive.eq(0), mask_));
     EXPECT_TRUE(

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
 #include <torch/types.h>
 
 namespace dalle {
@@ -67,9 +68,32 @@ TEST(Conv2dTest, InitializesWeightsByFanIn) {
   EXPECT_NEAR(convolution->weight().std().item<double>(), 2.0, 0.06);
 }
 
-TEST(Conv2dTest, ComputesInBfloat16FromFloat32Weights) {
-  Conv2d exact(8, 8, 3, Precision::kFloat32);
-  Conv2d rounded(8, 8, 3, Precision::kBfloat16);
+class Conv2dKernelTest : public testing::TestWithParam<int64_t> {};
+
+TEST_P(Conv2dKernelTest, EqualsLibTorchsConvolutionInAnyMemoryFormat) {
+  Conv2d convolution(4, 6, GetParam(), Precision::kFloat32);
+  convolution->initialize(seeded(1));
+  convolution->to(at::kDouble);
+  for (const auto format : {at::MemoryFormat::Contiguous, at::MemoryFormat::ChannelsLast}) {
+    const auto x = torch::randn({2, 4, 5, 3}, seeded(2), at::TensorOptions(at::kDouble))
+                       .contiguous(format)
+                       .requires_grad_();
+    const auto inputs = std::vector{x, convolution->weight(), convolution->bias()};
+    const auto y = convolution(x);
+    const auto expected = at::conv2d(x, convolution->weight(), convolution->bias(), /*stride=*/1,
+                                     /*padding=*/GetParam() / 2);
+    EXPECT_TRUE(torch::allclose(y, expected, 1e-12, 1e-12));
+    if (format == at::MemoryFormat::ChannelsLast) EXPECT_TRUE(y.is_contiguous(format));
+    const auto gradients = torch::autograd::grad({y.sin().sum()}, inputs);
+    const auto expected_gradients = torch::autograd::grad({expected.sin().sum()}, inputs);
+    for (size_t i = 0; i < inputs.size(); ++i)
+      EXPECT_TRUE(torch::allclose(gradients[i], expected_gradients[i], 1e-11, 1e-12)) << i;
+  }
+}
+
+TEST_P(Conv2dKernelTest, ComputesInBfloat16FromFloat32Weights) {
+  Conv2d exact(8, 8, GetParam(), Precision::kFloat32);
+  Conv2d rounded(8, 8, GetParam(), Precision::kBfloat16);
   exact->initialize(seeded(1));
   rounded->initialize(seeded(1));
   const auto x = torch::randn({2, 8, 6, 6}, seeded(2));
@@ -82,8 +106,8 @@ TEST(Conv2dTest, ComputesInBfloat16FromFloat32Weights) {
   EXPECT_GT(rounded->weight().grad().abs().sum().item<double>(), 0.0);
 }
 
-TEST(Conv2dTest, ScalesItsOutputAndItsGradients) {
-  Conv2d convolution(3, 2, 3, Precision::kFloat32);
+TEST_P(Conv2dKernelTest, ScalesItsOutputAndItsGradients) {
+  Conv2d convolution(3, 2, GetParam(), Precision::kFloat32);
   convolution->initialize(seeded(1));
   convolution->to(at::kDouble);
   const auto x = torch::randn({1, 3, 4, 4}, seeded(2));
@@ -98,6 +122,8 @@ TEST(Conv2dTest, ScalesItsOutputAndItsGradients) {
   EXPECT_TRUE(torch::allclose(inside[0], outside[0]));
   EXPECT_TRUE(torch::allclose(inside[1], outside[1]));
 }
+
+INSTANTIATE_TEST_SUITE_P(Kernels, Conv2dKernelTest, testing::Values(1, 3));
 
 TEST(Conv2dTest, RunsInFloat64WhenMovedToFloat64) {
   Conv2d convolution(2, 2, 3, Precision::kFloat32);

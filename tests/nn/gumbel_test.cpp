@@ -3,10 +3,13 @@
 #include <array>
 #include <cmath>
 #include <numbers>
+#include <span>
 #include <vector>
 
+#include <ATen/Parallel.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
 #include <torch/types.h>
 
 #include "core/error.h"
@@ -89,6 +92,58 @@ TEST(GumbelSoftmaxTest, GradientMatchesFiniteDifferences) {
                   some_logits()),
               1e-6);
 }
+
+/// A vocabulary for which the rows are divided into parts, of which the last is smaller.
+class LargeVocabularyTest : public testing::TestWithParam<at::MemoryFormat> {
+ protected:
+  at::Tensor logits_ = torch::randn({2, 8192, 3, 5}, at::make_generator<at::CPUGeneratorImpl>(1))
+                           .contiguous(GetParam())
+                           .requires_grad_();
+  at::Tensor direction_ = logits_.detach().cos();
+};
+
+TEST_P(LargeVocabularyTest, GumbelSoftmaxFollowsItsDefinition) {
+  const auto noise = gumbel_noise(std::span(kSeeds).first(2), {8192, 3, 5});
+  const auto relaxed = gumbel_softmax(logits_, noise, 0.7);
+  const auto expected = ((logits_ + noise).to(at::kDouble) / 0.7).softmax(1).to(at::kFloat);
+  EXPECT_TRUE(torch::allclose(relaxed, expected, 1e-4, 1e-9));
+  const auto gradient = torch::autograd::grad({relaxed}, {logits_}, {direction_})[0];
+  const auto expected_gradient = torch::autograd::grad({expected}, {logits_}, {direction_})[0];
+  EXPECT_TRUE(torch::allclose(gradient, expected_gradient, 1e-3, 1e-8));
+}
+
+TEST_P(LargeVocabularyTest, KlFollowsItsDefinition) {
+  const auto kl = kl_to_uniform(logits_);
+  const auto log_q = logits_.log_softmax(1);
+  const auto expected = (log_q.exp() * log_q).sum(1).mean() + std::log(8192.0);
+  EXPECT_NEAR(kl.item<double>(), expected.item<double>(), 1e-5);
+  const auto gradient = torch::autograd::grad({kl}, {logits_})[0];
+  const auto expected_gradient = torch::autograd::grad({expected}, {logits_})[0];
+  EXPECT_TRUE(torch::allclose(gradient, expected_gradient, 1e-4, 1e-9));
+}
+
+TEST_P(LargeVocabularyTest, DoesNotDependOnTheNumberOfThreads) {
+  const int threads = at::get_num_threads();
+  std::vector<at::Tensor> results;
+  for (const int count : {1, 3}) {
+    at::set_num_threads(count);
+    const auto noise = gumbel_noise(std::span(kSeeds).first(2), {8192, 3, 5});
+    const auto relaxed = gumbel_softmax(logits_, noise, 0.7);
+    results.push_back(torch::cat(
+        {relaxed.flatten(), torch::autograd::grad({relaxed}, {logits_}, {direction_})[0].flatten(),
+         torch::autograd::grad({kl_to_uniform(logits_)}, {logits_})[0].flatten()}));
+  }
+  at::set_num_threads(threads);
+  EXPECT_TRUE(torch::equal(results[0], results[1]));
+}
+
+INSTANTIATE_TEST_SUITE_P(Layouts, LargeVocabularyTest,
+                         testing::Values(at::MemoryFormat::ChannelsLast,
+                                         at::MemoryFormat::Contiguous),
+                         [](const auto& format) {
+                           return format.param == at::MemoryFormat::Contiguous ? "ChannelsFirst"
+                                                                               : "ChannelsLast";
+                         });
 
 TEST(GumbelSoftmaxTest, RejectsDifferentShapesAndNonPositiveTemperatures) {
   const auto logits = torch::zeros({1, 5, 2, 3});

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/types.h>
@@ -116,6 +117,65 @@ TEST_P(SelfAttentionTest, CachedEqualsUncached) {
     }
   }
 }
+
+/// With a layout whose tiles are used.
+class TiledSelfAttentionTest : public testing::TestWithParam<AttentionKind> {
+ protected:
+  static constexpr SequenceLayout kLong{.text_length = 16, .grid_height = 32, .grid_width = 16};
+
+  void SetUp() override {
+    torch::manual_seed(1);
+    ASSERT_NE(pattern_->tiles(), nullptr);
+    attention_->initialize(at::make_generator<at::CPUGeneratorImpl>(5), 0.5, 0.5);
+    attention_->to(torch::kDouble);
+  }
+
+  std::shared_ptr<AttentionPattern> pattern_ =
+      std::make_shared<AttentionPattern>(GetParam(), kLong, 3);
+  SelfAttention attention_{SelfAttentionOptions{.width = 12, .heads = 3, .pattern = pattern_}};
+};
+
+TEST_P(TiledSelfAttentionTest, EqualsMaskedAttention) {
+  const auto x = torch::randn({2, kLong.length(), 12}, torch::kDouble).requires_grad_();
+  const auto parameters = attention_->named_parameters();
+  const auto parts =
+      at::linear(x, parameters["query_key_value.weight"], parameters["query_key_value.bias"])
+          .view({2, kLong.length(), 3, 3, 4})
+          .permute({2, 0, 3, 1, 4})
+          .unbind();
+  const auto attended =
+      at::scaled_dot_product_attention(parts[0], parts[1], parts[2], pattern_->additive_mask(x));
+  const auto expected = at::linear(attended.transpose(1, 2).flatten(2), parameters["output.weight"],
+                                   parameters["output.bias"]);
+  const auto actual = attention_(x);
+  EXPECT_TRUE(torch::allclose(actual, expected, 1e-10, 1e-12));
+
+  auto inputs = attention_->parameters();
+  inputs.push_back(x);
+  const auto direction = torch::randn_like(x);
+  const auto gradients = torch::autograd::grad({actual}, inputs, {direction});
+  const auto expected_gradients = torch::autograd::grad({expected}, inputs, {direction});
+  for (size_t i = 0; i < inputs.size(); ++i)
+    EXPECT_TRUE(torch::allclose(gradients[i], expected_gradients[i], 1e-9, 1e-11)) << i;
+}
+
+TEST_P(TiledSelfAttentionTest, CachedEqualsUncached) {
+  const torch::NoGradGuard no_grad;
+  const auto x = torch::randn({2, kLong.length(), 12}, torch::kDouble);
+  const auto full = attention_(x);
+  KvCache cache;
+  attention_->forward_cached(x.slice(1, 0, kLong.text_length), 0, cache);
+  for (int64_t position = kLong.text_length; position < kLong.length(); ++position)
+    EXPECT_TRUE(torch::allclose(
+        attention_->forward_cached(x.slice(1, position, position + 1), position, cache),
+        full.slice(1, position, position + 1), 1e-10, 1e-12))
+        << position;
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, TiledSelfAttentionTest,
+                         testing::Values(AttentionKind::kRow, AttentionKind::kColumn,
+                                         AttentionKind::kConv),
+                         [](const auto& kind) { return std::string(to_string(kind.param)); });
 
 INSTANTIATE_TEST_SUITE_P(Kinds, SelfAttentionTest,
                          testing::Values(AttentionKind::kDense, AttentionKind::kRow,

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "serve/http_server.h"
+#include "serve/http/http_server.h"
 
 namespace dalle {
 

@@ -16,7 +16,7 @@
 
 #include "sample/generate_images.h"
 #include "sample/image_prompt.h"
-#include "serve/generation_engine.h"
+#include "serve/engine/generation_engine.h"
 #include "serve/small_trained_dalle.h"
 
 namespace dalle::engine_test {

@@ -1,4 +1,4 @@
-#include "serve/fair_queue.h"
+#include "serve/engine/fair_queue.h"
 
 #include <map>
 #include <random>

@@ -1,4 +1,4 @@
-#include "serve/generation_engine.h"
+#include "serve/engine/generation_engine.h"
 
 #include <algorithm>
 #include <functional>
@@ -10,7 +10,7 @@
 #include <torch/types.h>
 
 #include "error_of.h"
-#include "experiment/reranker.h"
+#include "experiment/trained/reranker.h"
 #include "sample/best_candidates.h"
 #include "sample/preview_codes.h"
 #include "serve/engine_requests.h"

@@ -1,4 +1,4 @@
-#include "serve/image_store.h"
+#include "serve/http/image_store.h"
 
 #include <chrono>
 #include <memory>

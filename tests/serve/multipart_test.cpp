@@ -1,4 +1,4 @@
-#include "serve/multipart.h"
+#include "serve/http/multipart.h"
 
 #include <string>
 #include <vector>

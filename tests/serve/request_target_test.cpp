@@ -1,4 +1,4 @@
-#include "serve/request_target.h"
+#include "serve/http/request_target.h"
 
 #include <string>
 

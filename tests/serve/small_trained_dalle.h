@@ -6,9 +6,9 @@
 
 #include <torch/types.h>
 
-#include "experiment/experiment_data.h"
 #include "experiment/shapes_experiment.h"
-#include "experiment/trained_dalle.h"
+#include "experiment/stages/experiment_data.h"
+#include "experiment/trained/trained_dalle.h"
 
 namespace dalle {
 

@@ -1,12 +1,15 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-#include "core/config_checks.h"
+#include <fmt/format.h>
+
+#include "core/config/config_checks.h"
 #include "core/fields.h"
 
 namespace dalle {
@@ -72,6 +75,21 @@ constexpr auto enum_names(ShapesSplit) {
                                                                    {kL8, "L8"}}};
 }
 
+/// The values in use: all values of the enum if the config lists none.
+template <NamedEnum E>
+std::vector<E> in_use(const std::vector<E>& chosen) {
+  if (!chosen.empty()) return chosen;
+  std::vector<E> all;
+  for (const auto& [value, name] : enum_names(E{})) all.push_back(value);
+  return all;
+}
+
+/// Whether the benchmark's levels L2 and L3 exclude a pair from training: `eighths` of all pairs, a
+/// Latin square for each.
+constexpr bool is_held_out_pair(ShapeKind shape, ShapeColor color, int64_t eighths) {
+  return (static_cast<int64_t>(shape) + static_cast<int64_t>(color)) % 8 < eighths;
+}
+
 /// The built-in procedural data set: scenes of simple objects and captions that describe them.
 struct ShapesConfig {
   int64_t samples = 200'000;
@@ -87,6 +105,7 @@ struct ShapesConfig {
   int64_t position_grid = 0;
   double unstated_attributes = 0.2;
   bool hold_out = true;
+  int64_t held_out_pairs = 1;
   bool recolored_copies = false;
 
   bool operator==(const ShapesConfig&) const = default;
@@ -98,11 +117,37 @@ struct ShapesConfig {
     checks.require(position_grid == 0 || position_grid >= 5, "position_grid", {},
                    "found {}, expected 0 or at least 5", position_grid);
     if (recolored_copies) check_recolored_copies(checks);
+    if (held_out_pairs > 1) check_held_out_pairs(checks);
     checks.require_distinct(shapes, "shapes");
     checks.require_distinct(colors, "colors");
     checks.require_distinct(sizes, "sizes");
     checks.require_distinct(textures, "textures");
     checks.require_distinct(backgrounds, "backgrounds");
+  }
+
+  /// Training must show every shape and color that is in use.
+  void check_held_out_pairs(const ConfigChecks& checks) const {
+    checks.require(hold_out, "held_out_pairs", {"hold_out"},
+                   "found {}, expected 1, since {} is false", held_out_pairs,
+                   checks.path("hold_out"));
+    const auto used_shapes = in_use(shapes);
+    const auto used_colors = in_use(colors);
+    const auto require = [&](bool is_shown, std::string_view name) {
+      checks.require(is_shown, "held_out_pairs", {"shapes", "colors"},
+                     "found {}, which keeps everything that is {} out of the training set",
+                     held_out_pairs, name);
+    };
+    for (const ShapeKind shape : used_shapes)
+      require(std::ranges::any_of(used_colors,
+                                  [&](ShapeColor color) {
+                                    return !is_held_out_pair(shape, color, held_out_pairs);
+                                  }),
+              fmt::format("a {}", to_string(shape)));
+    for (const ShapeColor color : used_colors)
+      require(std::ranges::any_of(
+                  used_shapes,
+                  [&](ShapeKind shape) { return !is_held_out_pair(shape, color, held_out_pairs); }),
+              to_string(color));
   }
 
   /// A large triangle is taller than half of an image.
@@ -143,6 +188,11 @@ struct ShapesConfig {
            .max = 1});
     visit("hold_out", self.hold_out,
           {.help = "exclude the combinations of benchmark levels L2-L8 from the training set"});
+    visit("held_out_pairs", self.held_out_pairs,
+          {.help =
+               "with hold_out: how many eighths of all 8 x 8 pairs of shape and color are excluded",
+           .min = 1,
+           .max = 6});
     visit("recolored_copies", self.recolored_copies,
           {.help = "an image-to-image task: a scene is an object in the upper half and its copy in "
                    "another color below it; captions state the color of the copy alone, so what "

@@ -18,15 +18,6 @@ int ordinal(E value) {
   return static_cast<int>(value);
 }
 
-/// The values in use: all values of the enum if the config lists none.
-template <NamedEnum E>
-std::vector<E> in_use(const std::vector<E>& chosen) {
-  if (!chosen.empty()) return chosen;
-  std::vector<E> all;
-  for (const auto& [value, name] : enum_names(E{})) all.push_back(value);
-  return all;
-}
-
 template <class E>
 E pick(const std::vector<E>& values, SeedStream& random) {
   return values[random.below(values.size())];
@@ -62,14 +53,14 @@ struct HeldOut {
   bool any() const { return pair || swap || relation || texture; }
 };
 
-HeldOut held_out_parts(const ShapesScene& scene) {
+HeldOut held_out_parts(const ShapesScene& scene, int64_t pair_eighths) {
   HeldOut found;
   for (size_t i = 0; i < scene.objects.size(); ++i) {
     const ShapesObject& object = scene.objects[i];
-    found.pair |= is_held_out_pair(object.shape, object.color);
+    found.pair |= is_held_out_pair(object.shape, object.color, pair_eighths);
     found.texture |= is_held_out_texture(object.texture, object.color);
     if (i + 1 == scene.objects.size()) break;
-    found.swap |= is_held_out_swap(object, scene.objects[i + 1]);
+    found.swap |= is_held_out_swap(object, scene.objects[i + 1], pair_eighths);
     found.relation |=
         is_held_out_relation(object.shape, scene.relations[i], scene.objects[i + 1].shape);
   }
@@ -78,7 +69,7 @@ HeldOut held_out_parts(const ShapesScene& scene) {
 
 /// Whether a scene is part of a split: of the held-out rules, only the split's own may apply.
 bool belongs_to(const ShapesScene& scene, ShapesSplit split, const ShapesConfig& config) {
-  HeldOut found = held_out_parts(scene);
+  HeldOut found = held_out_parts(scene, config.held_out_pairs);
   if (in_use(config.textures).size() == 1) found.texture = false;  // nothing to combine
   switch (split) {
     case ShapesSplit::kL2:
@@ -201,16 +192,12 @@ bool all_distinct(const ShapesScene& scene) {
 
 }  // namespace
 
-bool is_held_out_pair(ShapeKind shape, ShapeColor color) {
-  return (ordinal(shape) + ordinal(color)) % 8 == 0;
-}
-
-bool is_held_out_swap(const ShapesObject& first, const ShapesObject& second) {
+bool is_held_out_swap(const ShapesObject& first, const ShapesObject& second, int64_t eighths) {
   // Training contains all four pairs of shape and color, but not this combination of two of them.
   if (first.shape == second.shape || first.color == second.color) return false;
   for (const auto shape : {first.shape, second.shape})
     for (const auto color : {first.color, second.color})
-      if (is_held_out_pair(shape, color)) return false;
+      if (is_held_out_pair(shape, color, eighths)) return false;
   const auto pair = [](const ShapesObject& object) {
     return 8 * ordinal(object.shape) + ordinal(object.color);
   };

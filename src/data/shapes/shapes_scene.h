@@ -40,9 +40,12 @@ struct ShapesScene {
 };
 
 /// Whether the benchmark excludes a combination from training in order to test it. Each rule is a
-/// Latin square: it holds out every value of every attribute equally often.
-bool is_held_out_pair(ShapeKind shape, ShapeColor color);                               ///< L2, L3
-bool is_held_out_swap(const ShapesObject& first, const ShapesObject& second);           ///< L4
+/// Latin square: of all values, it holds out each one equally often. For pairs of shape and color
+/// (L2, L3), see is_held_out_pair().
+///
+/// @param held_out_pairs  of the config
+bool is_held_out_swap(const ShapesObject& first, const ShapesObject& second,
+                      int64_t held_out_pairs);                                          ///< L4
 bool is_held_out_relation(ShapeKind first, ShapesRelation relation, ShapeKind second);  ///< L6
 bool is_held_out_texture(ShapeTexture texture, ShapeColor color);                       ///< L8
 

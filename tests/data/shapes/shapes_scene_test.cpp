@@ -29,7 +29,7 @@ void for_each_scene(ShapesSplit split, const ShapesConfig& config, const Use& us
 
 bool any_held_out_pair(const ShapesScene& scene) {
   for (const auto& object : scene.objects)
-    if (is_held_out_pair(object.shape, object.color)) return true;
+    if (is_held_out_pair(object.shape, object.color, 1)) return true;
   return false;
 }
 
@@ -90,7 +90,7 @@ TEST(ShapesScene, TrainingContainsNoHeldOutCombination) {
     for (const auto& object : scene.objects)
       EXPECT_FALSE(is_held_out_texture(object.texture, object.color));
     for (size_t i = 0; i + 1 < scene.objects.size(); ++i) {
-      EXPECT_FALSE(is_held_out_swap(scene.objects[i], scene.objects[i + 1]));
+      EXPECT_FALSE(is_held_out_swap(scene.objects[i], scene.objects[i + 1], 1));
       EXPECT_FALSE(is_held_out_relation(scene.objects[i].shape, scene.relations[i],
                                         scene.objects[i + 1].shape));
     }
@@ -109,7 +109,7 @@ TEST(ShapesScene, EachLevelTestsItsOwnRule) {
   });
   for_each_scene(ShapesSplit::kL4, config, [](const ShapesScene& scene) {
     ASSERT_EQ(scene.objects.size(), 2u);
-    EXPECT_TRUE(is_held_out_swap(scene.objects[0], scene.objects[1]));
+    EXPECT_TRUE(is_held_out_swap(scene.objects[0], scene.objects[1], 1));
     EXPECT_FALSE(any_held_out_pair(scene));
   });
   for_each_scene(ShapesSplit::kL6, config, [](const ShapesScene& scene) {
@@ -152,10 +152,6 @@ TEST(ShapesScene, APositionGridCentersObjectsInItsCellsAndFixesTheRadii) {
 
 TEST(ShapesScene, RulesHoldOutEveryValueEquallyOften) {
   for (const auto& [shape, shape_name] : enum_names(ShapeKind{})) {
-    int pairs = 0;
-    for (const auto& [color, color_name] : enum_names(ShapeColor{}))
-      pairs += is_held_out_pair(shape, color);
-    EXPECT_EQ(pairs, 1) << shape_name;
     for (const auto relation : {ShapesRelation::kLeft, ShapesRelation::kAbove}) {
       int seconds = 0;
       for (const auto& [second, second_name] : enum_names(ShapeKind{}))
@@ -169,6 +165,40 @@ TEST(ShapesScene, RulesHoldOutEveryValueEquallyOften) {
       textures += is_held_out_texture(texture, color);
     EXPECT_EQ(textures, 1) << name;
   }
+}
+
+TEST(ShapesScene, HeldOutPairsAreNestedLatinSquares) {
+  for (int64_t eighths = 1; eighths <= 6; ++eighths) {
+    std::map<ShapeKind, int64_t> of_shape;
+    std::map<ShapeColor, int64_t> of_color;
+    for (const auto& [shape, shape_name] : enum_names(ShapeKind{}))
+      for (const auto& [color, color_name] : enum_names(ShapeColor{})) {
+        const bool is_held_out = is_held_out_pair(shape, color, eighths);
+        of_shape[shape] += is_held_out, of_color[color] += is_held_out;
+        if (is_held_out) EXPECT_TRUE(is_held_out_pair(shape, color, eighths + 1));
+      }
+    for (const auto& [shape, pairs] : of_shape) EXPECT_EQ(pairs, eighths);
+    for (const auto& [color, pairs] : of_color) EXPECT_EQ(pairs, eighths);
+  }
+}
+
+TEST(ShapesScene, SplitsFollowTheNumberOfHeldOutPairs) {
+  ShapesConfig config = full_config();
+  config.held_out_pairs = 4;
+  const auto held_out = [](const ShapesObject& object) {
+    return is_held_out_pair(object.shape, object.color, 4);
+  };
+  int64_t only_now = 0;  // held out because 4 eighths are, and not 1
+  for (const auto split : {ShapesSplit::kTrain, ShapesSplit::kL4, ShapesSplit::kL6})
+    for_each_scene(split, config, [&](const ShapesScene& scene) {
+      EXPECT_TRUE(std::ranges::none_of(scene.objects, held_out));
+    });
+  for (const auto split : {ShapesSplit::kL2, ShapesSplit::kL3})
+    for_each_scene(split, config, [&](const ShapesScene& scene) {
+      EXPECT_TRUE(std::ranges::any_of(scene.objects, held_out));
+      only_now += !any_held_out_pair(scene);
+    });
+  EXPECT_GT(only_now, 0);
 }
 
 TEST(ShapesScene, ARelationAndItsInverseAreHeldOutTogether) {
@@ -186,7 +216,7 @@ TEST(ShapesScene, ASwapDoesNotDependOnTheOrderOfItsObjects) {
       b{.shape = ShapeKind::kRing, .color = ShapeColor::kBlue};
   for (const auto& [color, name] : enum_names(ShapeColor{})) {
     a.color = color;
-    EXPECT_EQ(is_held_out_swap(a, b), is_held_out_swap(b, a));
+    EXPECT_EQ(is_held_out_swap(a, b, 1), is_held_out_swap(b, a, 1));
   }
 }
 

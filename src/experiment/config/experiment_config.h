@@ -1,0 +1,275 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "core/config/config_checks.h"
+#include "core/fields.h"
+#include "core/sequence_layout.h"
+#include "data/data_config.h"
+#include "data/text/tokenizer_config.h"
+#include "dist/distributed_config.h"
+#include "model/clip_config.h"
+#include "model/discrete_vae_config.h"
+#include "model/transformer_config.h"
+#include "sample/decode_config.h"
+#include "sample/sampling_config.h"
+#include "train/train_config.h"
+
+namespace dalle {
+
+/// How images become image tokens for the transformer.
+enum class ImageTokens { kArgmax, kSample };
+
+constexpr auto enum_names(ImageTokens) {
+  return std::array{std::pair{ImageTokens::kArgmax, std::string_view("argmax")},
+                    std::pair{ImageTokens::kSample, std::string_view("sample")}};
+}
+
+/// Which checkpoint of the finished dVAE turns images into image tokens.
+enum class DvaeCheckpoint { kBest, kLast };
+
+constexpr auto enum_names(DvaeCheckpoint) {
+  return std::array{std::pair{DvaeCheckpoint::kBest, std::string_view("best")},
+                    std::pair{DvaeCheckpoint::kLast, std::string_view("last")}};
+}
+
+/// Fine-tuning: the trained models whose weights a run begins with.
+struct FromConfig {
+  std::string checkpoint = "";
+  std::string checkpoint_sha256 = "";
+  std::string clip_checkpoint = "";
+  std::string clip_checkpoint_sha256 = "";
+
+  bool operator==(const FromConfig&) const = default;
+
+  void validate(const ConfigChecks& checks) const {
+    const auto require = [&](bool holds, const char* key, const char* needed,
+                             const std::string& found) {
+      checks.require(holds, key, {needed}, "found {}, expected nothing, since {} is not set", found,
+                     checks.path(needed));
+    };
+    require(checkpoint_sha256.empty() || !checkpoint.empty(), "checkpoint_sha256", "checkpoint",
+            checkpoint_sha256);
+    require(clip_checkpoint.empty() || !checkpoint.empty(), "clip_checkpoint", "checkpoint",
+            clip_checkpoint);
+    require(clip_checkpoint_sha256.empty() || !clip_checkpoint.empty(), "clip_checkpoint_sha256",
+            "clip_checkpoint", clip_checkpoint_sha256);
+  }
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& visit) {
+    visit("checkpoint", self.checkpoint,
+          {.help = "what dalle-train --from names: a finished run or a checkpoint of the stage "
+                   "dalle, whose tokenizer is kept and whose dVAE and transformer the run begins "
+                   "with; or of the stage dvae, for a dVAE alone. Recorded as the folder of the "
+                   "checkpoint; empty: random weights",
+           .may_change = true});
+    visit("checkpoint_sha256", self.checkpoint_sha256,
+          {.help = "SHA-256 of that checkpoint's manifest, which is recorded when the config is "
+                   "loaded; if it is given, it must match"});
+    visit("clip_checkpoint", self.clip_checkpoint,
+          {.help = "the contrastive model that the stage clip begins with. Empty: that of the run "
+                   "that from.checkpoint belongs to, if it has one; else random weights",
+           .may_change = true});
+    visit("clip_checkpoint_sha256", self.clip_checkpoint_sha256,
+          {.help = "SHA-256 of its manifest, which is recorded too"});
+  }
+};
+
+struct DvaeStageConfig {
+  DiscreteVaeConfig model;
+  DvaeTrainConfig train;
+  std::string checkpoint = "";
+  std::string checkpoint_sha256 = "";
+  bool freeze = true;
+
+  bool operator==(const DvaeStageConfig&) const = default;
+
+  void validate(const ConfigChecks& checks) const {
+    model.validate(checks.of("model"));
+    train.validate(checks.of("train"));
+    checks.require(checkpoint_sha256.empty() || !checkpoint.empty(), "checkpoint_sha256",
+                   {"checkpoint"}, "found {}, expected nothing, since {} is not set",
+                   checkpoint_sha256, checks.path("checkpoint"));
+  }
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& visit) {
+    visit("model", self.model, {.help = "shape of the dVAE"});
+    visit("train", self.train, {.help = "training of the dVAE"});
+    visit(
+        "checkpoint", self.checkpoint,
+        {.help = "a trained dVAE to use instead of training one: a finished run, a checkpoint of a "
+                 "stage dvae, or what dalle-import wrote. It also sets dvae.model. Recorded as "
+                 "the folder of the checkpoint; empty: train one",
+         .may_change = true});
+    visit(
+        "checkpoint_sha256", self.checkpoint_sha256,
+        {.help = "SHA-256 of the weights in that checkpoint, which is recorded when the config is "
+                 "loaded; if it is given, it must match"});
+    visit("freeze", self.freeze,
+          {.help = "with from.checkpoint: keep its dVAE as it is and skip this stage, since its "
+                   "codes are the transformer's vocabulary; false: train it further. Without "
+                   "from.checkpoint: no effect"});
+  }
+};
+
+struct DalleStageConfig {
+  TransformerConfig model;
+  DalleTrainConfig train;
+  DvaeCheckpoint dvae_checkpoint = DvaeCheckpoint::kBest;
+  ImageTokens image_tokens = ImageTokens::kArgmax;
+  int64_t crops_per_image = 0;
+  bool cache_codes = false;
+
+  bool operator==(const DalleStageConfig&) const = default;
+
+  void validate(const ConfigChecks& checks) const;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& visit) {
+    visit("model", self.model, {.help = "shape of the transformer"});
+    visit("train", self.train, {.help = "training of the transformer"});
+    visit(
+        "dvae_checkpoint", self.dvae_checkpoint,
+        {.help = "the dVAE that encodes image tokens: best, the checkpoint with the highest PSNR "
+                 "of validation images reconstructed from hard codes; or last. A resumed run keeps "
+                 "the one it started with",
+         .paper = "not stated"});
+    visit("image_tokens", self.image_tokens,
+          {.help = "argmax of the dVAE's distribution, or a sample of it",
+           .paper = "argmax (section 2.2)"});
+    visit("crops_per_image", self.crops_per_image,
+          {.help = "different crops of an image, a random one each epoch; 0: a new one every epoch",
+           .min = 0,
+           .max = 64,
+           .paper = "0",
+           .formerly = "crops_per_picture"});
+    visit("cache_codes", self.cache_codes,
+          {.help = "compute the image tokens once, into the run folder; needs crops_per_image of "
+                   "at least 1 and argmax",
+           .may_change = true});
+  }
+};
+
+struct ClipStageConfig {
+  ClipConfig model;
+  ClipTrainConfig train;
+
+  bool operator==(const ClipStageConfig&) const = default;
+
+  void validate(const ConfigChecks& checks) const {
+    model.validate(checks.of("model"));
+    train.validate(checks.of("train"));
+  }
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& visit) {
+    visit("model", self.model, {.help = "shape of the contrastive model"});
+    visit("train", self.train, {.help = "training of the contrastive model"});
+  }
+};
+
+struct SampleStageConfig : SamplingConfig, DecodeConfig {
+  std::vector<std::string> captions;
+  int64_t count = 4;
+
+  bool operator==(const SampleStageConfig&) const = default;
+
+  void validate(const ConfigChecks& checks) const;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& visit) {
+    SamplingConfig::fields(self, visit);
+    DecodeConfig::fields(self, visit);
+    visit("captions", self.captions,
+          {.help = "captions of the sample images during training; empty: captions of validation "
+                   "samples"});
+    visit("count", self.count, {.help = "images per caption", .min = 1, .max = 512});
+  }
+};
+
+/// A whole experiment: one YAML file. Its defaults are the paper's.
+struct ExperimentConfig {
+  std::string name = "experiment";
+  int64_t seed = 1;
+  FromConfig from;
+  DataConfig data;
+  TokenizerConfig tokenizer;
+  DvaeStageConfig dvae;
+  DalleStageConfig dalle;
+  std::optional<ClipStageConfig> clip;
+  SampleStageConfig sample;
+  DistributedConfig distributed;
+
+  /// The layout of the transformer's sequences.
+  SequenceLayout layout() const {
+    const int64_t grid = dvae.model.grid_size(data.image_size);
+    return {.text_length = dalle.model.text_length, .grid_height = grid, .grid_width = grid};
+  }
+
+  /// Whether there is a stage dvae, or else a dVAE that was trained elsewhere.
+  bool trains_dvae() const {
+    return dvae.checkpoint.empty() && (from.checkpoint.empty() || !dvae.freeze);
+  }
+
+  bool operator==(const ExperimentConfig&) const = default;
+
+  template <class Self, class Visitor>
+  static void fields(Self& self, Visitor&& visit) {
+    visit("name", self.name, {.help = "names the run folder, runs/<name>", .may_change = true});
+    visit("seed", self.seed, {.help = "seed of everything random", .min = 0});
+    visit("from", self.from, {.help = "the trained models whose weights the run begins with"});
+    visit("data", self.data, {.help = "images and captions"});
+    visit("tokenizer", self.tokenizer, {.help = "captions to tokens"});
+    visit("dvae", self.dvae, {.help = "the first stage: images to codes"});
+    visit("dalle", self.dalle, {.help = "the second stage: captions and codes"});
+    visit("clip", self.clip,
+          {.help = "the contrastive model that ranks generated images by how well they fit their "
+                   "captions; null: none is trained"});
+    visit("sample", self.sample,
+          {.help = "sample images during training, and defaults of dalle-sample",
+           .may_change = true});
+    visit("distributed", self.distributed, {.help = "how several ranks work together"});
+  }
+};
+
+/// Whether an experiment is to be run or only shown, which needs no data.
+enum class ConfigUse { kTrain, kShow };
+
+/// What the structs require of themselves, see ConfigChecks, and of one another. Looks at the
+/// config alone, never at the disk.
+///
+/// @return  every conflict; empty if the experiment can be run
+std::vector<ConfigConflict> validate(const ExperimentConfig& config,
+                                     ConfigUse use = ConfigUse::kTrain);
+
+/// Warns if `sampling` guides a model whose training showed it no images without captions.
+void warn_of_untrained_guidance(const ExperimentConfig& config, const SamplingConfig& sampling);
+
+/// Loads an experiment, applies `a.b.c=value` overrides in order and validates the result.
+///
+/// @throws ConfigError with every problem of the file, the overrides and their combination, one a
+/// line as `file:line:column: key: what was found, what was expected`. A key that is at its default
+/// has the place of another key that decides, or the file alone. Conflicts of keys that have
+/// problems of their own are left out. A file without a key is an error too: it is more likely that
+/// writing it failed than that the paper's model is wanted. What dvae.checkpoint and `from` name is
+/// found and recorded; if its SHA-256 is recorded already, it need not exist.
+ExperimentConfig load_experiment(const std::filesystem::path& path,
+                                 std::span<const std::string> overrides = {},
+                                 ConfigUse use = ConfigUse::kTrain);
+
+/// Same, from text; `source` stands for the file's name in messages.
+ExperimentConfig load_experiment_text(const std::string& text, std::string_view source,
+                                      std::span<const std::string> overrides = {},
+                                      ConfigUse use = ConfigUse::kTrain);
+
+}  // namespace dalle
