@@ -1,5 +1,6 @@
 #include "nn/attention_mask.h"
 
+#include <limits>
 #include <set>
 
 #include <torch/types.h>
@@ -44,6 +45,11 @@ at::Tensor attention_mask(AttentionKind kind, const SequenceLayout& layout, int6
   for (const int64_t distance : attended_distances(kind, layout, conv_kernel))
     mask.slice(0, text).slice(1, text).diagonal(-distance).fill_(true);
   return mask.tril_();
+}
+
+at::Tensor to_additive(const at::Tensor& mask, at::ScalarType type) {
+  return torch::zeros(mask.sizes(), mask.options().dtype(type))
+      .masked_fill_(mask.logical_not(), -std::numeric_limits<double>::infinity());
 }
 
 }  // namespace dalle

@@ -31,4 +31,8 @@ std::vector<int64_t> attended_distances(AttentionKind kind, const SequenceLayout
 at::Tensor attention_mask(AttentionKind kind, const SequenceLayout& layout,
                           int64_t conv_kernel = 11);
 
+/// A boolean mask in additive form: 0 where it is true, else -inf.
+/// @return  of the same shape and device, in the given floating type
+at::Tensor to_additive(const at::Tensor& mask, at::ScalarType type);
+
 }  // namespace dalle

@@ -1,6 +1,5 @@
 #include "nn/attention_pattern.h"
 
-#include <limits>
 #include <utility>
 
 #include <torch/types.h>
@@ -22,9 +21,7 @@ at::Tensor AttentionPattern::additive_mask(const at::Tensor& like) {
   if (!additive_mask_.defined() || additive_mask_.scalar_type() != like.scalar_type() ||
       additive_mask_.device() != like.device()) {
     const auto mask = attention_mask(kind_, layout_, conv_kernel_).to(like.device());
-    additive_mask_ =
-        torch::zeros(mask.sizes(), like.options().requires_grad(false))
-            .masked_fill_(mask.logical_not(), -std::numeric_limits<double>::infinity());
+    additive_mask_ = to_additive(mask, like.scalar_type());
   }
   return additive_mask_;
 }

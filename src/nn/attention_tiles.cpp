@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <utility>
 
 #include <torch/csrc/autograd/custom_function.h>
@@ -20,7 +19,7 @@ using torch::autograd::variable_list;
 
 constexpr int64_t kQueries = 64;  // of a tile: fewer waste fewer pairs, but small products are slow
 
-/// The rows of a tile's keys, [B heads, keys, head width].
+/// The part of dimension 1, which is that of all places, that belongs to a tile's keys.
 at::Tensor keys_of(const AttentionTile& tile, const at::Tensor& x) {
   const auto last = x.slice(1, tile.last_begin, tile.end);
   return tile.text_keys == 0 ? last : at::cat({x.slice(1, 0, tile.text_keys), last}, 1);
@@ -58,7 +57,6 @@ class TiledAttention : public torch::autograd::Function<TiledAttention> {
     context->save_for_backward({q, k, v});
     context->saved_data["tiles"] =
         at::IValue::make_capsule(c10::make_intrusive<TilesHolder>(tiles));
-    context->saved_data["batch"] = query.size(0);
     auto out = torch::empty_like(q);
     for (const auto& tile : tiles->tiles()) {
       const auto weights = weights_of(tile, q.slice(1, tile.begin, tile.end), keys_of(tile, k));
@@ -85,9 +83,8 @@ class TiledAttention : public torch::autograd::Function<TiledAttention> {
       d_q.slice(1, tile.begin, tile.end).copy_(d_scores.bmm(keys));
       add_to_keys(tile, d_k, d_scores.transpose(1, 2).bmm(query));
     }
-    const auto batch = context->saved_data["batch"].toInt();
     const auto result = [&](const at::Tensor& gradient) {
-      return tiles->from_order(gradient, batch).to(gradients[0].scalar_type());
+      return tiles->from_order(gradient, gradients[0].size(0)).to(gradients[0].scalar_type());
     };
     return {at::Tensor(), result(d_q), result(d_k), result(d_v)};
   }
@@ -100,9 +97,10 @@ AttentionTiles::AttentionTiles(AttentionKind kind, const SequenceLayout& layout,
     : length_(layout.length()) {
   const AttendedRuns runs(kind, layout, conv_kernel);
   const int64_t text = layout.text_length;
-  places_ = torch::arange(length_);
-  for (int64_t position = text; position < length_; ++position)
-    places_[position] = text + runs.cell(position - text);
+  std::vector<int64_t> places;
+  for (int64_t position = 0; position < length_; ++position)
+    places.push_back(position < text ? position : text + runs.cell(position - text));
+  places_ = torch::tensor(places, torch::kInt64);
   positions_ = places_.argsort();
   const auto mask = attention_mask(kind, layout, conv_kernel)
                         .index_select(0, positions_)
@@ -117,9 +115,7 @@ AttentionTiles::AttentionTiles(AttentionKind kind, const SequenceLayout& layout,
     const auto rows = mask.slice(0, begin, tile.end).slice(1, 0, tile.end);
     const auto attended = rows.any(0).slice(0, tile.text_keys).nonzero();
     tile.last_begin = tile.text_keys + attended[0].item<int64_t>();
-    tile.mask = torch::zeros({tile.queries(), tile.keys()})
-                    .masked_fill_(keys_of(tile, rows.t().unsqueeze(0))[0].t().logical_not(),
-                                  -std::numeric_limits<double>::infinity());
+    tile.mask = to_additive(keys_of(tile, rows), torch::kFloat);
     tiles_.push_back(std::move(tile));
   }
   if (places_.equal(torch::arange(length_))) places_.reset(), positions_.reset();

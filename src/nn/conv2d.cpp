@@ -31,10 +31,6 @@ at::Tensor Conv2dImpl::forward(const at::Tensor& x, double output_scale) {
   const auto type = precision_ == Precision::kBfloat16 ? at::kBFloat16 : w_.scalar_type();
   const auto w = output_scale == 1.0 ? w_ : w_ * output_scale;
   const auto b = output_scale == 1.0 ? b_ : b_ * output_scale;
-  // A matrix product. With one thread, LibTorch's convolution of small batches is slower.
-  if (w_.size(2) == 1 && x.is_cpu())
-    return at::linear(x.to(type).permute({0, 2, 3, 1}), w.to(type).flatten(1), b.to(type))
-        .permute({0, 3, 1, 2});
   return at::conv2d(x.to(type), w.to(type), b.to(type), /*stride=*/1, /*padding=*/w_.size(2) / 2);
 }
 

@@ -37,11 +37,10 @@ ResidualBlockImpl::ResidualBlockImpl(const ResidualBlockOptions& options)
 }
 
 // ReLU is in place where its input is the output of a convolution: the backward pass of a
-// convolution needs its input but not its output. The first one may be a 1x1 convolution, whose
-// output is a view, and autograd would copy the gradient of a view that changes in place.
+// convolution needs its input but not its output.
 at::Tensor ResidualBlockImpl::forward(const at::Tensor& x) {
   at::Tensor y = res_path_[0](at::relu(x));  // [B, out / 4, H, W]
-  y = res_path_[1](at::relu(y));
+  y = res_path_[1](y.relu_());
   y = res_path_[2](y.relu_());
   y = res_path_[3](y.relu_(), post_gain_);  // [B, out, H, W]
   return y + (id_path_ ? id_path_(x) : x);
@@ -50,7 +49,7 @@ at::Tensor ResidualBlockImpl::forward(const at::Tensor& x) {
 at::Tensor ResidualBlockImpl::forward_upsampled(const at::Tensor& x) {
   DALLE_CHECK(kind_ == ResidualBlockKind::kDecoder && id_path_);
   at::Tensor y = res_path_[0](at::relu(x));  // [B, out / 4, H, W]
-  y = res_path_[1](upsample_twofold(at::relu(y)));
+  y = res_path_[1](upsample_twofold(y.relu_()));
   y = res_path_[2](y.relu_());
   y = res_path_[3](y.relu_(), post_gain_);  // [B, out, 2H, 2W]
   return y + upsample_twofold(id_path_(x));

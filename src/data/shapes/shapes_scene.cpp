@@ -53,14 +53,14 @@ struct HeldOut {
   bool any() const { return pair || swap || relation || texture; }
 };
 
-HeldOut held_out_parts(const ShapesScene& scene, int64_t pair_eighths) {
+HeldOut held_out_parts(const ShapesScene& scene, int64_t held_out_pairs) {
   HeldOut found;
   for (size_t i = 0; i < scene.objects.size(); ++i) {
     const ShapesObject& object = scene.objects[i];
-    found.pair |= is_held_out_pair(object.shape, object.color, pair_eighths);
+    found.pair |= is_held_out_pair(object.shape, object.color, held_out_pairs);
     found.texture |= is_held_out_texture(object.texture, object.color);
     if (i + 1 == scene.objects.size()) break;
-    found.swap |= is_held_out_swap(object, scene.objects[i + 1], pair_eighths);
+    found.swap |= is_held_out_swap(object, scene.objects[i + 1], held_out_pairs);
     found.relation |=
         is_held_out_relation(object.shape, scene.relations[i], scene.objects[i + 1].shape);
   }
@@ -192,12 +192,13 @@ bool all_distinct(const ShapesScene& scene) {
 
 }  // namespace
 
-bool is_held_out_swap(const ShapesObject& first, const ShapesObject& second, int64_t eighths) {
+bool is_held_out_swap(const ShapesObject& first, const ShapesObject& second,
+                      int64_t held_out_pairs) {
   // Training contains all four pairs of shape and color, but not this combination of two of them.
   if (first.shape == second.shape || first.color == second.color) return false;
   for (const auto shape : {first.shape, second.shape})
     for (const auto color : {first.color, second.color})
-      if (is_held_out_pair(shape, color, eighths)) return false;
+      if (is_held_out_pair(shape, color, held_out_pairs)) return false;
   const auto pair = [](const ShapesObject& object) {
     return 8 * ordinal(object.shape) + ordinal(object.color);
   };
