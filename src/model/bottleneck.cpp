@@ -19,6 +19,12 @@ class GumbelBottleneck : public Bottleneck {
  public:
   using Bottleneck::Bottleneck;
 
+  at::Tensor latents(const at::Tensor& encoded) override {
+    if (config_.logits == LogitKind::kLinear) return encoded;
+    return distance_logits(encoded.permute({0, 2, 3, 1}), input_->weight().flatten(1))
+        .permute({0, 3, 1, 2});  // [B, K, h, w], channels-last in memory
+  }
+
   // The argmax over the codes, which are dimension 1 but last in memory; the view avoids a copy.
   at::Tensor codes(const at::Tensor& latents) override {
     return latents.permute({0, 2, 3, 1}).argmax(-1);  // [B, h, w]

@@ -33,9 +33,10 @@ struct LossTerm {
   double weight = 0;
 };
 
-/// The discrete middle of a dVAE: between the encoder's output, the latents [B, L, h, w], and what
-/// the decoder's residual blocks get, the embeddings [B, W, h, w]. L is
-/// DiscreteVaeConfig::latent_channels() and W is codebook_width.
+/// The discrete middle of a dVAE: between the encoder's output [B, L, h, w] and what the decoder's
+/// residual blocks get, the embeddings [B, W, h, w]. L is DiscreteVaeConfig::latent_channels() and
+/// W is codebook_width. What codes are made of are the latents: for `gumbel` the logits [B, K, h,
+/// w], else the encoder's output.
 ///
 /// It has no parameters of its own: the codebook of `gumbel` and `vq` is the decoder's first
 /// convolution, by which `fsq` projects its numbers. So a dVAE of any kind is an encoder and a
@@ -46,6 +47,10 @@ class Bottleneck {
   Bottleneck(const DiscreteVaeConfig& config, Conv2d input)
       : config_(config), input_(std::move(input)) {}
   virtual ~Bottleneck() = default;
+
+  /// The latents.
+  /// @param encoded  [B, L, h, w] the encoder's output
+  virtual at::Tensor latents(const at::Tensor& encoded) { return encoded; }
 
   /// The image tokens.
   /// @return  [B, h, w] int64 in [0, K)

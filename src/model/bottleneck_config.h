@@ -20,6 +20,14 @@ constexpr auto enum_names(BottleneckKind) {
                     std::pair{BottleneckKind::kFsq, std::string_view("fsq")}};
 }
 
+/// How `gumbel` makes logits of the encoder's output.
+enum class LogitKind { kLinear, kDistance };
+
+constexpr auto enum_names(LogitKind) {
+  return std::array{std::pair{LogitKind::kLinear, std::string_view("linear")},
+                    std::pair{LogitKind::kDistance, std::string_view("distance")}};
+}
+
 /// How the codebook of `vq` follows the encoder.
 enum class CodebookUpdate { kLoss, kEma };
 
@@ -59,19 +67,18 @@ struct VqConfig {
           {.help = "decay of the averages of update: ema, per update", .min = 0, .max = 1});
     visit("epsilon", self.epsilon,
           {.help = "Laplace smoothing of the averaged counts of update: ema", .min = 0});
-    visit(
-        "revive_every", self.revive_every,
-        {.help = "updates between two replacements of little used codes by outputs of the encoder "
-                 "for the current batch; 0: never",
-         .min = 0});
+    visit("revive_every", self.revive_every,
+          {.help = "updates between revivals of dead codes, which are replaced by encoder outputs "
+                   "of the current batch; 0: never",
+           .min = 0});
     visit("revive_below", self.revive_below,
-          {.help = "usage since the last replacement below which a code is replaced, as a share of "
-                   "the mean over all codes",
+          {.help = "a code is dead if its usage since the last revival is less than this fraction "
+                   "of the mean over all codes",
            .min = 0,
            .max = 1});
     visit("unit_norm", self.unit_norm,
-          {.help = "scale codes and the encoder's output to length 1, so that the nearest code is "
-                   "that of the smallest angle"});
+          {.help = "L2-normalize codes and encoder outputs, so that the nearest code is the one "
+                   "with the highest cosine similarity"});
   }
 };
 

@@ -63,7 +63,11 @@ void DiscreteVaeImpl::initialize(at::Generator generator) {
 }
 
 at::Tensor DiscreteVaeImpl::logits(const at::Tensor& images) {
-  return encoder_(mapped_pixels(images));
+  return latents(mapped_pixels(images));
+}
+
+at::Tensor DiscreteVaeImpl::latents(const at::Tensor& pixels) {
+  return bottleneck_->latents(encoder_(pixels));
 }
 
 at::Tensor DiscreteVaeImpl::encode(const at::Tensor& images) {
@@ -132,7 +136,7 @@ DvaeLoss DiscreteVaeImpl::straight_through_loss(const at::Tensor& images, double
 
 DvaeLoss DiscreteVaeImpl::training_loss(const at::Tensor& images, const Relaxation& relaxation) {
   const auto pixels = mapped_pixels(images);
-  const auto latents = encoder_(pixels);  // [B, L, h, w]
+  const auto latents = this->latents(pixels);  // [B, L, h, w]
   BottleneckOutput passed = bottleneck_->pass(latents, relaxation);
   DvaeLoss loss = loss_of(decoder_(passed.embeddings), pixels, latents, passed.codes, relaxation);
   loss.passed = std::move(passed);
@@ -143,7 +147,7 @@ DvaeEvaluation DiscreteVaeImpl::evaluate(const at::Tensor& images, const at::Ten
                                          double temperature, double kl_weight) {
   const torch::NoGradGuard no_grad;
   const auto pixels = mapped_pixels(images);
-  const auto latents = encoder_(pixels);           // [B, L, h, w]
+  const auto latents = this->latents(pixels);      // [B, L, h, w]
   const auto codes = bottleneck_->codes(latents);  // [B, h, w]
   const PixelDistribution predicted = decoder_(bottleneck_->embed(codes));
   DvaeEvaluation evaluation{

@@ -19,7 +19,7 @@
 namespace dalle {
 
 /// The negative of the paper's evidence lower bound and its two terms, averaged over a micro-batch.
-/// Other bottlenecks have other terms than the KL divergence.
+/// Other bottlenecks have different terms in place of the KL divergence.
 struct DvaeLoss {
   at::Tensor total;  ///< [] nats per dimension: reconstruction + KL weight * KL, see loss()
   at::Tensor reconstruction;     ///< [] nats per dimension (a channel of a pixel)
@@ -62,7 +62,7 @@ class DiscreteVaeImpl : public torch::nn::Module {
   /// codebook from N(0, codebook_init_std^2) if the config has that key.
   void initialize(at::Generator generator);
 
-  /// The encoder's output, which for `gumbel` is logits.
+  /// The logits of the codes for `gumbel`, otherwise the encoder's output.
   ///
   /// @param images  [B, 3, H, W] floating in [0, 1]; H and W multiples of f
   /// @return        [B, L, h, w] float32, channels-last in memory; L is K for `gumbel`, and
@@ -117,7 +117,7 @@ class DiscreteVaeImpl : public torch::nn::Module {
   at::Tensor noise(std::span<const uint64_t> seeds, int64_t height, int64_t width) const;
 
   /// The training loss, the paper's per-dimension loss:
-  /// total = reconstruction + kl_weight * kl * (h w) / (3 H W). Other bottlenecks than `gumbel`
+  /// total = reconstruction + kl_weight * kl * (h w) / (3 H W). Bottlenecks other than `gumbel`
   /// read neither noise, temperature nor KL weight, and have their own terms.
   ///
   /// @param images       as for logits()
@@ -149,6 +149,7 @@ class DiscreteVaeImpl : public torch::nn::Module {
   at::Tensor codebook() const { return decoder_->input()->weight(); }
 
  private:
+  at::Tensor latents(const at::Tensor& pixels);
   DvaeLoss training_loss(const at::Tensor& images, const Relaxation& relaxation);
   DvaeLoss loss_of(const PixelDistribution& predicted, const at::Tensor& pixels,
                    const at::Tensor& latents, const at::Tensor& codes,

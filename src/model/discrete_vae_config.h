@@ -26,6 +26,7 @@ struct DiscreteVaeConfig {
   std::optional<double> log_scale_floor = std::nullopt;
   std::optional<double> codebook_init_std = std::nullopt;
   BottleneckKind bottleneck = BottleneckKind::kGumbel;
+  LogitKind logits = LogitKind::kLinear;
   VqConfig vq = {};
   std::vector<int64_t> fsq_levels = {};
 
@@ -49,7 +50,7 @@ struct DiscreteVaeConfig {
   /// Channels of the encoder's output: a logit per code, a vector that is compared with the codes,
   /// or a number per channel that is rounded.
   int64_t latent_channels() const {
-    if (bottleneck == BottleneckKind::kVq) return codebook_width;
+    if (bottleneck == BottleneckKind::kVq || logits == LogitKind::kDistance) return codebook_width;
     return bottleneck == BottleneckKind::kFsq ? static_cast<int64_t>(levels().size()) : vocab_size;
   }
 
@@ -76,6 +77,9 @@ struct DiscreteVaeConfig {
     const auto kind = to_string(bottleneck);
     const bool is_fsq = bottleneck == BottleneckKind::kFsq;
     if (bottleneck != BottleneckKind::kVq) require_defaults(vq, bottleneck, checks);
+    checks.require(bottleneck == BottleneckKind::kGumbel || logits == LogitKind::kLinear, "logits",
+                   {"bottleneck"}, "found {}, expected linear, since {} is {}", to_string(logits),
+                   checks.path("bottleneck"), kind);
     checks.require(is_fsq || fsq_levels.empty(), "fsq_levels", {"bottleneck"},
                    "found [{}], expected [], since {} is {}", fmt::join(fsq_levels, ", "),
                    checks.path("bottleneck"), kind);
@@ -114,6 +118,11 @@ struct DiscreteVaeConfig {
                  "vq, the nearest code of a codebook (VQ-VAE); fsq, each channel rounded to a few "
                  "levels (finite scalar quantization)",
          .paper = "gumbel (section 2.1)"});
+    visit("logits", self.logits,
+          {.help = "bottleneck: gumbel: linear, the encoder has one output per code; distance, it "
+                   "has codebook_width outputs, whose negative squared distances to the codes' "
+                   "embeddings are the logits, so that any code can be the likeliest",
+           .paper = "linear (released code)"});
     visit("vq", self.vq, {.help = "keys of bottleneck: vq; with others they must not be set"});
     visit("fsq_levels", self.fsq_levels,
           {.help = "bottleneck: fsq: levels of each channel, whose product must be vocab_size; "
@@ -131,7 +140,8 @@ struct DiscreteVaeConfig {
          .paper = "null"});
     visit("codebook_init_std", self.codebook_init_std,
           {.help = "standard deviation of the initial code embeddings; null: 1 / sqrt(vocab_size). "
-                   "Short runs need 1. Not used with fsq, which has no embeddings",
+                   "Short runs need 1, or 0.3 with logits: distance. Not used with fsq, which has "
+                   "no embeddings",
            .min = 0,
            .paper = "null (released code)"});
   }

@@ -28,7 +28,7 @@ class ImageEncoderImpl : public torch::nn::Module {
 
   /// @param pixels  [B, 3, H, W] from map_pixels()
   /// @return        [B, L, h, w] in the parameters' type, channels-last in memory; L is
-  ///                DiscreteVaeConfig::latent_channels(), of `gumbel` the logits of the K codes
+  ///                DiscreteVaeConfig::latent_channels(); see Bottleneck::latents()
   at::Tensor forward(const at::Tensor& pixels);
 
   /// What the last convolution gets.

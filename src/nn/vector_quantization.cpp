@@ -1,6 +1,7 @@
 #include "nn/vector_quantization.h"
 
 #include <algorithm>
+#include <vector>
 
 #include <torch/types.h>
 
@@ -12,20 +13,24 @@ at::Tensor straight_through(const at::Tensor& value, const at::Tensor& source) {
   return value.detach() + (source - source.detach());
 }
 
-// |x - e|^2 = |x|^2 - 2 x e + |e|^2, of which the first term is the same for all codes.
+at::Tensor distance_logits(const at::Tensor& vectors, const at::Tensor& codebook) {
+  const at::Tensor rows = vectors.reshape({-1, codebook.size(0)});
+  std::vector<int64_t> sizes = vectors.sizes().vec();
+  sizes.back() = codebook.size(1);
+  return at::addmm(-codebook.square().sum(0), rows, codebook, /*beta=*/1, /*alpha=*/2).view(sizes);
+}
+
 at::Tensor nearest_codes(const at::Tensor& vectors, const at::Tensor& codebook) {
   constexpr int64_t kPairs = 1 << 22;
   DALLE_CHECK(vectors.dim() == 2 && codebook.dim() == 2 && vectors.size(1) == codebook.size(0));
   const torch::NoGradGuard no_grad;
   const int64_t count = vectors.size(0);
   const int64_t rows = std::max<int64_t>(1, kPairs / codebook.size(1));
-  const at::Tensor squares = codebook.square().sum(0);  // [K]
   const at::Tensor codes = torch::empty({count}, vectors.options().dtype(torch::kLong));
   for (int64_t begin = 0; begin < count; begin += rows) {
     const int64_t size = std::min(rows, count - begin);
-    const auto distances = at::addmm(squares, vectors.narrow(0, begin, size), codebook, /*beta=*/1,
-                                     /*alpha=*/-2);  // [size, K]
-    codes.narrow(0, begin, size).copy_(distances.argmin(1));
+    codes.narrow(0, begin, size)
+        .copy_(distance_logits(vectors.narrow(0, begin, size), codebook).argmax(1));
   }
   return codes;
 }

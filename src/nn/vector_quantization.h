@@ -13,6 +13,14 @@ namespace dalle {
 /// Source: Bengio et al. 2013
 at::Tensor straight_through(const at::Tensor& value, const at::Tensor& source);
 
+/// Negative squared Euclidean distances, up to a term that is the same for all codes of a vector:
+/// 2 x e - |e|^2. With gradient.
+///
+/// @param vectors   [..., D]
+/// @param codebook  [D, K]
+/// @return          [..., K]
+at::Tensor distance_logits(const at::Tensor& vectors, const at::Tensor& codebook);
+
 /// The index of the code with the smallest Euclidean distance to each vector, the first of equally
 /// near ones. Without gradient, in the type of the arguments. The distances of at most 4 million
 /// pairs exist at a time.

@@ -38,6 +38,7 @@ struct BottleneckCase {
   std::string name;
   BottleneckKind bottleneck;
   VqConfig vq = {};
+  LogitKind logits = LogitKind::kLinear;
 };
 
 void PrintTo(const BottleneckCase& kind, std::ostream* stream) {
@@ -57,6 +58,7 @@ ExperimentConfig bottleneck_experiment(const BottleneckCase& kind) {
                        .codebook_init_std = 1.0};
   config.dvae.model.bottleneck = kind.bottleneck;
   config.dvae.model.vq = kind.vq;
+  config.dvae.model.logits = kind.logits;
   DvaeTrainConfig& train = config.dvae.train;
   train.steps = 12;
   train.batch_size = 8;
@@ -196,6 +198,7 @@ INSTANTIATE_TEST_SUITE_P(
     Kinds, BottleneckTrainingTest,
     testing::Values(
         BottleneckCase{"gumbel", BottleneckKind::kGumbel},
+        BottleneckCase{"gumbel_distance", BottleneckKind::kGumbel, {}, LogitKind::kDistance},
         BottleneckCase{"vq", BottleneckKind::kVq},
         BottleneckCase{"vq_revived",
                        BottleneckKind::kVq,

@@ -65,6 +65,17 @@ TEST(CostEstimate, CountsASmallDvaeByHand) {
   EXPECT_DOUBLE_EQ(cost.decoder_flops, 2.0 * 32 * 32 * static_cast<double>(decoder_weights));
 }
 
+TEST(CostEstimate, CountsTheProductsWithTheCodebookOfDistanceLogits) {
+  ExperimentConfig config = with_dvae(1, 1, 8, 10, 4);
+  config.data.image_size = 32;
+  const DvaeCost linear = estimate_dvae_cost(config);
+  config.dvae.model.logits = LogitKind::kDistance;
+  const DvaeCost distance = estimate_dvae_cost(config);
+  EXPECT_EQ(linear.encoder_parameters - distance.encoder_parameters, (8 + 1) * (10 - 4));
+  EXPECT_DOUBLE_EQ(distance.encoder_flops - linear.encoder_flops,
+                   2.0 * 32 * 32 * (8 * (4 - 10) + 4 * 10));
+}
+
 ExperimentConfig experiment_of(int64_t depth, int64_t width) {
   ExperimentConfig config;
   config.dalle.model.depth = depth;

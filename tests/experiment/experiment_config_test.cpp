@@ -53,6 +53,9 @@ INSTANTIATE_TEST_SUITE_P(
         Conflict{"dvae: {model: {bottleneck: vq, fsq_levels: [8, 8], vocab_size: 64}}",
                  "x.yaml:1:44: dvae.model.fsq_levels: found [8, 8], expected [], since "
                  "dvae.model.bottleneck is vq"},
+        Conflict{"dvae: {model: {bottleneck: fsq, vocab_size: 64, logits: distance}}",
+                 "x.yaml:1:57: dvae.model.logits: found distance, expected linear, since "
+                 "dvae.model.bottleneck is fsq"},
         Conflict{"dvae: {model: {vq: {update: ema}}}",
                  "x.yaml:1:29: dvae.model.vq.update: found ema, expected loss, since "
                  "dvae.model.bottleneck is gumbel"},

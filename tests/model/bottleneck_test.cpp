@@ -22,6 +22,7 @@ struct BottleneckCase {
   std::string name;
   BottleneckKind bottleneck;
   VqConfig vq = {};
+  LogitKind logits = LogitKind::kLinear;
 };
 
 void PrintTo(const BottleneckCase& kind, std::ostream* stream) {
@@ -37,6 +38,7 @@ DiscreteVaeConfig config_with(const BottleneckCase& kind) {
                            .codebook_init_std = 1.0};
   config.bottleneck = kind.bottleneck;
   config.vq = kind.vq;
+  config.logits = kind.logits;
   return config;
 }
 
@@ -183,11 +185,27 @@ TEST_P(BottleneckTest, OnlyAPosteriorCanBeSampled) {
 INSTANTIATE_TEST_SUITE_P(
     Kinds, BottleneckTest,
     testing::Values(BottleneckCase{"gumbel", BottleneckKind::kGumbel},
+                    BottleneckCase{
+                        "gumbel_distance", BottleneckKind::kGumbel, {}, LogitKind::kDistance},
                     BottleneckCase{"vq", BottleneckKind::kVq},
                     BottleneckCase{"vq_ema", BottleneckKind::kVq, {.update = CodebookUpdate::kEma}},
                     BottleneckCase{"vq_unit_norm", BottleneckKind::kVq, {.unit_norm = true}},
                     BottleneckCase{"fsq", BottleneckKind::kFsq}),
     [](const auto& test) { return test.param.name; });
+
+// A VQ-VAE with the same weights has the vectors and the codebook that the logits are made of.
+TEST(GumbelBottleneck, LogitsCanBeNegativeSquaredDistances) {
+  DiscreteVae vae =
+      model_with(config_with({"", BottleneckKind::kGumbel, {}, LogitKind::kDistance}));
+  DiscreteVae vq = model_with(config_with({"", BottleneckKind::kVq}));
+  const torch::NoGradGuard no_grad;
+  const auto images = mosaic_images();
+  EXPECT_TRUE(torch::equal(vae->encode(images), vq->encode(images)));
+  const auto vectors = vq->logits(images).permute({0, 2, 3, 1}).reshape({-1, 6});  // [N, D]
+  const auto distances = at::cdist(vectors, vq->codebook().flatten(1).t());        // [N, K]
+  const auto logits = vae->logits(images).permute({0, 2, 3, 1}).reshape({-1, 64});
+  EXPECT_TRUE(torch::allclose(logits.softmax(1), distances.square().neg().softmax(1), 1e-6, 1e-12));
+}
 
 // Without commitment and KL, the encoder's output has the gradient of the decoder's input: so have
 // their biases.

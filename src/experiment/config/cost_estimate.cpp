@@ -199,12 +199,16 @@ DvaeCost estimate_dvae_cost(const ExperimentConfig& config, int64_t ranks) {
   const ConvolutionTotals encoder(convolutions.encoder), decoder(convolutions.decoder);
   const Precision precision = config.dvae.train.precision;
   const int64_t parameters = encoder.parameters + decoder.parameters;
+  const int64_t grid = model.grid_size(size);
+  double encoder_flops = encoder.flops;
+  if (model.logits == LogitKind::kDistance)  // the products with the codebook
+    encoder_flops += ConvolutionShape{model.codebook_width, model.vocab_size, 1, grid}.flops();
   DvaeCost cost{
       .encoder_parameters = encoder.parameters,
       .decoder_parameters = decoder.parameters,
-      .encoder_flops = encoder.flops,
+      .encoder_flops = encoder_flops,
       .decoder_flops = decoder.flops,
-      .training_flops = 3 * (encoder.flops + decoder.flops),
+      .training_flops = 3 * (encoder_flops + decoder.flops),
       .micro_batch_size = micro_batch_of(config.dvae.train, ranks),
       .memory = memory_of_parameters(parameters, config.dvae.train, config.distributed, ranks)};
   if (precision == Precision::kBfloat16)
@@ -213,10 +217,11 @@ DvaeCost estimate_dvae_cost(const ExperimentConfig& config, int64_t ranks) {
   int64_t pooled = 0;
   for (int64_t group = 1; group < model.groups; ++group)
     pooled += model.width_of_group(group) * (size >> (group - 1)) * (size >> (group - 1));
-  const int64_t grid = model.grid_size(size);
   // In float32: the logits, the posterior and its logarithm, or other latents and what they are
   // compared with; mean, scale and terms of the pixels.
-  const int64_t loss_values = 3 * model.latent_channels() * grid * grid + 12 * size * size;
+  const int64_t latents =
+      model.bottleneck == BottleneckKind::kGumbel ? model.vocab_size : model.latent_channels();
+  const int64_t loss_values = 3 * latents * grid * grid + 12 * size * size;
   // The backward pass holds the gradients on both sides of one convolution.
   const int64_t in_flight = 2 * std::max(encoder.largest, decoder.largest);
   const int64_t sample_bytes =
