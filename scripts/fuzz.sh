@@ -15,12 +15,12 @@ case ${2:-1000000} in
   *s) limit=-max_total_time=${2%s} ;;
   *) limit=-runs=${2:-1000000} ;;
 esac
-targets=(yaml tar safetensors torch_file image png_text tokenizer json multipart request_target)
+targets=(yaml tar safetensors torch_file image png_text tokenizer json multipart request_fields request_target)
 [ "${1:-all}" = all ] || targets=("$1")
 [ -f "tests/fuzz/${targets[0]}_fuzz.cpp" ] || {
   printf 'fuzz: error: %s: no such target; the targets are %s\n' "$1" "${targets[*]}" >&2; exit 1
 }
-command -v clang++ >/dev/null || { printf 'fuzz: error: there is no clang++\n' >&2; exit 1; }
+command -v clang++ >/dev/null || { printf 'fuzz: error: clang++ not found; run scripts/setup.sh --checks\n' >&2; exit 1; }
 
 cmake --preset fuzz -DTORCH_ROOT="${TORCH_ROOT:-}" >/dev/null
 cmake --build --preset fuzz --target "${targets[@]/#/fuzz_}"

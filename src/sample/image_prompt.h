@@ -7,6 +7,7 @@
 
 #include "data/image/rgb_image.h"
 #include "model/discrete_vae.h"
+#include "sample/pixel_rectangle.h"
 
 namespace dalle {
 
@@ -14,14 +15,6 @@ namespace dalle {
 //
 //     kept pixels  [S, S] bool, of the image after cropping and scaling to S x S
 //     kept codes   [h, w] bool: a code is kept if all pixels of its cell are
-
-/// A rectangle of pixels; x and y are those of its upper left corner.
-struct PixelRectangle {
-  int64_t x = 0;
-  int64_t y = 0;
-  int64_t width = 0;
-  int64_t height = 0;
-};
 
 /// The upper part of the rows of pixels.
 /// @param part  in [0, 1]

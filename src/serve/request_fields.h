@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "sample/image_prompt.h"
+#include "sample/pixel_rectangle.h"
 #include "serve/http/http_server.h"
 
 #include <nlohmann/json.hpp>

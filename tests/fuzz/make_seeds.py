@@ -185,6 +185,14 @@ def multipart_seeds() -> dict[str, bytes]:
             "truncated": form(plain, (field, b"x"), end=b"")}
 
 
+def request_fields_seeds() -> dict[str, bytes]:
+    return {"all": b'{"text": "a \\u00e4", "whole": 7, "number": -2.5e-3, "flag": true, "choice": "low", "area": [1, 2, 3, 4],'
+                   b' "file": "aGk=", "files": ["data:image/png;base64,aGk=", ""], "object": {"a": {}}, "other": 1e999}',
+            "strings": b'{"area": " 1, 2 ,3,4", "whole": 2.0, "number": 1, "flag": null, "text": "", "file": "a"}',
+            "wrong": b'{"whole": 1.5, "number": "1", "flag": 1, "choice": "", "area": [1, 2, 3], "text": "\\u0000"}',
+            "list": b"[1]"}
+
+
 def request_target_seeds() -> dict[str, bytes]:
     return {"path": b"/v1/models", "query": b"/a?x=1&y=a+b%2B&z&x=3&&=e", "encoded": b"/%C3%A4%2f..%2F%f0%9f%98%80", "star": b"*",
             "proxy": b"http://example.org:80/x?y=/z", "invalid": b"/%c0%80?%00=%zz"}
@@ -196,7 +204,7 @@ def main() -> None:
                           ("torch_file", torch_file_seeds()),
                           ("image", image_seeds()), ("png_text", png_text_seeds()), ("tokenizer", tokenizer_seeds()),
                           ("json", json_seeds()), ("multipart", multipart_seeds()),
-                          ("request_target", request_target_seeds())]:
+                          ("request_fields", request_fields_seeds()), ("request_target", request_target_seeds())]:
         folder = root / target
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in seeds.items():

@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
-"""Puts a running dalle-serve under load and attacks it, and checks that it stays healthy.
+"""Puts dalle-serve under load, attacks it and restarts it, and checks that it stays healthy.
 
 Usage: load.py --port PORT --pid PID [--clients 32] [--seconds 600] [--malformed 100000] [--path /v1/images/generations]
+       load.py --port PORT [--restarts 10] ... -- dalle-serve --port PORT --model RUN
 
 For the given time, clients generate images (or ask for another --path), others vanish in the middle of a request, some send
 one byte at a time, and some send bodies of a gigabyte. Then malformed requests are sent. Throughout, /health must answer
 within --patience seconds, and in the end the process must be alive, without the connections, and with no more memory than
-after a warm-up, up to --more-mb: the process keeps freed memory, also that of the largest bodies. Exits with 1 if something
-is wrong.
+after a warm-up, up to --more-mb: the process keeps freed memory, also that of the largest bodies. Given the command that
+starts the server, the script runs it, and finally stops it under load, every other time with SIGKILL, and starts it again:
+clients may lose connections and receive status 503, but a response that looks complete must be an image. Exits with 1 if
+something is wrong.
 """
 import argparse
 import base64
@@ -17,8 +20,10 @@ import json
 import pathlib
 import random
 import re
+import signal
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -29,7 +34,7 @@ HOST = "127.0.0.1"
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--pid", type=int, required=True, help="of the server, whose memory is measured")
+    parser.add_argument("--pid", type=int, help="of the running server, whose memory is measured")
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--malformed", type=int, default=100_000)
@@ -39,7 +44,12 @@ def arguments():
     parser.add_argument("--patience", type=float, default=10)
     parser.add_argument("--more-mb", type=float, default=64)
     parser.add_argument("--seed", type=int, default=1)
-    return parser.parse_args()
+    parser.add_argument("--restarts", type=int, default=10)
+    parser.add_argument("command", nargs="*", help="starts the server")
+    options = parser.parse_args()
+    if bool(options.pid) == bool(options.command):
+        parser.error("expected either --pid or a command that starts the server")
+    return options
 
 
 def memory_mb(pid):
@@ -73,6 +83,7 @@ class Load:
         self.end = time.monotonic() + OPTIONS.seconds
         self.counts = collections.Counter()
         self.problems = []
+        self.restarts = 0  # begun and finished: odd while the server is not up
         self.lock = threading.Lock()
 
     def is_running(self):
@@ -88,9 +99,51 @@ class Load:
                 self.problems.append(problem)
 
 
+class Server:
+    """The process of --command."""
+
+    def __init__(self):
+        self.process = None
+
+    def start(self):
+        """Whether the server is up."""
+        self.process = subprocess.Popen(OPTIONS.command)
+        while self.process.poll() is None:
+            try:
+                with connect(OPTIONS.patience) as client:
+                    client.sendall(head("GET", "/health", "connection: close"))
+                    if client.recv(64).startswith(b"HTTP/1.1 200"):
+                        return True
+            except OSError:
+                time.sleep(0.1)
+        return False
+
+    def stop(self, number):
+        self.process.send_signal(number)
+        return self.process.wait(timeout=120)
+
+
+def restart(load, rng, server):
+    """Ends the server in the middle of the load, and starts it again."""
+    for i in range(OPTIONS.restarts):
+        time.sleep(2 + 2 * rng.random())
+        number = signal.SIGTERM if i % 2 else signal.SIGKILL
+        load.restarts += 1
+        status = server.stop(number)
+        if status != (0 if number == signal.SIGTERM else -number):
+            load.wrong(f"the server ended with status {status} after signal {number}")
+        if not server.start():
+            load.wrong(f"the server did not start again: status {server.process.returncode}")
+            break
+        load.restarts += 1
+        load.count("restarts")
+    load.end = time.monotonic() + 2
+
+
 def generate(load, rng):
     """A client that behaves: every answer must be complete."""
     while load.is_running():
+        restarts = load.restarts
         try:
             with connect(OPTIONS.patience + 600) as client:
                 client.sendall(generation(rng))
@@ -98,7 +151,10 @@ def generate(load, rng):
                 response.begin()
                 body = response.read()
         except (OSError, http.client.HTTPException) as error:
-            load.wrong(f"generation: {error!r}")
+            if load.restarts == restarts and restarts % 2 == 0:
+                load.wrong(f"generation: {error!r}")
+            load.count("connections lost")
+            time.sleep(0.1)
             continue
         load.count(f"answers {response.status}")
         if response.status == 200 and OPTIONS.path == "/v1/images/generations":
@@ -107,6 +163,8 @@ def generate(load, rng):
                 load.wrong("generation: the answer is not a PNG file")
         elif response.status == 429:
             time.sleep(float(response.headers["retry-after"]))
+        elif response.status == 503 and load.restarts > 0:
+            time.sleep(0.1)
         elif response.status != 200:
             load.wrong(f"generation: status {response.status}: {body[:200]}")
 
@@ -238,6 +296,11 @@ def run_threads(load, works):
 
 
 def main():
+    server = Server()
+    if OPTIONS.command:
+        if not server.start():
+            return 1
+        OPTIONS.pid = server.process.pid
     load = Load()
     stop = threading.Event()
     health = threading.Thread(target=watch_health, args=(load, stop))
@@ -258,6 +321,13 @@ def main():
     print(f"memory: {before:.0f} MB before, {after:.0f} MB after; slowest /health: {load.slowest_health:.3f} s")
     if after > before + OPTIONS.more_mb:
         load.wrong(f"memory grew from {before:.0f} MB to {after:.0f} MB")
+    if OPTIONS.command:
+        load.counts.clear()
+        load.end = float("inf")
+        run_threads(load, [(generate,)] * OPTIONS.clients + [(restart, server)])
+        print("restarts under load: " + ", ".join(f"{what}: {number}" for what, number in sorted(load.counts.items())))
+        if server.stop(signal.SIGTERM) != 0:
+            load.wrong("the server did not end with status 0")
     for problem in load.problems:
         print(f"error: {problem}", file=sys.stderr)
     return 1 if load.problems else 0
