@@ -33,7 +33,8 @@ Json model_details(const GenerationEngine& engine) {
           {"sampling", sampling},
           {"guidance_trained", dalle.config.dalle.train.caption_dropout > 0},
           {"can_rerank", engine.has_reranker()},
-          {"reranker", engine.reranker_name()}};
+          {"reranker", engine.reranker_name()},
+          {"reranker_model", engine.reranker_model().string()}};
 }
 
 Json model_entry(const ServedModel& model) {

@@ -149,7 +149,7 @@ class PageTest(PageTestCase):
                          ["0.5", "0.375"])
         self.browser.click(".images figure:nth-child(2) .image")
         self.assertIn("3 of seed", self.browser.text("#detail-facts"))
-        self.assertIn("--best-of", self.command())
+        self.assertEqual(self.command()[7:11], ["--best-of", "16", "--reranker", "models/clip"])
 
     def test_models_without_a_reranker_offer_no_best_of(self):
         self.server.models = [model("shapes-demo", can_rerank=False)]

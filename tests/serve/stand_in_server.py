@@ -63,7 +63,7 @@ def model(name, **members):
     dalle = {"image_size": SIZE, "grid": 8, "step": 12000, "checkpoint": f"runs/{name}/checkpoints/dalle/step-00012000",
              "manifest": "0123456789abcdef" * 4, "max_n": 10, "max_best_of": 64, "max_partial_images": 3, "count": 2, "captions": ["a red circle"],
              "sampling": {"temperature": 1, "top_k": 0, "top_p": 1, "guidance": 1}, "guidance_trained": True,
-             "can_rerank": True, "reranker": "clip 0123"}
+             "can_rerank": True, "reranker": "clip 0123", "reranker_model": "models/clip"}
     return {"id": name, "object": "model", "created": 0, "owned_by": "dalle", "dalle": {**dalle, **members}}
 
 

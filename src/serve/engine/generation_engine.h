@@ -131,6 +131,7 @@ class GenerationEngine {
   const TrainedDalle& dalle() const { return dalle_; }
   bool has_reranker() const { return !reranker_name().empty(); }
   std::string reranker_name() const;  ///< see Reranker::name(); empty if there is none
+  const std::filesystem::path& reranker_model() const { return options_.reranker; }
 
   /// Queues a request. Thread-safe.
   /// @return  its number, for cancel()

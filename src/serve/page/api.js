@@ -29,7 +29,7 @@ async function send(path, options) {
     return { key, response: await fetch(path, { ...options, headers, credentials: "omit" }) };
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError("The server does not answer. Is dalle-serve still running?");
+    throw new ApiError("The server is not responding. Is dalle-serve still running?");
   }
 }
 
@@ -44,7 +44,7 @@ async function errorOf(response) {
   }
   const { status } = response;
   words = words.charAt(0).toUpperCase() + words.slice(1);
-  return new ApiError(words || `The server answered with status ${status}.`, status);
+  return new ApiError(words || `The server responded with status ${status}.`, status);
 }
 
 /**
@@ -119,7 +119,7 @@ export async function generate(generation, caption, signal, use) {
   let completed = 0;
   try {
     for await (const event of events(response)) {
-      if (event.error) throw new ApiError(event.error.message || "The server reports an error.");
+      if (event.error) throw new ApiError(event.error.message || "The server reported an error.");
       if (event.type?.endsWith(".partial_image")) {
         use.preview(event.image ?? completed, event.b64_json);
       } else if (event.type?.endsWith(".completed")) {
@@ -131,5 +131,5 @@ export async function generate(generation, caption, signal, use) {
     if (error instanceof ApiError || error.name === "AbortError") throw error;
     throw new ApiError("The connection to the server was lost.");
   }
-  if (completed < generation.count) throw new ApiError("The server ended its answer early.");
+  if (completed < generation.count) throw new ApiError("The server closed the response early.");
 }

@@ -73,6 +73,7 @@ export function sampleCommand(generation, caption) {
   const { model, seed, count, bestOf, sampling, prompt } = generation;
   const words = ["dalle-sample", "--model", model.checkpoint || model.id, "--seed", seed, "--count", count];
   if (bestOf) words.push("--best-of", bestOf);
+  if (bestOf && model.rerankerModel) words.push("--reranker", model.rerankerModel);
   if (bestOf && model.reranker === "likelihood") words.push("--rank-by", "likelihood");
   const names = { temperature: "--temperature", top_k: "--top-k", top_p: "--top-p", guidance: "--guidance" };
   for (const [name, option] of Object.entries(names))

@@ -71,6 +71,7 @@ async function loadModels() {
     grid: dalle.grid, count: dalle.count, captions: dalle.captions ?? [], maxCount: dalle.max_n ?? 10, maxBestOf: dalle.max_best_of ?? 64,
     maxPreviews: dalle.max_partial_images ?? 3, sampling: { ...usualSampling, ...dalle.sampling },
     isGuidanceTrained: dalle.guidance_trained ?? true, canRerank: dalle.can_rerank ?? false, reranker: dalle.reranker,
+    rerankerModel: dalle.reranker_model ?? "",
   }));
   element("model").replaceChildren(...models.map(({ id }) => make("option", { value: id, textContent: id })));
   element("model-field").hidden = models.length < 2;
@@ -102,7 +103,7 @@ function showModel() {
   element("best-of-field").hidden = element("best-of").disabled = !model.canRerank;
   element("best-of").max = model.maxBestOf;
   element("best-of-hint").textContent = model.reranker === "likelihood"
-    ? "Generates this many candidates per caption and keeps the best, ranked by the likelihood of the caption."
+    ? "Generates this many candidates per caption and keeps the best, ranked by how much the caption raises the likelihood of the image."
     : "Generates this many candidates per caption and keeps the best, ranked by the contrastive model.";
   element("guidance-hint").textContent = model.isGuidanceTrained ? "" : "This model was not trained for guidance.";
   prompt.setModel(size, size / codes);
@@ -259,7 +260,7 @@ async function remember(generation) {
     await addGeneration(generation);
     if (!element("history").hidden) showHistory();
   } catch (error) {
-    showError(`The history of this browser cannot be written: ${error.message}`);
+    showError(`Cannot save the history in this browser: ${error.message}`);
   }
 }
 
@@ -322,7 +323,7 @@ async function showHistory() {
       ? `Kept in this browser only: the last ${maxGenerations} generations, or 200 MB.`
       : "Nothing has been generated in this browser yet.";
   } catch (error) {
-    element("history-note").textContent = `The history of this browser cannot be read: ${error.message}`;
+    element("history-note").textContent = `Cannot read the history in this browser: ${error.message}`;
   }
   historyUrls.forEach((url) => URL.revokeObjectURL(url));
   historyUrls = [];
@@ -370,7 +371,7 @@ element("reset-sampling").addEventListener("click", () => {
   element("temperature").focus();
 });
 element("clear-history").addEventListener("click", async () => {
-  if (!confirm("Delete all generations of this browser?")) return;
+  if (!confirm("Delete the entire history in this browser?")) return;
   await clearGenerations();
   showHistory();
 });
