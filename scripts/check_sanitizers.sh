@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the modules that read the files of others (core, tensor and data) with the sanitizers for addresses and undefined
-# behavior in build/asan-files, and runs their tests. TORCH_ROOT= selects a LibTorch other than the one under third_party/.
+# Builds the modules that parse untrusted files (core, tensor and data) with AddressSanitizer and UndefinedBehaviorSanitizer
+# in build/asan-files, and runs their tests. TORCH_ROOT= selects a LibTorch other than the one under third_party/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

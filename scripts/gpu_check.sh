@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks a machine with a GPU: compares its results with the CPU's and runs real trainings on it, which are also killed and
+# Checks a machine with a GPU: compares its results with the CPU's and runs real training on it, which is also killed and
 # resumed. Prints a table, writes gpu_check.json to the current folder, and exits with status 1 if anything failed.
 #
 #   scripts/gpu_check.sh                the binaries in build/release/bin or, in an unpacked bundle, in bin

@@ -119,7 +119,7 @@ check_machine() {
     if ! command -v apt-get >/dev/null; then
       wrong "found no apt-get; without Debian or Ubuntu, install these yourself: ${missing[*]}"
     elif [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null; then
-      wrong "found neither root rights nor sudo, which are needed to install: ${missing[*]}"
+      wrong "found neither root privileges nor sudo, one of which is needed to install: ${missing[*]}"
     fi
   fi
   check_cmake

@@ -54,7 +54,7 @@ struct Subject {
 using MakeSubject = Subject (*)(const ExperimentConfig& config, c10::Device device);
 Subject dvae_subject(const ExperimentConfig& config, c10::Device device);
 Subject transformer_subject(const ExperimentConfig& config, c10::Device device);
-/// The config must have a section `clip`.
+/// The config must have a `clip` section.
 Subject clip_subject(const ExperimentConfig& config, c10::Device device);
 
 /// Trains a subject on its micro-batch.

@@ -87,8 +87,8 @@ CLI::Validator whole_number(int64_t min, int64_t max) {
     }
     const bool is_too_large = parse_number(text).value_or(0) >= 0x1p63;
     if (!is_bounded && is_too_large)
-      return number_error(text, fmt::format("a whole number of at most {}", max));
-    return number_error(text, fmt::format("a whole number {}{}", is_bounded ? "" : "of ", range));
+      return number_error(text, fmt::format("an integer of at most {}", max));
+    return number_error(text, fmt::format("an integer {}{}", is_bounded ? "" : "of ", range));
   };
   return {check, range};
 }

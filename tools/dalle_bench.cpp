@@ -103,7 +103,7 @@ TrainConfig& measured(ExperimentConfig& config, const std::string& stage) {
 ExperimentConfig weakly_scaled(ExperimentConfig config, const Arguments& arguments, int64_t ranks) {
   const bool is_dvae = arguments.stage == "dvae", is_clip = arguments.stage == "clip";
   if (is_clip && !config.clip)
-    throw Error("{}: the config has no section clip; add one to train it", arguments.config);
+    throw Error("{}: the config has no clip section; add one to train it", arguments.config);
   shorten(config.dvae.train, is_dvae ? arguments.steps : 1);
   shorten(config.dalle.train, arguments.steps);
   config.dalle.train.sample_every = arguments.steps;
@@ -152,7 +152,7 @@ Json times_of(const fs::path& metrics, const std::string& stage) {
     if (report.at("stage") == stage && report.contains("loss")) times = report.at("time");
   }
   if (times.is_null())
-    throw Error("{}: found no log line of the stage {}", metrics.string(), stage);
+    throw Error("{}: found no log line of the {} stage", metrics.string(), stage);
   return times;
 }
 
@@ -242,8 +242,8 @@ int bench_training(const Arguments& arguments) {
                            config.name, arguments.stage, this_processor().model,
                            std::thread::hardware_concurrency())
             << fmt::format("{:>5} {:>6} {:>9} {:>9} {:>10} {:>9} {:>8} {:>12} {:>9} {:>7}\n",
-                           "ranks", "batch", "ms a step", "img/s", "efficiency", "sync ms",
-                           "overlap", "compute ms", "GFLOP/s", "peak");
+                           "ranks", "batch", "ms/step", "img/s", "efficiency", "sync ms", "overlap",
+                           "compute ms", "GFLOP/s", "peak");
   for (const Json& result : results) std::cout << row(result, alone);
   if (!arguments.json.empty())
     write_file_atomically(arguments.json, Json{{"config", config.name},
@@ -262,12 +262,12 @@ int main(int argc, char** argv) {
   CLI::App app("Measures how fast this machine trains and generates.", "dalle-bench");
   app.require_subcommand(1);
   Arguments arguments;
-  add_options(*app.add_subcommand("train",
-                                  "weak scaling: each number of ranks with the same batch for each "
-                                  "rank; efficiency, waiting for gradients and how much of "
-                                  "sending them overlaps with computing, share of the machine's "
-                                  "measured matmul peak"),
-              arguments);
+  add_options(
+      *app.add_subcommand("train",
+                          "weak scaling, with the same batch size per rank: efficiency, time spent "
+                          "waiting for gradient communication, its overlap with computation, and "
+                          "utilization of the machine's measured matmul peak"),
+      arguments);
   BenchDecodeArguments decode_arguments;
   CLI::App& decode = *app.add_subcommand(
       "decode",

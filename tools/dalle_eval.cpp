@@ -62,12 +62,12 @@ void add_options(CLI::App& app, Arguments& arguments) {
       ->capture_default_str();
   app.add_option("--extractor", arguments.extractor,
                  "for the suites frechet and memorization: the folder of a contrastive model, such "
-                 "as dalle-import makes of CLIP, or a TorchScript file of a network that maps "
-                 "images, float [B, 3, H, W] in [0, 1], to features, float [B, D]. Loading a "
-                 "TorchScript file executes its code, so use only files that you trust");
+                 "as one that dalle-import converted from CLIP, or a TorchScript file of a network "
+                 "that maps images, float [B, 3, H, W] in [0, 1], to features, float [B, D]. "
+                 "Loading a TorchScript file executes its code, so use only files that you trust");
   app.add_option("--reranker", arguments.reranker,
-                 "for the suite best_of: another contrastive model than that of the run, such as "
-                 "dalle-import makes of CLIP");
+                 "for the suite best_of: a contrastive model other than the run's, such as one "
+                 "that dalle-import converted from CLIP");
   add_sampling_options(app, arguments.sampling);
   app.add_option(
       "--out", arguments.out,

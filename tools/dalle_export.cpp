@@ -36,8 +36,9 @@ void add_options(CLI::App& app, Arguments& arguments) {
       ->capture_default_str();
   app.add_option("--out", arguments.out, "folder to write; must not exist, or be empty")
       ->required();
-  app.add_option("--max-shard-mb", arguments.max_shard_mb,
-                 "largest size of a file of weights in megabytes; larger models are divided")
+  app.add_option(
+         "--max-shard-mb", arguments.max_shard_mb,
+         "maximum size of a safetensors file in megabytes; larger models are split into shards")
       ->transform(whole_number(1, 1'000'000'000))
       ->capture_default_str();
 }

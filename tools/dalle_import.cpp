@@ -74,7 +74,7 @@ int import_dvae(Arguments arguments) {
 
 int main(int argc, char** argv) {
   CLI::App app(
-      "Makes a checkpoint of a model that others trained. Nothing in its files is executed.",
+      "Converts a model trained elsewhere to a checkpoint. No code in its files is executed.",
       "dalle-import");
   Arguments arguments;
   ClipImport clip;

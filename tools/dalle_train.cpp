@@ -52,9 +52,9 @@ void add_options(CLI::App& app, Arguments& arguments) {
                  "the experiment's YAML file; default with --from: the config of that model, with "
                  "-tuned at the end of its name");
   app.add_option("--from", arguments.from,
-                 "fine-tune: a finished run or a checkpoint whose weights the new run begins with, "
-                 "with a new optimizer, from step 0. The tokenizer is kept; the dVAE too, unless "
-                 "dvae.freeze is false. The same as --set from.checkpoint=PATH");
+                 "fine-tune: a finished run or a checkpoint that initializes the weights of a new "
+                 "run, with a new optimizer, from step 0. The tokenizer is kept; the dVAE too, "
+                 "unless dvae.freeze is false. The same as --set from.checkpoint=PATH");
   app.add_option(
          "--set", arguments.overrides,
          "override a key, e.g. --set dalle.train.batch_size=8; text is taken literally, other "
@@ -77,8 +77,8 @@ void add_options(CLI::App& app, Arguments& arguments) {
   app.add_flag("--json-schema", arguments.json_schema,
                "print a JSON Schema of the config, for editors, and exit");
   app.add_flag("--dry-run", arguments.dry_run,
-               "print parameters, FLOPs, memory, checkpoint size and what the run would begin "
-               "with, and exit");
+               "print parameters, FLOPs, memory, checkpoint size and the source of the initial "
+               "weights, and exit");
 }
 
 /// Starts the ranks for --ranks, after checking that they can train together. Returns the exit

@@ -5,8 +5,8 @@ namespace dalle {
 void add_decode_options(CLI::App& app, DecodeOptions& options) {
   app.add_option(
          "--batch-size", options.batch_size,
-         "images generated at once; more take more memory; on a CPU, this does not change the "
-         "images; default: 32, or fewer for models with large keys and values")
+         "number of images generated at once; larger batches take more memory; on a CPU, the "
+         "images do not depend on it; default: 32, or fewer for models with a large KV cache")
       ->transform(whole_number(1, 4096));
   app.add_option(
          "--decode", options.decode,

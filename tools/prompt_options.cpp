@@ -51,7 +51,7 @@ std::string check_path(const std::string& text) {
 std::string check_rectangle(const std::string& text) {
   return parse_rectangle(text)
              ? ""
-             : fmt::format("found {}, expected x,y,width,height in whole numbers", text);
+             : fmt::format("found {}, expected x,y,width,height as integers", text);
 }
 
 /// What is kept, and the JSON entry that says so.
@@ -95,7 +95,7 @@ void report_kept_codes(const PromptOptions& options, const at::Tensor& codes, in
       "generated ones, which cannot take them into account",
       unseen);
   if (options.strict) throw Error("--strict: {}", reason);
-  log_info("{}; they are kept all the same (--strict refuses this)", reason);
+  log_info("{}; they are kept anyway (--strict makes this an error)", reason);
 }
 
 }  // namespace
@@ -107,9 +107,9 @@ void add_prompt_options(CLI::App& app, PromptOptions& options) {
                      "validation images; what --keep-rows, --keep, --mask or --variation keeps of "
                      "it is given, the rest is generated")
           ->check(check_path);
-  CLI::Option* const rows =
-      app.add_option("--keep-rows", options.keep_rows, "keep this part of the image's rows, 0 to 1")
-          ->transform(number(0, 1));
+  CLI::Option* const rows = app.add_option("--keep-rows", options.keep_rows,
+                                           "keep this fraction of the image's rows, 0 to 1")
+                                ->transform(number(0, 1));
   CLI::Option* const keep =
       app.add_option("--keep", options.keep,
                      "keep a rectangle: x,y,width,height in pixels of the cropped and scaled image")
@@ -122,7 +122,7 @@ void add_prompt_options(CLI::App& app, PromptOptions& options) {
           ->check(check_path);
   CLI::Option* const variation =
       app.add_option("--variation", options.variation,
-                     "generate this part of the kept codes too, 0 to 1, each chosen by seed, image "
+                     "regenerate this fraction of the kept codes, 0 to 1, chosen by seed, image "
                      "and position; without --keep-rows, --keep or --mask, of all codes")
           ->transform(number(0, 1));
   CLI::Option* const paste = app.add_flag(

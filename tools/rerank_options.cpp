@@ -32,9 +32,10 @@ void add_rerank_options(CLI::App& app, RerankOptions& options) {
           ->check(CLI::IsMember(names))
           ->default_str(std::string(to_string(options.rank_by)));
   CLI::Option* const reranker =
-      app.add_option("--reranker", options.reranker,
-                     "the contrastive model of another run: run folder, checkpoint, or the file "
-                     "latest or best of the stage clip; or what dalle-import makes of CLIP")
+      app.add_option(
+             "--reranker", options.reranker,
+             "the contrastive model of another run: run folder, checkpoint, or the file latest or "
+             "best of the clip stage; or a CLIP model that dalle-import converted")
           ->check([](const std::string& path) {
             return path.empty() ? "found an empty path, expected a run or checkpoint" : "";
           });

@@ -36,7 +36,8 @@ void add_sampling_options(CLI::App& app, SamplingOverrides& options) {
   app.add_option("--top-k", options.top_k, "sample from the k most likely codes; 0 means all")
       ->transform(whole_number(0));
   app.add_option("--top-p", options.top_p,
-                 "sample from the fewest codes whose total probability reaches p")
+                 "nucleus sampling: sample from the smallest set of most likely codes whose total "
+                 "probability reaches p")
       ->transform(range_of("top_p"))
       ->check(check_top_p);
   app.add_option("--guidance", options.guidance,
@@ -45,10 +46,10 @@ void add_sampling_options(CLI::App& app, SamplingOverrides& options) {
                  "dalle.train.caption_dropout")
       ->transform(range_of("guidance"));
   app.add_option("--guidance-from", options.guidance_from,
-                 "part of an image's codes, 0 to 1, after which guidance begins")
+                 "fraction of an image's codes, 0 to 1, after which guidance begins")
       ->transform(range_of("guidance_from"));
   app.add_option("--guidance-to", options.guidance_to,
-                 "part of an image's codes, 0 to 1, after which guidance ends")
+                 "fraction of an image's codes, 0 to 1, after which guidance ends")
       ->transform(range_of("guidance_to"));
 }
 

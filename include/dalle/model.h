@@ -13,21 +13,22 @@
 
 namespace dalle {
 
-/// Which images of a caption to generate, and how their codes are sampled. Settings without a value
-/// come from `sample` in the model's config.
+/// Which images to generate for a caption, and how their codes are sampled. Settings without a
+/// value come from `sample` in the model's config.
 struct SampleOptions {
   int64_t seed = 1;                        ///< at least 0
   int64_t first = 0;                       ///< index of the first image, at least 0
   int64_t count = 1;                       ///< at least 1
   std::optional<double> temperature = {};  ///< in [0, 100]; 0 takes the most likely code
   std::optional<int64_t> top_k = {};       ///< sample from the k most likely codes; 0: from all
-  std::optional<double> top_p = {};        ///< in (0, 1]; from the fewest codes that add up to p
+  std::optional<double> top_p = {};        ///< in (0, 1]; nucleus sampling; 1: off
   /// In [0, 100]: scale of classifier-free guidance, for models that were trained with
   /// dalle.train.caption_dropout; 1: off. The logits become null + guidance (conditional - null),
   /// where null are those without a caption.
   std::optional<double> guidance = {};
-  std::optional<double> guidance_from = {};  ///< in [0, 1]: part of the codes where it begins
-  std::optional<double> guidance_to = {};    ///< in [0, 1]: part of the codes where it ends
+  /// In [0, 1]: fractions of the codes after which guidance begins and after which it ends.
+  std::optional<double> guidance_from = {};
+  std::optional<double> guidance_to = {};
   /// If more than 0: generate this many images, at least `count`, and return the `count` most
   /// similar to the caption, the best first; neither their indices nor their scores are returned.
   /// The similarity is that of the contrastive model of the same run: the newest checkpoint in the
@@ -37,7 +38,7 @@ struct SampleOptions {
   /// -1 where one is sampled. Codes are sampled from the upper left to the lower right, without
   /// regard to given ones that come later. Undefined: all are sampled.
   at::Tensor known_codes = {};
-  /// In [0, 1]: part of the known codes that is sampled all the same; which ones depends on the
+  /// In [0, 1]: fraction of the known codes that is resampled anyway; which ones depends on the
   /// seed, the image and the position.
   double variation = 0;
 };
@@ -61,7 +62,7 @@ struct LogLikelihood {
 /// All functions throw c10::Error or std::bad_alloc if memory runs out.
 class DALLE_API Model {
  public:
-  /// Loads the EMA weights of a checkpoint of the stage dalle.
+  /// Loads the EMA weights of a checkpoint of the dalle stage.
   ///
   /// For the whole process, limits LibTorch's threads to the CPUs that the process may use (unless
   /// OMP_NUM_THREADS is set) and disables TF32, so that generate() computes what dalle-sample does.
@@ -89,7 +90,7 @@ class DALLE_API Model {
   /// @throws dalle::Error if the caption is not UTF-8
   std::vector<int64_t> tokenize(const std::string& caption) const;
 
-  /// Generates images of a caption. Image i of a seed is the one that dalle-sample writes. On
+  /// Generates images from a caption. Image i of a seed is the one that dalle-sample writes. On
   /// CPUs of the same kind it is the same, bit for bit, whatever `first` and `count` are. Without
   /// `best_of`, the result's images are those from `first` on; with it, the best of those.
   ///
@@ -99,9 +100,9 @@ class DALLE_API Model {
   ///         model
   at::Tensor generate(const std::string& caption, const SampleOptions& options = {}) const;
 
-  /// Samples the codes of images of a caption, the same ones as generate(). On a CPU, each call
-  /// makes a packed copy of the transformer's weights, so one call for several images is cheaper
-  /// than several calls.
+  /// Samples the codes of the images that generate() would return. On a CPU, each call makes a
+  /// packed copy of the transformer's weights, so one call for several images is cheaper than
+  /// several calls.
   ///
   /// @return  [count, grid_size, grid_size] int64 in [0, image_vocab_size()), rows from the top
   /// @throws dalle::Error as generate() does

@@ -11,8 +11,8 @@ namespace dalle {
 /// What to train. The members correspond to the options of dalle-train.
 struct TrainRequest {
   std::filesystem::path config = {};  ///< the experiment's YAML file
-  /// Fine-tuning: a finished run or a checkpoint whose weights the run begins with. Without
-  /// `config`, its config is used, with "-tuned" at the end of the name.
+  /// Fine-tuning: a finished run or a checkpoint that initializes the run. Without `config`, its
+  /// config is used, with "-tuned" at the end of the name.
   std::filesystem::path from = {};
   std::vector<std::string> overrides = {};  ///< "key=value" each: "dalle.train.batch_size=8"
   std::filesystem::path run_folder = {};    ///< where all output goes; empty: runs/<name>
@@ -25,7 +25,7 @@ struct TrainRequest {
 
 /// How training ended, if not with an error.
 struct TrainResult {
-  std::filesystem::path run_folder = {};  ///< for Model::load(), once the stage dalle has run
+  std::filesystem::path run_folder = {};  ///< for Model::load(), once the dalle stage has run
   int signal = 0;  ///< the one that stopped it; 0: all requested stages are finished
 
   bool finished() const { return signal == 0; }
@@ -37,7 +37,7 @@ struct TrainResult {
 ///
 /// Several ranks train together if this program was started by torchrun, srun or mpirun. They call
 /// train() together, and only once. If one of them is lost, train() throws or, where it cannot
-/// return because a collective with NCCL hangs, this process exits with status 3.
+/// return because an NCCL collective hangs, this process exits with status 3.
 ///
 /// While it runs, the first SIGINT, SIGTERM, SIGUSR1 or SIGHUP saves and stops the training, and a
 /// second one (except SIGHUP) ends the process at once. Before the first step there is nothing to

@@ -272,8 +272,8 @@ void CheckpointStore::write_manifest(const fs::path& staging, int64_t step,
     const auto size = fs::file_size(staging / file, error);
     if (error || static_cast<int64_t>(size) != digest.size)
       throw Error(
-          "{}: missing or truncated as rank 0 sees it; if another rank wrote it, all ranks need "
-          "the run folder on one file system",
+          "{}: missing or truncated on rank 0; if another rank wrote it, the run folder must be on "
+          "a file system that all ranks share",
           (staging / file).string());
   }
   if (score && !std::isfinite(*score)) score.reset();

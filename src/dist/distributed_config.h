@@ -58,22 +58,23 @@ struct DistributedConfig {
            .max = 86400,
            .may_change = true});
     visit("bucket_mb", self.bucket_mb,
-          {.help = "megabytes of gradients that are sent at a time while the backward pass "
-                   "continues; more for more ranks",
+          {.help = "gradient bucket size in megabytes, for communication that overlaps with the "
+                   "backward pass; use larger buckets with more ranks",
            .min = 0.001,
            .max = 65536,
            .may_change = true});
     visit("reduce_dtype", self.reduce_dtype,
-          {.help = "float32, or bfloat16 for half of the traffic and less precise sums",
+          {.help = "dtype of the gradient reduction: float32, or bfloat16, which halves the "
+                   "traffic and loses precision",
            .paper = "PowerSGD over float16 (B.2)"});
     visit("shard_optimizer", self.shard_optimizer,
-          {.help =
-               "each rank keeps the moments and the EMA of its part of the weights only (ZeRO-1), "
-               "for less memory; with optimizer adamw",
+          {.help = "shard the optimizer state and the EMA across ranks (ZeRO-1), which saves "
+                   "memory; requires optimizer adamw",
            .may_change = true});
     visit("bitwise", self.bitwise,
-          {.help = "sum in one order, so that 1, 2, 4, 8 ... ranks give the same bits; needs "
-                   "micro_batch_size, a power of two of them in a batch, and costs some speed",
+          {.help = "reduce gradients in a fixed order, so that 1, 2, 4, 8, ... ranks give bitwise "
+                   "identical results; requires micro_batch_size, with a power of two "
+                   "micro-batches per batch; somewhat slower",
            .formerly = "exact"});
     visit("check_replicas_every", self.check_replicas_every,
           {.help = "updates between comparisons of the ranks' weights; 0: never",

@@ -39,7 +39,7 @@ std::string StoreMailbox::wait(const std::string& name) {
   } catch (const std::exception&) {
     throw gone(name);
   }
-  throw RankLost("{}: another rank did not do its part", name);
+  throw RankLost("{}: stopped waiting for another rank", name);
 }
 
 }  // namespace dalle

@@ -72,7 +72,7 @@ FeatureSpace torchscript_space(const fs::path& file, c10::Device device, int64_t
             const torch::NoGradGuard without_gradient;
             at::Tensor features = checked_features(file, module, images.to(device));
             if (features.size(1) != dimensions)
-              throw Error("{}: forward({}) returned {}, but before {} features per image",
+              throw Error("{}: forward({}) returned {}, but previously {} features per image",
                           file.string(), describe_tensor(images), describe_tensor(features),
                           dimensions);
             return features;

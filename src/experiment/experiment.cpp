@@ -99,7 +99,7 @@ void load_initial_weights(TrainTask& task, Stage stage, const StageContext& cont
     return;
   if (const auto weights = initial_weights(config, run, stage)) {
     load_weights(task.module(), *weights, (run.root / "from").string());
-    log_info("{}: begins with trained weights, from {}", task.stage(),
+    log_info("{}: initialized from {}", task.stage(),
              stage == Stage::kClip ? config.from.clip_checkpoint : config.from.checkpoint);
   }
 }
@@ -163,15 +163,15 @@ CheckpointContent trained_dvae(const ExperimentConfig& config, const RunPaths& r
   if (!config.dvae.checkpoint.empty()) return given_dvae(config);
   const fs::path folder = run.checkpoints("dvae");
   const auto last = read_newest_checkpoint(folder, {kEmaTensors}, /*later=*/{kEmaTensors});
-  if (!last) throw Error("{}: no trained dVAE; run the stage dvae first", folder.string());
+  if (!last) throw Error("{}: no trained dVAE; run the dvae stage first", folder.string());
   if (last->step < config.dvae.train.steps)
-    throw Error("{}: the dVAE is at step {} of {}; finish the stage dvae first", folder.string(),
+    throw Error("{}: the dVAE is at step {} of {}; finish the dvae stage first", folder.string(),
                 last->step, config.dvae.train.steps);
   return read_dvae_checkpoint(dvae_checkpoints(folder, config.dalle.dvae_checkpoint),
                               {kEmaTensors});
 }
 
-/// The frozen dVAE of the stage dalle: the one in its checkpoints or, before there is any, the
+/// The frozen dVAE of the dalle stage: the one in its checkpoints or, before there is any, the
 /// trained one.
 DiscreteVae frozen_dvae(const ExperimentConfig& config, const RunPaths& run) {
   DiscreteVae vae(config.dvae.model, config.dalle.train.precision);
@@ -193,7 +193,7 @@ DiscreteVae frozen_dvae(const ExperimentConfig& config, const RunPaths& run) {
 
 Tokenizer trained_tokenizer(const RunPaths& run) {
   if (!fs::exists(run.tokenizer()))
-    throw Error("{}: no tokenizer; run the stage tokenizer first", run.tokenizer().string());
+    throw Error("{}: no tokenizer; run the tokenizer stage first", run.tokenizer().string());
   return load_tokenizer(run.tokenizer());
 }
 

@@ -30,8 +30,8 @@ void check_folder_is_shared(const RunPaths& run, ProcessGroup& group) {
   for (size_t rank = 0; rank < sees.size(); ++rank)
     if (sees[rank] != "it")
       throw Error(
-          "{}: rank {} cannot see files that rank 0 writes there; all ranks need the run "
-          "folder on one file system",
+          "{}: rank {} cannot see files that rank 0 writes there; the run folder must be on a file "
+          "system that all ranks share",
           run.root.string(), rank);
 }
 

@@ -60,7 +60,7 @@ std::filesystem::path run_folder_of(const ExperimentConfig& config,
 TrainingEnd run_training(const ExperimentConfig& config, const std::filesystem::path& folder,
                          FolderUse use, const ExperimentOptions& options) {
   if (options.only == Stage::kClip && !config.clip)
-    throw Error("stage clip: the config has no section clip; add one to train it");
+    throw Error("stage clip: the config has no clip section; add one to train it");
   check_leaves_source_alone(config, folder);
   if (use == FolderUse::kRestart) check_weight_sources(config, RunPaths(folder));
   const std::shared_ptr<const RunPaths> run = open_run(folder, use, *options.group);

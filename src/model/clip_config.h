@@ -57,19 +57,23 @@ struct ClipConfig {
     visit("image_depth", self.image_depth,
           {.help = "layers of the image transformer", .min = 1, .paper = "CLIP ViT-B/32: 12"});
     visit("image_heads", self.image_heads,
-          {.help = "its attention heads per layer; must divide image_width",
+          {.help = "attention heads per layer of the image transformer; must divide image_width",
            .min = 1,
            .paper = "CLIP ViT-B/32: 12"});
     visit("image_width", self.image_width,
-          {.help = "width of its residual stream", .min = 1, .paper = "CLIP ViT-B/32: 768"});
+          {.help = "width of the image transformer's residual stream",
+           .min = 1,
+           .paper = "CLIP ViT-B/32: 768"});
     visit("text_depth", self.text_depth,
           {.help = "layers of the text transformer", .min = 1, .paper = "CLIP ViT-B/32: 12"});
     visit("text_heads", self.text_heads,
-          {.help = "its attention heads per layer; must divide text_width",
+          {.help = "attention heads per layer of the text transformer; must divide text_width",
            .min = 1,
            .paper = "CLIP ViT-B/32: 8"});
     visit("text_width", self.text_width,
-          {.help = "width of its residual stream", .min = 1, .paper = "CLIP ViT-B/32: 512"});
+          {.help = "width of the text transformer's residual stream",
+           .min = 1,
+           .paper = "CLIP ViT-B/32: 512"});
     visit("text_length", self.text_length,
           {.help = "number of text positions, including start-of-text and end-of-text; further "
                    "tokens of a caption are ignored",
@@ -83,8 +87,8 @@ struct ClipConfig {
     visit("activation", self.activation,
           {.help = "activation of the MLPs: gelu or quick_gelu", .paper = "CLIP: quick_gelu"});
     visit("recompute", self.recompute,
-          {.help = "save only the layers' inputs for the backward pass and recompute the rest; "
-                   "takes less memory and a third more time",
+          {.help = "activation checkpointing: save only each layer's input and recompute the rest "
+                   "in the backward pass; less memory, about a third more time",
            .paper = "CLIP: true"});
   }
 };

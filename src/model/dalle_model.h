@@ -49,7 +49,7 @@ class DalleModelImpl : public torch::nn::Module {
   void initialize(at::Generator generator);
 
   /// The samples of a batch, and the tokens that are predicted of them.
-  /// @param captions  [B, text_length - 1] int64, kPadToken behind the last token
+  /// @param captions  [B, text_length - 1] int64, kPadToken after the last token
   LossCounts count_targets(const at::Tensor& captions) const;
 
   /// @param captions      [B, text_length - 1] int64 in [0, text vocabulary), padded with

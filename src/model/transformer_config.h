@@ -97,17 +97,16 @@ struct TransformerConfig {
            .max = 0.9,
            .paper = "not stated; 0"});
     visit("text_loss_weight", self.text_loss_weight,
-          {.help = "weight of the text loss; the image loss has the rest",
+          {.help = "weight w of the text loss; the image loss has weight 1 - w",
            .min = 0,
            .max = 1,
            .paper = "0.125 (section 2.2)"});
     visit("text_loss_includes_padding", self.text_loss_includes_padding,
           {.help = "also predict padding", .paper = "not stated; false"});
-    visit(
-        "recompute", self.recompute,
-        {.help = "save only the layers' inputs for the backward pass and recompute the rest; takes "
-                 "less memory and a third more time",
-         .paper = "true (section 2.4)"});
+    visit("recompute", self.recompute,
+          {.help = "activation checkpointing: save only each layer's input and recompute the rest "
+                   "in the backward pass; less memory, about a third more time",
+           .paper = "true (section 2.4)"});
   }
 };
 

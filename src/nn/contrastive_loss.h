@@ -21,8 +21,8 @@ struct ContrastiveLoss {
 ///
 /// @param images, texts  [N, E], of unit length; row i of both belongs to sample i
 /// @param scale          [] factor on the similarities
-/// @param labels         [N] int64, equal for samples that are partners of one another; undefined:
-///                       no sample has a second partner
+/// @param labels         [N] int64, equal for samples that are positives of one another; undefined:
+///                       each sample has one positive
 ContrastiveLoss contrastive_loss(const at::Tensor& images, const at::Tensor& texts,
                                  const at::Tensor& scale, const at::Tensor& labels = {});
 

@@ -13,7 +13,7 @@
 namespace dalle {
 
 /// The fewest multiplications for which decoding starts a thread: some 50 to 100 microseconds. With
-/// less, waiting for one another costs more than threads gain, above all beside other busy
+/// less, waiting for one another costs more than threads gain, especially next to other busy
 /// programs.
 inline constexpr int64_t kProductsPerThread = 1 << 19;
 

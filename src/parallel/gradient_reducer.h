@@ -15,7 +15,7 @@
 
 namespace dalle {
 
-/// Adds up the gradient of a step: over its micro-batches, and over the ranks.
+/// Accumulates the gradient of a step over its micro-batches and reduces it over the ranks.
 ///
 /// A step is begin_step(), then before_backward() and after_backward() around each backward pass,
 /// then finish(). After it, the flat gradient holds the sum of all micro-batches of all ranks: all

@@ -92,8 +92,8 @@ void check_replicas(const FlatParameters& parameters, ProcessGroup& group) {
   for (size_t i = 0; i < parameters.slices().size(); ++i)
     if (const auto parameter = static_cast<int64_t>(i); differs[parameter].item<bool>())
       throw Error(
-          "the weights of the ranks differ: {} of rank {} differs from the others'; "
-          "probably faulty memory or a faulty processor, or another build; exclude that machine "
+          "the weights of the ranks differ: {} of rank {} differs from the others'; the cause is "
+          "probably faulty memory, a faulty processor or a different build; exclude that machine "
           "and resume from the last checkpoint",
           parameters.slices()[i].name, odd_ranks(all.select(1, parameter)));
 }

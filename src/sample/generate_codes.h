@@ -24,7 +24,7 @@ struct CaptionImages {
   /// [image_length] int64 on the CPU: codes that are given, and kFreeCode where one is sampled.
   /// Undefined: all are sampled.
   at::Tensor forced = {};
-  double variation = 0;  ///< share of the forced codes that is sampled all the same: forced_codes()
+  double variation = 0;  ///< fraction of the forced codes that is resampled anyway: forced_codes()
 };
 
 /// Fails with DALLE_CHECK unless these images can be generated with the model.

@@ -122,8 +122,8 @@ SampleFiles::SampleFiles(fs::path folder, const ImageRequest& request,
     const fs::path existing = json_file();
     stem_ += '-' + sha256(request_.dump()).substr(0, kHashDigits);
     log_info(
-        "{} describes images of another model or other settings; those are kept, and the new ones "
-        "are named {}-*",
+        "{} describes images from a different model or different settings; those are kept, and the "
+        "new ones are named {}-*",
         existing.string(), stem_);
     entries = read_entries(json_file(), request_);
   }

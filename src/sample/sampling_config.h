@@ -35,7 +35,8 @@ struct SamplingConfig {
     visit("top_k", self.top_k,
           {.help = "sample from the k most likely tokens; 0: all", .min = 0, .paper = "0"});
     visit("top_p", self.top_p,
-          {.help = "sample from the fewest tokens whose probability reaches p; 1: all",
+          {.help = "nucleus sampling: sample from the smallest set of most likely tokens whose "
+                   "total probability reaches p; 1: all",
            .min = 0,
            .max = 1,
            .paper = "1"});
@@ -48,12 +49,12 @@ struct SamplingConfig {
            .max = 100,
            .paper = "1"});
     visit("guidance_from", self.guidance_from,
-          {.help = "the part of an image's codes, in raster order, after which guidance begins",
+          {.help = "fraction of an image's codes, in raster order, after which guidance begins",
            .min = 0,
            .max = 1});
     visit("guidance_to", self.guidance_to,
-          {.help = "the part of an image's codes after which guidance ends; the rest takes no more "
-                   "time than without guidance",
+          {.help = "fraction of an image's codes after which guidance ends; the remaining codes "
+                   "cost no more than without guidance",
            .min = 0,
            .max = 1});
   }

@@ -39,7 +39,7 @@ constexpr RequestField kAnswerFields[] = {
      .max = 16},
     {.name = "response_format",
      .kind = kChoice,
-     .help = "base64 in the answer, or URLs that expire; default: b64_json",
+     .help = "b64_json (base64 in the response) or url (URLs that expire); default: b64_json",
      .choices = "b64_json url"},
     {.name = "output_format",
      .kind = kChoice,
@@ -60,8 +60,8 @@ constexpr RequestField kAnswerFields[] = {
      .max = kLongestName},
     {.name = "seed",
      .kind = kWhole,
-     .help = "the same seed, prompt and model give the same images as dalle-sample; default: "
-             "random; returned",
+     .help = "the same seed, prompt and model give the same images as dalle-sample; default: a "
+             "random seed, which the response contains",
      .min = 0},
     {.name = "best_of",
      .kind = kWhole,
@@ -72,7 +72,7 @@ constexpr RequestField kAnswerFields[] = {
 };
 
 constexpr RequestField kStreamFields[] = {
-    {.name = "stream", .kind = kFlag, .help = "answer with server-sent events"},
+    {.name = "stream", .kind = kFlag, .help = "stream the response as server-sent events"},
     {.name = "partial_images",
      .kind = kWhole,
      .help = "previews of each image in a stream",
@@ -80,17 +80,17 @@ constexpr RequestField kStreamFields[] = {
      .max = kMostPreviews},
     {.name = "quality",
      .kind = kChoice,
-     .help = "without effect",
+     .help = "ignored",
      .choices = "auto low medium high xhigh max standard hd"},
     {.name = "background",
      .kind = kChoice,
-     .help = "without effect: images are opaque",
+     .help = "ignored: images are always opaque",
      .choices = "auto opaque transparent"},
-    {.name = "moderation", .kind = kChoice, .help = "without effect", .choices = "auto low"},
+    {.name = "moderation", .kind = kChoice, .help = "ignored", .choices = "auto low"},
 };
 
 constexpr RequestField kGenerationFields[] = {
-    {.name = "style", .kind = kChoice, .help = "without effect", .choices = "vivid natural"},
+    {.name = "style", .kind = kChoice, .help = "ignored", .choices = "vivid natural"},
 };
 
 constexpr RequestField kImageFileFields[] = {
@@ -100,8 +100,8 @@ constexpr RequestField kImageFileFields[] = {
              "square"},
     {.name = "variation",
      .kind = kNumber,
-     .help = "the part of the kept codes that is generated all the same; default: 0.5 if nothing "
-             "says what to keep",
+     .help = "fraction of the kept codes that is regenerated anyway; default: 0.5 without mask, "
+             "keep or keep_rows",
      .min = 0,
      .max = 1},
 };
@@ -114,7 +114,7 @@ constexpr RequestField kKeepFields[] = {
              "transparent pixels, dark ones are"},
     {.name = "keep_rows",
      .kind = kNumber,
-     .help = "keep this part of the image's rows, from the top",
+     .help = "keep this fraction of the image's rows, from the top",
      .min = 0,
      .max = 1},
     {.name = "keep",
@@ -126,7 +126,7 @@ constexpr RequestField kKeepFields[] = {
     {.name = "strict",
      .kind = kFlag,
      .help = "refuse to keep codes that the model cannot see when it generates earlier ones"},
-    {.name = "input_fidelity", .kind = kChoice, .help = "without effect", .choices = "high low"},
+    {.name = "input_fidelity", .kind = kChoice, .help = "ignored", .choices = "high low"},
 };
 
 /// The answers of the API have no "auto", and names of former models as little.

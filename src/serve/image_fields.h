@@ -24,7 +24,7 @@ inline constexpr int64_t kMostImages = 64;   ///< of a request; OpenAI allows 10
 inline constexpr int64_t kMostBestOf = 512;  ///< as many as the paper generates for a caption
 inline constexpr int64_t kMostPreviews = 3;  ///< of an image
 inline constexpr int64_t kMostPromptBytes = 32'000;
-/// The part of an image's codes that is regenerated if a request does not say what to keep.
+/// The fraction of an image's codes that is regenerated if a request does not say what to keep.
 inline constexpr double kUsualVariation = 0.5;
 
 /// The fields of an endpoint's requests.

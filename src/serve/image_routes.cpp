@@ -67,7 +67,7 @@ void answer_on_worker(ApiContext& context, const std::string& request_id,
   reply->on_disconnect([client] { client->leave(); });
   if (++context.waiting_requests > kMostWaitingRequests) {
     --context.waiting_requests;
-    throw ApiError(503, "too many requests wait to be read; try again");
+    throw ApiError(503, "too many requests are waiting to be parsed; try again later");
   }
   const auto tasks = std::make_shared<WorkerQueue>(context.workers);
   tasks->post([&context, reply, answered = AnsweredRequest{request_id, tasks, client},

@@ -113,13 +113,15 @@ Json error_schema() {
 
 Json paths() {
   Json paths;
-  paths["/v1/images/generations"] = post_operation(
-      "Images of a prompt", image_request_fields(ImageEndpoint::kGenerations), {"prompt"});
+  paths["/v1/images/generations"] =
+      post_operation("Generate images from a prompt",
+                     image_request_fields(ImageEndpoint::kGenerations), {"prompt"});
   paths["/v1/images/edits"] =
-      post_operation("Images of a prompt that keep a part of an image",
+      post_operation("Generate images from a prompt, keeping part of an image",
                      image_request_fields(ImageEndpoint::kEdits), {"prompt", "image"});
-  paths["/v1/images/variations"] = post_operation(
-      "Images that resemble an image", image_request_fields(ImageEndpoint::kVariations), {"image"});
+  paths["/v1/images/variations"] =
+      post_operation("Generate variations of an image",
+                     image_request_fields(ImageEndpoint::kVariations), {"image"});
   paths["/images/{id}"] = get_operation("An image whose URL was in a response", "image/*", "id");
   paths["/v1/models"] = get_operation("The models");
   paths["/v1/models/{id}"] = get_operation("A model", "application/json", "id");
@@ -129,18 +131,18 @@ Json paths() {
   paths["/v1/runs/{id}/report.html"] = get_operation("The report of a run", "text/html", "id");
   paths["/v1/runs/{id}/images/{stage}/{file}"] =
       get_operation("A sample image of a run", "image/*", "id stage file");
-  paths["/health"] = get_operation("Whether the server takes requests");
-  paths["/metrics"] = get_operation("Counters in the text format of Prometheus", "text/plain");
+  paths["/health"] = get_operation("Health check");
+  paths["/metrics"] = get_operation("Metrics in the Prometheus text format", "text/plain");
   paths["/openapi.json"] = get_operation("This document");
   paths["/sdapi/v1/txt2img"] =
-      post_operation("txt2img: images of a prompt, as in AUTOMATIC1111's web UI",
+      post_operation("txt2img: generate images from a prompt, as in AUTOMATIC1111's web UI",
                      sdapi_request_fields(/*with_image=*/false), {"prompt"});
   paths["/sdapi/v1/img2img"] =
       post_operation("img2img: starts from an image", sdapi_request_fields(/*with_image=*/true),
                      {"prompt", "init_images"});
-  paths["/sdapi/v1/options"] = get_operation("The model of requests that do not name one");
+  paths["/sdapi/v1/options"] = get_operation("The default model");
   paths["/sdapi/v1/options"].update(
-      post_operation("Chooses that model", sdapi_option_fields(), {}));
+      post_operation("Select the default model", sdapi_option_fields(), {}));
   paths["/sdapi/v1/sd-models"] = get_operation("The models");
   paths["/sdapi/v1/samplers"] = get_operation("The only sampler");
   paths["/sdapi/v1/progress"] = get_operation("Progress of all requests");
@@ -155,8 +157,8 @@ Json openapi_document() {
            {{"title", "dalle-serve"},
             {"version", build_info().version},
             {"description",
-             "OpenAI's Images API and the one of AUTOMATIC1111's web UI. Fields that are not "
-             "listed are ignored."}}},
+             "Compatible with OpenAI's Images API and with the API of AUTOMATIC1111's web UI. "
+             "Unlisted fields are ignored."}}},
           // A server may have keys or none.
           {"security", {Json::object(), {{"bearer", Json::array()}}, {{"basic", Json::array()}}}},
           {"paths", paths()},

@@ -161,7 +161,7 @@ std::optional<int64_t> RequestFields::whole(std::string_view name) const {
       is_multipart_ ? parse_whole_number(found.get_ref<const std::string&>())
                     : whole_number_in(found);
   if (!number || !is_in_range(*number, field))
-    refuse_field(name, shown(found), range_of(field, "a whole number"));
+    refuse_field(name, shown(found), range_of(field, "an integer"));
   return number;
 }
 
@@ -219,7 +219,7 @@ std::optional<PixelRectangle> RequestFields::rectangle(std::string_view name) co
     is_rectangle = number.has_value();
     numbers[i] = number.value_or(0);
   }
-  if (!is_rectangle) refuse_field(name, shown(found), "x,y,width,height in whole numbers");
+  if (!is_rectangle) refuse_field(name, shown(found), "x,y,width,height as integers");
   return PixelRectangle{numbers[0], numbers[1], numbers[2], numbers[3]};
 }
 

@@ -36,12 +36,12 @@ struct EngineMetric {
 };
 
 constexpr EngineMetric kEngineMetrics[] = {
-    {"dalle_queued_images", "gauge", "Images that wait for a place in the batch.",
+    {"dalle_queued_images", "gauge", "Images waiting for a slot in the batch.",
      &EngineStatus::queued},
     {"dalle_active_images", "gauge", "Images that are being generated.", &EngineStatus::active},
     {"dalle_image_slots", "gauge", "Images that can be generated at once.", &EngineStatus::slots},
     {"dalle_images_total", "counter", "Images that have been generated.", &EngineStatus::finished},
-    {"dalle_canceled_images_total", "counter", "Images whose clients disconnected.",
+    {"dalle_canceled_images_total", "counter", "Images canceled because the client disconnected.",
      &EngineStatus::canceled},
     {"dalle_failed_images_total", "counter", "Images of requests that failed.",
      &EngineStatus::failed},
@@ -82,7 +82,7 @@ std::string RequestMetrics::text(std::span<const ServedModel> models) const {
   {
     const std::lock_guard lock(mutex_);
     begin_metric(text, "dalle_request_seconds", "summary",
-                 "Requests and their times, by method, route and status.");
+                 "Request durations by method, route and status.");
     for (const auto& [key, durations] : requests_) {
       const std::string labels = fmt::format("method=\"{}\",route=\"{}\",status=\"{}\"", key.method,
                                              label_value(key.route), key.status);
@@ -90,7 +90,7 @@ std::string RequestMetrics::text(std::span<const ServedModel> models) const {
       fmt::format_to(out, "dalle_request_seconds_count{{{}}} {}\n", labels, durations.count);
     }
     begin_metric(text, "dalle_phase_seconds", "summary",
-                 "Times of the phases of requests for images.");
+                 "Time spent in each phase of image requests.");
     const auto& [queue, generate, decode] = sums_.generation;
     for (const auto& [phase, seconds] :
          {std::pair("queue", queue), std::pair("generate", generate), std::pair("decode", decode),

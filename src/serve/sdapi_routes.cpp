@@ -29,18 +29,18 @@ constexpr double kUsualDenoising = 0.75;  // the web UI's
 
 constexpr RequestField kTextToImageFields[] = {
     {.name = "prompt", .kind = kText, .help = "the caption", .max = kMostPromptBytes},
-    {.name = "negative_prompt", .kind = kText, .help = "without effect", .max = kMostPromptBytes},
+    {.name = "negative_prompt", .kind = kText, .help = "ignored", .max = kMostPromptBytes},
     {.name = "seed",
      .kind = kWhole,
      .help = "image i is the first image of the seed plus i; -1: random",
      .min = -1},
-    {.name = "steps", .kind = kWhole, .help = "without effect", .min = 0, .max = 10'000},
+    {.name = "steps", .kind = kWhole, .help = "ignored", .min = 0, .max = 10'000},
     {.name = "cfg_scale",
      .kind = kNumber,
-     .help = "without effect: clients always send one; the field guidance sets the scale",
+     .help = "ignored, because clients always send one; use the field guidance instead",
      .min = 0,
      .max = 1'000},
-    {.name = "sampler_name", .kind = kText, .help = "without effect", .max = 256},
+    {.name = "sampler_name", .kind = kText, .help = "ignored", .max = 256},
     {.name = "batch_size",
      .kind = kWhole,
      .help = "images per iteration",
@@ -70,7 +70,7 @@ constexpr RequestField kImageToImageFields[] = {
     {.name = "init_images", .kind = kFiles, .help = "one image file, in base64"},
     {.name = "denoising_strength",
      .kind = kNumber,
-     .help = "the part of the image's codes that is generated; without effect with a mask; "
+     .help = "fraction of the image's codes that is regenerated; ignored if there is a mask; "
              "default: 0.75",
      .min = 0,
      .max = 1},

@@ -198,10 +198,8 @@ TorchFile read_legacy(const fs::path& path) {
     throw Error("{}: a pickle, but not one of torch.save()", source);
   const Pickle version = parts.next_pickle();
   if (version.at(version.root).integer != kLegacyVersion || !is_little_endian(parts.next_pickle()))
-    throw Error(
-        "{}: expected version {} of torch.save()'s former container, with little-endian "
-        "numbers",
-        source, kLegacyVersion);
+    throw Error("{}: expected version {} of torch.save()'s legacy format, little-endian", source,
+                kLegacyVersion);
   TorchFile file{.state = read_torch_state(parts.next_pickle(), source), .data = {}};
   const Pickle keys = parts.next_pickle();
   for (const PickleValue::Index i : keys.at(keys.root).items) {

@@ -143,7 +143,7 @@ class PickleReader {
       case kLongBinGet:
         return recall(integer(4));
       default:
-        fail("found the instruction {:#04x}, which files of tensors do not need", opcode);
+        fail("unsupported opcode {:#04x}, which tensor files do not need", opcode);
     }
   }
 
@@ -233,7 +233,7 @@ class PickleReader {
     const Index id = pop(1).front();
     const PickleValue& value = pickle_.at(id);
     if (value.kind != PickleKind::kTuple || value.items.empty())
-      fail("found a reference to something outside the pickle that is not a tuple");
+      fail("found a persistent ID that is not a tuple");
     const auto is_class = [&](Index item) { return pickle_.at(item).kind == PickleKind::kClass; };
     if (pickle_.at(value.items[0]).text == "module" && value.items.size() > 1 &&
         is_class(value.items[1]))
@@ -277,7 +277,7 @@ class PickleReader {
   }
 
   void recall(uint32_t key) {
-    if (key >= memo_.size() || memo_[key] == kUnset) fail("found the unused memo key {}", key);
+    if (key >= memo_.size() || memo_[key] == kUnset) fail("undefined memo key {}", key);
     stack_.push_back(memo_[key]);
   }
 
@@ -285,7 +285,7 @@ class PickleReader {
   size_t floor() const { return marks_.empty() ? 0 : marks_.back(); }
 
   Index index_of_top() const {
-    if (stack_.size() == floor()) fail("found an instruction without its operands");
+    if (stack_.size() == floor()) fail("found an opcode without its operands");
     return stack_.back();
   }
 
@@ -293,7 +293,7 @@ class PickleReader {
 
   /// The topmost values in the order in which they were pushed.
   std::vector<Index> pop(size_t count) {
-    if (stack_.size() - floor() < count) fail("found an instruction without its operands");
+    if (stack_.size() - floor() < count) fail("found an opcode without its operands");
     const auto begin = stack_.end() - static_cast<std::ptrdiff_t>(count);
     std::vector<Index> popped(begin, stack_.end());
     stack_.erase(begin, stack_.end());
@@ -301,7 +301,7 @@ class PickleReader {
   }
 
   std::vector<Index> pop_to_mark() {
-    if (marks_.empty()) fail("found an instruction without its mark");
+    if (marks_.empty()) fail("found an opcode without its MARK");
     std::vector<Index> popped = pop(stack_.size() - floor());
     marks_.pop_back();
     return popped;

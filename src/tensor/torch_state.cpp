@@ -87,7 +87,7 @@ class StateReader {
         !is(1, PickleKind::kStorageType) || !is(2, PickleKind::kText) ||
         pickle_.at(id[2]).text.size() > kMaxKeyBytes || !is(4, PickleKind::kInteger) ||
         (id.size() == 6 && !is(5, PickleKind::kNone)))
-      fail("", "found a reference to something outside its pickle that is not a storage");
+      fail("", "found a persistent ID that is not a storage");
     const std::string key(pickle_.at(id[2]).text);
     const TorchStorage storage{.dtype = std::string(pickle_.at(id[1]).text),
                                .size = pickle_.at(id[4]).integer};

@@ -44,7 +44,7 @@ ChunkStore::ChunkStore(fs::path folder, const ordered_json& identity) : folder_(
   const fs::path file = folder_ / kIdentityFile;
   if (fs::exists(folder_)) {
     if (fs::exists(file) && read_file(file) == identity.dump(2)) return;
-    log_info("{} is of a different model, data set, build or settings; starting over",
+    log_info("{} is from a different model, data set, build or settings; starting over",
              folder_.string());
     remove();
   }
@@ -66,7 +66,7 @@ ChunkRecords ChunkStore::read(const std::string& phase) const {
     if (const auto bytes = verified(read_file(entry.path())))
       records.merge(chunk_records(*bytes));
     else
-      log_warning("{}: corrupt; its work is repeated", entry.path().string());
+      log_warning("{}: corrupt; recomputing its results", entry.path().string());
   }
   return records;
 }

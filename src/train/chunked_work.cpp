@@ -129,7 +129,7 @@ StoredRecords read_stored(ProcessGroup& group, const ChunkStore& store, const Ch
     for (int64_t chunk = 0; chunk < phase.chunks(); ++chunk)
       if (!stored.records.contains(chunk)) missing.push_back(chunk);
     if (!stored.records.empty())
-      log_info("{}: resuming, {} of {} parts are done", phase.what, stored.records.size(),
+      log_info("{}: resuming, {} of {} chunks are done", phase.what, stored.records.size(),
                phase.chunks());
   }
   stored.missing = ordered_json::parse(group.broadcast(ordered_json(missing).dump()))

@@ -48,7 +48,8 @@ std::string to_bytes(const ImagePart& part);
 /// @return       nothing if a rank had no usable samples, or if there are no batches
 std::optional<EvaluationTotals> add_up(std::span<const std::string> parts);
 
-/// The sample images of all ranks, or the first rank's reason not to have any.
+/// The sample images of all ranks or, if any rank ran out of memory, the reason of the lowest such
+/// rank.
 /// @param parts  from to_bytes()
 ImagePart join(std::span<const std::string> parts);
 

@@ -25,7 +25,7 @@ class RunPaths {
   std::filesystem::path data() const { return root / "data.txt"; }  ///< which images, by name
   std::filesystem::path tokenizer() const { return root / "tokenizer.model"; }
   std::filesystem::path codes() const { return root / "codes.bin"; }        ///< see CodeCache
-  std::filesystem::path metrics() const { return root / "metrics.jsonl"; }  ///< a line a report
+  std::filesystem::path metrics() const { return root / "metrics.jsonl"; }  ///< one line per report
   std::filesystem::path evaluation() const { return root / "evaluation.json"; }  ///< dalle-eval's
   std::filesystem::path log() const { return root / own("log", ".txt"); }        ///< the console's
   std::filesystem::path skipped() const {
@@ -34,7 +34,7 @@ class RunPaths {
   std::filesystem::path skipped_validation() const {
     return root / own("skipped_validation", ".jsonl");
   }
-  std::filesystem::path events() const { return root / "tensorboard"; }  ///< a folder a stage
+  std::filesystem::path events() const { return root / "tensorboard"; }  ///< one folder per stage
   std::filesystem::path samples() const { return root / "samples"; }     ///< images
   std::filesystem::path lock() const { return root / "run.lock"; }
   /// Copies of the checkpoints that the run begins with, if it does (see initial_weights.h).

@@ -30,20 +30,21 @@ struct PlateauConfig {
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& visit) {
-    visit(
-        "patience", self.patience,
-        {.help =
-             "evaluations of the mean training loss without progress before a reduction; 0: never",
-         .min = 0});
+    visit("patience", self.patience,
+          {.help = "evaluations of the mean training loss without improvement before the learning "
+                   "rate is reduced; 0: never",
+           .min = 0});
     visit("threshold", self.threshold,
-          {.help = "relative fall of the loss that counts as progress", .min = 0, .max = 1});
+          {.help = "minimum relative decrease of the loss that counts as an improvement",
+           .min = 0,
+           .max = 1});
     visit("factor", self.factor,
           {.help = "what a reduction multiplies the learning rate by",
            .min = 0,
            .max = 1,
            .paper = "0.5 (B.2)"});
     visit("max_reductions", self.max_reductions,
-          {.help = "largest number of reductions",
+          {.help = "maximum number of reductions",
            .min = 0,
            .paper = "5 (B.2)",
            .formerly = "max_cuts"});
@@ -112,11 +113,11 @@ struct TrainConfig {
            .min = 0,
            .paper = "8 (dVAE), 1 (DALL-E) per GPU"});
     visit("optimizer", self.optimizer,
-          {.help = "adamw; or muon for the matrices of hidden layers and adamw for the rest, which "
-                   "learns from fewer samples in short runs",
+          {.help = "adamw; or muon, which uses Muon for the matrices of hidden layers and AdamW "
+                   "for the rest, and needs fewer samples in short runs",
            .paper = "adamw (A.2, B.2)"});
     visit("learning_rate", self.learning_rate,
-          {.help = "peak step size of the optimizer",
+          {.help = "peak learning rate, after warm-up",
            .min = 0,
            .paper = "dVAE 1e-4 (A.2); DALL-E 4.5e-4 (B.2); CLIP 5e-4"});
     visit("warmup_steps", self.warmup_steps,
@@ -124,11 +125,12 @@ struct TrainConfig {
            .min = 0,
            .paper = "dVAE 0; DALL-E 5000 (B.2); CLIP 2000"});
     visit("decay", self.decay,
-          {.help = "factor on the learning rate, counted from the end of the warm-up",
+          {.help = "schedule of the factor that multiplies the learning rate, starting at the end "
+                   "of warm-up",
            .paper = "dVAE half_cosine 1 to 0.0125 in 1,200,000 (A.2); DALL-E constant; CLIP "
                     "half_cosine 1 to 0"});
     visit("plateau", self.plateau,
-          {.help = "reductions of the learning rate when the training loss stalls"});
+          {.help = "reduce the learning rate when the training loss plateaus"});
     visit("beta1", self.beta1,
           {.help = "decay of AdamW's first moment", .min = 0, .max = 1, .paper = "0.9 (A.2, B.2)"});
     visit("beta2", self.beta2,
@@ -138,15 +140,13 @@ struct TrainConfig {
            .paper = "dVAE 0.999 (A.2); DALL-E 0.96 (B.2); CLIP 0.98"});
     visit("epsilon", self.epsilon,
           {.help = "AdamW's epsilon", .min = 0, .paper = "1e-8 (A.2, B.2); CLIP 1e-6"});
-    visit(
-        "weight_decay", self.weight_decay,
-        {.help =
-             "AdamW's decoupled weight decay, on all parameters; of the contrastive model, not on "
-             "gains, biases and the scale of the logits",
-         .min = 0,
-         .paper = "dVAE 1e-4 (A.2); DALL-E 4.5e-2 (B.2); CLIP 0.2, not on gains and biases"});
+    visit("weight_decay", self.weight_decay,
+          {.help = "AdamW's decoupled weight decay, applied to all parameters; in the contrastive "
+                   "model, not to gains, biases or the logit scale",
+           .min = 0,
+           .paper = "dVAE 1e-4 (A.2); DALL-E 4.5e-2 (B.2); CLIP 0.2, not on gains and biases"});
     visit("max_grad_norm", self.max_grad_norm,
-          {.help = "largest norm of the gradient; 0: not clipped",
+          {.help = "maximum gradient norm; larger gradients are clipped; 0: no clipping",
            .min = 0,
            .paper = "dVAE none; DALL-E 4 (B.2); CLIP none",
            .formerly = "clip_norm"});
@@ -159,12 +159,12 @@ struct TrainConfig {
            .paper = "dVAE 0.999 (A.2); DALL-E 0.99 (B.2)",
            .formerly = "average_decay"});
     visit("ema_every", self.ema_every,
-          {.help = "updates between two updates of the exponential moving average",
+          {.help = "training updates between EMA updates",
            .min = 1,
            .paper = "dVAE 1 (A.2); DALL-E 25 (B.2)",
            .formerly = "average_every"});
     visit("precision", self.precision,
-          {.help = "float32 or bfloat16, of matrix products and convolutions",
+          {.help = "precision of matrix products and convolutions: float32 or bfloat16",
            .paper = "mixed float16"});
     visit(
         "max_skipped_steps", self.max_skipped_steps,
@@ -172,12 +172,12 @@ struct TrainConfig {
              "steps in a row with a non-finite loss or gradient before training ends with an error",
          .min = 0,
          .may_change = true});
-    visit("log_every", self.log_every, {.help = "updates between two lines of the log", .min = 1});
-    visit("eval_every", self.eval_every, {.help = "updates between two evaluations", .min = 1});
+    visit("log_every", self.log_every, {.help = "updates between log lines", .min = 1});
+    visit("eval_every", self.eval_every, {.help = "updates between evaluations", .min = 1});
     visit("eval_samples", self.eval_samples,
           {.help = "validation samples per evaluation", .min = 1});
     visit("save_every", self.save_every,
-          {.help = "updates between two checkpoints", .min = 1, .may_change = true});
+          {.help = "updates between checkpoints", .min = 1, .may_change = true});
     visit(
         "save_every_minutes", self.save_every_minutes,
         {.help =
@@ -265,7 +265,7 @@ struct DalleTrainConfig : TrainConfig {
   static void fields(Self& self, Visitor&& visit) {
     TrainConfig::fields(self, visit);
     visit("sample_every", self.sample_every,
-          {.help = "updates between two grids of sample images", .min = 1, .may_change = true});
+          {.help = "updates between grids of sample images", .min = 1, .may_change = true});
     visit("caption_dropout", self.caption_dropout,
           {.help = "probability that a training sample's caption is replaced by padding, so that "
                    "the model also learns images without a caption, which sample.guidance needs; "
@@ -311,13 +311,12 @@ struct ClipTrainConfig : TrainConfig {
   static void fields(Self& self, Visitor&& visit) {
     TrainConfig::fields(self, visit);
     visit("same_caption_positive", self.same_caption_positive,
-          {.help = "samples of a batch with the same caption are partners of one another, not only "
-                   "of themselves; without it, they count as wrong answers. Changes nothing where "
-                   "captions do not repeat",
+          {.help = "treat samples of a batch that have the same caption as positives of one "
+                   "another; false: as negatives. No effect if captions do not repeat",
            .paper = "CLIP: false"});
     visit("eval_chunk", self.eval_chunk,
-          {.help = "validation samples that are compared with one another: retrieval is harder and "
-                   "the loss higher the more they are",
+          {.help = "number of validation samples compared with one another at a time; the more, "
+                   "the harder the retrieval and the higher the loss",
            .min = 2});
   }
 };

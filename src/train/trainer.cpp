@@ -73,7 +73,7 @@ Trainer::Trainer(TrainTask& task, const TrainConfig& config, const RunPaths& run
   loader_ = make_loader(task, part, counters_.step, options);
   const std::vector<FlatRange>& buckets = state_.reducer().buckets();
   if (group_->world_size() > 1)
-    log_info("{}: the gradient is sent in {} buckets of at most {:.1f} MB", task.stage(),
+    log_info("{}: gradients are reduced in {} buckets of at most {:.1f} MB", task.stage(),
              buckets.size(), 4e-6 * static_cast<double>(buckets[0].size));
 }
 
@@ -238,7 +238,8 @@ void Trainer::reduce_on_plateau() {
   if (counters_.since_evaluation.empty()) return;  // every step since the last one was skipped
   if (plateau_.observe(counters_.since_evaluation.mean("loss")))
     log_info(
-        "step {}: the training loss has stalled, learning rate reduced to {:.3g} of its schedule",
+        "step {}: the training loss has plateaued; learning rate reduced to {:.3g} times its "
+        "schedule",
         counters_.step, plateau_.factor());
   counters_.plateau = plateau_.state();
   counters_.since_evaluation.clear();

@@ -124,9 +124,9 @@ void TrainingReport::add_cpu_wait(std::vector<Metric>& timings) {
   timings.push_back({"cpu_wait", 100 * share, "waiting for a CPU {:.0f}%"});
   if (!device_.is_cpu() || share < kWorthWarning || std::exchange(reported_cpu_wait_, true)) return;
   log_warning(
-      "training waited for a CPU {:.0f}% of the time, because other programs, or its own "
-      "data.workers, use them. Several ranks with one thread each lose less than one rank with "
-      "several threads: see \"Other programs\" in docs/training.md",
+      "training waited for a CPU {:.0f}% of the time, because other programs or its own "
+      "data.workers keep the CPUs busy. Several ranks with one thread each are affected less than "
+      "one rank with several threads: see \"Other programs\" in docs/training.md",
       100 * share);
 }
 

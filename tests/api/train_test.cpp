@@ -132,7 +132,7 @@ TEST(Train, NamesWhatIsInvalid) {
               }).starts_with("stage \"critic\""));
   EXPECT_TRUE(message_of([](TrainRequest& request) {
                 request.stage = "clip";
-              }).starts_with("stage clip: the config has no section clip"));
+              }).starts_with("stage clip: the config has no clip section"));
   EXPECT_TRUE(message_of([](TrainRequest& request) {
                 request.device = "tpu";
               }).starts_with("device \"tpu\""));

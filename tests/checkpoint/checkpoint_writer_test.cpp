@@ -134,7 +134,7 @@ TEST(CheckpointWriter, SaysThatTheFolderMustBeShared) {
     fs::create_directories(own / "step-00000001.part");  // as if another node's
     begin_save(writer, group, 1);
     EXPECT_THAT(error_of([&] { writer.finish(); }),
-                HasSubstr("all ranks need the run folder on one file system"));
+                HasSubstr("the run folder must be on a file system that all ranks share"));
   });
 }
 

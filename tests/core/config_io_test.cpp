@@ -86,11 +86,10 @@ TEST(ConfigIo, ReadsAliases) {
 TEST(ConfigIo, SetsNullOnlyWhereItIsAValue) {
   EXPECT_EQ(load("floor: 0.5\n", {"floor=null"}).floor, std::nullopt);
   EXPECT_EQ(load("dessert: ~\n").dessert, std::nullopt);
-  EXPECT_THAT(
-      problems_of("text:\ncount: null\nsizes: ~\n"),
-      ElementsAre("x.yaml:1:1: text: found nothing (null), expected text",
-                  "x.yaml:2:1: count: found nothing (null), expected a whole number",
-                  "x.yaml:3:1: sizes: found nothing (null), expected a list in [brackets]"));
+  EXPECT_THAT(problems_of("text:\ncount: null\nsizes: ~\n"),
+              ElementsAre("x.yaml:1:1: text: found null, expected text",
+                          "x.yaml:2:1: count: found null, expected an integer",
+                          "x.yaml:3:1: sizes: found null, expected a list in [brackets]"));
 }
 
 TEST(ConfigIo, LoadsFiles) {
@@ -113,7 +112,7 @@ TEST(ConfigIo, NamesAFileThatCannotBeRead) {
     }
     return "none";
   };
-  const std::string of_override = "\n--set count=many: count: found many, expected a whole number";
+  const std::string of_override = "\n--set count=many: count: found many, expected an integer";
   EXPECT_EQ(
       message_of(folder / "no.yaml"),
       (folder / "no.yaml").string() + ": cannot read: No such file or directory" + of_override);
@@ -122,27 +121,26 @@ TEST(ConfigIo, NamesAFileThatCannotBeRead) {
 }
 
 TEST(ConfigIo, ReportsEveryProblemAtOnceInTheOrderOfTheFile) {
-  EXPECT_THAT(problems_of("flag: yes\n"
-                          "count: 1.5\n"
-                          "fruit: pear\n"
-                          "ratio: 3\n"
-                          "train: {steps: 0, rates: 1}\n"
-                          "flag: true\n"
-                          "sizes: [1, -1, x]\n",
-                          {"layer.width=0"}),
-              ElementsAre("x.yaml:1:7: flag: found yes, expected true or false",
-                          "x.yaml:2:8: count: found 1.5, expected a whole number",
-                          "x.yaml:3:8: fruit: found pear, expected one of apple, sour_cherry",
-                          "x.yaml:4:8: ratio: found 3, expected a number of at most 2.5",
-                          "x.yaml:5:16: train.steps: found 0, expected a whole number from 1 to "
-                          "1000000",
-                          "x.yaml:5:19: train.rates: found an unknown key, expected a known one; "
-                          "the nearest is train.rate",
-                          "x.yaml:6:1: flag: duplicate key; first defined on line 1",
-                          "x.yaml:7:12: sizes[1]: found -1, expected a whole number of at least 0",
-                          "x.yaml:7:16: sizes[2]: found x, expected a whole number of at least 0",
-                          "--set layer.width=0: layer.width: found 0, expected a whole number of "
-                          "at least 1"));
+  EXPECT_THAT(
+      problems_of("flag: yes\n"
+                  "count: 1.5\n"
+                  "fruit: pear\n"
+                  "ratio: 3\n"
+                  "train: {steps: 0, rates: 1}\n"
+                  "flag: true\n"
+                  "sizes: [1, -1, x]\n",
+                  {"layer.width=0"}),
+      ElementsAre("x.yaml:1:7: flag: found yes, expected true or false",
+                  "x.yaml:2:8: count: found 1.5, expected an integer",
+                  "x.yaml:3:8: fruit: found pear, expected one of apple, sour_cherry",
+                  "x.yaml:4:8: ratio: found 3, expected a number of at most 2.5",
+                  "x.yaml:5:16: train.steps: found 0, expected an integer from 1 to 1000000",
+                  "x.yaml:5:19: train.rates: found an unknown key, expected a known one; "
+                  "the nearest is train.rate",
+                  "x.yaml:6:1: flag: duplicate key; first defined on line 1",
+                  "x.yaml:7:12: sizes[1]: found -1, expected an integer of at least 0",
+                  "x.yaml:7:16: sizes[2]: found x, expected an integer of at least 0",
+                  "--set layer.width=0: layer.width: found 0, expected an integer of at least 1"));
 }
 
 struct WrongValue {
@@ -160,21 +158,19 @@ INSTANTIATE_TEST_SUITE_P(
     Values, ConfigWrongValue,
     testing::Values(
         WrongValue{"count: 010",
-                   "x.yaml:1:8: count: found 010, expected a whole number without leading zeros"},
+                   "x.yaml:1:8: count: found 010, expected an integer without leading zeros"},
         WrongValue{"count: 1_000",
-                   "x.yaml:1:8: count: found 1_000, expected a whole number without underscores"},
+                   "x.yaml:1:8: count: found 1_000, expected an integer without underscores"},
         WrongValue{"count: '5'",
-                   "x.yaml:1:8: count: found the text \"5\", expected a whole number without "
-                   "quotes"},
-        WrongValue{"count: 0x1F", "x.yaml:1:8: count: found 0x1F, expected a whole number"},
+                   "x.yaml:1:8: count: found the text \"5\", expected an integer without quotes"},
+        WrongValue{"count: 0x1F", "x.yaml:1:8: count: found 0x1F, expected an integer"},
         WrongValue{"count: 1e30",
-                   "x.yaml:1:8: count: found 1e30, expected a whole number that fits in 64 bits"},
+                   "x.yaml:1:8: count: found 1e30, expected an integer that fits in 64 bits"},
         WrongValue{"count: 9223372036854775808",
-                   "x.yaml:1:8: count: found 9223372036854775808, expected a whole number that "
-                   "fits in 64 bits"},
-        WrongValue{"count: [1]", "x.yaml:1:8: count: found a list, expected a whole number"},
-        WrongValue{"count: {a: 1}",
-                   "x.yaml:1:8: count: found keys with values, expected a whole number"},
+                   "x.yaml:1:8: count: found 9223372036854775808, expected an integer that fits in "
+                   "64 bits"},
+        WrongValue{"count: [1]", "x.yaml:1:8: count: found a list, expected an integer"},
+        WrongValue{"count: {a: 1}", "x.yaml:1:8: count: found a mapping, expected an integer"},
         WrongValue{
             "ratio: .nan",
             "x.yaml:1:8: ratio: found .nan, expected a number of at most 2.5 that is finite"},
@@ -198,15 +194,14 @@ INSTANTIATE_TEST_SUITE_P(
                    "sour_cherry or null"},
         WrongValue{"text: [a]", "x.yaml:1:7: text: found a list, expected text"},
         WrongValue{"sizes: 5", "x.yaml:1:8: sizes: found 5, expected a list in [brackets]"},
-        WrongValue{"layer: 5", "x.yaml:1:8: layer: found 5, expected keys with values"},
-        WrongValue{"layers: [5]", "x.yaml:1:10: layers[0]: found 5, expected keys with values"},
+        WrongValue{"layer: 5", "x.yaml:1:8: layer: found 5, expected a mapping"},
+        WrongValue{"layers: [5]", "x.yaml:1:10: layers[0]: found 5, expected a mapping"},
         WrongValue{"layers: [{width: 0}]",
-                   "x.yaml:1:18: layers[0].width: found 0, expected a "
-                   "whole number of at least 1"},
-        WrongValue{"just words", "x.yaml:1:1: found just words, expected keys with values"},
-        WrongValue{"[1, 2]", "x.yaml:1:1: found a list, expected keys with values"},
+                   "x.yaml:1:18: layers[0].width: found 0, expected an integer of at least 1"},
+        WrongValue{"just words", "x.yaml:1:1: found just words, expected a mapping"},
+        WrongValue{"[1, 2]", "x.yaml:1:1: found a list, expected a mapping"},
         WrongValue{"? [a]\n: 1\n", "x.yaml:1:3: found a list as a key, expected a name"},
-        WrongValue{"~: 1\n", "x.yaml:1:1: found nothing (null) as a key, expected a name"},
+        WrongValue{"~: 1\n", "x.yaml:1:1: found null as a key, expected a name"},
         WrongValue{"layer: {<<: {width: 2}}",
                    "x.yaml:1:9: layer.<<: found a merge key, expected keys written out; aliases "
                    "of whole values are fine"},
@@ -306,18 +301,17 @@ TEST(ConfigIo, ReportsWrongOverridesTogether) {
   EXPECT_THAT(
       problems_of("", {"count", "=5", "trian.steps=5", "train.steps.x=1", "train.steps=0",
                        "fruit=[", "count=010", "layer=5"}),
-      ElementsAre("--set count: found no key and value, expected key=value",
-                  "--set =5: found no key and value, expected key=value",
-                  "--set trian.steps=5: trian.steps: found an unknown key, expected a known one; "
-                  "the nearest is train.steps",
-                  "--set train.steps.x=1: train.steps.x: found an unknown key, expected a known "
-                  "one; the nearest is train.steps",
-                  "--set train.steps=0: train.steps: found 0, expected a whole number from 1 to "
-                  "1000000",
-                  testing::StartsWith("--set fruit=[: fruit: found a YAML syntax error: "),
-                  "--set count=010: count: found 010, expected a whole number without leading "
-                  "zeros",
-                  "--set layer=5: layer: found 5, expected keys with values"));
+      ElementsAre(
+          "--set count: found no key and value, expected key=value",
+          "--set =5: found no key and value, expected key=value",
+          "--set trian.steps=5: trian.steps: found an unknown key, expected a known one; "
+          "the nearest is train.steps",
+          "--set train.steps.x=1: train.steps.x: found an unknown key, expected a known "
+          "one; the nearest is train.steps",
+          "--set train.steps=0: train.steps: found 0, expected an integer from 1 to 1000000",
+          testing::StartsWith("--set fruit=[: fruit: found a YAML syntax error: "),
+          "--set count=010: count: found 010, expected an integer without leading zeros",
+          "--set layer=5: layer: found 5, expected a mapping"));
 }
 
 TEST(ConfigIo, KeepsThePlaceWhereEachKeyWasSetLast) {

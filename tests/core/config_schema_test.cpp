@@ -21,20 +21,20 @@ TEST(ConfigSchema, DescribesEveryKey) {
     EXPECT_THAT(text, HasSubstr(path + " "));
     EXPECT_THAT(text, HasSubstr("    " + key.help + "\n"));
   });
-  EXPECT_THAT(text, HasSubstr("train.steps    whole number 1 to 1000000  default 100\n"
+  EXPECT_THAT(text, HasSubstr("train.steps    integer 1 to 1000000   default 100\n"
                               "    number of steps\n"
                               "    paper: 430000 (B.2)\n"
-                              "train.rate     number 0 to 1              default 1.0e-8\n"));
-  EXPECT_THAT(text, HasSubstr("floor          number >= -1, or null      default null\n"));
-  EXPECT_THAT(text, HasSubstr("ratio          number <= 2.5              default 0.1\n"));
-  EXPECT_THAT(text, HasSubstr("dessert        name, or null              default null\n"
+                              "train.rate     number 0 to 1          default 1.0e-8\n"));
+  EXPECT_THAT(text, HasSubstr("floor          number >= -1, or null  default null\n"));
+  EXPECT_THAT(text, HasSubstr("ratio          number <= 2.5          default 0.1\n"));
+  EXPECT_THAT(text, HasSubstr("dessert        name, or null          default null\n"
                               "    a dessert\n"
                               "    one of: apple, sour_cherry\n"));
-  EXPECT_THAT(text, HasSubstr("basket         list: name                 default []\n"
+  EXPECT_THAT(text, HasSubstr("basket         list: name             default []\n"
                               "    fruits\n"
                               "    one of: apple, sour_cherry\n"));
-  EXPECT_THAT(text, HasSubstr("train.is_long  true or false              default true\n"));
-  EXPECT_THAT(text, HasSubstr("layer.name     text                       default plain\n"));
+  EXPECT_THAT(text, HasSubstr("train.is_long  true or false          default true\n"));
+  EXPECT_THAT(text, HasSubstr("layer.name     text                   default plain\n"));
 }
 
 struct WithSection {
@@ -48,9 +48,9 @@ struct WithSection {
 
 TEST(ConfigSchema, DescribesASectionThatMayBeLeftOut) {
   EXPECT_THAT(describe_config<WithSection>(),
-              testing::StartsWith("extra        keys, or null      default null\n"
+              testing::StartsWith("extra        keys, or null  default null\n"
                                   "    one more layer; null: none\n"
-                                  "extra.width  whole number >= 1  default 8\n"));
+                                  "extra.width  integer >= 1   default 8\n"));
   const auto schema = nlohmann::json::parse(config_json_schema<WithSection>("a test"));
   const auto& extra = schema["properties"]["extra"];
   EXPECT_EQ(extra["type"], nlohmann::json({"object", "null"}));
@@ -58,7 +58,7 @@ TEST(ConfigSchema, DescribesASectionThatMayBeLeftOut) {
   EXPECT_EQ(extra["default"], nullptr);
   EXPECT_EQ(
       read_config_text(config_schema<WithSection>(), "extra: 3", "x.yaml").problems.at(0).text(),
-      "x.yaml:1:8: extra: found 3, expected keys with values or null");
+      "x.yaml:1:8: extra: found 3, expected a mapping or null");
 }
 
 /// A struct with a key that was renamed and that a resumed run may change.

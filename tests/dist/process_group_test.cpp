@@ -87,7 +87,7 @@ TEST(ProcessGroup, GathersStrings) {
     EXPECT_EQ(group.all_gather_strings(""), std::vector<std::string>(3));
     std::vector<std::string> long_texts;  // sent in pieces that end within them
     for (const char letter : {'\x80', '\0', '\xff'})
-      long_texts.push_back(std::string(1'000'000, letter) + "end");
+      long_texts.emplace_back(1'000'000, letter).append("end");
     EXPECT_EQ(group.all_gather_strings(long_texts[static_cast<size_t>(group.rank())]), long_texts);
   });
 }

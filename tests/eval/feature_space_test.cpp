@@ -115,7 +115,7 @@ TEST_F(TorchscriptSpaceTest, NoticesWhenFeaturesChange) {
   const FeatureSpace space = torchscript_space(
       network("return x.mean(dim=[1, 2, 3]).unsqueeze(1).expand(-1, x.size(0))"), at::kCPU, 32);
   EXPECT_THAT(error_of([&] { space.features(waves()); }),
-              HasSubstr("returned Float [1, 1], but before 2 features per image"));
+              HasSubstr("returned Float [1, 1], but previously 2 features per image"));
 }
 
 TEST_F(TorchscriptSpaceTest, RejectsOtherFiles) {

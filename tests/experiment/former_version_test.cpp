@@ -28,7 +28,7 @@ namespace fs = std::filesystem;
 
 const fs::path kFixture = "tests/fixtures/run-0.1";
 
-/// The numbers that a run reported of a step of the stage dalle.
+/// The numbers that a run reported of a step of the dalle stage.
 std::map<std::string, double> metrics_of_step(const fs::path& metrics, int64_t step) {
   std::map<std::string, double> numbers;
   std::istringstream lines(read_file(metrics));

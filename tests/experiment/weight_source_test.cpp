@@ -229,12 +229,12 @@ TEST_F(WeightSourceTest, RefusesWhatCannotBeMeant) {
                                 HasSubstr(", expected 12; "))));
   save_clip();
   EXPECT_THAT(problems_of(checkpoint("clip"), {}),
-              ElementsAre(HasSubstr("a checkpoint of the stage clip")));
+              ElementsAre(HasSubstr("a checkpoint of the clip stage")));
   EXPECT_THAT(problems_of(folder_.path(), {}), ElementsAre(HasSubstr("holds no checkpoint")));
   config_.dalle.train.steps = 9;
   save("dalle", {{"ema", tensors(2)}, {"dvae", tensors(1)}}, {{"tokenizer.model", "words"}}, 8);
   EXPECT_THAT(problems_of(run_.root, {}),
-              ElementsAre(HasSubstr("the stage dalle is at step 8 of 9")));
+              ElementsAre(HasSubstr("the dalle stage is at step 8 of 9")));
   EXPECT_THAT(problems_of(checkpoint("dalle"), {}), IsEmpty());
   EXPECT_THAT(error_of([&] {
                 load_experiment_text("from: {clip_checkpoint: x}\ndata: {kind: shapes}", "x.yaml");
@@ -292,7 +292,7 @@ TEST_F(WeightSourceTest, ADvaeAloneGivesTheDvaeAlone) {
 TEST_F(WeightSourceTest, ReportsWhatEachStageBeginsWith) {
   const ExperimentConfig tuned = load_training({.from = run_.root.string()}, {});
   EXPECT_THAT(source_report(tuned),
-              AllOf(StartsWith("begins with " + checkpoint("dalle").string() + "\n"),
+              AllOf(StartsWith("initialized from " + checkpoint("dalle").string() + "\n"),
                     testing::ContainsRegex("tokenizer +kept\n"),
                     testing::ContainsRegex("dVAE +kept \\(dvae.freeze\\)\n"),
                     testing::ContainsRegex("transformer +trained further\n"),

@@ -121,14 +121,13 @@ TEST(ImageFieldsTest, AnEditThatKeepsNothingInParticularIsAVariation) {
 
 TEST(ImageFieldsTest, WrongValuesNameTheirField) {
   const auto with = [](const std::string& field) { return R"({"prompt": "a", )" + field + "}"; };
-  EXPECT_EQ(refusal_of(with(R"("n": 0)")),
-            "400 n: n: found 0, expected a whole number from 1 to 64");
+  EXPECT_EQ(refusal_of(with(R"("n": 0)")), "400 n: n: found 0, expected an integer from 1 to 64");
   EXPECT_EQ(refusal_of(with(R"("n": "2")")),
-            "400 n: n: found \"2\", expected a whole number from 1 to 64");
+            "400 n: n: found \"2\", expected an integer from 1 to 64");
   EXPECT_EQ(refusal_of(with(R"("n": 1.5)")),
-            "400 n: n: found 1.5, expected a whole number from 1 to 64");
+            "400 n: n: found 1.5, expected an integer from 1 to 64");
   EXPECT_EQ(refusal_of(with(R"("seed": 9223372036854775808)")),
-            "400 seed: seed: found 9223372036854775808, expected a whole number of at least 0");
+            "400 seed: seed: found 9223372036854775808, expected an integer of at least 0");
   EXPECT_EQ(refusal_of(with(R"("temperature": [1])")),
             "400 temperature: temperature: found an array, expected a number from 0 to 100");
   EXPECT_EQ(refusal_of(with(R"("stream": "yes")")),
@@ -183,7 +182,7 @@ TEST(ImageFieldsTest, ContradictionsAreRefused) {
   EXPECT_EQ(refusal_of(R"({"prompt": "a", "image": ["AAAA", "AAAA"]})", ImageEndpoint::kEdits),
             "400 image: image: found 2 images, expected one");
   EXPECT_EQ(edit(R"("keep": "1,2,3")"),
-            "400 keep: keep: found \"1,2,3\", expected x,y,width,height in whole numbers");
+            "400 keep: keep: found \"1,2,3\", expected x,y,width,height as integers");
   EXPECT_EQ(edit(R"("mask": "*")"),
             "400 mask: mask: found text that is not base64, expected a file in base64");
 }

@@ -622,7 +622,7 @@ class ToolsTest(unittest.TestCase):
 
     def test_the_contrastive_stage_needs_a_section_and_whole_batches(self):
         folder = self.copy_of_whole()
-        self.assert_fails(train(folder, "--stage", "clip"), 1, "the config has no section clip")
+        self.assert_fails(train(folder, "--stage", "clip"), 1, "the config has no clip section")
         small = ("--set", "clip.train.micro_batch_size=4")
         self.assert_fails(train(folder, *CLIP, *small, "--stage", "clip"), 1, "clip.train.micro_batch_size: found 4",
                           "at least 8 for 1 rank", "compares all samples")
@@ -944,7 +944,7 @@ class ToolsTest(unittest.TestCase):
             self.assert_succeeds(result)
             self.assertIn(taken.name, result.stderr, path)
         for path in (checkpoints / "dvae", checkpoints / "dvae" / "latest", newest_checkpoint(self.whole, "dvae")):
-            self.assert_fails(self.sample("x", model=path), 1, "of the stage dvae, which cannot read captions")
+            self.assert_fails(self.sample("x", model=path), 1, "of the dvae stage, which cannot read captions")
         dangling = self.fresh("stage") / "latest"
         dangling.parent.mkdir()
         dangling.write_text("step-00000099\n")
@@ -1068,7 +1068,7 @@ class ToolsTest(unittest.TestCase):
         (out / "a-red-circle-seed1.json").write_text("mine")
         result = self.sample("a red circle", "--count", 1, "--out", out, model=self.whole)
         self.assert_succeeds(result)
-        self.assertIn("a-red-circle-seed1.json describes images of another model or other settings", result.stderr)
+        self.assertIn("a-red-circle-seed1.json describes images from a different model or different settings", result.stderr)
         self.assertEqual((out / "a-red-circle-seed1.json").read_text(), "mine")
 
     def test_guidance_of_one_is_off_and_other_guidance_is_in_the_name(self):
@@ -1229,9 +1229,9 @@ class ToolsTest(unittest.TestCase):
                 (model, 1, ("--best-of", 4, "--reranker", large), "reads images of 64 x 64 pixels"),
                 (model, 1, ("--best-of", 4, "--reranker", "nowhere"), "nowhere: no such reranker"),
                 (self.whole, 1, ("--best-of", 4), "no reranker for"),
-                (model, 1, ("--best-of", 4, "--reranker", self.whole), "holds no checkpoint of the stage clip"),
-                (model, 1, ("--best-of", 4, "--reranker", newest_checkpoint(model, "dalle")), "of the stage dalle, expected one of the stage clip"),
-                (clip, 1, (), "of the stage clip, which cannot generate images")):
+                (model, 1, ("--best-of", 4, "--reranker", self.whole), "holds no checkpoint of the clip stage"),
+                (model, 1, ("--best-of", 4, "--reranker", newest_checkpoint(model, "dalle")), "of the dalle stage, expected one of the clip stage"),
+                (clip, 1, (), "of the clip stage, which cannot generate images")):
             out = self.fresh("out")
             self.assert_fails(self.sample("x", *options, "--out", out, model=source), status, words)
             self.assertEqual(list(out.glob("*")), [], options)
@@ -1720,7 +1720,7 @@ class ToolsTest(unittest.TestCase):
                    ("config.json", '"layer_norm_eps": 1e-05', '"layer_norm_eps": 1e-06', ("layer_norm_eps: found 1e-06",)),
                    ("config.json", "{", "[", ("config.json: not a JSON object",)),
                    ("merges.txt", "\nd o\n", "\nd zebra\n", ("vocab.json and ", "merges.txt: line ", "\"zebra\" is not in the vocabulary")),
-                   ("vocab.json", '"<|endoftext|>": 649', '"<|endoftext|>": 7', ("vocab.json and ", "a second time")))
+                   ("vocab.json", '"<|endoftext|>": 649', '"<|endoftext|>": 7', ("vocab.json and ", "duplicate ID")))
         for name, old, new, words in changes:
             text = (folder / name).read_text()
             self.assertIn(old, text)
@@ -1845,7 +1845,7 @@ class ToolsTest(unittest.TestCase):
         result = self.tune(folder, "--dry-run")
         self.assert_succeeds(result)
         self.assertFalse(folder.exists())
-        self.assertRegex(result.stdout, f"^begins with {newest_checkpoint(self.whole, 'dalle')}\n  tokenizer +kept\n  dVAE +kept")
+        self.assertRegex(result.stdout, f"^initialized from {newest_checkpoint(self.whole, 'dalle')}\n  tokenizer +kept\n  dVAE +kept")
 
     def test_a_config_that_does_not_fit_the_weights_is_named_key_by_key(self):
         result = train(self.fresh("run"), "--from", self.whole, "--set", "dalle.model.width=64", "--set", "data.image_size=64",
@@ -2061,8 +2061,8 @@ class ToolsTest(unittest.TestCase):
 
         assert_fails(self.work / "none", "--set dvae.checkpoint=", "dvae.checkpoint: ", "no such checkpoint or run")
         assert_fails(RELEASED / "encoder.pkl", "found a file", "dalle-import")
-        assert_fails(newest_checkpoint(self.whole, "dalle"), "a checkpoint of the stage dalle")
-        assert_fails(self.work, "no checkpoint of the stage dvae")
+        assert_fails(newest_checkpoint(self.whole, "dalle"), "a checkpoint of the dalle stage")
+        assert_fails(self.work, "no checkpoint of the dvae stage")
         assert_fails(self.whole, "dvae.model.hidden: found 16, expected 8", options=("--set", "dvae.model.hidden=16"))
         unfinished = self.copy_of_whole()
         shutil.rmtree(newest_checkpoint(unfinished, "dvae"))
@@ -2208,7 +2208,7 @@ class ToolsTest(unittest.TestCase):
     def test_numbers_in_options_are_parsed_like_those_in_a_config(self):
         for number, advice in (("010", "without leading zeros"), ("1_0", "without underscores"), ("99999999999999999999", "")):
             self.assert_fails(run("dalle-train", "--ranks", number), 2,
-                              f"--ranks: found {number}, expected a whole number from 1 to 1024", advice)
+                              f"--ranks: found {number}, expected an integer from 1 to 1024", advice)
         self.assert_fails(run("dalle-train", "--ranks", "1e0"), 2, "--config is required")
 
     def test_empty_launcher_variables_count_as_unset(self):
@@ -2245,16 +2245,16 @@ class ToolsTest(unittest.TestCase):
 
     def test_whole_numbers_are_decimal_and_in_range(self):
         for tool, option, value, words in (
-                (("dalle-sample", "x"), "--seed", "-1", "found -1, expected a whole number of at least 0"),
-                (("dalle-sample", "x"), "--seed", "010", "found 010, expected a whole number of at least 0, without leading zeros"),
-                (("dalle-sample", "x"), "--seed", "0x10", "found 0x10, expected a whole number of at least 0"),
+                (("dalle-sample", "x"), "--seed", "-1", "found -1, expected an integer of at least 0"),
+                (("dalle-sample", "x"), "--seed", "010", "found 010, expected an integer of at least 0, without leading zeros"),
+                (("dalle-sample", "x"), "--seed", "0x10", "found 0x10, expected an integer of at least 0"),
                 (("dalle-sample", "x"), "--seed", "99999999999999999999",
-                 "expected a whole number of at most 9223372036854775807"),
-                (("dalle-sample", "x"), "--count", "1.5", "found 1.5, expected a whole number from 1 to 100000"),
-                (("dalle-sample", "x"), "--top-k", "-2", "found -2, expected a whole number of at least 0"),
-                (("dalle-train", "--config", TINY), "--ranks", "08", "found 08, expected a whole number from 1 to 1024"),
-                (("dalle-bench", "train", "--config", TINY), "--ranks", "1,0", "found 0, expected a whole number from 1 to 1024"),
-                (("dalle-bench", "train", "--config", TINY), "--steps", "1", "found 1, expected a whole number from 2 to")):
+                 "expected an integer of at most 9223372036854775807"),
+                (("dalle-sample", "x"), "--count", "1.5", "found 1.5, expected an integer from 1 to 100000"),
+                (("dalle-sample", "x"), "--top-k", "-2", "found -2, expected an integer of at least 0"),
+                (("dalle-train", "--config", TINY), "--ranks", "08", "found 08, expected an integer from 1 to 1024"),
+                (("dalle-bench", "train", "--config", TINY), "--ranks", "1,0", "found 0, expected an integer from 1 to 1024"),
+                (("dalle-bench", "train", "--config", TINY), "--steps", "1", "found 1, expected an integer from 2 to")):
             self.assert_fails(run(*tool, option, value), 2, f"{option}: ", words)
         out = self.fresh("out")
         self.assert_succeeds(self.sample("a red circle", "--seed", "1e3", "--count", 1, "--out", out, model=self.whole))

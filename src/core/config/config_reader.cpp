@@ -49,7 +49,7 @@ std::string expected(const ConfigSchema& schema) {
     case ConfigType::kBool:
       return fmt::format("true or false{}", or_null);
     case ConfigType::kInteger:
-      return fmt::format("a whole number{}{}", range_of(schema), or_null);
+      return fmt::format("an integer{}{}", range_of(schema), or_null);
     case ConfigType::kNumber:
       return fmt::format("a number{}{}", range_of(schema), or_null);
     case ConfigType::kText:
@@ -59,7 +59,7 @@ std::string expected(const ConfigSchema& schema) {
     case ConfigType::kList:
       return fmt::format("a list in [brackets]{}", or_null);
     case ConfigType::kStruct:
-      return fmt::format("keys with values{}", or_null);
+      return fmt::format("a mapping{}", or_null);
   }
   throw Error("config type {} has no description", static_cast<int>(schema.type));
 }
@@ -67,11 +67,11 @@ std::string expected(const ConfigSchema& schema) {
 std::string found(const YamlNode& node) {
   switch (node.kind) {
     case YamlNode::Kind::kNull:
-      return "nothing (null)";
+      return "null";
     case YamlNode::Kind::kList:
       return "a list";
     case YamlNode::Kind::kMap:
-      return "keys with values";
+      return "a mapping";
     case YamlNode::Kind::kScalar:
       break;
   }

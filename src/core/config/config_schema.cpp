@@ -35,7 +35,7 @@ std::string type_text(const ConfigSchema& schema) {
     case ConfigType::kBool:
       return fmt::format("true or false{}", or_null);
     case ConfigType::kInteger:
-      return fmt::format("whole number{}{}", range_text(schema), or_null);
+      return fmt::format("integer{}{}", range_text(schema), or_null);
     case ConfigType::kNumber:
       return fmt::format("number{}{}", range_text(schema), or_null);
     case ConfigType::kText:

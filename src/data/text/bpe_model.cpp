@@ -150,7 +150,9 @@ class CharacterMapCheck {
   static constexpr int kUnvisited = -1;
   static constexpr int kInProgress = -2;
 
-  [[noreturn]] static void fail() { throw Error("the table of normal forms is corrupt"); }
+  [[noreturn]] static void fail() {
+    throw Error("the normalization table (precompiled_charsmap) is corrupt");
+  }
 
   uint32_t unit(uint32_t index) const { return load_u32(trie_, size_t{4} * index); }
 

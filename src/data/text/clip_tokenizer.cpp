@@ -36,15 +36,15 @@ std::string printed_byte(uint8_t byte) {
 /// The numbers of the tokens, which are 0 to N - 1.
 Vocabulary read_vocabulary(std::string_view text) {
   const auto json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object()) throw Error("not a JSON object of tokens and their numbers");
+  if (!json.is_object()) throw Error("not a JSON object that maps tokens to IDs");
   Vocabulary vocabulary;
   std::vector<bool> used(json.size());
   for (const auto& [token, number] : json.items()) {
     if (!number.is_number_unsigned() || number.get<uint64_t>() >= json.size())
-      throw Error("token {:?}: found {}, expected a number from 0 to {}", token, number.dump(),
+      throw Error("token {:?}: found ID {}, expected an integer from 0 to {}", token, number.dump(),
                   json.size() - 1);
     const auto index = number.get<size_t>();
-    if (used[index]) throw Error("token {:?}: found the number {} a second time", token, index);
+    if (used[index]) throw Error("token {:?}: duplicate ID {}", token, index);
     used[index] = true;
     vocabulary.emplace(token, static_cast<int64_t>(index));
   }
@@ -65,8 +65,8 @@ int64_t check_special_tokens(const Vocabulary& vocabulary) {
   for (const auto& [token, expected] :
        {std::pair(kStartOfText, size - 2), std::pair(kEndOfText, size - 1)})
     if (const int64_t found = token_of(vocabulary, std::string(token)); found != expected)
-      throw Error("token {:?}: found the number {}, expected {}, one of the last two", token, found,
-                  expected);
+      throw Error("token {:?}: found ID {}, expected {}; the special tokens have the last two IDs",
+                  token, found, expected);
   return size - 2;
 }
 

@@ -27,7 +27,7 @@ struct TokenizerConfig {
     visit("model", self.model,
           {.help = "path of an existing sentencepiece .model; empty: train one"});
     visit("dropout", self.dropout,
-          {.help = "share of BPE merges randomly skipped in training",
+          {.help = "BPE dropout: probability of skipping a merge in training",
            .min = 0,
            .max = 1,
            .paper = "0.1 (section 2.2, footnote 5)"});

@@ -107,7 +107,7 @@ DvaeCost estimate_dvae_cost(const ExperimentConfig& config, int64_t ranks = 1);
 DalleCost estimate_dalle_cost(const ExperimentConfig& config, int64_t text_vocab_size,
                               int64_t ranks = 1);
 
-/// The config must have a section `clip`.
+/// The config must have a `clip` section.
 ClipCost estimate_clip_cost(const ExperimentConfig& config, int64_t text_vocab_size,
                             int64_t ranks = 1);
 

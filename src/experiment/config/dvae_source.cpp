@@ -23,7 +23,7 @@ void check_is_finished(const fs::path& stage) {
   const int64_t steps = config_of(newest).dvae.train.steps;
   if (newest.step < steps)
     throw Error(
-        "{}: the dVAE is at step {} of {}, expected a finished one; finish its stage dvae, or give "
+        "{}: the dVAE is at step {} of {}, expected a finished one; finish its dvae stage, or give "
         "one of its checkpoints",
         stage.string(), newest.step, steps);
 }
@@ -71,10 +71,10 @@ DvaeSource find_trained_dvae(const fs::path& given, DvaeCheckpoint which) {
   if (is_checkpoint) read_manifest(path);  // names a corrupt one, of which stage_of() says nothing
   if (const auto stage = is_checkpoint ? stage_of(path) : std::nullopt;
       stage && stage != Stage::kDvae)
-    throw Error("{}: a checkpoint of the stage {}, expected one of the stage dvae", path.string(),
+    throw Error("{}: a checkpoint of the {} stage, expected one of the dvae stage", path.string(),
                 to_string(*stage));
   const std::vector<fs::path> checkpoints = dvae_checkpoints(path, which);
-  if (checkpoints.empty()) throw Error("{}: holds no checkpoint of the stage dvae", path.string());
+  if (checkpoints.empty()) throw Error("{}: holds no checkpoint of the dvae stage", path.string());
   if (!is_checkpoint) check_is_finished(checkpoints.front().parent_path());
   const CheckpointContent found =
       read_dvae_checkpoint(checkpoints, {kConfigFile, kEmaTensors}, /*later=*/{kEmaTensors});

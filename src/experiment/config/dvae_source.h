@@ -12,7 +12,7 @@
 namespace dalle {
 
 /// Where a dVAE may be read from, in order of preference: the checkpoint at `path`, or those of the
-/// stage dvae, newest first, but before them the best one if that is wanted.
+/// dvae stage, newest first, but before them the best one if that is wanted.
 ///
 /// @param path  a checkpoint folder, or the file `latest` or `best` that names one; or a run, its
 ///              folder `checkpoints` or `checkpoints/dvae`

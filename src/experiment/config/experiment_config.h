@@ -67,20 +67,21 @@ struct FromConfig {
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& visit) {
     visit("checkpoint", self.checkpoint,
-          {.help = "what dalle-train --from names: a finished run or a checkpoint of the stage "
-                   "dalle, whose tokenizer is kept and whose dVAE and transformer the run begins "
-                   "with; or of the stage dvae, for a dVAE alone. Recorded as the folder of the "
-                   "checkpoint; empty: random weights",
+          {.help = "same as dalle-train --from: a finished run or a checkpoint of the dalle stage, "
+                   "whose tokenizer is kept and whose dVAE and transformer initialize the run; or "
+                   "a checkpoint of the dvae stage, for the dVAE only. Recorded as the "
+                   "checkpoint's folder; empty: random initialization",
            .may_change = true});
     visit("checkpoint_sha256", self.checkpoint_sha256,
           {.help = "SHA-256 of that checkpoint's manifest, which is recorded when the config is "
                    "loaded; if it is given, it must match"});
     visit("clip_checkpoint", self.clip_checkpoint,
-          {.help = "the contrastive model that the stage clip begins with. Empty: that of the run "
-                   "that from.checkpoint belongs to, if it has one; else random weights",
+          {.help = "the contrastive model that initializes the clip stage; empty: that of the run "
+                   "that from.checkpoint belongs to or, if it has none, random initialization",
            .may_change = true});
     visit("clip_checkpoint_sha256", self.clip_checkpoint_sha256,
-          {.help = "SHA-256 of its manifest, which is recorded too"});
+          {.help = "SHA-256 of the manifest of from.clip_checkpoint, which is recorded when the "
+                   "config is loaded; if it is given, it must match"});
   }
 };
 
@@ -105,12 +106,11 @@ struct DvaeStageConfig {
   static void fields(Self& self, Visitor&& visit) {
     visit("model", self.model, {.help = "shape of the dVAE"});
     visit("train", self.train, {.help = "training of the dVAE"});
-    visit(
-        "checkpoint", self.checkpoint,
-        {.help = "a trained dVAE to use instead of training one: a finished run, a checkpoint of a "
-                 "stage dvae, or what dalle-import wrote. It also sets dvae.model. Recorded as "
-                 "the folder of the checkpoint; empty: train one",
-         .may_change = true});
+    visit("checkpoint", self.checkpoint,
+          {.help = "a trained dVAE to use instead of training one: a finished run, a checkpoint of "
+                   "a dvae stage, or what dalle-import wrote. It also sets dvae.model. Recorded as "
+                   "the folder of the checkpoint; empty: train one",
+           .may_change = true});
     visit(
         "checkpoint_sha256", self.checkpoint_sha256,
         {.help = "SHA-256 of the weights in that checkpoint, which is recorded when the config is "
@@ -148,7 +148,8 @@ struct DalleStageConfig {
           {.help = "argmax of the dVAE's distribution, or a sample of it",
            .paper = "argmax (section 2.2)"});
     visit("crops_per_image", self.crops_per_image,
-          {.help = "different crops of an image, a random one each epoch; 0: a new one every epoch",
+          {.help = "number of fixed random crops per image, one of which is chosen each epoch; 0: "
+                   "a new random crop every epoch",
            .min = 0,
            .max = 64,
            .paper = "0",
@@ -216,7 +217,7 @@ struct ExperimentConfig {
     return {.text_length = dalle.model.text_length, .grid_height = grid, .grid_width = grid};
   }
 
-  /// Whether there is a stage dvae, or else a dVAE that was trained elsewhere.
+  /// Whether there is a dvae stage, or else a dVAE that was trained elsewhere.
   bool trains_dvae() const {
     return dvae.checkpoint.empty() && (from.checkpoint.empty() || !dvae.freeze);
   }
@@ -226,8 +227,8 @@ struct ExperimentConfig {
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& visit) {
     visit("name", self.name, {.help = "names the run folder, runs/<name>", .may_change = true});
-    visit("seed", self.seed, {.help = "seed of everything random", .min = 0});
-    visit("from", self.from, {.help = "the trained models whose weights the run begins with"});
+    visit("seed", self.seed, {.help = "random seed", .min = 0});
+    visit("from", self.from, {.help = "the trained models that initialize the weights"});
     visit("data", self.data, {.help = "images and captions"});
     visit("tokenizer", self.tokenizer, {.help = "captions to tokens"});
     visit("dvae", self.dvae, {.help = "the first stage: images to codes"});
@@ -238,7 +239,7 @@ struct ExperimentConfig {
     visit("sample", self.sample,
           {.help = "sample images during training, and defaults of dalle-sample",
            .may_change = true});
-    visit("distributed", self.distributed, {.help = "how several ranks work together"});
+    visit("distributed", self.distributed, {.help = "training on several ranks"});
   }
 };
 

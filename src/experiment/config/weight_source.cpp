@@ -39,8 +39,8 @@ fs::path existing_folder(const fs::path& given) {
   fs::path path = followed(given);
   if (!fs::exists(path))
     throw Error(
-        "{}: no such checkpoint or run (a run that has begun with it has a copy, and resumes with "
-        "--config RUN/config.yaml)",
+        "{}: no such checkpoint or run (a run that was initialized from it has a copy; resume that "
+        "run with --config RUN/config.yaml)",
         path.string());
   if (!fs::is_directory(path))
     throw Error("{}: found a file, expected the folder of a run or of a checkpoint", path.string());
@@ -58,7 +58,7 @@ std::optional<WeightSource> finished_stage(const fs::path& path, Stage stage) {
       stage == Stage::kClip && config.clip ? config.clip->train.steps : config.dalle.train.steps;
   if (found.step < steps)
     throw Error(
-        "{}: the stage {} is at step {} of {}, expected a finished one; finish it, or give one of "
+        "{}: the {} stage is at step {} of {}, expected a finished one; finish it, or give one of "
         "its checkpoints",
         folder->string(), to_string(stage), found.step, steps);
   return found;
@@ -77,7 +77,7 @@ std::optional<WeightSource> clip_next_to(const fs::path& checkpoint) {
   try {
     return finished_stage(folder, Stage::kClip);
   } catch (const Error& error) {  // nobody asked for it
-    log_warning("the contrastive model begins with random weights: {}", error.what());
+    log_warning("the contrastive model is randomly initialized: {}", error.what());
     return std::nullopt;
   }
 }
@@ -190,12 +190,12 @@ WeightSource find_weight_source(const fs::path& given) {
   const fs::path path = existing_folder(given);
   if (auto found = checkpoint_itself(path)) {
     if (found->stage != Stage::kClip) return std::move(*found);
-    throw Error("{}: a checkpoint of the stage clip, expected one of the stage dalle or dvae",
+    throw Error("{}: a checkpoint of the clip stage, expected one of the dalle or dvae stage",
                 path.string());
   }
   if (auto found = finished_stage(path, Stage::kDalle)) return std::move(*found);
   if (dvae_checkpoints(path, DvaeCheckpoint::kBest).empty())
-    throw Error("{}: holds no checkpoint of the stage dalle or dvae", path.string());
+    throw Error("{}: holds no checkpoint of the dalle or dvae stage", path.string());
   return source_at(find_trained_dvae(path, DvaeCheckpoint::kBest).checkpoint, Stage::kDvae);
 }
 
@@ -203,11 +203,11 @@ WeightSource find_clip_source(const fs::path& given) {
   const fs::path path = existing_folder(given);
   if (auto found = checkpoint_itself(path)) {
     if (found->stage == Stage::kClip) return std::move(*found);
-    throw Error("{}: a checkpoint of the stage {}, expected one of the stage clip", path.string(),
+    throw Error("{}: a checkpoint of the {} stage, expected one of the clip stage", path.string(),
                 to_string(found->stage));
   }
   if (auto found = finished_stage(path, Stage::kClip)) return std::move(*found);
-  throw Error("{}: holds no checkpoint of the stage clip", path.string());
+  throw Error("{}: holds no checkpoint of the clip stage", path.string());
 }
 
 std::vector<ConfigChange> mismatches(const WeightSource& source, const ExperimentConfig& config) {
@@ -291,7 +291,7 @@ std::string source_report(const ExperimentConfig& config) {
   const auto row = [](const char* model, std::string_view begin) {
     return fmt::format("  {:<28} {}\n", model, begin);
   };
-  std::string text = fmt::format("begins with {}\n", from.checkpoint);
+  std::string text = fmt::format("initialized from {}\n", from.checkpoint);
   if (hash_at(from.checkpoint) != from.checkpoint_sha256)
     return text + row("source", "not found; a resumed run uses its copy");
   const bool is_dalle = stage_of(from.checkpoint) == Stage::kDalle;

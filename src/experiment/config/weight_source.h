@@ -25,10 +25,10 @@ struct WeightSource {
 
 /// Finds what from.checkpoint names. Verifies the manifest and the config, not yet the weights.
 ///
-/// @param path  a checkpoint of the stage dalle or dvae, or the file `latest` or `best` that names
+/// @param path  a checkpoint of the dalle or dvae stage, or the file `latest` or `best` that names
 ///              one; or a run, its folder of checkpoints or of one of these stages. Of a training
-///              of the stage dalle, which must be finished, the newest valid checkpoint is taken;
-///              of one of the stage dvae alone, what find_trained_dvae() takes
+///              of the dalle stage, which must be finished, the newest valid checkpoint is taken;
+///              of one of the dvae stage alone, what find_trained_dvae() takes
 /// @throws dalle::Error if there is none, naming what was found instead
 WeightSource find_weight_source(const std::filesystem::path& path);
 

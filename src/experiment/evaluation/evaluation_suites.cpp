@@ -83,7 +83,7 @@ SuiteResult evaluate_reconstruction(EvaluatedModel& model, const EvaluationData&
                                     ChunkedWork& work) {
   const torch::NoGradGuard no_grad;
   const DvaeTrainConfig& train = model.config.dvae.train;
-  // A checkpoint of the stage dalle does not record which step its dVAE is of.
+  // A checkpoint of the dalle stage does not record which step its dVAE is of.
   const double temperature = train.temperature.at(model.dalle ? train.steps : model.step);
   const double pixels = 3.0 * std::pow(static_cast<double>(model.config.data.image_size), 2);
   const auto places = static_cast<double>(model.config.layout().image_length());

@@ -44,7 +44,7 @@ std::string obstacle_to(EvaluationSuite suite, const EvaluatedModel& model,
   const bool needs_transformer =
       suite != EvaluationSuite::kReconstruction && suite != EvaluationSuite::kCodes;
   if (needs_transformer && !model.dalle)
-    return fmt::format("{} contains a dVAE but no transformer; train the stage dalle first",
+    return fmt::format("{} contains a dVAE but no transformer; train the dalle stage first",
                        model.checkpoint.string());
   const bool needs_shapes = suite == EvaluationSuite::kShapes ||
                             suite == EvaluationSuite::kCompletion ||
@@ -55,7 +55,7 @@ std::string obstacle_to(EvaluationSuite suite, const EvaluatedModel& model,
   if (suite == EvaluationSuite::kBestOf && options.reranker.empty() &&
       checkpoints_in(clip_folder(model.dalle->checkpoint)).empty())
     return fmt::format(
-        "{} holds no contrastive model; train the stage clip first, or give --reranker",
+        "{} holds no contrastive model; train the clip stage first, or give --reranker",
         clip_folder(model.dalle->checkpoint).string());
   if (suite == EvaluationSuite::kLevels && !model.config.data.shapes.hold_out)
     return fmt::format(

@@ -58,7 +58,7 @@ struct EvaluatedModel {
   std::optional<TrainedDalle> dalle;
 };
 
-/// Reads a model as load_trained_dalle() does or, if there is no checkpoint of the stage dalle, as
+/// Reads a model as load_trained_dalle() does or, if there is no checkpoint of the dalle stage, as
 /// load_trained_dvae() does. It computes in float32, whatever it was trained with, so that numbers
 /// are comparable between devices.
 /// @throws dalle::Error as they do

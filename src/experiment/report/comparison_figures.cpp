@@ -33,7 +33,7 @@ std::string neighborhood_chart(const ordered_json& numbers, const std::string& s
   if (bars.empty()) return "";
   return html_figure(bar_chart(bars),
                      fmt::format("{}: generated images compared with validation images, with 95 % "
-                                 "intervals. The mark is the same for training images.",
+                                 "confidence intervals. The mark is the same for training images.",
                                  space));
 }
 

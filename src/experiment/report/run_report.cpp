@@ -51,7 +51,7 @@ double value_of(const ordered_json& metric) {
 /// All numbers of a suite, with their intervals and definitions.
 std::string numbers_table(const std::string& suite, const ordered_json& numbers) {
   const TableColumn columns[] = {
-      {"number"}, {"value", true}, {"95 % interval", true}, {"definition"}};
+      {"number"}, {"value", true}, {"95 % confidence interval", true}, {"definition"}};
   std::vector<std::vector<std::string>> rows;
   for (const auto& [name, metric] : numbers.items()) {
     if (!is_number(metric)) continue;
@@ -95,7 +95,7 @@ std::string ranking_chart(const ordered_json& numbers) {
                                           {"preferred_to_shuffled", 0.5}};
   return shares_chart("ranking", numbers, shares,
                       "Share of images that the model assigns to their own caption, with 95 % "
-                      "intervals. The mark is chance.");
+                      "confidence intervals. The mark is chance.");
 }
 
 std::string judged_chart(const ordered_json& numbers) {
@@ -104,9 +104,10 @@ std::string judged_chart(const ordered_json& numbers) {
        {"exact", "count", "shape", "color", "size", "texture", "background", "relation"})
     if (const std::string ceiling = "ceiling_" + name; numbers.contains(ceiling))
       shares.push_back({name, value_of(numbers.at(ceiling))});
-  return shares_chart("shapes", numbers, shares,
-                      "Share of generated images that show what their caption says, with 95 % "
-                      "intervals. The mark is the ceiling: the same for reconstructions.");
+  return shares_chart(
+      "shapes", numbers, shares,
+      "Share of generated images that show what their caption says, with 95 % confidence "
+      "intervals. The mark is the ceiling: the same for reconstructions.");
 }
 
 std::string levels_chart(const ordered_json& numbers) {
@@ -115,9 +116,10 @@ std::string levels_chart(const ordered_json& numbers) {
     if (const std::string ceiling = fmt::format("{}_ceiling_exact", name);
         numbers.contains(ceiling))
       shares.push_back({fmt::format("{}_exact", name), value_of(numbers.at(ceiling))});
-  return shares_chart("levels", numbers, shares,
-                      "Share of generated images that show exactly what their caption says, by "
-                      "level of the benchmark, with 95 % intervals. The mark is the ceiling.");
+  return shares_chart(
+      "levels", numbers, shares,
+      "Share of generated images that show exactly what their caption says, by level of the "
+      "benchmark, with 95 % confidence intervals. The mark is the ceiling.");
 }
 
 /// Accuracy by the number of atoms of the captions.
@@ -140,10 +142,11 @@ std::string completion_chart(const ordered_json& numbers) {
   const double ceiling = value_of(numbers.at("ceiling_exact"));
   const std::vector<ShownShare> shares = {
       {"exact", ceiling}, {"exact_without_prompt", ceiling}, {"intact", std::nullopt}};
-  return shares_chart("completion", numbers, shares,
-                      "Share of images that show exactly what their caption says if the upper half "
-                      "is given and if it is not, and of given halves that stay intact, with 95 % "
-                      "intervals. The mark is the ceiling: the same for reconstructions.");
+  return shares_chart(
+      "completion", numbers, shares,
+      "Share of images that show exactly what their caption says if the upper half is given and if "
+      "it is not, and of given halves that stay intact, with 95 % confidence intervals. The mark "
+      "is the ceiling: the same for reconstructions.");
 }
 
 std::string best_of_chart(const ordered_json& numbers) {
@@ -152,9 +155,10 @@ std::string best_of_chart(const ordered_json& numbers) {
     if (const std::string possible = fmt::format("possible_of_{}", count);
         numbers.contains(possible))
       shares.push_back({fmt::format("exact_of_{}", count), value_of(numbers.at(possible))});
-  return shares_chart("best_of", numbers, shares,
-                      "Share of captions whose most similar image shows exactly what they say, "
-                      "with 95 % intervals. The mark is what a perfect ranking would reach.");
+  return shares_chart(
+      "best_of", numbers, shares,
+      "Share of captions whose most similar image shows exactly what they say, with 95 % "
+      "confidence intervals. The mark is what a perfect ranking would reach.");
 }
 
 /// The values of a list by position as a map of the grid; empty if the suite has no such list.

@@ -31,7 +31,7 @@ void check_whole_share(const TrainConfig& train, int64_t ranks);
 /// Source: Radford et al. 2021, sections 2.3 to 2.5
 class ClipTask : public TrainTask {
  public:
-  /// All arguments must outlive the task. The config must have a section `clip`.
+  /// All arguments must outlive the task. The config must have a `clip` section.
   ClipTask(const ExperimentConfig& config, ExperimentData& data, const Tokenizer& tokenizer,
            c10::Device device);
 

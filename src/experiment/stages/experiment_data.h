@@ -49,7 +49,7 @@ SampleSourceOptions validation_options(const ExperimentConfig& config);
 /// model).
 at::Generator initial_weights_generator(const ExperimentConfig& config, uint64_t stage);
 
-/// Throws if so many training samples lack a caption that the stage dalle would fail: known at the
+/// Throws if so many training samples lack a caption that the dalle stage would fail: known at the
 /// start rather than after the dVAE's training. Of a large data set some samples are checked.
 ///
 /// @throws dalle::Error naming a sample and where its caption was searched for

@@ -65,8 +65,7 @@ void copy_checkpoint(const char* key, const fs::path& original, const std::strin
   content.files[kSourceFile] = source.dump(2) + "\n";
   for (const Stage other : replaced) fs::remove_all(run.from(to_string(other)));
   CheckpointStore(run.from(stage), /*keep_last=*/1).save(content);
-  log_info("{}: the run begins with the weights of step {} of {}", stage, content.step,
-           original.string());
+  log_info("{}: initializing the run from step {} of {}", stage, content.step, original.string());
 }
 
 /// The stage whose checkpoint from.checkpoint names, by the copy; kDalle if there is none.

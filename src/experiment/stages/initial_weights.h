@@ -26,7 +26,7 @@ void copy_weight_sources(const ExperimentConfig& config, const RunPaths& run);
 /// @throws dalle::Error naming a source that is gone or has been replaced, and the copy of it
 void check_weight_sources(const ExperimentConfig& config, const RunPaths& run);
 
-/// The weights with which the model of a stage begins, from those copies. Those of the stage dvae
+/// The weights with which the model of a stage begins, from those copies. Those of the dvae stage
 /// are also the frozen dVAE's.
 /// @return nothing if it begins with random ones
 /// @throws dalle::Error if the copy is missing or corrupt

@@ -229,7 +229,8 @@ std::string facts(const TrainedDalle& dalle, const Measured& lines) {
 }
 
 std::string card_table(const std::vector<CardNumber>& numbers) {
-  std::string table = "| on validation images | value | 95 % interval |\n|---|---|---|\n";
+  std::string table =
+      "| on validation images | value | 95 % confidence interval |\n|---|---|---|\n";
   for (const CardNumber& number : numbers)
     table += fmt::format("| {} | {} | {} |\n", number.label, number.text, number.interval);
   return table;
@@ -244,8 +245,8 @@ std::string model_card(const TrainedDalle& dalle, const RunPaths& run) {
   std::string card = front_matter(dalle, numbers);
   card += fmt::format(
       "\n# {}\n\nA DALL-E model (Ramesh et al. 2021): a discrete VAE maps an image to a grid of "
-      "codes, and a transformer models a caption's tokens followed by those codes. The weights "
-      "are the exponential moving averages of the training.\n\n{}",
+      "codes, and a transformer models a caption's tokens followed by those codes. The weights are "
+      "the exponential moving averages (EMA) of the training weights.\n\n{}",
       dalle.config.name, facts(dalle, lines));
   if (!numbers.empty()) card += "\n## Evaluation\n\n" + card_table(numbers);
   card +=

@@ -82,7 +82,7 @@ fs::path existing_clip_folder(const TrainedDalle& dalle) {
   const fs::path folder = clip_folder(dalle.checkpoint);
   if (!fs::exists(folder))
     throw Error(
-        "{}: no reranker for {}; add a section clip to the config and train it with dalle-train "
+        "{}: no reranker for {}; add a clip section to the config and train it with dalle-train "
         "--stage clip, give --reranker, or use --rank-by likelihood",
         folder.string(), dalle.checkpoint.string());
   return folder;

@@ -42,14 +42,14 @@ CheckpointContent read_clip(const fs::path& given, const std::set<std::string>& 
   if (!fs::exists(path)) throw Error("{}: no such reranker", path.string());
   if (fs::exists(path / Manifest::kFileName)) {
     if (const auto stage = stage_of(path); stage && *stage != Stage::kClip)
-      throw Error("{}: found a checkpoint of the stage {}, expected one of the stage clip",
+      throw Error("{}: found a checkpoint of the {} stage, expected one of the clip stage",
                   path.string(), to_string(*stage));
     return read_checkpoint(path, parts_in(path, parts));
   }
   if (const auto folder = find_stage_folder(path, Stage::kClip))
     return *read_newest_checkpoint(*folder, parts);
   throw Error(
-      "{}: holds no checkpoint of the stage clip; add a section clip to the config and train it "
+      "{}: holds no checkpoint of the clip stage; add a clip section to the config and train it "
       "with dalle-train --stage clip",
       path.string());
 }
@@ -88,7 +88,7 @@ TrainedClip load_trained_clip(const fs::path& path, c10::Device device,
   const CheckpointContent content = read_clip(path, {kEmaTensors, kConfigFile, kTokenizerFile});
   const ExperimentConfig config = config_of(content);
   if (!config.clip)
-    throw Error("{}: its config has no section clip", (content.path / kConfigFile).string());
+    throw Error("{}: its config has no clip section", (content.path / kConfigFile).string());
   const auto [encode, vocab_size] = encoder_in(content);
   ClipModel model(config.clip->model, config.data.image_size, vocab_size,
                   precision.value_or(sampling_precision(config.clip->train.precision, device)));

@@ -39,10 +39,10 @@ struct TrainedClip {
   ClipModel model;
 };
 
-/// Reads a checkpoint of the stage clip, or one that dalle-import wrote; no file outside its folder
+/// Reads a checkpoint of the clip stage, or one that dalle-import wrote; no file outside its folder
 /// is needed.
 ///
-/// @param path       as for load_trained_dalle(), of the stage clip
+/// @param path       as for load_trained_dalle(), of the clip stage
 /// @param precision  likewise
 /// @throws dalle::Error naming the path and what was expected
 TrainedClip load_trained_clip(const std::filesystem::path& path, c10::Device device,

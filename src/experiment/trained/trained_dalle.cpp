@@ -37,14 +37,14 @@ CheckpointContent read_model(const fs::path& given, const std::set<std::string>&
   const auto stage = checkpoints.empty() ? std::nullopt : stage_of(checkpoints.front());
   if (stage && *stage != Stage::kDalle)
     throw Error(
-        "{}: found {} of the stage {}, which cannot {}; expected a run folder or a checkpoint of "
-        "the stage dalle",
+        "{}: found {} of the {} stage, which cannot {}; expected a run folder or a checkpoint of "
+        "the dalle stage",
         path.string(), is_checkpoint ? "a checkpoint" : "checkpoints", to_string(*stage),
         *stage == Stage::kDvae ? "read captions" : "generate images");
   if (is_checkpoint) return read_checkpoint(path, parts);
   for (const fs::path& folder : folders_of_stage(path, Stage::kDalle))
     if (auto newest = read_newest_checkpoint(folder, parts)) return std::move(*newest);
-  throw Error("{}: holds no DALL-E checkpoint; train the stage dalle first", path.string());
+  throw Error("{}: holds no DALL-E checkpoint; train the dalle stage first", path.string());
 }
 
 /// These parts of a dVAE's checkpoint; nothing where load_trained_dvae() returns nothing.
@@ -169,7 +169,7 @@ fs::path newest_finished_run(const fs::path& runs) {
     }
   }
   if (finished.empty())
-    throw Error("no finished training under {}: give --model, or train first with dalle-train{}",
+    throw Error("no finished run under {}: give --model, or train a model with dalle-train first{}",
                 runs.string(), passed_over);
   // Equal ones stay in the order of their names.
   std::ranges::stable_sort(finished, finished_later);

@@ -51,11 +51,11 @@ struct TrainedDvae {
   DiscreteVae vae;
 };
 
-/// Reads a checkpoint of the stage dvae; the model computes in float32.
+/// Reads a checkpoint of the dvae stage; the model computes in float32.
 ///
 /// @param path  as for dvae_checkpoints(); the newest valid checkpoint of a run is read
-/// @return      nothing if the path does not exist or belongs to the stage dalle, or if the run has
-///              checkpoints of the stage dalle
+/// @return      nothing if the path does not exist or belongs to the dalle stage, or if the run has
+///              checkpoints of the dalle stage
 /// @throws dalle::Error as load_trained_dalle() does
 std::optional<TrainedDvae> load_trained_dvae(const std::filesystem::path& path, c10::Device device);
 

@@ -29,9 +29,9 @@ void WorkerQueue::run_next() {
   try {
     task();
   } catch (const std::exception& error) {
-    log_error("while a request was answered: {}", error.what());
+    log_error("error while handling a request: {}", error.what());
   } catch (...) {
-    log_error("while a request was answered: an exception of an unknown type");
+    log_error("error while handling a request: unknown exception type");
   }
   task = nullptr;  // releases what it holds before the next one runs
   {

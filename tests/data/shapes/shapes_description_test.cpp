@@ -47,7 +47,9 @@ TEST(ShapesDescriptionTest, ACaptionOfACopySaysItsColor) {
   const std::string caption = shapes_caption(scene, config, ShapesPhrasing::kTraining, random);
   const ShapesDescription copied = parse_shapes_caption(caption);
   EXPECT_TRUE(copied.is_copy);
-  EXPECT_EQ(copied.objects, (std::vector<DescribedObject>{{}, {.color = ShapeColor::kBlue}}));
+  DescribedObject blue;
+  blue.color = ShapeColor::kBlue;
+  EXPECT_EQ(copied.objects, (std::vector<DescribedObject>{{}, blue}));
   EXPECT_EQ(copied.relations, scene.relations);
 }
 

@@ -81,18 +81,18 @@ TEST(ClipTokenizerTest, RefusesInvalidVocabularies) {
     return error_of_files(vocabulary_with(change), kMerges);
   };
   EXPECT_THAT(error_with([](json& tokens) { tokens["a"] = 650; }),
-              HasSubstr("token \"a\": found 650, expected a number from 0 to 649"));
+              HasSubstr("token \"a\": found ID 650, expected an integer from 0 to 649"));
   for (const json& number : {json(-1), json(1.5), json("1"), json(nullptr), json(1e300)})
     EXPECT_THAT(error_with([&](json& tokens) { tokens["a"] = number; }), HasSubstr("token \"a\""));
   EXPECT_THAT(error_with([](json& tokens) { tokens["a"] = tokens["b"]; }),
-              HasSubstr("token \"b\": found the number 65 a second time"));
+              HasSubstr("token \"b\": duplicate ID 65"));
   EXPECT_THAT(error_with([](json& tokens) {
                 tokens["\u00e9x"] = tokens["\u00e9"];
                 tokens.erase("\u00e9");
               }),
               HasSubstr("650 tokens without \"\u00e9\", expected CLIP's vocabulary"));
   EXPECT_THAT(error_with([](json& tokens) { std::swap(tokens["a"], tokens["<|endoftext|>"]); }),
-              HasSubstr("token \"<|endoftext|>\": found the number 64, expected 649"));
+              HasSubstr("token \"<|endoftext|>\": found ID 64, expected 649"));
 }
 
 TEST(ClipTokenizerTest, RefusesInvalidMerges) {
