@@ -73,8 +73,8 @@ Trainer::Trainer(TrainTask& task, const TrainConfig& config, const RunPaths& run
   loader_ = make_loader(task, part, counters_.step, options);
   const std::vector<FlatRange>& buckets = state_.reducer().buckets();
   if (group_->world_size() > 1)
-    log_info("{}: gradients are reduced in {} buckets of at most {:.1f} MB", task.stage(),
-             buckets.size(), 4e-6 * static_cast<double>(buckets[0].size));
+    log_info("{}: gradients are reduced in buckets of {:.1f} MB or less ({} in all)", task.stage(),
+             4e-6 * static_cast<double>(buckets[0].size), buckets.size());
 }
 
 TrainOutcome Trainer::run(const StopSignal& signal) {
