@@ -100,10 +100,7 @@ class Load:
 
 
 class Server:
-    """The process of --command."""
-
-    def __init__(self):
-        self.process = None
+    """The process that the given command starts."""
 
     def start(self):
         """Whether the server is up."""
