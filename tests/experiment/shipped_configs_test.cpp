@@ -104,7 +104,7 @@ TEST(ShippedConfigs, AnnealTheTemperatureSlowlyOrFromMixturesOfCodes) {
         static_cast<double>(train.temperature.steps) / static_cast<double>(train.steps);
     EXPECT_GE(share, train.temperature.from >= 3 ? 0.25 : 0.8);  // see docs/log.md
     EXPECT_LE(share, 1);
-    EXPECT_GE(train.kl_weight.at(0), 3.3);
+    EXPECT_GE(train.kl_weight.at(0), 1);
     EXPECT_GT(train.max_grad_norm, 0);
   }
 }
