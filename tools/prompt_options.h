@@ -3,11 +3,9 @@
 #include <optional>
 #include <string>
 
-#include <ATen/core/Tensor.h>
-
 #include "command_line.h"
-#include "data/image/rgb_image.h"
 #include "experiment/trained/trained_dalle.h"
+#include "sample/image_prompt.h"
 
 #include <nlohmann/json.hpp>
 
@@ -30,12 +28,7 @@ struct PromptOptions {
 
 void add_prompt_options(CLI::App& app, PromptOptions& options);
 
-/// What generation needs of an image prompt.
-struct Prompt {
-  RgbImage image;          ///< cropped and scaled
-  at::Tensor kept_pixels;  ///< [S, S] bool
-  at::Tensor forced;       ///< as in CaptionImages
-  double variation = 0;
+struct Prompt : ImagePrompt {
   nlohmann::ordered_json description = {};  ///< for ImageRequest::image_prompt
 };
 

@@ -5,9 +5,10 @@
 #include <cstddef>
 #include <tuple>
 
+#include <fmt/format.h>
 #include <torch/types.h>
 
-#include "core/error.h"
+#include "core/seeds.h"
 #include "data/image/image.h"
 #include "data/image/image_file.h"
 #include "sample/generate_codes.h"
@@ -16,13 +17,39 @@
 namespace dalle {
 namespace {
 
-/// [height, width] bool: the pixels of a mask that are kept.
-at::Tensor kept_pixels_of(std::string_view file) {
+/// [height, width] bool: the opaque pixels of a mask, or its light ones.
+at::Tensor selected_pixels(std::string_view file) {
   // Where the background shows through, the two differ by 255 times one minus the opacity.
   const at::Tensor on_black = image_to_tensor(decode_image(file, 0));
   const at::Tensor is_opaque = (image_to_tensor(decode_image(file, 255)) - on_black).lt(128).all(0);
   if (!is_opaque.all().item<bool>()) return is_opaque;
   return on_black.sum(0, /*keepdim=*/false, at::kInt).ge(3 * 128);
+}
+
+/// Calls `work` and blames a member of the request for its error.
+template <class Work>
+auto blaming_member(const std::string& member, const Work& work) {
+  try {
+    return work();
+  } catch (const Error& error) {
+    throw ImagePromptError(member, error.what());
+  }
+}
+
+/// The member that says what to keep.
+std::string keeping_member(const ImagePromptRequest& request) {
+  if (request.keep_rows) return "keep_rows";
+  if (request.keep) return "keep";
+  return request.mask.empty() ? "image" : "mask";
+}
+
+/// [S, S] bool
+at::Tensor requested_pixels(const ImagePromptRequest& request, const RgbImage& original,
+                            int64_t size) {
+  if (request.keep_rows) return keep_upper_rows(*request.keep_rows, size);
+  if (request.keep) return keep_rectangle(*request.keep, size);
+  if (request.mask.empty()) return torch::ones({size, size}, at::kBool);  // only a variation
+  return keep_masked(request.mask, original, size, request.mask_is_inverted);
 }
 
 }  // namespace
@@ -48,7 +75,8 @@ at::Tensor keep_rectangle(const PixelRectangle& rectangle, int64_t size) {
   return kept;
 }
 
-at::Tensor keep_masked(std::string_view file, const RgbImage& original, int64_t size) {
+at::Tensor keep_masked(std::string_view file, const RgbImage& original, int64_t size,
+                       bool is_inverted) {
   const auto wrong_size = [&](int64_t width, int64_t height) {
     return Error("found {} x {} pixels, expected {} x {} like the image, or {} x {}", width, height,
                  original.width, original.height, size, size);
@@ -58,7 +86,8 @@ at::Tensor keep_masked(std::string_view file, const RgbImage& original, int64_t 
   const int64_t pixels = header.width * header.height;
   if (pixels != original.width * original.height && pixels != size * size)
     throw wrong_size(header.width, header.height);
-  const at::Tensor kept = kept_pixels_of(file);
+  const at::Tensor selected = selected_pixels(file);
+  const at::Tensor kept = is_inverted ? selected.logical_not() : selected;
   const auto has_size = [&](int64_t height, int64_t width) {
     return kept.size(0) == height && kept.size(1) == width;
   };
@@ -89,6 +118,40 @@ at::Tensor prompt_codes(DiscreteVae vae, const RgbImage& image, const at::Tensor
       image_to_tensor(image).unsqueeze(0).to(device).to(torch::kFloat32).div(255);
   const at::Tensor codes = vae->encode(pixels)[0].cpu();  // [h, w]
   return at::where(kept_codes, codes, at::full_like(codes, kFreeCode)).flatten().contiguous();
+}
+
+ImagePrompt prepare_image_prompt(const ImagePromptRequest& request, const DiscreteVae& vae,
+                                 int64_t size, uint8_t background) {
+  const RgbImage original =
+      blaming_member("image", [&] { return decode_image(request.image, background); });
+  ImagePrompt prompt{.variation = request.variation.value_or(0)};
+  prompt.image = blaming_member("image", [&] {
+    SeedStream unused(0);
+    return crop_image(original, size, CropKind::kCenter, unused);
+  });
+  const std::string member = keeping_member(request);
+  prompt.kept_pixels =
+      blaming_member(member, [&] { return requested_pixels(request, original, size); });
+  const int64_t grid = vae->config().grid_size(size), cell = size / grid;
+  const at::Tensor codes = kept_codes(prompt.kept_pixels, grid);
+  prompt.kept = codes.sum().item<int64_t>();
+  if (prompt.kept == 0)
+    throw ImagePromptError(
+        member, fmt::format("no code would be kept; a code is kept if all of its {} x {} pixels "
+                            "are",
+                            cell, cell));
+  prompt.unseen = count_unseen(codes);
+  if (request.strict && prompt.unseen > 0)
+    throw ImagePromptError("strict", describe_unseen(prompt.unseen));
+  prompt.forced = prompt_codes(vae, prompt.image, codes);
+  return prompt;
+}
+
+std::string describe_unseen(int64_t codes) {
+  return fmt::format(
+      "codes are generated row by row from the upper left, so {} of the kept codes come after "
+      "generated ones, which cannot take them into account",
+      codes);
 }
 
 RgbImage paste(const RgbImage& original, const at::Tensor& kept_pixels, const RgbImage& generated) {

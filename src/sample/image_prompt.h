@@ -1,10 +1,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string>
 #include <string_view>
+#include <utility>
 
 #include <ATen/core/Tensor.h>
 
+#include "core/error.h"
 #include "data/image/rgb_image.h"
 #include "model/discrete_vae.h"
 #include "sample/pixel_rectangle.h"
@@ -27,10 +31,12 @@ at::Tensor keep_rectangle(const PixelRectangle& rectangle, int64_t size);
 /// ones (mean of red, green and blue at least 128). It is cropped and scaled like the image; a
 /// pixel is kept if all that it is scaled from are kept.
 ///
-/// @param file      an image file as large as the image before or after cropping and scaling
-/// @param original  the image before cropping and scaling
+/// @param file         an image file as large as the image before or after cropping and scaling
+/// @param original     the image before cropping and scaling
+/// @param is_inverted  keeps what the mask otherwise generates
 /// @throws dalle::Error if the mask has another size, or cannot be decoded
-at::Tensor keep_masked(std::string_view file, const RgbImage& original, int64_t size);
+at::Tensor keep_masked(std::string_view file, const RgbImage& original, int64_t size,
+                       bool is_inverted = false);
 
 /// @param pixels  [S, S] bool
 /// @return        [grid, grid] bool
@@ -44,6 +50,53 @@ int64_t count_unseen(const at::Tensor& kept_codes);
 /// whole image, so codes at an edge of what is kept also depend on pixels beyond it.
 /// @return  [h * w] int64 on the CPU
 at::Tensor prompt_codes(DiscreteVae vae, const RgbImage& image, const at::Tensor& kept_codes);
+
+/// What a user asks for: an image, and what to keep of it. Without `keep_rows`, `keep` and `mask`,
+/// that is everything; at most one of them is given.
+struct ImagePromptRequest {
+  std::string image = {};  ///< the content of a file
+  std::optional<double> keep_rows = {};
+  std::optional<PixelRectangle> keep = {};
+  std::string mask = {};  ///< the content of a file; empty: none
+  bool mask_is_inverted = false;
+  std::optional<double> variation = {};  ///< fraction of the kept codes to generate again
+  bool paste_original = false;
+  bool strict = false;  ///< refuse to keep codes that come after generated ones
+};
+
+/// An error in a member of an ImagePromptRequest.
+class ImagePromptError : public Error {
+ public:
+  ImagePromptError(std::string member, std::string_view reason)
+      : Error("{}", reason), member_(std::move(member)) {}
+  /// Its name: image, keep_rows, keep, mask or strict.
+  const std::string& member() const { return member_; }
+
+ private:
+  std::string member_;
+};
+
+/// What generation needs of an image prompt.
+struct ImagePrompt {
+  RgbImage image = {};          ///< cropped and scaled
+  at::Tensor kept_pixels = {};  ///< [S, S] bool
+  at::Tensor forced = {};       ///< as in CaptionImages
+  double variation = 0;         ///< as in CaptionImages
+  int64_t kept = 0;             ///< codes
+  int64_t unseen = 0;           ///< kept codes that come after generated ones
+};
+
+/// Crops and scales the image like validation images, and finds the codes to keep.
+///
+/// @param size        pixels on a side of the model's images
+/// @param background  gray value behind transparent pixels
+/// @throws ImagePromptError: a file cannot be decoded, the rectangle or mask does not fit, no code
+///         would be kept or, with `strict`, a kept code comes after a generated one
+ImagePrompt prepare_image_prompt(const ImagePromptRequest& request, const DiscreteVae& vae,
+                                 int64_t size, uint8_t background);
+
+/// Says that so many of the kept codes come after generated ones, and what follows.
+std::string describe_unseen(int64_t codes);
 
 /// `generated` with the pixels of `original` where they are kept. Both are S x S.
 RgbImage paste(const RgbImage& original, const at::Tensor& kept_pixels, const RgbImage& generated);

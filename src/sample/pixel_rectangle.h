@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string_view>
 
 namespace dalle {
 
@@ -13,5 +15,8 @@ struct PixelRectangle {
 
   bool operator==(const PixelRectangle&) const = default;
 };
+
+/// Parses "x,y,width,height": four integers, with or without blanks around them.
+std::optional<PixelRectangle> parse_rectangle(std::string_view text);
 
 }  // namespace dalle

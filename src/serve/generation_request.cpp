@@ -3,11 +3,9 @@
 #include <random>
 #include <utility>
 
-#include <torch/types.h>
+#include <fmt/format.h>
 
 #include "core/error.h"
-#include "core/seeds.h"
-#include "data/image/image.h"
 #include "data/image/image_file.h"
 #include "sample/image_prompt.h"
 #include "serve/api_error.h"
@@ -15,55 +13,34 @@
 namespace dalle {
 namespace {
 
-RgbImage decode_prompt_image(const std::string& file, const TrainedDalle& dalle) {
-  check_prompt_pixels(file);
-  return decode_image(file, static_cast<uint8_t>(dalle.config.data.background));
-}
-
-/// @return  [S, S] bool
-at::Tensor kept_pixels(const ImagePromptFields& prompt, const RgbImage& original, int64_t size) {
-  if (prompt.keep_rows) return keep_upper_rows(*prompt.keep_rows, size);
-  if (prompt.keep) return blaming("keep", [&] { return keep_rectangle(*prompt.keep, size); });
-  if (prompt.mask.empty()) return torch::ones({size, size}, at::kBool);  // only a variation
-  return blaming("mask", [&] {
-    check_prompt_pixels(prompt.mask);
-    return keep_masked(prompt.mask, original, size);
-  });
-}
-
-/// The field that says what to keep, to blame if that is nothing.
-std::string keeping_field(const ImagePromptFields& prompt) {
-  if (prompt.keep_rows) return "keep_rows";
-  return prompt.keep ? "keep" : "mask";
-}
-
-void check_kept_codes(const ImagePromptFields& prompt, const at::Tensor& codes, int64_t cell) {
-  const std::string field = keeping_field(prompt);
-  if (!codes.any().item<bool>())
-    throw ApiError(
-        400,
-        fmt::format("{}: no code would be kept; keeping a code requires all of its {} x {} "
-                    "pixels",
-                    field, cell, cell),
-        field);
-  const int64_t unseen = count_unseen(codes);
-  if (prompt.strict && unseen > 0)
-    throw ApiError(400,
-                   fmt::format("strict: codes are generated row by row from the upper left, so {} "
-                               "of the kept codes come after generated ones, which cannot take "
-                               "them into account",
-                               unseen),
-                   "strict");
-}
-
-}  // namespace
-
+/// @throws dalle::Error if an image file is not one, or claims to have too many pixels
 void check_prompt_pixels(const std::string& file) {
   const ImageFile inspected = inspect_image_file(file);
   if (inspected.width * inspected.height > kMostPromptPixels)
     throw Error("found {} x {} pixels, expected at most {} in total", inspected.width,
                 inspected.height, kMostPromptPixels);
 }
+
+/// Sets the forced codes, the variation and the pixels to paste.
+void add_image_prompt(GenerationRequest& request, const ImagePromptRequest& wanted,
+                      const TrainedDalle& dalle) {
+  blaming("image", [&] { check_prompt_pixels(wanted.image); });
+  if (!wanted.mask.empty()) blaming("mask", [&] { check_prompt_pixels(wanted.mask); });
+  const DataConfig& data = dalle.config.data;
+  try {
+    ImagePrompt prompt = prepare_image_prompt(wanted, dalle.vae, data.image_size,
+                                              static_cast<uint8_t>(data.background));
+    request.forced = prompt.forced;
+    request.variation = prompt.variation;
+    if (!wanted.paste_original) return;
+    request.pasted_pixels = prompt.kept_pixels;
+    request.original = std::move(prompt.image);
+  } catch (const ImagePromptError& error) {
+    throw ApiError(400, fmt::format("{}: {}", error.member(), error.what()), error.member());
+  }
+}
+
+}  // namespace
 
 int64_t random_seed() {
   std::random_device device;
@@ -77,25 +54,6 @@ SamplingConfig requested_sampling(const SamplingOverrides& overrides, const Trai
     const std::string message = error.what();
     throw ApiError(400, message, message.substr(0, message.find(':')));
   }
-}
-
-void add_image_prompt(GenerationRequest& request, const ImagePromptFields& prompt,
-                      const TrainedDalle& dalle) {
-  const int64_t size = dalle.config.data.image_size;
-  const RgbImage original =
-      blaming("image", [&] { return decode_prompt_image(prompt.image, dalle); });
-  RgbImage image = blaming("image", [&] {
-    SeedStream unused(0);
-    return crop_image(original, size, CropKind::kCenter, unused);
-  });
-  const at::Tensor kept = kept_pixels(prompt, original, size);
-  const at::Tensor codes = kept_codes(kept, dalle.config.layout().grid_height);
-  check_kept_codes(prompt, codes, size / codes.size(0));
-  request.forced = prompt_codes(dalle.vae, image, codes);
-  request.variation = prompt.variation.value_or(0);
-  if (!prompt.paste_original) return;
-  request.pasted_pixels = kept;
-  request.original = std::move(image);
 }
 
 GenerationRequest generation_request(const ImageFields& fields, const TrainedDalle& dalle,

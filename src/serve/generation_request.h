@@ -22,16 +22,8 @@ inline constexpr int64_t kMostPromptPixels = int64_t{4096} * 4096;
 GenerationRequest generation_request(const ImageFields& fields, const TrainedDalle& dalle,
                                      const std::string& client);
 
-/// @throws dalle::Error if an image file is not one, or claims to have too many pixels
-void check_prompt_pixels(const std::string& file);
-
 /// A seed of 32 bits, which JavaScript and others keep exactly.
 int64_t random_seed();
-
-/// Sets the forced codes, the variation and the pixels to paste.
-/// @throws ApiError naming the field
-void add_image_prompt(GenerationRequest& request, const ImagePromptFields& prompt,
-                      const TrainedDalle& dalle);
 
 /// The settings of the model's config, with those that the request replaces.
 /// @throws ApiError naming the field

@@ -149,8 +149,8 @@ ImageFormatFields parse_format(const RequestFields& fields) {
   return answer;
 }
 
-ImagePromptFields parse_image_prompt(const RequestFields& fields, ImageEndpoint endpoint) {
-  ImagePromptFields prompt;
+ImagePromptRequest parse_image_prompt(const RequestFields& fields, ImageEndpoint endpoint) {
+  ImagePromptRequest prompt;
   std::vector<std::string> images = fields.files("image");
   if (images.size() > 1)
     throw ApiError(400, fmt::format("image: found {} images, expected one", images.size()),
@@ -231,7 +231,7 @@ std::string checked_prompt(std::string prompt) {
   return prompt;
 }
 
-void check_image_prompt(const ImagePromptFields& prompt) {
+void check_image_prompt(const ImagePromptRequest& prompt) {
   if (prompt.image.empty()) throw ApiError(400, "image: missing, expected an image file", "image");
   const auto refuse_both = [](const char* field, const char* other) {
     throw ApiError(400, fmt::format("{}: cannot be combined with {}", field, other), field);

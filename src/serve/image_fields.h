@@ -32,17 +32,6 @@ std::vector<RequestField> image_request_fields(ImageEndpoint endpoint);
 /// The six of SamplingConfig, with its ranges.
 std::vector<RequestField> sampling_request_fields();
 
-/// The image of a request, and what to keep of it.
-struct ImagePromptFields {
-  std::string image = {};  ///< a file; empty: none
-  std::string mask = {};   ///< a file; empty: none
-  std::optional<double> keep_rows = {};
-  std::optional<PixelRectangle> keep = {};
-  std::optional<double> variation = {};
-  bool paste_original = false;
-  bool strict = false;
-};
-
 /// How to answer with images.
 struct ImageFormatFields {
   std::optional<ImageSize> size = {};  ///< nothing: the model's
@@ -58,7 +47,7 @@ struct ImageFields {
   int64_t best_of = 0;
   std::optional<int64_t> seed = {};
   SamplingOverrides sampling = {};
-  ImagePromptFields image_prompt = {};
+  ImagePromptRequest image_prompt = {};  ///< without an image: none
   ImageFormatFields answer = {};
   std::string quality = {};            ///< in answers: low, medium, high, xhigh or max
   std::string safety_identifier = {};  ///< in answers; empty: none
@@ -77,6 +66,6 @@ ImageFields parse_image_fields(const HttpRequest& request, ImageEndpoint endpoin
 std::string checked_prompt(std::string prompt);
 
 /// @throws ApiError naming the field if two contradict one another, or if no image is given
-void check_image_prompt(const ImagePromptFields& prompt);
+void check_image_prompt(const ImagePromptRequest& prompt);
 
 }  // namespace dalle

@@ -1,7 +1,6 @@
 #include "serve/request_fields.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <utility>
 
@@ -200,27 +199,14 @@ std::optional<PixelRectangle> RequestFields::rectangle(std::string_view name) co
   known(name, FieldKind::kRectangle);
   const nlohmann::json& found = value(name);
   if (found.is_null()) return std::nullopt;
-  nlohmann::json corners = found;
   if (found.is_string()) {
-    corners = nlohmann::json::array();
-    std::string_view rest = found.get_ref<const std::string&>();
-    for (bool is_last = false; !is_last && corners.size() < 5;) {
-      const size_t comma = rest.find(',');
-      is_last = comma == rest.npos;
-      const auto number = parse_whole_number(trimmed(rest.substr(0, comma)));
-      corners.push_back(number ? nlohmann::json(*number) : nlohmann::json());
-      if (!is_last) rest.remove_prefix(comma + 1);
-    }
+    if (const auto area = parse_rectangle(found.get_ref<const std::string&>())) return area;
+  } else if (found.is_array() && found.size() == 4) {
+    const auto x = whole_number_in(found[0]), y = whole_number_in(found[1]);
+    const auto width = whole_number_in(found[2]), height = whole_number_in(found[3]);
+    if (x && y && width && height) return PixelRectangle{*x, *y, *width, *height};
   }
-  std::array<int64_t, 4> numbers{};
-  bool is_rectangle = corners.is_array() && corners.size() == numbers.size();
-  for (size_t i = 0; is_rectangle && i < numbers.size(); ++i) {
-    const std::optional<int64_t> number = whole_number_in(corners[i]);
-    is_rectangle = number.has_value();
-    numbers[i] = number.value_or(0);
-  }
-  if (!is_rectangle) refuse_field(name, shown(found), "x,y,width,height as integers");
-  return PixelRectangle{numbers[0], numbers[1], numbers[2], numbers[3]};
+  refuse_field(name, shown(found), "x,y,width,height as integers");
 }
 
 std::optional<std::string> RequestFields::file(std::string_view name) const {

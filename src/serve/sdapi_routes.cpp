@@ -99,41 +99,18 @@ std::string known_model(const ApiContext& context, const std::string& title) {
                  "sd_model_checkpoint");
 }
 
-/// A mask of the web UI as one of dalle, which generates what is dark: the former generates what is
-/// light or, if a pixel is transparent, what is not.
-std::string mask_of_web_ui(const std::string& file, bool is_inverted) {
-  const auto decoded = [&](uint8_t background) {
-    return blaming("mask", [&] {
-      check_prompt_pixels(file);
-      return decode_image(file, background);
-    });
-  };
-  RgbImage mask = decoded(0);
-  const RgbImage on_white = decoded(255);
-  const auto is_opaque = [&](size_t i) { return on_white.pixels[i] - mask.pixels[i] < 128; };
-  bool has_transparent = false;
-  for (size_t i = 0; i < mask.pixels.size(); ++i) has_transparent |= !is_opaque(i);
-  for (size_t i = 0; i < mask.pixels.size(); ++i) {
-    const uint8_t generated = has_transparent ? (is_opaque(i) ? 255 : 0) : mask.pixels[i];
-    mask.pixels[i] = is_inverted ? generated : static_cast<uint8_t>(255 - generated);
-  }
-  return encode_image(mask, ImageFormat::kPng);
-}
-
-ImagePromptFields parse_init_image(const RequestFields& fields) {
-  ImagePromptFields prompt;
+ImagePromptRequest parse_init_image(const RequestFields& fields) {
+  ImagePromptRequest prompt;
   std::vector<std::string> images = fields.files("init_images");
   if (images.size() != 1)
     throw ApiError(400, fmt::format("init_images: found {} images, expected one", images.size()),
                    "init_images");
   prompt.image = std::move(images.front());
   const double denoising = fields.number("denoising_strength").value_or(kUsualDenoising);
-  const std::string mask = fields.file("mask").value_or("");
-  const bool is_inverted = fields.whole("inpainting_mask_invert").value_or(0) == 1;
-  if (mask.empty())
-    prompt.variation = denoising;
-  else
-    prompt.mask = mask_of_web_ui(mask, is_inverted);
+  prompt.mask = fields.file("mask").value_or("");
+  // The web UI generates what is light or, if a pixel is transparent, what is opaque.
+  prompt.mask_is_inverted = fields.whole("inpainting_mask_invert").value_or(0) == 0;
+  if (prompt.mask.empty()) prompt.variation = denoising;
   return prompt;
 }
 

@@ -1,8 +1,11 @@
 #include "sample/image_prompt.h"
 
+#include <optional>
 #include <string>
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <fmt/format.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
@@ -78,6 +81,8 @@ TEST(ImagePrompt, KeepsTheOpaquePartOfAMaskOrElseItsLightPart) {
   EXPECT_FALSE(keep_masked(alpha_mask(kept, 127), original, kSize).any().item<bool>());
   EXPECT_TRUE(torch::equal(keep_masked(gray_mask(kept), original, kSize), kept));
   EXPECT_TRUE(keep_masked(gray_mask(kept.new_ones({16, 16})), original, kSize).all().item<bool>());
+  for (const std::string& mask : {alpha_mask(kept), gray_mask(kept)})
+    EXPECT_TRUE(torch::equal(keep_masked(mask, original, kSize, /*is_inverted=*/true), ~kept));
 }
 
 TEST(ImagePrompt, CropsAndScalesAMaskLikeTheImage) {
@@ -101,10 +106,15 @@ TEST(ImagePrompt, OnePixelThatIsNotKeptIsNotAveragedAway) {
   EXPECT_TRUE(torch::equal(keep_masked(gray_mask(kept), large, kSize), expected));
 }
 
-TEST(ImagePrompt, GivesTheEncodersCodesWhereTheyAreKept) {
+DiscreteVae small_vae() {
   DiscreteVae vae(DiscreteVaeConfig{
       .groups = 3, .blocks_per_group = 1, .hidden = 8, .vocab_size = 16, .codebook_width = 8});
   vae->initialize(at::make_generator<at::CPUGeneratorImpl>(4));
+  return vae;
+}
+
+TEST(ImagePrompt, GivesTheEncodersCodesWhereTheyAreKept) {
+  DiscreteVae vae = small_vae();
   const RgbImage image = gradient_image(kSize, kSize);
   const at::Tensor pixels = image_to_tensor(image).unsqueeze(0).to(at::kFloat).div(255);
   const at::Tensor codes = vae->encode(pixels).flatten();
@@ -112,6 +122,53 @@ TEST(ImagePrompt, GivesTheEncodersCodesWhereTheyAreKept) {
   const at::Tensor found = prompt_codes(vae, image, kept.view({4, 4}));
   EXPECT_TRUE(torch::equal(found.masked_select(kept), codes.masked_select(kept)));
   EXPECT_TRUE(found.masked_select(~kept).eq(kFreeCode).all().item<bool>());
+}
+
+TEST(ImagePrompt, IsPreparedFromWhatIsKept) {
+  const DiscreteVae vae = small_vae();
+  ImagePromptRequest request{.image = gray_mask(torch::ones({20, 30}, at::kBool)),
+                             .keep = PixelRectangle{0, 4, 16, 8},
+                             .variation = 0.25};
+  const ImagePrompt prompt = prepare_image_prompt(request, vae, kSize, 255);
+  EXPECT_EQ(prompt.image.width, kSize);
+  EXPECT_TRUE(torch::equal(prompt.kept_pixels, rectangle(16, 16, {0, 4, 16, 8})));
+  EXPECT_TRUE(
+      torch::equal(prompt.forced.ne(kFreeCode).view({4, 4}), rectangle(4, 4, {0, 1, 4, 2})));
+  EXPECT_EQ(prompt.variation, 0.25);
+  EXPECT_EQ(prompt.kept, 8);
+  EXPECT_EQ(prompt.unseen, 8);
+  request.keep.reset();
+  EXPECT_EQ(prepare_image_prompt(request, vae, kSize, 255).kept, 16);
+}
+
+TEST(ImagePrompt, BlamesWhatIsWrong) {
+  const std::string image = gray_mask(torch::ones({16, 16}, at::kBool));
+  const auto blamed = [](const ImagePromptRequest& request) {
+    try {
+      prepare_image_prompt(request, small_vae(), kSize, 255);
+    } catch (const ImagePromptError& error) {
+      return fmt::format("{}: {}", error.member(), error.what());
+    }
+    return std::string("nothing");
+  };
+  using testing::HasSubstr, testing::StartsWith;
+  EXPECT_THAT(blamed({.image = "no image"}), StartsWith("image: "));
+  EXPECT_THAT(blamed({.image = image, .keep = PixelRectangle{0, 0, 17, 1}}),
+              StartsWith("keep: found 0,0,17,1, expected"));
+  EXPECT_THAT(blamed({.image = image, .mask = "no image"}), StartsWith("mask: "));
+  EXPECT_THAT(blamed({.image = image, .keep_rows = 0.1}),
+              HasSubstr("keep_rows: no code would be kept; a code is kept if all of its 4 x 4"));
+  EXPECT_THAT(blamed({.image = image, .keep = PixelRectangle{0, 8, 16, 8}, .strict = true}),
+              HasSubstr("so 8 of the kept codes come after generated ones"));
+  EXPECT_EQ(blamed({.image = image, .keep_rows = 0.5, .strict = true}), "nothing");
+}
+
+TEST(ImagePrompt, ParsesRectangles) {
+  EXPECT_EQ(parse_rectangle("1,2,30,40"), (PixelRectangle{1, 2, 30, 40}));
+  EXPECT_EQ(parse_rectangle(" -1, 2 ,3,4"), (PixelRectangle{-1, 2, 3, 4}));
+  for (const char* text : {"", "1", "1,2,3", "1,2,3,4,5", "1,2,3,", "1,,3,4", "a,2,3,4",
+                           "1.0,2,3,4", "1,2,3,99999999999999999999"})
+    EXPECT_EQ(parse_rectangle(text), std::nullopt) << text;
 }
 
 TEST(ImagePrompt, PastesTheOriginalPixelsWhereTheyAreKept) {
