@@ -60,11 +60,13 @@ void add_options(CLI::App& app, Arguments& arguments) {
                  "generate at most 1,000 images")
       ->transform(whole_number(0))
       ->capture_default_str();
-  app.add_option("--extractor", arguments.extractor,
-                 "for the suites frechet and memorization: the folder of a contrastive model, such "
-                 "as one that dalle-import converted from CLIP, or a TorchScript file of a network "
-                 "that maps images, float [B, 3, H, W] in [0, 1], to features, float [B, D]. "
-                 "Loading a TorchScript file executes its code, so use only files that you trust");
+  app.add_option(
+      "--extractor", arguments.extractor,
+      "for the suites frechet and memorization: the folder of a contrastive model, such "
+      "as one that dalle-import converted from CLIP, or a TorchScript file of a network "
+      "that maps images, float [B, 3, H, W] in [0, 1], to features, float [B, D]. "
+      "Loading a TorchScript file executes its code, so use only files that you trust. A "
+      "contrastive model also judges which images the suite best_of selects");
   app.add_option("--reranker", arguments.reranker,
                  "for the suite best_of: a contrastive model other than the run's, such as one "
                  "that dalle-import converted from CLIP");

@@ -21,6 +21,7 @@ constexpr size_t kJudgedImages = 64;
 std::vector<JudgedCandidate> images_of_caption(
     size_t exact, std::initializer_list<std::pair<size_t, double>> scores) {
   std::vector<JudgedCandidate> images(kJudgedImages);
+  for (JudgedCandidate& image : images) image.exact = false;
   images[exact].exact = true;
   for (const auto& [number, score] : scores) images[number].score = score;
   return images;
@@ -42,6 +43,33 @@ TEST(BestOfSuite, CountsCaptionsWhoseBestImageIsExact) {
     EXPECT_DOUBLE_EQ(share("exact"), exact / 3) << count;
     EXPECT_DOUBLE_EQ(share("possible"), possible / 3) << count;
   }
+}
+
+TEST(BestOfSuite, WithoutScenesOnlyRetrievalIsCounted) {
+  std::vector<std::vector<JudgedCandidate>> images(2, std::vector<JudgedCandidate>(kJudgedImages));
+  images[0][0].retrieved = images[1][2].retrieved = true;
+  images[1][2].score = 1;
+  const auto numbers = best_of_numbers(images);
+  const auto share = [&](const char* name) { return numbers.at(name).at("value").get<double>(); };
+  EXPECT_DOUBLE_EQ(share("retrieved_of_1"), 0.5);
+  EXPECT_DOUBLE_EQ(share("retrieved_of_4"), 1);
+  EXPECT_DOUBLE_EQ(share("retrieved_of_64"), 1);
+  EXPECT_EQ(numbers.size(), 6u) << numbers;  // these, captions and clip_score
+}
+
+TEST(BestOfSuite, TheLikelihoodMaySelectOtherImages) {
+  auto images = images_of_caption(5, {{1, 1}});
+  for (JudgedCandidate& image : images) image.likelihood = 0;
+  images[5].likelihood = 1;
+  images[5].retrieved = true;
+  const auto numbers = best_of_numbers({&images, 1});
+  const auto share = [&](const char* name) { return numbers.at(name).at("value").get<double>(); };
+  EXPECT_EQ(share("exact_of_16"), 0);
+  EXPECT_EQ(share("retrieved_of_16"), 0);
+  EXPECT_EQ(share("exact_of_4_by_likelihood"), 0);
+  EXPECT_EQ(share("exact_of_16_by_likelihood"), 1);
+  EXPECT_EQ(share("retrieved_of_16_by_likelihood"), 1);
+  EXPECT_FALSE(numbers.contains("exact_of_1_by_likelihood"));  // that of exact_of_1
 }
 
 class ConstantReranker : public Reranker {

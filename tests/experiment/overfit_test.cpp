@@ -81,7 +81,7 @@ dvae:
   train: {{steps: 1500, batch_size: 8, optimizer: muon, learning_rate: 1.0e-2, warmup_steps: 50, beta2: 0.99,
           max_grad_norm: 1, decay: {{shape: half_cosine, from: 1, to: 0.02, steps: 1450}}, ema_decay: 0.98,
           temperature: {{shape: half_cosine, from: 3, to: 0.4, steps: 1200}},
-          kl_weight: {{shape: half_cosine, from: 6.6, to: 0.1, steps: 1000}}, hard_codes_from: 1350,
+          kl_weight: {{shape: half_cosine, from: 6.6, to: 0.1, steps: 500}}, hard_codes_from: 1350,
           log_every: 500, eval_every: 1500, save_every: 1500}}
 dalle:
   crops_per_image: 1

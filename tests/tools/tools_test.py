@@ -1449,6 +1449,8 @@ class ToolsTest(unittest.TestCase):
         self.assert_succeeds(run("dalle-eval", "--model", model, "--suite", "best_of", "--device", "cpu"))
         numbers = json.loads((model / "evaluation.json").read_text())["suites"]["best_of"]
         self.assertEqual(numbers["images"], 16)
+        self.assertGreaterEqual(numbers["exact_of_64"]["value"], 0)
+        self.assertGreaterEqual(numbers["retrieved_of_64"]["value"], 0)
         report = (model / "report.html").read_text()
         self.assertIn("Best of several images", report)
         self.assertIn("exact, best of 64", report)
@@ -1468,6 +1470,12 @@ class ToolsTest(unittest.TestCase):
         missing = run("dalle-eval", "--model", self.whole, "--suite", "codes", "best_of", "--reranker", "nowhere", "--device", "cpu")
         self.assert_fails(missing, 1, "nowhere: no such reranker")
         self.assertNotIn("codes:", missing.stderr)
+        # Another model may judge what is selected.
+        judged = self.fresh("judged.json")
+        self.assert_succeeds(run(*evaluate, "--extractor", model, "--out", judged))
+        self.assertIn("retrieved_of_64", json.loads(judged.read_text())["suites"]["best_of"])
+        self.assert_fails(run("dalle-eval", "--model", model, "--suite", "codes", "--extractor", model, "--device", "cpu"), 1,
+                          "expected the suite frechet or memorization, which use it, or best_of")
         large = self.fresh("large")
         for stage in ("tokenizer", "clip"):
             self.assert_succeeds(train(large, *CLIP, "--set", "data.image_size=64", "--stage", stage))

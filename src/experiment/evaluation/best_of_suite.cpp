@@ -2,6 +2,7 @@
 #include <array>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -80,38 +81,105 @@ std::vector<std::string> add_retrieval(const TrainedClip& clip, const Embeddings
   return captions;
 }
 
+/// Finds the caption that fits an image best.
+class CaptionJudge {
+ public:
+  CaptionJudge(TrainedClip clip, const std::vector<std::string>& captions)
+      : clip_(std::move(clip)), captions_(embed_captions(clip_, captions)) {}
+
+  /// Whether it is the caption at `index`, which must be alone in fitting best.
+  bool finds(int64_t index, const RgbImage& image) {
+    const at::Tensor similarity = at::mv(captions_, embed_images(clip_, {&image, 1})[0]);
+    return similarity.ge(similarity[index]).sum().item<int64_t>() == 1;
+  }
+
+ private:
+  TrainedClip clip_;
+  at::Tensor captions_;  // [captions, E]
+};
+
+/// What scores and judges generated images. Thread-safe.
+struct Judges {
+  std::unique_ptr<Reranker> clip;
+  std::unique_ptr<Reranker> likelihood;  ///< null: the model has not learned what it needs
+  CaptionJudge captions;
+  bool knows_scenes = false;
+};
+
+ordered_json judge_candidate(Judges& judges, const std::vector<std::string>& captions,
+                             int64_t index, const at::Tensor& codes, const RgbImage& image) {
+  const std::string& caption = captions[static_cast<size_t>(index)];
+  ordered_json record{{"score", judges.clip->score(caption, codes, image)},
+                      {"retrieved", judges.captions.finds(index, image)}};
+  if (judges.likelihood) record["likelihood"] = judges.likelihood->score(caption, codes, image);
+  if (judges.knows_scenes) record["exact"] = judge_image(caption, image).exact;
+  return record;
+}
+
+template <class Value>
+std::optional<Value> optional_in(const ordered_json& record, const char* name) {
+  return record.contains(name) ? std::optional(record.at(name).get<Value>()) : std::nullopt;
+}
+
 /// Generates images of each caption, scores and judges them.
 /// @return  by caption, then by the image's number
 std::vector<std::vector<JudgedCandidate>> judge_candidates(const EvaluatedModel& model,
-                                                           Reranker& reranker,
+                                                           Judges& judges,
                                                            const std::vector<std::string>& captions,
                                                            const SuitePhase& named,
                                                            ChunkedWork& work) {
   ChunkedPhase phase = generation_phase(model, work, std::ssize(captions), kMostImages);
   phase.what = named.what();
   phase.folder = named.folder();
-  const auto records = work.records(phase, [&](const Chunk& chunk) -> ordered_json {
+  const auto records = work.records(phase, [&](const Chunk& chunk) {
     const TrainedDalle& dalle = *model.dalle;
     const std::string& caption = captions[static_cast<size_t>(chunk.begin)];
     const auto codes = generate_chunk(
         model, {{.caption = caption_tokens(dalle, caption), .count = kMostImages}}, chunk);
-    std::vector<double> scores;
-    std::vector<bool> exact;
-    for (const at::Tensor& code : codes) {
-      const RgbImage image = decode_image(dalle.vae, code);
-      scores.push_back(reranker.score(caption, code, image));
-      exact.push_back(judge_image(caption, image).exact);
-    }
-    return {{"scores", scores}, {"exact", exact}};
+    auto of_caption = ordered_json::array();
+    for (const at::Tensor& code : codes)
+      of_caption.push_back(
+          judge_candidate(judges, captions, chunk.begin, code, decode_image(dalle.vae, code)));
+    return of_caption;
   });
   std::vector<std::vector<JudgedCandidate>> images;
   for (const ordered_json& record : records) {
     auto& of_caption = images.emplace_back();
-    for (size_t i = 0; i < record.at("scores").size(); ++i)
-      of_caption.push_back({.score = record.at("scores")[i].get<double>(),
-                            .exact = record.at("exact")[i].get<bool>()});
+    for (const ordered_json& image : record)
+      of_caption.push_back({.score = image.at("score").get<double>(),
+                            .likelihood = optional_in<double>(image, "likelihood"),
+                            .retrieved = image.at("retrieved").get<bool>(),
+                            .exact = optional_in<bool>(image, "exact")});
   }
   return images;
+}
+
+bool is_exact(const JudgedCandidate& image) {
+  return image.exact.value_or(false);
+}
+
+/// Adds how often the best of the first images is retrieved or exact.
+/// @param score   what ranks images
+/// @param suffix  of the numbers' names
+template <class Score>
+void add_selected(std::span<const std::vector<JudgedCandidate>> images, const Score& score,
+                  const std::string& suffix, ordered_json& numbers) {
+  const auto total = static_cast<int64_t>(images.size());
+  for (const int64_t count : kImages) {
+    if (count == 1 && !suffix.empty()) continue;  // the same image
+    double retrieved = 0, exact = 0;
+    for (const auto& of_caption : images) {
+      const auto best =
+          std::ranges::max_element(of_caption.begin(), of_caption.begin() + count, {}, score);
+      retrieved += best->retrieved ? 1 : 0;
+      exact += is_exact(*best) ? 1 : 0;
+    }
+    numbers[fmt::format("retrieved_of_{}{}", count, suffix)] =
+        number_of(wilson_interval(retrieved, total));
+    if (images.front().front().exact)
+      numbers[fmt::format("exact_of_{}{}", count, suffix)] =
+          number_of(wilson_interval(exact, total));
+  }
 }
 
 }  // namespace
@@ -121,34 +189,48 @@ ordered_json best_of_numbers(std::span<const std::vector<JudgedCandidate>> image
   std::vector<double> first;
   for (const auto& of_caption : images) first.push_back(of_caption.front().score);
   ordered_json numbers{{"captions", total}, {"clip_score", number_of(mean_interval(first))}};
+  add_selected(images, &JudgedCandidate::score, "", numbers);
+  const JudgedCandidate& known = images.front().front();
+  if (known.likelihood)
+    add_selected(
+        images, [](const JudgedCandidate& image) { return *image.likelihood; }, "_by_likelihood",
+        numbers);
+  if (!known.exact) return numbers;
   for (const int64_t count : kImages) {
-    double exact = 0, possible = 0;
-    for (const auto& of_caption : images) {
-      const auto end = of_caption.begin() + count;
-      const auto best =
-          std::ranges::max_element(of_caption.begin(), end, {}, &JudgedCandidate::score);
-      exact += best->exact ? 1 : 0;
-      possible += std::ranges::any_of(of_caption.begin(), end, &JudgedCandidate::exact) ? 1 : 0;
-    }
-    numbers[fmt::format("exact_of_{}", count)] = number_of(wilson_interval(exact, total));
-    numbers[fmt::format("possible_of_{}", count)] = number_of(wilson_interval(possible, total));
+    const auto possible = std::ranges::count_if(images, [&](const auto& of_caption) {
+      return std::ranges::any_of(of_caption.begin(), of_caption.begin() + count, is_exact);
+    });
+    numbers[fmt::format("possible_of_{}", count)] =
+        number_of(wilson_interval(static_cast<double>(possible), total));
   }
   return numbers;
 }
 
 ordered_json evaluate_best_of(EvaluatedModel& model, const EvaluationData& data,
-                              const std::filesystem::path& contrastive, ChunkedWork& work) {
+                              const std::filesystem::path& contrastive,
+                              const std::filesystem::path& judge, ChunkedWork& work) {
   const torch::NoGradGuard no_grad;
   const c10::Device device = device_of(*model.vae);
-  TrainedClip clip = load_trained_clip(contrastive, device, Precision::kFloat32);
-  require_readable(clip, model.config.data.image_size, model.checkpoint);
-  const SuitePhase images = phase_of("image tokens", clip.hash);
+  const auto load = [&](const std::filesystem::path& path) {
+    TrainedClip clip = load_trained_clip(path, device, Precision::kFloat32);
+    require_readable(clip, model.config.data.image_size, model.checkpoint);
+    return clip;
+  };
+  TrainedClip clip = load(contrastive);
   ordered_json numbers{{"reranker", clip.hash}};
   std::vector<std::string> captions = add_retrieval(clip, embed(clip, data, work), numbers);
-  if (model.config.data.kind != DatasetKind::kShapes) return numbers;
   captions.resize(std::min(captions.size(), kMaxRankedCaptions));
-  const std::unique_ptr<Reranker> reranker = make_clip_reranker(*model.dalle, std::move(clip));
-  numbers.update(best_of_numbers(judge_candidates(model, *reranker, captions, images, work)));
+  TrainedClip judging = load(judge);
+  SuitePhase phase = phase_of("image tokens", clip.hash);
+  phase.version += judging.hash.substr(0, 12) + "/";
+  const TrainedDalle& dalle = *model.dalle;
+  Judges judges{.clip = make_clip_reranker(dalle, std::move(clip)),
+                .likelihood = dalle.config.dalle.train.caption_dropout > 0
+                                  ? make_likelihood_reranker(dalle)
+                                  : nullptr,
+                .captions = CaptionJudge(std::move(judging), captions),
+                .knows_scenes = model.config.data.kind == DatasetKind::kShapes};
+  numbers.update(best_of_numbers(judge_candidates(model, judges, captions, phase, work)));
   return numbers;
 }
 

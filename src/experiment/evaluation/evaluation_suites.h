@@ -28,16 +28,20 @@ nlohmann::ordered_json number_of(const Interval& interval);
 /// What a suite found, and images that show it.
 struct SuiteResult {
   nlohmann::ordered_json numbers;
-  std::map<std::string, RgbImage> images;  ///< by the file names that `numbers` gives them
+  std::map<std::string, RgbImage> images = {};  ///< by the file names that `numbers` gives them
 };
 
 /// One of the images of a caption that a ranking selects from.
 struct JudgedCandidate {
-  double score = 0;    ///< higher is better
-  bool exact = false;  ///< the image shows all that the caption states, and no more
+  double score = 0;                    ///< of the contrastive model; higher is better
+  std::optional<double> likelihood{};  ///< the transformer's score, likewise; all have it or none
+  bool retrieved = false;              ///< its caption fits it best among all captions
+  std::optional<bool> exact{};         ///< it shows all that the caption states, and no more;
+                                       ///< only for the shapes
 };
 
-/// The numbers `captions`, `clip_score`, `exact_of_...` and `possible_of_...` of the suite best_of.
+/// The numbers `captions`, `clip_score`, and `retrieved_of_...`, `exact_of_...` and
+/// `possible_of_...` of the suite best_of.
 /// @param images  64 of each caption, by number
 nlohmann::ordered_json best_of_numbers(std::span<const std::vector<JudgedCandidate>> images);
 
@@ -61,9 +65,10 @@ SuiteResult evaluate_shapes(EvaluatedModel& model, const EvaluationData& data,
 SuiteResult evaluate_completion(EvaluatedModel& model, const EvaluationData& data,
                                 ImageGenerator& generator, ChunkedWork& work);
 /// @param contrastive  for load_trained_clip(); its hash is the entry `reranker`
+/// @param judge        likewise: which caption fits an image best is judged by this model
 nlohmann::ordered_json evaluate_best_of(EvaluatedModel& model, const EvaluationData& data,
                                         const std::filesystem::path& contrastive,
-                                        ChunkedWork& work);
+                                        const std::filesystem::path& judge, ChunkedWork& work);
 /// As many scenes of each level as `data` has samples, at most 1,000. Levels for which the config
 /// allows no scenes, or whose captions are longer than the model reads, are left out.
 nlohmann::ordered_json evaluate_levels(EvaluatedModel& model, const EvaluationData& data,

@@ -38,6 +38,16 @@ fs::path contrastive_model(const EvaluatedModel& model, const ModelEvaluationOpt
   return options.reranker.empty() ? clip_folder(model.dalle->checkpoint) : options.reranker;
 }
 
+/// Whether an extractor is a contrastive model rather than a TorchScript file.
+bool is_contrastive(const fs::path& extractor) {
+  return fs::is_directory(followed(extractor));
+}
+
+/// What judges the images that best_of selects: if possible, not the model that selects them.
+fs::path judge_of_selected(const EvaluatedModel& model, const ModelEvaluationOptions& options) {
+  return is_contrastive(options.extractor) ? options.extractor : contrastive_model(model, options);
+}
+
 /// Why a suite cannot be run; empty if it can.
 std::string obstacle_to(EvaluationSuite suite, const EvaluatedModel& model,
                         const ModelEvaluationOptions& options) {
@@ -105,24 +115,24 @@ SuiteResult run_suite(EvaluationSuite suite, EvaluatedModel& model, const Evalua
     case EvaluationSuite::kReconstruction:
       return evaluate_reconstruction(model, data, work);
     case EvaluationSuite::kCodes:
-      return {.numbers = evaluate_codes(model, data, work), .images = {}};
+      return {.numbers = evaluate_codes(model, data, work)};
     case EvaluationSuite::kLikelihood:
-      return {.numbers = evaluate_likelihood(model, data, work), .images = {}};
+      return {.numbers = evaluate_likelihood(model, data, work)};
     case EvaluationSuite::kRanking:
-      return {.numbers = evaluate_ranking(model, data, work), .images = {}};
+      return {.numbers = evaluate_ranking(model, data, work)};
     case EvaluationSuite::kShapes:
       return evaluate_shapes(model, data, generator, work);
     case EvaluationSuite::kCompletion:
       return evaluate_completion(model, data, generator, work);
     case EvaluationSuite::kLevels:
-      return {.numbers = evaluate_levels(model, data, work), .images = {}};
+      return {.numbers = evaluate_levels(model, data, work)};
     case EvaluationSuite::kFrechet:
       return evaluate_frechet(model, data, generator, extractor, work);
     case EvaluationSuite::kMemorization:
       return evaluate_memorization(model, data, generator, extractor, work);
     case EvaluationSuite::kBestOf:
-      return {.numbers = evaluate_best_of(model, data, contrastive_model(model, options), work),
-              .images = {}};
+      return {.numbers = evaluate_best_of(model, data, contrastive_model(model, options),
+                                          judge_of_selected(model, options), work)};
   }
   throw Error("unknown suite {}", static_cast<int>(suite));
 }
@@ -132,11 +142,6 @@ ordered_json settings_of(const SamplingConfig& sampling) {
   SamplingConfig::fields(
       sampling, [&](std::string_view key, auto value, const Field&) { settings[key] = value; });
   return settings;
-}
-
-/// Whether an extractor is a contrastive model rather than a TorchScript file.
-bool is_contrastive(const fs::path& extractor) {
-  return fs::is_directory(followed(extractor));
 }
 
 /// What must be the same for results to be added to an existing file.
@@ -193,14 +198,16 @@ ordered_json finished_suites(const fs::path& file, const ordered_json& identity)
 std::optional<FeatureSpace> extractor_for(const std::vector<EvaluationSuite>& suites,
                                           const EvaluatedModel& model, const fs::path& file) {
   if (file.empty()) return std::nullopt;
-  if (std::ranges::none_of(suites, compares_images))
-    throw Error("--extractor {}: expected the suite frechet or memorization, which use it",
-                file.string());
+  if (std::ranges::none_of(suites, compares_images)) {
+    if (is_contrastive(file) && std::ranges::count(suites, EvaluationSuite::kBestOf) > 0)
+      return std::nullopt;
+    throw Error("--extractor {}: expected the suite frechet or memorization, which use it{}",
+                file.string(), is_contrastive(file) ? ", or best_of" : "");
+  }
   const c10::Device device = device_of(*model.vae);
-  const int64_t image_size = model.config.data.image_size;
-  if (!is_contrastive(file)) return torchscript_space(file, device, image_size);
+  if (!is_contrastive(file)) return torchscript_space(file, device, model.config.data.image_size);
   TrainedClip clip = load_trained_clip(file, device, Precision::kFloat32);
-  require_readable(clip, image_size, model.checkpoint);
+  require_readable(clip, model.config.data.image_size, model.checkpoint);
   return clip_space(std::move(clip));
 }
 

@@ -150,15 +150,21 @@ std::string completion_chart(const ordered_json& numbers) {
 }
 
 std::string best_of_chart(const ordered_json& numbers) {
+  const bool has_scenes = numbers.contains("possible_of_1");
   std::vector<ShownShare> shares;
   for (const char* count : {"1", "4", "16", "64"})
-    if (const std::string possible = fmt::format("possible_of_{}", count);
-        numbers.contains(possible))
-      shares.push_back({fmt::format("exact_of_{}", count), value_of(numbers.at(possible))});
+    if (has_scenes)
+      shares.push_back({fmt::format("exact_of_{}", count),
+                        value_of(numbers.at(fmt::format("possible_of_{}", count)))});
+    else
+      shares.push_back({fmt::format("retrieved_of_{}", count), std::nullopt});
   return shares_chart(
       "best_of", numbers, shares,
-      "Share of captions whose most similar image shows exactly what they say, with 95 % "
-      "confidence intervals. The mark is what a perfect ranking would reach.");
+      has_scenes
+          ? "Share of captions whose most similar image shows exactly what they say, with 95 % "
+            "confidence intervals. The mark is what a perfect ranking would reach."
+          : "Share of captions that fit their most similar image better than the other captions "
+            "do, with 95 % confidence intervals.");
 }
 
 /// The values of a list by position as a map of the grid; empty if the suite has no such list.
