@@ -57,7 +57,7 @@ void add_options(CLI::App& app, Arguments& arguments) {
       ->capture_default_str();
   app.add_option("--limit", arguments.limit,
                  "validation images to use; 0: all, but the suites frechet and memorization "
-                 "generate at most 1,000 images")
+                 "generate at most 1,000 images, and best_of 64 for each of 100 captions")
       ->transform(whole_number(0))
       ->capture_default_str();
   app.add_option(
@@ -65,8 +65,9 @@ void add_options(CLI::App& app, Arguments& arguments) {
       "for the suites frechet and memorization: the folder of a contrastive model, such "
       "as one that dalle-import converted from CLIP, or a TorchScript file of a network "
       "that maps images, float [B, 3, H, W] in [0, 1], to features, float [B, D]. "
-      "Loading a TorchScript file executes its code, so use only files that you trust. A "
-      "contrastive model also judges which images the suite best_of selects");
+      "Loading a TorchScript file executes its code, so use only files that you trust. In "
+      "the suite best_of, a contrastive model judges the selected images, in place of the "
+      "reranker");
   app.add_option("--reranker", arguments.reranker,
                  "for the suite best_of: a contrastive model other than the run's, such as one "
                  "that dalle-import converted from CLIP");
@@ -183,7 +184,7 @@ int main(int argc, char** argv) {
           "  dalle-eval --model runs/photos --suite frechet --limit 5000 --extractor "
           "inception.pt\n"
           "  dalle-eval --model runs/photos --suite best_of frechet --reranker models/clip "
-          "--extractor models/clip\n"
+          "--extractor models/other-clip\n"
           "  dalle-eval --model runs/photos --ranks 4\n",
       .memory_advice = kMemoryAdvice};
   return dalle::run_tool(app, argc, argv, text, [&] { return evaluate(arguments, argv); });

@@ -131,8 +131,8 @@ std::vector<CaptionImages> requests_of(const TrainedDalle& dalle, const Argument
   for (const std::string& caption : arguments.captions) {
     requests.push_back({.caption = caption_tokens(dalle, caption), .count = count});
     if (!prompt) continue;
-    requests.back().forced = prompt->forced;
-    requests.back().variation = prompt->variation;
+    requests.back().forced = prompt->parts.forced;
+    requests.back().variation = prompt->parts.variation;
   }
   return requests;
 }
@@ -191,7 +191,8 @@ ImageCounts generate_all(const Generation& generation, const Arguments& argument
   };
   const auto done = [&](size_t caption, int64_t number, const at::Tensor& codes) {
     RgbImage image = decode_image(dalle.vae, codes);
-    if (arguments.prompt.paste_original) image = paste(prompt->image, prompt->kept_pixels, image);
+    if (arguments.prompt.paste_original)
+      image = paste(prompt->parts.image, prompt->parts.kept_pixels, image);
     std::optional<ImageScore> score;
     if (reranker != nullptr)
       score = {.score = reranker->score(arguments.captions[caption], codes, image),

@@ -24,14 +24,14 @@ std::string check_rectangle(const std::string& text) {
 }
 
 /// What is kept, for ImageRequest::image_prompt.
-Json describe(const PromptOptions& options, const ImagePromptRequest& request) {
+Json describe(const ImagePromptRequest& request) {
   Json entry{{"sha256", sha256(request.image)}};
   if (request.keep_rows) entry["keep_rows"] = *request.keep_rows;
   if (request.keep) {
     const auto& [x, y, width, height] = *request.keep;
     entry["keep"] = {x, y, width, height};
   }
-  if (!options.mask.empty()) entry["mask"] = sha256(request.mask);
+  if (request.mask) entry["mask"] = sha256(*request.mask);
   if (request.variation.value_or(0) > 0) entry["variation"] = *request.variation;
   if (request.paste_original) entry["paste_original"] = true;
   return entry;
@@ -101,20 +101,20 @@ Prompt load_prompt(const PromptOptions& options, const TrainedDalle& dalle) {
       .image = read_file(options.image),
       .keep_rows = options.keep_rows,
       .keep = options.keep.empty() ? std::nullopt : parse_rectangle(options.keep),
-      .mask = options.mask.empty() ? "" : read_file(options.mask),
+      .mask = options.mask.empty() ? std::nullopt : std::optional(read_file(options.mask)),
       .variation = options.variation,
       .paste_original = options.paste_original,
       .strict = options.strict};
   const DataConfig& data = dalle.config.data;
-  Prompt prompt{{}, describe(options, request)};
   try {
-    static_cast<ImagePrompt&>(prompt) = prepare_image_prompt(request, dalle.vae, data.image_size,
-                                                             static_cast<uint8_t>(data.background));
+    Prompt prompt{.parts = prepare_image_prompt(request, dalle.vae, data.image_size,
+                                                static_cast<uint8_t>(data.background)),
+                  .description = describe(request)};
+    report_kept_codes(options, prompt.parts);
+    return prompt;
   } catch (const ImagePromptError& error) {
     throw Error("{}: {}", source_of(error.member(), options), error.what());
   }
-  report_kept_codes(options, prompt);
-  return prompt;
 }
 
 }  // namespace dalle

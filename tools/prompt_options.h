@@ -28,7 +28,9 @@ struct PromptOptions {
 
 void add_prompt_options(CLI::App& app, PromptOptions& options);
 
-struct Prompt : ImagePrompt {
+/// An image prompt, ready for generation.
+struct Prompt {
+  ImagePrompt parts;
   nlohmann::ordered_json description = {};  ///< for ImageRequest::image_prompt
 };
 

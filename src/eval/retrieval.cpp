@@ -19,6 +19,11 @@ std::vector<double> retrieved_at(const at::Tensor& similarity, const at::Tensor&
   return shares;
 }
 
+bool is_most_similar(const at::Tensor& similarity, int64_t index, const at::Tensor& as_good) {
+  const at::Tensor less = similarity.lt(similarity[index]);
+  return less.logical_or(as_good).all().item<bool>() && !similarity.isnan().any().item<bool>();
+}
+
 std::vector<std::pair<std::string, double>> retrieval_shares(const at::Tensor& similarity,
                                                              const at::Tensor& labels) {
   std::vector<std::pair<std::string, double>> named;

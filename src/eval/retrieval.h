@@ -20,6 +20,13 @@ namespace dalle {
 std::vector<double> retrieved_at(const at::Tensor& similarity, const at::Tensor& labels,
                                  std::span<const int64_t> ks);
 
+/// Whether no candidate is as similar as that at `index`, except for those that are as good. False
+/// if a similarity is not a number.
+///
+/// @param similarity  [N] of one query
+/// @param as_good     [N] bool: candidates that may be found in its place, itself included
+bool is_most_similar(const at::Tensor& similarity, int64_t index, const at::Tensor& as_good);
+
 /// The numbers of candidates among which a model should find a partner.
 inline constexpr std::array<int64_t, 3> kRetrievedAt = {1, 5, 10};
 

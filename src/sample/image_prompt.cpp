@@ -40,7 +40,7 @@ auto blaming_member(const std::string& member, const Work& work) {
 std::string keeping_member(const ImagePromptRequest& request) {
   if (request.keep_rows) return "keep_rows";
   if (request.keep) return "keep";
-  return request.mask.empty() ? "image" : "mask";
+  return request.mask ? "mask" : "image";
 }
 
 /// [S, S] bool
@@ -48,8 +48,8 @@ at::Tensor requested_pixels(const ImagePromptRequest& request, const RgbImage& o
                             int64_t size) {
   if (request.keep_rows) return keep_upper_rows(*request.keep_rows, size);
   if (request.keep) return keep_rectangle(*request.keep, size);
-  if (request.mask.empty()) return torch::ones({size, size}, at::kBool);  // only a variation
-  return keep_masked(request.mask, original, size, request.mask_is_inverted);
+  if (request.mask) return keep_masked(*request.mask, original, size, request.mask_keeps);
+  return torch::ones({size, size}, at::kBool);  // only a variation
 }
 
 }  // namespace
@@ -76,7 +76,7 @@ at::Tensor keep_rectangle(const PixelRectangle& rectangle, int64_t size) {
 }
 
 at::Tensor keep_masked(std::string_view file, const RgbImage& original, int64_t size,
-                       bool is_inverted) {
+                       MaskKeeps kept_part) {
   const auto wrong_size = [&](int64_t width, int64_t height) {
     return Error("found {} x {} pixels, expected {} x {} like the image, or {} x {}", width, height,
                  original.width, original.height, size, size);
@@ -87,7 +87,8 @@ at::Tensor keep_masked(std::string_view file, const RgbImage& original, int64_t 
   if (pixels != original.width * original.height && pixels != size * size)
     throw wrong_size(header.width, header.height);
   const at::Tensor selected = selected_pixels(file);
-  const at::Tensor kept = is_inverted ? selected.logical_not() : selected;
+  const at::Tensor kept =
+      kept_part == MaskKeeps::kOpaqueOrLight ? selected : selected.logical_not();
   const auto has_size = [&](int64_t height, int64_t width) {
     return kept.size(0) == height && kept.size(1) == width;
   };
@@ -122,12 +123,14 @@ at::Tensor prompt_codes(DiscreteVae vae, const RgbImage& image, const at::Tensor
 
 ImagePrompt prepare_image_prompt(const ImagePromptRequest& request, const DiscreteVae& vae,
                                  int64_t size, uint8_t background) {
-  const RgbImage original =
-      blaming_member("image", [&] { return decode_image(request.image, background); });
+  DALLE_CHECK(request.keep_rows.has_value() + request.keep.has_value() + request.mask.has_value() <=
+              1);
   ImagePrompt prompt{.variation = request.variation.value_or(0)};
-  prompt.image = blaming_member("image", [&] {
+  RgbImage original;
+  blaming_member("image", [&] {
+    original = decode_image(request.image, background);
     SeedStream unused(0);
-    return crop_image(original, size, CropKind::kCenter, unused);
+    prompt.image = crop_image(original, size, CropKind::kCenter, unused);
   });
   const std::string member = keeping_member(request);
   prompt.kept_pixels =
@@ -137,9 +140,9 @@ ImagePrompt prepare_image_prompt(const ImagePromptRequest& request, const Discre
   prompt.kept = codes.sum().item<int64_t>();
   if (prompt.kept == 0)
     throw ImagePromptError(
-        member, fmt::format("no code would be kept; a code is kept if all of its {} x {} pixels "
-                            "are",
-                            cell, cell));
+        member,
+        fmt::format("no code would be kept; a code is kept if all of its {} x {} pixels are", cell,
+                    cell));
   prompt.unseen = count_unseen(codes);
   if (request.strict && prompt.unseen > 0)
     throw ImagePromptError("strict", describe_unseen(prompt.unseen));

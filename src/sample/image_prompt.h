@@ -27,16 +27,18 @@ at::Tensor keep_upper_rows(double part, int64_t size);
 /// @throws dalle::Error if the rectangle is empty or not inside the image
 at::Tensor keep_rectangle(const PixelRectangle& rectangle, int64_t size);
 
-/// What a mask keeps: its opaque pixels, if some are transparent (alpha below 1/2), else its light
-/// ones (mean of red, green and blue at least 128). It is cropped and scaled like the image; a
-/// pixel is kept if all that it is scaled from are kept.
+/// The pixels that a mask keeps. A mask with transparent pixels (alpha below 1/2) divides the image
+/// by its opacity, others by their light pixels (mean of red, green and blue at least 128).
+enum class MaskKeeps { kOpaqueOrLight, kTransparentOrDark };
+
+/// What a mask keeps. It is cropped and scaled like the image; a pixel is kept if all that it is
+/// scaled from are kept.
 ///
-/// @param file         an image file as large as the image before or after cropping and scaling
-/// @param original     the image before cropping and scaling
-/// @param is_inverted  keeps what the mask otherwise generates
+/// @param file      an image file as large as the image before or after cropping and scaling
+/// @param original  the image before cropping and scaling
 /// @throws dalle::Error if the mask has another size, or cannot be decoded
 at::Tensor keep_masked(std::string_view file, const RgbImage& original, int64_t size,
-                       bool is_inverted = false);
+                       MaskKeeps kept = MaskKeeps::kOpaqueOrLight);
 
 /// @param pixels  [S, S] bool
 /// @return        [grid, grid] bool
@@ -57,8 +59,8 @@ struct ImagePromptRequest {
   std::string image = {};  ///< the content of a file
   std::optional<double> keep_rows = {};
   std::optional<PixelRectangle> keep = {};
-  std::string mask = {};  ///< the content of a file; empty: none
-  bool mask_is_inverted = false;
+  std::optional<std::string> mask = {};  ///< the content of a file
+  MaskKeeps mask_keeps = MaskKeeps::kOpaqueOrLight;
   std::optional<double> variation = {};  ///< fraction of the kept codes to generate again
   bool paste_original = false;
   bool strict = false;  ///< refuse to keep codes that come after generated ones
@@ -95,7 +97,7 @@ struct ImagePrompt {
 ImagePrompt prepare_image_prompt(const ImagePromptRequest& request, const DiscreteVae& vae,
                                  int64_t size, uint8_t background);
 
-/// Says that so many of the kept codes come after generated ones, and what follows.
+/// "... N of the kept codes come after generated ones, which cannot take them into account"
 std::string describe_unseen(int64_t codes);
 
 /// `generated` with the pixels of `original` where they are kept. Both are S x S.

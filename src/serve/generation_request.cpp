@@ -13,7 +13,7 @@
 namespace dalle {
 namespace {
 
-/// @throws dalle::Error if an image file is not one, or claims to have too many pixels
+/// @throws dalle::Error if the file is no image, or claims to have too many pixels
 void check_prompt_pixels(const std::string& file) {
   const ImageFile inspected = inspect_image_file(file);
   if (inspected.width * inspected.height > kMostPromptPixels)
@@ -22,10 +22,11 @@ void check_prompt_pixels(const std::string& file) {
 }
 
 /// Sets the forced codes, the variation and the pixels to paste.
-void add_image_prompt(GenerationRequest& request, const ImagePromptRequest& wanted,
+void add_image_prompt(GenerationRequest& request, const ImageFields& fields,
                       const TrainedDalle& dalle) {
-  blaming("image", [&] { check_prompt_pixels(wanted.image); });
-  if (!wanted.mask.empty()) blaming("mask", [&] { check_prompt_pixels(wanted.mask); });
+  const ImagePromptRequest& wanted = fields.image_prompt;
+  blaming(fields.image_field, [&] { check_prompt_pixels(wanted.image); });
+  if (wanted.mask) blaming("mask", [&] { check_prompt_pixels(*wanted.mask); });
   const DataConfig& data = dalle.config.data;
   try {
     ImagePrompt prompt = prepare_image_prompt(wanted, dalle.vae, data.image_size,
@@ -36,7 +37,8 @@ void add_image_prompt(GenerationRequest& request, const ImagePromptRequest& want
     request.pasted_pixels = prompt.kept_pixels;
     request.original = std::move(prompt.image);
   } catch (const ImagePromptError& error) {
-    throw ApiError(400, fmt::format("{}: {}", error.member(), error.what()), error.member());
+    const std::string field = error.member() == "image" ? fields.image_field : error.member();
+    throw ApiError(400, fmt::format("{}: {}", field, error.what()), field);
   }
 }
 
@@ -72,7 +74,7 @@ GenerationRequest generation_request(const ImageFields& fields, const TrainedDal
                    "prompt");
   if (dalle.tokenizer.encode(request.caption).empty())
     throw ApiError(400, "prompt: contains no tokens of the model's tokenizer", "prompt");
-  if (!fields.image_prompt.image.empty()) add_image_prompt(request, fields.image_prompt, dalle);
+  if (!fields.image_prompt.image.empty()) add_image_prompt(request, fields, dalle);
   return request;
 }
 

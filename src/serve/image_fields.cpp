@@ -158,14 +158,14 @@ ImagePromptRequest parse_image_prompt(const RequestFields& fields, ImageEndpoint
   if (images.size() == 1) prompt.image = std::move(images.front());
   prompt.variation = fields.number("variation");
   if (endpoint == ImageEndpoint::kEdits) {
-    prompt.mask = fields.file("mask").value_or("");
+    prompt.mask = fields.file("mask");
     prompt.keep_rows = fields.number("keep_rows");
     prompt.keep = fields.rectangle("keep");
     prompt.paste_original = fields.flag("paste_original").value_or(false);
     prompt.strict = fields.flag("strict").value_or(false);
     (void)fields.choice("input_fidelity");
   }
-  const bool says_what_to_keep = !prompt.mask.empty() || prompt.keep_rows || prompt.keep;
+  const bool says_what_to_keep = prompt.mask || prompt.keep_rows || prompt.keep;
   for (const char* field : {"paste_original", "strict"})
     if (!says_what_to_keep && (field[0] == 'p' ? prompt.paste_original : prompt.strict))
       throw ApiError(400, fmt::format("{}: requires mask, keep or keep_rows", field), field);
@@ -237,8 +237,8 @@ void check_image_prompt(const ImagePromptRequest& prompt) {
     throw ApiError(400, fmt::format("{}: cannot be combined with {}", field, other), field);
   };
   if (prompt.keep_rows && prompt.keep) refuse_both("keep", "keep_rows");
-  if (prompt.keep_rows && !prompt.mask.empty()) refuse_both("mask", "keep_rows");
-  if (prompt.keep && !prompt.mask.empty()) refuse_both("mask", "keep");
+  if (prompt.keep_rows && prompt.mask) refuse_both("mask", "keep_rows");
+  if (prompt.keep && prompt.mask) refuse_both("mask", "keep");
   if (prompt.variation && prompt.paste_original) refuse_both("paste_original", "variation");
   // Of a variation, hardly any code comes before all generated ones.
   if (prompt.variation && prompt.strict) refuse_both("strict", "variation");

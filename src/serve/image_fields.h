@@ -48,6 +48,7 @@ struct ImageFields {
   std::optional<int64_t> seed = {};
   SamplingOverrides sampling = {};
   ImagePromptRequest image_prompt = {};  ///< without an image: none
+  std::string image_field = "image";     ///< the field that holds it, for errors
   ImageFormatFields answer = {};
   std::string quality = {};            ///< in answers: low, medium, high, xhigh or max
   std::string safety_identifier = {};  ///< in answers; empty: none

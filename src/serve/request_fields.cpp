@@ -70,6 +70,11 @@ std::string file_in(std::string_view name, const nlohmann::json& value) {
   return std::move(*bytes);
 }
 
+/// Forms send an empty file where none was selected.
+std::optional<std::string> given(std::string file) {
+  return file.empty() ? std::nullopt : std::optional(std::move(file));
+}
+
 }  // namespace
 
 nlohmann::json parse_bounded_json(std::string_view text) {
@@ -214,11 +219,11 @@ std::optional<std::string> RequestFields::file(std::string_view name) const {
   if (const auto found = files_.find(name); found != files_.end()) {
     if (found->second.size() > 1)
       refuse_field(name, fmt::format("{} files", found->second.size()), "one");
-    return found->second.front();
+    return given(found->second.front());
   }
   const nlohmann::json& found = value(name);
   if (found.is_null()) return std::nullopt;
-  return file_in(name, found);
+  return given(file_in(name, found));
 }
 
 std::vector<std::string> RequestFields::files(std::string_view name) const {

@@ -51,6 +51,7 @@ class RequestFields {
   std::optional<std::string> choice(std::string_view name) const;
   /// "x,y,width,height", or a JSON array of the four.
   std::optional<PixelRectangle> rectangle(std::string_view name) const;
+  /// An empty file counts as not given.
   std::optional<std::string> file(std::string_view name) const;
   std::vector<std::string> files(std::string_view name) const;
   /// Any JSON object. Not of multipart/form-data.

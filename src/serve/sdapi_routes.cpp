@@ -107,10 +107,11 @@ ImagePromptRequest parse_init_image(const RequestFields& fields) {
                    "init_images");
   prompt.image = std::move(images.front());
   const double denoising = fields.number("denoising_strength").value_or(kUsualDenoising);
-  prompt.mask = fields.file("mask").value_or("");
+  prompt.mask = fields.file("mask");
   // The web UI generates what is light or, if a pixel is transparent, what is opaque.
-  prompt.mask_is_inverted = fields.whole("inpainting_mask_invert").value_or(0) == 0;
-  if (prompt.mask.empty()) prompt.variation = denoising;
+  if (fields.whole("inpainting_mask_invert").value_or(0) == 0)
+    prompt.mask_keeps = MaskKeeps::kTransparentOrDark;
+  if (!prompt.mask) prompt.variation = denoising;
   return prompt;
 }
 
@@ -145,7 +146,10 @@ SdapiFields parse_sdapi_fields(const ApiContext& context, const HttpRequest& req
     images.answer.size = ImageSize{width.value_or(*(width ? width : height)),
                                    height.value_or(*(width ? width : height))};
   images.sampling = sampling_overrides(fields);
-  if (with_image) images.image_prompt = parse_init_image(fields);
+  if (with_image) {
+    images.image_prompt = parse_init_image(fields);
+    images.image_field = "init_images";
+  }
   if (const auto settings = fields.object("override_settings"))
     if (const auto model = settings->find("sd_model_checkpoint");
         model != settings->end() && model->is_string())

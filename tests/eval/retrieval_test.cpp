@@ -36,5 +36,17 @@ TEST(Retrieval, FindsNothingWhereSimilaritiesAreNotNumbers) {
   EXPECT_THAT(retrieved_at(similarity, torch::arange(4), kKs), ElementsAre(0, 0, 0));
 }
 
+TEST(Retrieval, TheMostSimilarCandidateHasNoEqual) {
+  const auto similarity = torch::tensor({.1, .5, .5, .3});
+  const auto as_good = [](std::vector<int64_t> candidates) {
+    return torch::zeros({4}, torch::kBool).index_fill(0, torch::tensor(candidates), true);
+  };
+  EXPECT_FALSE(is_most_similar(similarity, 1, as_good({1})));
+  EXPECT_TRUE(is_most_similar(similarity, 1, as_good({1, 2})));
+  EXPECT_FALSE(is_most_similar(similarity, 3, as_good({2, 3})));
+  EXPECT_TRUE(is_most_similar(similarity * torch::tensor({1, 1, 0, 1}), 1, as_good({1})));
+  EXPECT_FALSE(is_most_similar(similarity / 0. * 0., 1, as_good({1, 2})));
+}
+
 }  // namespace
 }  // namespace dalle

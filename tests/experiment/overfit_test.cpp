@@ -88,9 +88,9 @@ dalle:
   cache_codes: true
   model: {{depth: 2, heads: 2, width: 64, text_length: 24, attention: [row], last_attention: conv, conv_kernel: 3,
           init: normal_0.02}}
-  train: {{steps: 600, batch_size: 16, learning_rate: 3.0e-3, warmup_steps: 50, plateau: {{patience: 0}},
-          max_grad_norm: 1, ema_decay: 0.95, ema_every: 1, log_every: 100, eval_every: 600, save_every: 600,
-          sample_every: 600}}
+  train: {{steps: 800, batch_size: 16, learning_rate: 3.0e-3, warmup_steps: 50, plateau: {{patience: 0}},
+          max_grad_norm: 1, ema_decay: 0.95, ema_every: 1, log_every: 100, eval_every: 800, save_every: 800,
+          sample_every: 800}}
 )",
                                           folder.string(), 1 + GTEST_FLAG_GET(random_seed)),
                               "overfit.yaml");

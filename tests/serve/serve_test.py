@@ -235,11 +235,15 @@ class RequestsTest(ServeTestCase):
                                                                 "mask": base64.b64encode(mask).decode()})
         sampled = self.sampled("--seed", 2, "--count", 1, "--image", self.work / "image.png", "--keep-rows", 0.5)
         self.assertEqual([rows_of(answer["images"][0])], sampled)
-        # Where a mask has been painted, whatever the color, if the rest is transparent.
-        painted = rgba_png(SIDE, SIDE, lambda x, y: (0, 0, 0, 255 if y >= SIDE // 2 else 0))
-        answer = self.server.json("POST", "/sdapi/v1/img2img", {"prompt": PROMPT, "init_images": [image], "seed": 2,
-                                                                "mask": base64.b64encode(painted).decode()})
-        self.assertEqual([rows_of(answer["images"][0])], sampled)
+        # Where a mask has been painted, whatever the color, if the rest is transparent; inverted, where it has not.
+        for invert in (0, 1):
+            painted = rgba_png(SIDE, SIDE, lambda x, y: (0, 0, 0, 255 if (y >= SIDE // 2) != bool(invert) else 0))
+            answer = self.server.json("POST", "/sdapi/v1/img2img", {"prompt": PROMPT, "init_images": [image], "seed": 2,
+                                                                    "inpainting_mask_invert": invert,
+                                                                    "mask": base64.b64encode(painted).decode()})
+            self.assertEqual([rows_of(answer["images"][0])], sampled, invert)
+        _, error = self.error("POST", "/sdapi/v1/img2img", {"prompt": PROMPT, "init_images": [base64.b64encode(b"text").decode()]})
+        self.assertEqual(error["param"], "init_images")
         self.assertEqual(self.error("POST", "/sdapi/v1/txt2img", {"prompt": PROMPT, "seed": 2**63 - 1, "batch_size": 2})[1]["param"],
                          "seed")
 

@@ -1297,6 +1297,8 @@ class ToolsTest(unittest.TestCase):
     def test_invalid_image_prompts_are_rejected(self):
         image, small, text = self.noise_png("image.png", 48, 32), self.noise_png("small.png", 31, 40), self.fresh("text.png")
         text.write_text("no image")
+        empty = self.fresh("empty.png")
+        empty.touch()
         for status, options, words in (
                 (2, ("--image", image), "--keep-rows, --keep, --mask or --variation"), (2, ("--keep-rows", 0.5), "--image"),
                 (2, ("--strict",), "--image"), (2, ("--image", image, "--keep-rows", 1.5), "--keep-rows"),
@@ -1311,6 +1313,7 @@ class ToolsTest(unittest.TestCase):
                 (1, ("--image", image, "--keep-rows", 0), "no code would be kept"),
                 (1, ("--image", small, "--keep-rows", 0.5), "small.png: image too small"),
                 (1, ("--image", text, "--keep-rows", 0.5), "text.png: "),
+                (1, ("--image", image, "--mask", empty), "empty.png: "),
                 (1, ("--image", "missing.png", "--keep-rows", 0.5), "missing.png"),
                 (1, ("--image", image, "--mask", small), "small.png: found 31 x 40 pixels, expected 48 x 32"),
                 (1, ("--image", image, "--mask", text), "text.png: ")):
@@ -1449,8 +1452,7 @@ class ToolsTest(unittest.TestCase):
         self.assert_succeeds(run("dalle-eval", "--model", model, "--suite", "best_of", "--device", "cpu"))
         numbers = json.loads((model / "evaluation.json").read_text())["suites"]["best_of"]
         self.assertEqual(numbers["images"], 16)
-        self.assertGreaterEqual(numbers["exact_of_64"]["value"], 0)
-        self.assertGreaterEqual(numbers["retrieved_of_64"]["value"], 0)
+        self.assertIn("exact_of_64", numbers)
         report = (model / "report.html").read_text()
         self.assertIn("Best of several images", report)
         self.assertIn("exact, best of 64", report)
@@ -1471,15 +1473,18 @@ class ToolsTest(unittest.TestCase):
         self.assert_fails(missing, 1, "nowhere: no such reranker")
         self.assertNotIn("codes:", missing.stderr)
         # Another model may judge what is selected.
-        judged = self.fresh("judged.json")
-        self.assert_succeeds(run(*evaluate, "--extractor", model, "--out", judged))
+        other, large = self.fresh("other"), self.fresh("large")
+        for stage in ("tokenizer", "clip"):
+            self.assert_succeeds(train(other, *CLIP, "--set", "seed=2", "--stage", stage))
+            self.assert_succeeds(train(large, *CLIP, "--set", "data.image_size=64", "--stage", stage))
+        judged = self.work / "judged.json"
+        self.assert_succeeds(run(*evaluate, "--extractor", other, "--out", judged))
         self.assertIn("retrieved_of_64", json.loads(judged.read_text())["suites"]["best_of"])
         self.assert_fails(run("dalle-eval", "--model", model, "--suite", "codes", "--extractor", model, "--device", "cpu"), 1,
-                          "expected the suite frechet or memorization, which use it, or best_of")
-        large = self.fresh("large")
-        for stage in ("tokenizer", "clip"):
-            self.assert_succeeds(train(large, *CLIP, "--set", "data.image_size=64", "--stage", stage))
-        for suite, option in (("best_of", "--reranker"), ("frechet", "--extractor")):
+                          "expected the suite frechet or memorization")
+        self.assert_fails(run("dalle-eval", "--model", model, "--suite", "best_of", "--extractor", "nowhere", "--device", "cpu"), 1,
+                          "or the folder of a contrastive model and the suite best_of")
+        for suite, option in (("best_of", "--reranker"), ("best_of", "--extractor"), ("frechet", "--extractor")):
             self.assert_fails(run("dalle-eval", "--model", model, "--suite", suite, option, large, "--device", "cpu"), 1,
                               "reads images of 64 x 64 pixels, expected at most the 32 x 32")
 

@@ -81,28 +81,35 @@ std::vector<std::string> add_retrieval(const TrainedClip& clip, const Embeddings
   return captions;
 }
 
-/// Finds the caption that fits an image best.
-class CaptionJudge {
+/// Finds the caption that is most similar to an image. Thread-safe.
+class CaptionFinder {
  public:
-  CaptionJudge(TrainedClip clip, const std::vector<std::string>& captions)
-      : clip_(std::move(clip)), captions_(embed_captions(clip_, captions)) {}
+  CaptionFinder(TrainedClip clip, const std::vector<std::string>& captions)
+      : clip_(std::move(clip)) {
+    std::vector<at::Tensor> embeddings;  // one at a time, so that equal captions have equal bits
+    for (const std::string& caption : captions)
+      embeddings.push_back(embed_captions(clip_, {&caption, 1})[0]);
+    captions_ = torch::stack(embeddings);
+    same_ = captions_.unsqueeze(0).eq(captions_.unsqueeze(1)).all(-1);
+  }
 
-  /// Whether it is the caption at `index`, which must be alone in fitting best.
+  /// Whether it is the caption at `index`, or one that the model cannot tell from it.
   bool finds(int64_t index, const RgbImage& image) {
-    const at::Tensor similarity = at::mv(captions_, embed_images(clip_, {&image, 1})[0]);
-    return similarity.ge(similarity[index]).sum().item<int64_t>() == 1;
+    const at::Tensor embedding = embed_images(clip_, {&image, 1})[0];
+    return is_most_similar(at::mv(captions_, embedding), index, same_[index]);
   }
 
  private:
   TrainedClip clip_;
   at::Tensor captions_;  // [captions, E]
+  at::Tensor same_;      // [captions, captions] bool
 };
 
 /// What scores and judges generated images. Thread-safe.
 struct Judges {
   std::unique_ptr<Reranker> clip;
-  std::unique_ptr<Reranker> likelihood;  ///< null: the model has not learned what it needs
-  CaptionJudge captions;
+  std::unique_ptr<Reranker> likelihood;  ///< null if trained without caption_dropout
+  CaptionFinder captions;
   bool knows_scenes = false;
 };
 
@@ -174,8 +181,9 @@ void add_selected(std::span<const std::vector<JudgedCandidate>> images, const Sc
       retrieved += best->retrieved ? 1 : 0;
       exact += is_exact(*best) ? 1 : 0;
     }
-    numbers[fmt::format("retrieved_of_{}{}", count, suffix)] =
-        number_of(wilson_interval(retrieved, total));
+    if (total > 1)
+      numbers[fmt::format("retrieved_of_{}{}", count, suffix)] =
+          number_of(wilson_interval(retrieved, total));
     if (images.front().front().exact)
       numbers[fmt::format("exact_of_{}{}", count, suffix)] =
           number_of(wilson_interval(exact, total));
@@ -217,18 +225,17 @@ ordered_json evaluate_best_of(EvaluatedModel& model, const EvaluationData& data,
     return clip;
   };
   TrainedClip clip = load(contrastive);
+  TrainedClip judging = judge == contrastive ? clip : load(judge);
   ordered_json numbers{{"reranker", clip.hash}};
   std::vector<std::string> captions = add_retrieval(clip, embed(clip, data, work), numbers);
   captions.resize(std::min(captions.size(), kMaxRankedCaptions));
-  TrainedClip judging = load(judge);
-  SuitePhase phase = phase_of("image tokens", clip.hash);
-  phase.version += judging.hash.substr(0, 12) + "/";
+  const SuitePhase phase = phase_of("image tokens", clip.hash);
   const TrainedDalle& dalle = *model.dalle;
   Judges judges{.clip = make_clip_reranker(dalle, std::move(clip)),
                 .likelihood = dalle.config.dalle.train.caption_dropout > 0
                                   ? make_likelihood_reranker(dalle)
                                   : nullptr,
-                .captions = CaptionJudge(std::move(judging), captions),
+                .captions = CaptionFinder(std::move(judging), captions),
                 .knows_scenes = model.config.data.kind == DatasetKind::kShapes};
   numbers.update(best_of_numbers(judge_candidates(model, judges, captions, phase, work)));
   return numbers;

@@ -34,8 +34,8 @@ struct SuiteResult {
 /// One of the images of a caption that a ranking selects from.
 struct JudgedCandidate {
   double score = 0;                    ///< of the contrastive model; higher is better
-  std::optional<double> likelihood{};  ///< the transformer's score, likewise; all have it or none
-  bool retrieved = false;              ///< its caption fits it best among all captions
+  std::optional<double> likelihood{};  ///< the transformer's score; all candidates have it or none
+  bool retrieved = false;              ///< its own caption is the most similar to it
   std::optional<bool> exact{};         ///< it shows all that the caption states, and no more;
                                        ///< only for the shapes
 };
@@ -65,7 +65,7 @@ SuiteResult evaluate_shapes(EvaluatedModel& model, const EvaluationData& data,
 SuiteResult evaluate_completion(EvaluatedModel& model, const EvaluationData& data,
                                 ImageGenerator& generator, ChunkedWork& work);
 /// @param contrastive  for load_trained_clip(); its hash is the entry `reranker`
-/// @param judge        likewise: which caption fits an image best is judged by this model
+/// @param judge        for load_trained_clip(): finds the caption that is most similar to an image
 nlohmann::ordered_json evaluate_best_of(EvaluatedModel& model, const EvaluationData& data,
                                         const std::filesystem::path& contrastive,
                                         const std::filesystem::path& judge, ChunkedWork& work);

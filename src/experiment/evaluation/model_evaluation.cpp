@@ -43,7 +43,7 @@ bool is_contrastive(const fs::path& extractor) {
   return fs::is_directory(followed(extractor));
 }
 
-/// What judges the images that best_of selects: if possible, not the model that selects them.
+/// What compares the images that best_of selects with all captions.
 fs::path judge_of_selected(const EvaluatedModel& model, const ModelEvaluationOptions& options) {
   return is_contrastive(options.extractor) ? options.extractor : contrastive_model(model, options);
 }
@@ -198,17 +198,17 @@ ordered_json finished_suites(const fs::path& file, const ordered_json& identity)
 std::optional<FeatureSpace> extractor_for(const std::vector<EvaluationSuite>& suites,
                                           const EvaluatedModel& model, const fs::path& file) {
   if (file.empty()) return std::nullopt;
-  if (std::ranges::none_of(suites, compares_images)) {
-    if (is_contrastive(file) && std::ranges::count(suites, EvaluationSuite::kBestOf) > 0)
-      return std::nullopt;
-    throw Error("--extractor {}: expected the suite frechet or memorization, which use it{}",
-                file.string(), is_contrastive(file) ? ", or best_of" : "");
-  }
+  const bool has_space = std::ranges::any_of(suites, compares_images);
+  if (!has_space && !(is_contrastive(file) && std::ranges::count(suites, EvaluationSuite::kBestOf)))
+    throw Error(
+        "--extractor {}: expected the suite frechet or memorization, or the folder of a "
+        "contrastive model and the suite best_of",
+        file.string());
   const c10::Device device = device_of(*model.vae);
   if (!is_contrastive(file)) return torchscript_space(file, device, model.config.data.image_size);
   TrainedClip clip = load_trained_clip(file, device, Precision::kFloat32);
   require_readable(clip, model.config.data.image_size, model.checkpoint);
-  return clip_space(std::move(clip));
+  return has_space ? std::optional(clip_space(std::move(clip))) : std::nullopt;
 }
 
 /// Before suites that take hours.

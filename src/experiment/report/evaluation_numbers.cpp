@@ -107,7 +107,7 @@ constexpr Entry kEntries[] = {
     {"best_of", "clip_score", "CLIP score", "",
      "cosine similarity of image 0 and its caption, mean over captions"},
     {"best_of", "retrieved_of_1", "retrieved, one image", "%",
-     "captions that fit their image 0 better than the other captions do, for the judge"},
+     "captions to which their image 0 is more similar than to any other caption"},
     {"best_of", "retrieved_of_4", "retrieved, best of 4", "%",
      "the same for the most similar of the images 0 to 3"},
     {"best_of", "retrieved_of_16", "retrieved, best of 16", "%", "of 16 images"},

@@ -163,8 +163,8 @@ std::string best_of_chart(const ordered_json& numbers) {
       has_scenes
           ? "Share of captions whose most similar image shows exactly what they say, with 95 % "
             "confidence intervals. The mark is what a perfect ranking would reach."
-          : "Share of captions that fit their most similar image better than the other captions "
-            "do, with 95 % confidence intervals.");
+          : "Share of captions whose first-ranked image is more similar to them than to any other "
+            "caption, with 95 % confidence intervals.");
 }
 
 /// The values of a list by position as a map of the grid; empty if the suite has no such list.
