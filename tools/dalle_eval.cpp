@@ -56,18 +56,17 @@ void add_options(CLI::App& app, Arguments& arguments) {
       ->check(CLI::IsMember(names))
       ->capture_default_str();
   app.add_option("--limit", arguments.limit,
-                 "validation images to use; 0: all, but the suites frechet and memorization "
-                 "generate at most 1,000 images, and best_of 64 for each of 100 captions")
+                 "validation images to use; 0: all. The suites frechet and memorization generate "
+                 "at most 1,000 images; best_of generates 64 for each of at most 100 captions")
       ->transform(whole_number(0))
       ->capture_default_str();
-  app.add_option(
-      "--extractor", arguments.extractor,
-      "for the suites frechet and memorization: the folder of a contrastive model, such "
-      "as one that dalle-import converted from CLIP, or a TorchScript file of a network "
-      "that maps images, float [B, 3, H, W] in [0, 1], to features, float [B, D]. "
-      "Loading a TorchScript file executes its code, so use only files that you trust. In "
-      "the suite best_of, a contrastive model judges the selected images, in place of the "
-      "reranker");
+  app.add_option("--extractor", arguments.extractor,
+                 "for the suites frechet and memorization: the folder of a contrastive model, such "
+                 "as one that dalle-import converted from CLIP, or a TorchScript file of a network "
+                 "that maps images, float [B, 3, H, W] in [0, 1], to features, float [B, D]. For "
+                 "the suite best_of: the folder of a contrastive model that judges the selected "
+                 "images instead of the reranker. Loading a TorchScript file executes its code, so "
+                 "use only files that you trust");
   app.add_option("--reranker", arguments.reranker,
                  "for the suite best_of: a contrastive model other than the run's, such as one "
                  "that dalle-import converted from CLIP");

@@ -20,11 +20,11 @@ namespace dalle {
 std::vector<double> retrieved_at(const at::Tensor& similarity, const at::Tensor& labels,
                                  std::span<const int64_t> ks);
 
-/// Whether no candidate is as similar as that at `index`, except for those that are as good. False
-/// if a similarity is not a number.
+/// Whether the candidate at `index` is more similar to the query than every candidate that is not
+/// in `as_good`. False if any similarity is NaN.
 ///
 /// @param similarity  [N] of one query
-/// @param as_good     [N] bool: candidates that may be found in its place, itself included
+/// @param as_good     [N] bool: candidates that count as equally correct, with the one at `index`
 bool is_most_similar(const at::Tensor& similarity, int64_t index, const at::Tensor& as_good);
 
 /// The numbers of candidates among which a model should find a partner.

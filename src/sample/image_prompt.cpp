@@ -26,7 +26,7 @@ at::Tensor selected_pixels(std::string_view file) {
   return on_black.sum(0, /*keepdim=*/false, at::kInt).ge(3 * 128);
 }
 
-/// Calls `work` and blames a member of the request for its error.
+/// Calls `work` and rethrows its errors as errors in a member of the request.
 template <class Work>
 auto blaming_member(const std::string& member, const Work& work) {
   try {

@@ -27,12 +27,12 @@ at::Tensor keep_upper_rows(double part, int64_t size);
 /// @throws dalle::Error if the rectangle is empty or not inside the image
 at::Tensor keep_rectangle(const PixelRectangle& rectangle, int64_t size);
 
-/// The pixels that a mask keeps. A mask with transparent pixels (alpha below 1/2) divides the image
-/// by its opacity, others by their light pixels (mean of red, green and blue at least 128).
+/// Which pixels of a mask are kept. If any pixel is transparent (alpha below 1/2), opacity decides;
+/// otherwise brightness does (light: the mean of red, green and blue is at least 128).
 enum class MaskKeeps { kOpaqueOrLight, kTransparentOrDark };
 
-/// What a mask keeps. It is cropped and scaled like the image; a pixel is kept if all that it is
-/// scaled from are kept.
+/// The pixels that a mask keeps. The mask is cropped and scaled like the image; a scaled pixel is
+/// kept if all of its source pixels are.
 ///
 /// @param file      an image file as large as the image before or after cropping and scaling
 /// @param original  the image before cropping and scaling

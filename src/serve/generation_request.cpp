@@ -13,7 +13,7 @@
 namespace dalle {
 namespace {
 
-/// @throws dalle::Error if the file is no image, or claims to have too many pixels
+/// @throws dalle::Error if the file is not an image, or if its header declares too many pixels
 void check_prompt_pixels(const std::string& file) {
   const ImageFile inspected = inspect_image_file(file);
   if (inspected.width * inspected.height > kMostPromptPixels)

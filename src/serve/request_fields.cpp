@@ -70,7 +70,7 @@ std::string file_in(std::string_view name, const nlohmann::json& value) {
   return std::move(*bytes);
 }
 
-/// Forms send an empty file where none was selected.
+/// Forms send an empty file if no file was selected.
 std::optional<std::string> given(std::string file) {
   return file.empty() ? std::nullopt : std::optional(std::move(file));
 }

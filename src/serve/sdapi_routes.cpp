@@ -108,7 +108,8 @@ ImagePromptRequest parse_init_image(const RequestFields& fields) {
   prompt.image = std::move(images.front());
   const double denoising = fields.number("denoising_strength").value_or(kUsualDenoising);
   prompt.mask = fields.file("mask");
-  // The web UI generates what is light or, if a pixel is transparent, what is opaque.
+  // The web UI regenerates the light pixels of a mask or, if any pixel is transparent, the opaque
+  // ones.
   if (fields.whole("inpainting_mask_invert").value_or(0) == 0)
     prompt.mask_keeps = MaskKeeps::kTransparentOrDark;
   if (!prompt.mask) prompt.variation = denoising;

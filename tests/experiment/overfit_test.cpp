@@ -80,8 +80,8 @@ dvae:
           log_scale_floor: -1, codebook_init_std: 1}}
   train: {{steps: 1500, batch_size: 8, optimizer: muon, learning_rate: 1.0e-2, warmup_steps: 50, beta2: 0.99,
           max_grad_norm: 1, decay: {{shape: half_cosine, from: 1, to: 0.02, steps: 1450}}, ema_decay: 0.98,
-          temperature: {{shape: half_cosine, from: 3, to: 0.4, steps: 1200}},
-          kl_weight: {{shape: half_cosine, from: 6.6, to: 0.1, steps: 500}}, hard_codes_from: 1350,
+          temperature: {{shape: half_cosine, from: 5, to: 0.4, steps: 1200}},
+          kl_weight: {{shape: half_cosine, from: 6.6, to: 0.1, steps: 300}}, hard_codes_from: 1350,
           log_every: 500, eval_every: 1500, save_every: 1500}}
 dalle:
   crops_per_image: 1
@@ -89,6 +89,7 @@ dalle:
   model: {{depth: 2, heads: 2, width: 64, text_length: 24, attention: [row], last_attention: conv, conv_kernel: 3,
           init: normal_0.02}}
   train: {{steps: 800, batch_size: 16, learning_rate: 3.0e-3, warmup_steps: 50, plateau: {{patience: 0}},
+          decay: {{shape: half_cosine, from: 1, to: 0.02, steps: 750}},
           max_grad_norm: 1, ema_decay: 0.95, ema_every: 1, log_every: 100, eval_every: 800, save_every: 800,
           sample_every: 800}}
 )",

@@ -301,7 +301,7 @@ def main():
     load = Load()
     stop = threading.Event()
     health = threading.Thread(target=watch_health, args=(load, stop))
-    load.end = time.monotonic() + max(3, min(10, OPTIONS.seconds / 5))
+    load.end = time.monotonic() + max(3, min(60, OPTIONS.seconds / 5))
     attackers = max(1, OPTIONS.clients // 8)
     phase = [(generate,)] * OPTIONS.clients + [(vanish,), (trickle,)] * attackers + [(flood,)] * min(2, attackers)
     run_threads(load, phase)

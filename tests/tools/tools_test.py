@@ -1483,7 +1483,7 @@ class ToolsTest(unittest.TestCase):
         self.assert_fails(run("dalle-eval", "--model", model, "--suite", "codes", "--extractor", model, "--device", "cpu"), 1,
                           "expected the suite frechet or memorization")
         self.assert_fails(run("dalle-eval", "--model", model, "--suite", "best_of", "--extractor", "nowhere", "--device", "cpu"), 1,
-                          "or the folder of a contrastive model and the suite best_of")
+                          "or best_of, if the extractor is the folder of a contrastive model")
         for suite, option in (("best_of", "--reranker"), ("best_of", "--extractor"), ("frechet", "--extractor")):
             self.assert_fails(run("dalle-eval", "--model", model, "--suite", suite, option, large, "--device", "cpu"), 1,
                               "reads images of 64 x 64 pixels, expected at most the 32 x 32")

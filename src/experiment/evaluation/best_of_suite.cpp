@@ -93,7 +93,7 @@ class CaptionFinder {
     same_ = captions_.unsqueeze(0).eq(captions_.unsqueeze(1)).all(-1);
   }
 
-  /// Whether it is the caption at `index`, or one that the model cannot tell from it.
+  /// Whether the most similar caption is the one at `index`, or one with the same embedding.
   bool finds(int64_t index, const RgbImage& image) {
     const at::Tensor embedding = embed_images(clip_, {&image, 1})[0];
     return is_most_similar(at::mv(captions_, embedding), index, same_[index]);
@@ -108,7 +108,8 @@ class CaptionFinder {
 /// What scores and judges generated images. Thread-safe.
 struct Judges {
   std::unique_ptr<Reranker> clip;
-  std::unique_ptr<Reranker> likelihood;  ///< null if trained without caption_dropout
+  std::unique_ptr<Reranker>
+      likelihood;  ///< null if the transformer was trained without caption_dropout
   CaptionFinder captions;
   bool knows_scenes = false;
 };
@@ -165,7 +166,7 @@ bool is_exact(const JudgedCandidate& image) {
   return image.exact.value_or(false);
 }
 
-/// Adds how often the best of the first images is retrieved or exact.
+/// Adds how often the top-ranked of the first images is retrieved or exact.
 /// @param score   what ranks images
 /// @param suffix  of the numbers' names
 template <class Score>

@@ -65,7 +65,7 @@ SuiteResult evaluate_shapes(EvaluatedModel& model, const EvaluationData& data,
 SuiteResult evaluate_completion(EvaluatedModel& model, const EvaluationData& data,
                                 ImageGenerator& generator, ChunkedWork& work);
 /// @param contrastive  for load_trained_clip(); its hash is the entry `reranker`
-/// @param judge        for load_trained_clip(): finds the caption that is most similar to an image
+/// @param judge        for load_trained_clip(); judges which caption fits a selected image best
 nlohmann::ordered_json evaluate_best_of(EvaluatedModel& model, const EvaluationData& data,
                                         const std::filesystem::path& contrastive,
                                         const std::filesystem::path& judge, ChunkedWork& work);

@@ -43,7 +43,7 @@ bool is_contrastive(const fs::path& extractor) {
   return fs::is_directory(followed(extractor));
 }
 
-/// What compares the images that best_of selects with all captions.
+/// The contrastive model that judges the images that best_of selects.
 fs::path judge_of_selected(const EvaluatedModel& model, const ModelEvaluationOptions& options) {
   return is_contrastive(options.extractor) ? options.extractor : contrastive_model(model, options);
 }
@@ -201,8 +201,8 @@ std::optional<FeatureSpace> extractor_for(const std::vector<EvaluationSuite>& su
   const bool has_space = std::ranges::any_of(suites, compares_images);
   if (!has_space && !(is_contrastive(file) && std::ranges::count(suites, EvaluationSuite::kBestOf)))
     throw Error(
-        "--extractor {}: expected the suite frechet or memorization, or the folder of a "
-        "contrastive model and the suite best_of",
+        "--extractor {}: expected the suite frechet or memorization (or best_of, if the extractor "
+        "is the folder of a contrastive model)",
         file.string());
   const c10::Device device = device_of(*model.vae);
   if (!is_contrastive(file)) return torchscript_space(file, device, model.config.data.image_size);

@@ -163,7 +163,7 @@ std::string best_of_chart(const ordered_json& numbers) {
       has_scenes
           ? "Share of captions whose most similar image shows exactly what they say, with 95 % "
             "confidence intervals. The mark is what a perfect ranking would reach."
-          : "Share of captions whose first-ranked image is more similar to them than to any other "
+          : "Share of captions whose top-ranked image is more similar to them than to any other "
             "caption, with 95 % confidence intervals.");
 }
 
