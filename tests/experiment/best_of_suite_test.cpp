@@ -1,5 +1,6 @@
 #include <initializer_list>
 #include <limits>
+#include <span>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -62,7 +63,8 @@ TEST(BestOfSuite, TheLikelihoodMaySelectOtherImages) {
   for (JudgedCandidate& image : images) image.likelihood = 0;
   images[5].likelihood = 1;
   images[5].retrieved = true;
-  const auto numbers = best_of_numbers({&images, 1});
+  const std::vector<std::vector<JudgedCandidate>> captions(2, images);
+  const auto numbers = best_of_numbers(captions);
   const auto share = [&](const char* name) { return numbers.at(name).at("value").get<double>(); };
   EXPECT_EQ(share("exact_of_16"), 0);
   EXPECT_EQ(share("retrieved_of_16"), 0);
@@ -70,6 +72,8 @@ TEST(BestOfSuite, TheLikelihoodMaySelectOtherImages) {
   EXPECT_EQ(share("exact_of_16_by_likelihood"), 1);
   EXPECT_EQ(share("retrieved_of_16_by_likelihood"), 1);
   EXPECT_FALSE(numbers.contains("exact_of_1_by_likelihood"));  // that of exact_of_1
+  // One caption alone is always the most similar one.
+  EXPECT_FALSE(best_of_numbers(std::span(captions).first(1)).contains("retrieved_of_16"));
 }
 
 class ConstantReranker : public Reranker {
