@@ -162,7 +162,7 @@ std::vector<std::vector<JudgedCandidate>> judge_candidates(const EvaluatedModel&
   return images;
 }
 
-bool is_exact(const JudgedCandidate& image) {
+bool is_judged_exact(const JudgedCandidate& image) {
   return image.exact.value_or(false);
 }
 
@@ -180,7 +180,7 @@ void add_selected(std::span<const std::vector<JudgedCandidate>> images, const Sc
       const auto best =
           std::ranges::max_element(of_caption.begin(), of_caption.begin() + count, {}, score);
       retrieved += best->retrieved ? 1 : 0;
-      exact += is_exact(*best) ? 1 : 0;
+      exact += is_judged_exact(*best) ? 1 : 0;
     }
     if (total > 1)
       numbers[fmt::format("retrieved_of_{}{}", count, suffix)] =
@@ -207,7 +207,7 @@ ordered_json best_of_numbers(std::span<const std::vector<JudgedCandidate>> image
   if (!known.exact) return numbers;
   for (const int64_t count : kImages) {
     const auto possible = std::ranges::count_if(images, [&](const auto& of_caption) {
-      return std::ranges::any_of(of_caption.begin(), of_caption.begin() + count, is_exact);
+      return std::ranges::any_of(of_caption.begin(), of_caption.begin() + count, is_judged_exact);
     });
     numbers[fmt::format("possible_of_{}", count)] =
         number_of(wilson_interval(static_cast<double>(possible), total));
