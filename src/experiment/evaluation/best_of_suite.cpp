@@ -108,8 +108,8 @@ class CaptionFinder {
 /// What scores and judges generated images. Thread-safe.
 struct Judges {
   std::unique_ptr<Reranker> clip;
-  std::unique_ptr<Reranker>
-      likelihood;  ///< null if the transformer was trained without caption_dropout
+  /// Null if the transformer was trained without caption_dropout.
+  std::unique_ptr<Reranker> likelihood;
   CaptionFinder captions;
   bool knows_scenes = false;
 };
