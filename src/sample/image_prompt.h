@@ -91,7 +91,7 @@ struct ImagePrompt {
 /// Crops and scales the image like validation images, and finds the codes to keep.
 ///
 /// @param size        pixels on a side of the model's images
-/// @param background  gray value behind transparent pixels
+/// @param background  gray level behind transparent pixels
 /// @throws ImagePromptError: a file cannot be decoded, the rectangle or mask does not fit, no code
 ///         would be kept or, with `strict`, a kept code comes after a generated one
 ImagePrompt prepare_image_prompt(const ImagePromptRequest& request, const DiscreteVae& vae,
