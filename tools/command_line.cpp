@@ -80,7 +80,7 @@ CLI::Validator whole_number(int64_t min, int64_t max) {
   const std::string range =
       is_bounded ? fmt::format("from {} to {}", min, max) : fmt::format("at least {}", min);
   const auto check = [=](std::string& text) -> std::string {
-    const std::optional<int64_t> value = parse_whole_number(text);
+    const std::optional<int64_t> value = parse_integer(text);
     if (value && *value >= min && *value <= max) {
       text = std::to_string(*value);
       return "";

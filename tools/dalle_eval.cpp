@@ -1,6 +1,5 @@
 // dalle-eval: measures a trained model on the validation data of its config.
 
-#include <csignal>
 #include <exception>
 #include <filesystem>
 #include <string>
@@ -14,6 +13,7 @@
 #include "dist/local_launcher.h"
 #include "dist/process_group.h"
 #include "dist/rank_info.h"
+#include "dist/stop_condition.h"
 #include "experiment/evaluation/model_evaluation.h"
 #include "experiment/rank_setup.h"
 #include "experiment/report/evaluation_numbers.h"
@@ -131,9 +131,10 @@ int evaluate_on_rank(const Arguments& arguments, const fs::path& path, const Run
   group.set_phase(Phase::kEvaluating, model.step);
   const StopSignal stop;
   const StopAnnouncer announcer(group, stop);
+  const StopCondition condition(stop, group);
   try {
     const auto result = evaluate_model(model, options, group, [&] {
-      if (stop.requested() || group.stop_requested()) throw StopRequested();
+      if (condition.requested()) throw StopRequested();
     });
     if (!group.is_rank_zero()) return 0;
     fmt::print("{}", evaluation_table(result));
@@ -142,7 +143,7 @@ int evaluate_on_rank(const Arguments& arguments, const fs::path& path, const Run
     log_info("stopped; what is done is saved in {} and {}; run the same command{} to continue",
              options.out.string(), partial_results(options.out).string(),
              arguments.restart ? " without --restart" : "");
-    return 128 + (stop.requested() ? stop.number() : SIGTERM);  // or another rank was asked
+    return 128 + condition.signal();
   }
   log_info("wrote {} and {}", options.out.string(), report_of_results(options.out).string());
   return 0;

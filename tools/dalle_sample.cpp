@@ -23,12 +23,12 @@
 #include "experiment/trained/trained_dalle.h"
 #include "prompt_options.h"
 #include "rerank_options.h"
-#include "sample/best_candidates.h"
 #include "sample/generate_codes.h"
 #include "sample/generate_images.h"
 #include "sample/grid_file.h"
 #include "sample/image_prompt.h"
 #include "sample/sample_files.h"
+#include "sample_writer.h"
 #include "sampling_options.h"
 
 namespace {
@@ -105,13 +105,12 @@ void check_captions(const std::vector<std::string>& captions) {
   }
 }
 
-/// The image files of each distinct caption, keyed by the caption.
-using Files = std::map<std::string, SampleFiles>;
-
-Files open_files(const TrainedDalle& dalle, const Arguments& arguments,
-                 const SamplingConfig& sampling, const std::optional<Prompt>& prompt) {
+/// The image files of each distinct caption, by caption.
+std::map<std::string, SampleFiles> open_files(const TrainedDalle& dalle, const Arguments& arguments,
+                                              const SamplingConfig& sampling,
+                                              const std::optional<Prompt>& prompt) {
   const ImageFormat format = *find_image_format(arguments.format);
-  Files files;
+  std::map<std::string, SampleFiles> files;
   for (const std::string& caption : arguments.captions) {
     const ImageRequest request{
         .caption = caption,
@@ -137,95 +136,32 @@ std::vector<CaptionImages> requests_of(const TrainedDalle& dalle, const Argument
   return requests;
 }
 
-/// What a generation needs besides its options.
-struct Generation {
-  const TrainedDalle& dalle;
-  const std::optional<Prompt>& prompt;
-  Reranker* reranker;  ///< null: all images are kept
-  int64_t count;       ///< images to keep per caption
-  std::optional<GridFile>& grid;
-};
-
-struct ImageCounts {
-  int64_t generated = 0;  ///< fewer than requested after a stop
-  int64_t written = 0;
-};
-
-/// Generates the images of all captions together, and writes each as soon as it is complete or,
-/// with a reranker, the best ones of a caption as soon as it has all of its images.
-ImageCounts generate_all(const Generation& generation, const Arguments& arguments,
-                         const StopSignal& stop) {
-  const TrainedDalle& dalle = generation.dalle;
-  const std::optional<Prompt>& prompt = generation.prompt;
-  Reranker* const reranker = generation.reranker;
-  const int64_t count = generation.count;
-  std::optional<GridFile>& grid = generation.grid;
-  const int64_t of_caption = arguments.rerank.best_of.value_or(count);
-  const SamplingConfig sampling = override_sampling(dalle.config.sample, arguments.sampling);
-  warn_of_untrained_guidance(dalle.config, sampling);
-  const std::vector<CaptionImages> requests = requests_of(dalle, arguments, of_caption, prompt);
-  Files files = open_files(dalle, arguments, sampling, prompt);
-  std::vector<BestCandidates<RgbImage>> best(requests.size(), BestCandidates<RgbImage>(count));
-  Progress progress("generating image tokens", static_cast<int64_t>(requests.size()) * of_caption *
+/// Generates the images of all captions together.
+void generate_all(const TrainedDalle& dalle, const std::vector<CaptionImages>& requests,
+                  const SamplingConfig& sampling, const Arguments& arguments,
+                  const StopSignal& stop, SampleWriter& writer) {
+  Progress progress("generating image tokens", static_cast<int64_t>(requests.size()) *
+                                                   requests.front().count *
                                                    dalle.config.layout().image_length());
-  ImageCounts counts;
-  const auto place = [&](size_t caption, int64_t column, const RgbImage& image) {
-    if (grid) grid->place(static_cast<int64_t>(caption) * count + column, image);
-  };
-  /// Writes the best of a caption's images so far, and releases them.
-  const auto write_best = [&](size_t caption) {
-    const auto ranked = std::exchange(best[caption], BestCandidates<RgbImage>(count));
-    if (ranked.added() == 0) return;
-    int64_t rank = 0;
-    for (const Candidate<RgbImage>& kept : ranked.best()) {
-      place(caption, rank++, kept.content);
-      files.at(arguments.captions[caption])
-          .write(kept.number, kept.content,
-                 ImageScore{.score = kept.score,
-                            .ranked_by = reranker->name(),
-                            .rank = ImageScore::Rank{.place = rank, .best_of = ranked.added()}});
-      if (!arguments.rerank.keep_all) ++counts.written;
-    }
-    files.at(arguments.captions[caption]).describe();
-    log_info("{}", ranking_line(arguments.captions[caption], ranked));
-  };
-  const auto done = [&](size_t caption, int64_t number, const at::Tensor& codes) {
-    RgbImage image = decode_image(dalle.vae, codes);
-    if (arguments.prompt.paste_original)
-      image = paste(prompt->parts.image, prompt->parts.kept_pixels, image);
-    std::optional<ImageScore> score;
-    if (reranker != nullptr)
-      score = {.score = reranker->score(arguments.captions[caption], codes, image),
-               .ranked_by = reranker->name()};
-    if (reranker == nullptr || arguments.rerank.keep_all) {
-      files.at(arguments.captions[caption]).write(number, image, score);
-      ++counts.written;
-    }
-    ++counts.generated;
-    if (!score) return place(caption, number, image);
-    best[caption].add({.number = number, .score = score->score, .content = std::move(image)});
-    if (best[caption].added() == of_caption) write_best(caption);
-  };
-  const auto finish = [&] {
-    for (size_t caption = 0; caption < best.size(); ++caption) write_best(caption);
-    for (auto& [caption, of_this] : files) of_this.describe();
-  };
   try {
-    generate_codes(dalle.model, requests, sampling,
-                   {.seed = static_cast<uint64_t>(arguments.seed),
-                    .batch_size = arguments.decode.batch_size.value_or(0),
-                    .decode = override_decoding(dalle.config.sample, arguments.decode)},
-                   done, [&](int64_t codes, int64_t) {
-                     if (stop.requested()) throw StopRequested();
-                     progress.update(codes);
-                   });
+    generate_codes(
+        dalle.model, requests, sampling,
+        {.seed = static_cast<uint64_t>(arguments.seed),
+         .batch_size = arguments.decode.batch_size.value_or(0),
+         .decode = override_decoding(dalle.config.sample, arguments.decode)},
+        [&](size_t request, int64_t number, const at::Tensor& codes) {
+          writer.add(request, number, codes);
+        },
+        [&](int64_t codes, int64_t) {
+          if (stop.requested()) throw StopRequested();
+          progress.update(codes);
+        });
   } catch (const StopRequested&) {
   } catch (...) {
-    finish();
+    writer.finish();
     throw;
   }
-  finish();
-  return counts;
+  writer.finish();
 }
 
 int sample(const Arguments& arguments) {
@@ -257,14 +193,26 @@ int sample(const Arguments& arguments) {
   if (grid) grid->allocate(captions, count, dalle.config.data.image_size);
 
   const StopSignal stop;
-  const int64_t wanted = captions * arguments.rerank.best_of.value_or(count);
-  const auto [generated, written] =
-      generate_all({dalle, prompt, reranker.get(), count, grid}, arguments, stop);
-  if (generated < wanted) {
+  const int64_t images = arguments.rerank.best_of.value_or(count);
+  const SamplingConfig sampling = override_sampling(dalle.config.sample, arguments.sampling);
+  warn_of_untrained_guidance(dalle.config, sampling);
+  SampleWriter writer(dalle,
+                      {.captions = arguments.captions,
+                       .files = open_files(dalle, arguments, sampling, prompt),
+                       .images = images,
+                       .count = count,
+                       .reranker = reranker.get(),
+                       .keep_all = arguments.rerank.keep_all,
+                       .grid = grid ? &*grid : nullptr,
+                       .pasted = arguments.prompt.paste_original ? &prompt->parts : nullptr});
+  generate_all(dalle, requests_of(dalle, arguments, images, prompt), sampling, arguments, stop,
+               writer);
+  const int64_t written = writer.written();
+  if (const int64_t generated = writer.added(); generated < captions * images) {
     const std::string kept =
         written == generated ? "" : fmt::format("were generated, {} of them ", written);
-    log_info("stopped: {} of {} images {}are in {}{}", generated, wanted, kept, arguments.out,
-             grid ? "; the grid was not written" : "");
+    log_info("stopped: {} of {} images {}are in {}{}", generated, captions * images, kept,
+             arguments.out, grid ? "; the grid was not written" : "");
     return 128 + stop.number();
   }
   if (grid) grid->write();

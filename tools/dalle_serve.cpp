@@ -17,6 +17,7 @@
 #include "command_line.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "core/loopback.h"
 #include "core/stop_signal.h"
 #include "decode_options.h"
 #include "experiment/evaluation/model_evaluation.h"

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "core/error.h"
+#include "core/loopback.h"
 #include "serve/http/access.h"
 
 namespace dalle {

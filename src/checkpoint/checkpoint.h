@@ -27,16 +27,16 @@ struct CheckpointContent {
 
 /// Reads a checkpoint: a folder of files whose sizes and SHA-256 sums its manifest.json lists, with
 /// a sum of the manifest itself. Every byte that is returned has been verified. It holds no
-/// absolute path, so a copy elsewhere is as good.
+/// absolute path, so a copy elsewhere is equally valid.
 /// @param only   names of `tensors` and `files` to read; empty: all. The others are not opened
 /// @param later  names of `tensors` that are verified, but left to read_tensors()
 /// @throws dalle::Error naming the file that is missing, truncated, corrupt or of another format
-/// version
+///         version
 CheckpointContent read_checkpoint(const std::filesystem::path& checkpoint,
                                   const std::set<std::string>& only = {},
                                   const std::set<std::string>& later = {});
 
-/// One of the `tensors` of a checkpoint that read_checkpoint() has verified.
+/// Reads one of the `tensors` of a checkpoint that read_checkpoint() has verified.
 NamedTensors read_tensors(const std::filesystem::path& checkpoint, const std::string& name);
 
 /// Compares every file of a checkpoint with its manifest.
@@ -46,11 +46,11 @@ void verify_checkpoint(const std::filesystem::path& checkpoint);
 /// Files by name, with their sizes and sums.
 using FileDigests = std::map<std::string, FileDigest>;
 
-/// Called with a few words before each change of the disk, for tests that stop there.
+/// Called with a short description before each change to the disk, for tests that stop there.
 using DiskObserver = std::function<void(std::string_view change)>;
 
 /// Writes a part of a checkpoint's files into a folder, flushed and read back.
-/// @throws dalle::Error naming the file that cannot be written, or does not read back
+/// @throws dalle::Error naming the file that cannot be written, or reads back differently
 FileDigests write_checkpoint_files(const std::filesystem::path& folder,
                                    const CheckpointContent& part,
                                    const DiskObserver& before_change = {});
@@ -61,23 +61,23 @@ std::vector<std::filesystem::path> checkpoints_in(const std::filesystem::path& f
 /// The one with the lowest score among the checkpoints that were saved with one.
 std::optional<std::filesystem::path> best_checkpoint(const std::filesystem::path& folder);
 
-/// Reads the first of the checkpoints that verifies and warns of each before it.
+/// Reads the first of the checkpoints that verifies, and warns about each one before it.
 /// @return nothing if none does
 std::optional<CheckpointContent> read_first_valid(
     std::span<const std::filesystem::path> checkpoints, const std::set<std::string>& only = {},
     const std::set<std::string>& later = {});
 
-/// Reads the newest checkpoint of `folder` that verifies and warns of each newer one that does not.
+/// Reads the newest checkpoint of `folder` that verifies, and warns about each newer one that does
+/// not.
 /// @return nothing if there is none at all
-/// @throws dalle::Error if there are some and none verifies: starting over silently would lose
-/// them
+/// @throws dalle::Error if there are some but none verifies: starting over would lose them silently
 std::optional<CheckpointContent> read_newest_checkpoint(const std::filesystem::path& folder,
                                                         const std::set<std::string>& only = {},
                                                         const std::set<std::string>& later = {});
 
-/// The checkpoints of a training: FOLDER/step-00001200/{weights.safetensors, ..., manifest.json},
-/// with the names of the newest and of the best in FOLDER/latest and FOLDER/best, for people and
-/// scripts (nothing here relies on them).
+/// The checkpoints of a training run: FOLDER/step-00001200/{weights.safetensors, ...,
+/// manifest.json}, with the names of the newest and of the best in FOLDER/latest and FOLDER/best,
+/// for people and scripts (nothing here relies on them).
 ///
 /// A process killed at any moment, or a disk that fills up, leaves every earlier checkpoint intact
 /// and never a half-written one under a checkpoint's name: files are written into a staging folder
@@ -92,8 +92,8 @@ class CheckpointStore {
   /// Saves a checkpoint that this process alone writes: stage(), write_checkpoint_files(),
   /// commit(), clean_up().
   /// @param score  lower is better; nothing, or not a finite number: never the best
-  /// @throws dalle::Error naming the file and the reason (disk full); earlier checkpoints are then
-  /// intact
+  /// @throws dalle::Error naming the file and the reason (disk full); earlier checkpoints stay
+  ///         intact
   void save(const CheckpointContent& content, std::optional<double> score = std::nullopt);
 
   /// Creates an empty staging folder for the files of a checkpoint, which several processes may
@@ -101,22 +101,20 @@ class CheckpointStore {
   /// @return the folder
   std::filesystem::path stage(int64_t step);
 
-  /// Makes the staged files a checkpoint. One of the same step is replaced.
+  /// Turns the staged files into a checkpoint, replacing one of the same step.
   /// @param files  all that were written, by any process
   /// @throws dalle::Error naming a file that is not there, or that cannot be written
   void commit(int64_t step, const FileDigests& files, std::optional<double> score);
 
-  /// Removes the staging folder and throws what to tell the user.
+  /// Removes the staging folder and throws the error to show to the user.
   [[noreturn]] void abandon(int64_t step, const std::exception& reason);
 
-  /// After commit(): updates `latest` and `best`, and removes old checkpoints. Corrupt ones of
-  /// later steps, which a fallback to an earlier one left, are removed too.
+  /// After commit(): updates `latest` and `best`, and removes old checkpoints. Also removes corrupt
+  /// ones of later steps that a fallback to an earlier one left behind.
   void clean_up(int64_t saved_step);
 
   /// read_newest_checkpoint() of this folder.
   std::optional<CheckpointContent> load_newest(const std::set<std::string>& later = {}) const;
-
-  const std::filesystem::path& folder() const { return folder_; }
 
  private:
   void recover();

@@ -5,7 +5,7 @@
 
 namespace dalle {
 
-/// What the files of a stage's checkpoint are called; tensors have ".safetensors" after the name.
+/// The file names in a stage's checkpoint; those of tensors are followed by ".safetensors".
 inline constexpr const char* kWeightsTensors = "weights";
 inline constexpr const char* kEmaTensors = "ema";  ///< the weights that evaluation and sampling use
 inline constexpr const char* kFormerEmaTensors = "average";  ///< their name before version 0.2
@@ -20,8 +20,7 @@ inline constexpr const char* kTokenizerFile = "tokenizer.model";
 inline constexpr const char* kClipVocabularyFile = "vocab.json";
 inline constexpr const char* kClipMergesFile = "merges.txt";
 
-/// The file that holds the tensors called `name`: of a checkpoint before version 0.2, the EMA's is
-/// called differently.
+/// The file that holds the tensors called `name`; before version 0.2, the EMA's had another name.
 inline std::filesystem::path tensors_file(const std::filesystem::path& checkpoint,
                                           const std::string& name) {
   const auto file = checkpoint / (name + ".safetensors");

@@ -18,20 +18,18 @@ namespace dalle {
 ///
 /// Several ranks share the work: each writes, hashes and reads back files of its own, and rank 0
 /// makes them a checkpoint once all of them are there. All ranks call the same functions in the
-/// same order; an error of one is the error of all that write. A group may have one writer a folder
-/// in its lifetime: ranks identify a save by the folder's name and its number.
+/// same order; an error of one is the error of all that write. A group may have one writer per
+/// folder in its lifetime: ranks identify a save by the folder's name and its number.
 class CheckpointWriter {
  public:
   /// @param folder  see CheckpointStore
   /// @param group   must outlive it
   CheckpointWriter(std::filesystem::path folder, int64_t keep_last, ProcessGroup& group);
 
-  /// Waits for a save in progress, but not for ranks that do not do their part.
+  /// Waits for a save in progress, but not for ranks that fail to do their part.
   ~CheckpointWriter();
   CheckpointWriter(const CheckpointWriter&) = delete;
   CheckpointWriter& operator=(const CheckpointWriter&) = delete;
-
-  const std::filesystem::path& folder() const { return folder_; }
 
   /// read_newest_checkpoint() of the folder; on rank 0 only.
   /// @param later  see read_checkpoint()

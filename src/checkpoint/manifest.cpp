@@ -26,7 +26,7 @@ Manifest parse_manifest(const Json& entries) {
   return manifest;
 }
 
-/// Of all other entries, however they are laid out.
+/// The SHA-256 of all other entries, regardless of their formatting.
 std::string sum_of(Json entries) {
   entries.erase(kSum);
   return sha256(entries.dump());

@@ -17,14 +17,14 @@ struct Manifest {
 
   int64_t step = 0;
   std::optional<double> score;              ///< lower is better
-  std::map<std::string, FileDigest> files;  ///< by name; all lie directly in the folder
+  std::map<std::string, FileDigest> files;  ///< by name; all are directly in the folder
 };
 
 /// The manifest as JSON, with the SHA-256 of its own content.
 std::string format_manifest(const Manifest& manifest);
 
-/// Reads the manifest of a checkpoint and verifies it; not the files it lists.
-/// @throws dalle::Error naming the file: missing, of another format version, corrupt
+/// Reads the manifest of a checkpoint and verifies it, but not the files that it lists.
+/// @throws dalle::Error naming the file if it is missing, corrupt or of another format version
 Manifest read_manifest(const std::filesystem::path& checkpoint);
 
 /// @throws dalle::Error if file `name` of the checkpoint is missing or differs from the manifest

@@ -38,6 +38,8 @@ struct Field {
   std::string_view formerly = "";
   /// A resumed run may change it: no number of its training depends on it.
   bool may_change = false;
+  /// Each rank may have its own: a path on its machine, of data that are checked to be the same.
+  bool may_differ_between_ranks = false;
 };
 
 /// An enum that YAML can name: `enum_names(E{})` lists (value, name) pairs.

@@ -22,7 +22,8 @@ namespace {
 
 constexpr std::string_view kEraseLine = "\r\x1b[K";
 
-/// Colors on a terminal, unless the user disables them. Source: https://no-color.org
+/// Colors on a terminal, unless the user disables them.
+/// Source: https://no-color.org
 spdlog::color_mode color_mode() {
   const char* no_color = std::getenv("NO_COLOR");
   const bool is_disabled = no_color != nullptr && *no_color != '\0';

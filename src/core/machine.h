@@ -10,9 +10,9 @@ namespace dalle {
 /// The properties of the processor that training depends on.
 struct Processor {
   std::string model = "unknown";
-  bool has_bf16_matmul = false;  ///< in hardware: AVX512-BF16 or AMX. Without it, bfloat16
-                                 ///< matrix products in LibTorch are about a hundred times
-                                 ///< slower than float32 ones
+  /// In hardware: AVX512-BF16 or AMX. Without it, bfloat16 matrix products in LibTorch are about a
+  /// hundred times slower than float32 ones.
+  bool has_bf16_matmul = false;
 };
 
 /// @param cpuinfo  the text of Linux's /proc/cpuinfo

@@ -59,7 +59,7 @@ bool has_leading_zero(const Decimal& decimal) {
 
 }  // namespace
 
-std::optional<int64_t> parse_whole_number(std::string_view text) {
+std::optional<int64_t> parse_integer(std::string_view text) {
   const std::optional<Decimal> decimal = parse_decimal(text);
   if (!decimal || has_leading_zero(*decimal)) return std::nullopt;
   if (decimal->has_point && !decimal->has_exponent) return std::nullopt;
@@ -90,10 +90,10 @@ std::optional<double> parse_number(std::string_view text) {
   return value;
 }
 
-std::string_view whole_number_advice(std::string_view text) {
+std::string_view integer_advice(std::string_view text) {
   constexpr double kTwoTo63 = 9223372036854775808.0;
   if (const auto number = parse_number(text);
-      number && std::abs(*number) >= kTwoTo63 && !parse_whole_number(text))
+      number && std::abs(*number) >= kTwoTo63 && !parse_integer(text))
     return "that fits in 64 bits";
   return number_advice(text);
 }

@@ -12,7 +12,7 @@ namespace dalle {
 /// numbers here, because they are rarely what was meant.
 ///
 /// @return  nothing if the text is anything else or the value does not fit
-std::optional<int64_t> parse_whole_number(std::string_view text);
+std::optional<int64_t> parse_integer(std::string_view text);
 
 /// A finite decimal number: `1`, `0.5`, `.5`, `4.5e-4`.
 ///
@@ -24,6 +24,6 @@ std::optional<double> parse_number(std::string_view text);
 std::string_view number_advice(std::string_view text);
 
 /// Same, where a whole number is expected; also "that fits in 64 bits".
-std::string_view whole_number_advice(std::string_view text);
+std::string_view integer_advice(std::string_view text);
 
 }  // namespace dalle

@@ -5,7 +5,6 @@
 #include <bit>
 #include <cstring>
 #include <mutex>
-#include <optional>
 #include <set>
 #include <span>
 #include <string_view>
@@ -155,63 +154,39 @@ at::Tensor CodeCache::lookup(int64_t index, int64_t crop) const {
 
 namespace {
 
+/// Whether the file at `path` has the same content and is consistent.
+bool is_resumable(const fs::path& path, const CodeCacheContent& content) {
+  if (fs::is_directory(path))
+    throw Error("{}: found a directory, expected a code cache", path.string());
+  const RandomAccessFile file(path, RandomAccessFile::Mode::kRead);
+  const std::string found = read_description(file);
+  if (found != describe(content)) {
+    log_info("{}: {}; recomputing it", path.string(),
+             version_of(found) < kVersion
+                 ? "was written by an earlier version, without checksums"
+                 : "contains the codes of a different dVAE or of different images");
+    return false;
+  }
+  const int64_t rows = read_rows_done(file);
+  const bool is_consistent = 0 <= rows && rows <= content.rows() &&
+                             file.size() <= file_bytes(content) &&
+                             file.size() >= kPage + rows * row_bytes(content);
+  if (!is_consistent)
+    log_warning("{}: corrupt: has {} bytes, but claims {} of {} rows of codes; recomputing it",
+                path.string(), file.size(), rows, content.rows());
+  return is_consistent;
+}
+
 /// Resumes the file of an interrupted computation or creates a new one.
-class CodeCacheWriter {
- public:
-  CodeCacheWriter(const fs::path& path, const CodeCacheContent& content) : content_(content) {
-    if (!fs::exists(path) || !is_resumable(path)) write_file_atomically(path, first_page(content));
-    file_.emplace(path, RandomAccessFile::Mode::kReadWrite);
-    rows_done_ = rows_flushed_ = read_rows_done(*file_);
-    if (rows_done_ < content.rows()) file_->allocate(file_bytes(content));
-  }
-
-  int64_t rows_done() const { return rows_done_; }
-  int64_t rows_unflushed() const { return rows_done_ - rows_flushed_; }
-
-  /// @param rows  concatenated results of row_of()
-  void append(std::string_view rows) {
-    const auto bytes = static_cast<int64_t>(rows.size());
-    file_->write(kPage + rows_done_ * row_bytes(content_), rows.data(), bytes);
-    rows_done_ += bytes / row_bytes(content_);
-  }
-
-  /// Flushes the rows before their count, so that the count is never too high after a crash.
-  void flush() {
-    file_->flush();
-    file_->write(kRowsDoneOffset, &rows_done_, sizeof(rows_done_));
-    file_->flush();
-    rows_flushed_ = rows_done_;
-  }
-
- private:
-  /// Whether the file at `path` has the same content and is consistent.
-  bool is_resumable(const fs::path& path) const {
-    if (fs::is_directory(path))
-      throw Error("{}: found a directory, expected a code cache", path.string());
-    const RandomAccessFile file(path, RandomAccessFile::Mode::kRead);
-    const std::string found = read_description(file);
-    if (found != describe(content_)) {
-      log_info("{}: {}; recomputing it", path.string(),
-               version_of(found) < kVersion
-                   ? "was written by an earlier version, without checksums"
-                   : "contains the codes of a different dVAE or of different images");
-      return false;
-    }
-    const int64_t rows = read_rows_done(file);
-    const bool is_consistent = 0 <= rows && rows <= content_.rows() &&
-                               file.size() <= file_bytes(content_) &&
-                               file.size() >= kPage + rows * row_bytes(content_);
-    if (!is_consistent)
-      log_warning("{}: corrupt: has {} bytes, but claims {} of {} rows of codes; recomputing it",
-                  path.string(), file.size(), rows, content_.rows());
-    return is_consistent;
-  }
-
-  CodeCacheContent content_;
-  std::optional<RandomAccessFile> file_;
-  int64_t rows_done_ = 0;
-  int64_t rows_flushed_ = 0;
-};
+/// @return  the number of completed rows
+int64_t prepare_file(const fs::path& path, const CodeCacheContent& content) {
+  if (!fs::exists(path) || !is_resumable(path, content))
+    write_file_atomically(path, first_page(content));
+  RandomAccessFile file(path, RandomAccessFile::Mode::kReadWrite);
+  const int64_t rows_done = read_rows_done(file);
+  if (rows_done < content.rows()) file.allocate(file_bytes(content));
+  return rows_done;
+}
 
 /// Makes images on the loader's threads. Invalid samples get a black image and are remembered.
 class ImageRows {
@@ -269,29 +244,72 @@ std::string encode_batch(const Batch& batch, const EncodeImages& encode, ImageRo
   return stored;
 }
 
+struct RowRange {
+  int64_t begin = 0;
+  int64_t end = 0;
+};
+
+/// Computes rows of the file in order and flushes them.
+/// @param progress  called with the number of rows done; false ends the computation
+/// @return          the end of the rows that are done
+int64_t compute_rows(RandomAccessFile& file, RowRange rows, const CodeCacheContent& content,
+                     ImageRows& images, const EncodeImages& encode, const CodeCacheOptions& options,
+                     const std::function<bool(int64_t)>& progress) {
+  if (rows.begin == rows.end) return rows.end;
+  BatchLoader loader([&images](int64_t row) { return images.make(row); },
+                     {.batch_size = options.batch_size,
+                      .first_position = rows.begin,
+                      .workers = options.workers,
+                      .prefetch = options.prefetch,
+                      .end_position = rows.end});
+  int64_t done = rows.begin;
+  do {
+    const Batch batch = loader.next();
+    const std::string stored = encode_batch(batch, encode, images, content);
+    file.write(kPage + done * row_bytes(content), stored.data(),
+               static_cast<int64_t>(stored.size()));
+    done += batch.size();
+  } while (progress(done - rows.begin) && done < rows.end);
+  file.flush();
+  return done;
+}
+
 }  // namespace
 
 bool compute_code_cache(const fs::path& path, const CodeCacheContent& content,
                         const CachedImage& image, const EncodeImages& encode,
                         const CodeCacheOptions& options) {
   check(content);
-  DALLE_CHECK(options.rows_per_flush > 0);
-  CodeCacheWriter file(path, content);
+  DALLE_CHECK(options.rows_per_round > 0);
+  const int64_t total = content.rows();
+  const std::vector<int64_t> prepared =
+      options.gather(options.rank == 0 ? prepare_file(path, content) : 0);
+  const auto ranks = static_cast<int64_t>(prepared.size());
+  int64_t rows_done = prepared.front();
+  RandomAccessFile file(path, RandomAccessFile::Mode::kReadWrite);
   ImageRows images(image, content);
-  BatchLoader loader([&images](int64_t row) { return images.make(row); },
-                     {.batch_size = options.batch_size,
-                      .first_position = file.rows_done(),
-                      .workers = options.workers,
-                      .prefetch = options.prefetch,
-                      .end_position = content.rows()});
   bool is_stopped = false;
-  while (!is_stopped && file.rows_done() < content.rows()) {
-    file.append(encode_batch(loader.next(), encode, images, content));
-    is_stopped = options.progress && !options.progress(file.rows_done(), content.rows());
-    if (file.rows_unflushed() >= options.rows_per_flush) file.flush();
+  while (!is_stopped && rows_done < total) {
+    const auto rows_of = [&, first = rows_done](int64_t rank) {
+      const int64_t begin = std::min(first + rank * options.rows_per_round, total);
+      return RowRange{.begin = begin, .end = std::min(begin + options.rows_per_round, total)};
+    };
+    const int64_t own_end = compute_rows(
+        file, rows_of(options.rank), content, images, encode, options, [&](int64_t own_done) {
+          is_stopped = options.progress &&
+                       !options.progress(std::min(rows_done + own_done * ranks, total), total);
+          return !is_stopped;
+        });
+    const std::vector<int64_t> ends = options.gather(own_end);
+    for (int64_t rank = 0; rank < ranks && rows_done == rows_of(rank).begin; ++rank)
+      rows_done = ends[static_cast<size_t>(rank)];
+    if (options.rank == 0) {
+      file.write(kRowsDoneOffset, &rows_done, sizeof(rows_done));
+      file.flush();
+    }
+    is_stopped = std::ranges::count(options.gather(is_stopped ? 1 : 0), 1) > 0;
   }
-  if (file.rows_unflushed() > 0) file.flush();
-  return file.rows_done() == content.rows();
+  return rows_done == total;
 }
 
 }  // namespace dalle

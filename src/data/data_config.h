@@ -51,10 +51,12 @@ struct DataConfig {
     visit("path", self.path,
           {.help = "the folder, a shard, a folder of shards, or a pattern such as "
                    "data/{00000..00012}.tar",
-           .may_change = true});
-    visit(
-        "validation_path", self.validation_path,
-        {.help = "data held out for validation; empty: a fraction of `path`", .may_change = true});
+           .may_change = true,
+           .may_differ_between_ranks = true});
+    visit("validation_path", self.validation_path,
+          {.help = "data held out for validation; empty: a fraction of `path`",
+           .may_change = true,
+           .may_differ_between_ranks = true});
     visit("validation_fraction", self.validation_fraction,
           {.help =
                "share of the samples held out, by hash of their keys, if validation_path is empty",
@@ -79,7 +81,8 @@ struct DataConfig {
           {.help = "batches prepared in advance", .min = 1, .max = 1024, .may_change = true});
     visit("index_cache", self.index_cache,
           {.help = "folder for the shards' indices when theirs is read-only; empty: ~/.cache/dalle",
-           .may_change = true});
+           .may_change = true,
+           .may_differ_between_ranks = true});
     visit("shapes", self.shapes, {.help = "the procedural data set"});
   }
 };

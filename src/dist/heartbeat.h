@@ -31,13 +31,13 @@ struct LossReport {
 /// Shows the other ranks that this one is alive, and detects which one is not.
 ///
 /// A thread writes the status of this rank to the group's store about once per second, and reads
-/// the statuses of rank 0 and of the next rank. It reports to `on_lost`, on that thread and once:
-/// a rank whose status has not changed for the timeout; one that has been loading or computing for
+/// the statuses of rank 0 and of the next rank. It reports to `on_lost`, once and on that thread: a
+/// rank whose status has not changed for the timeout; one that has been loading or computing for
 /// longer than that; one that has announced its failure; and a store that does not respond. It also
 /// reports that no rank has left its collective, its loading or its computing for the timeout: the
 /// network that carries the tensors has stalled, or the ranks call different collectives. All ranks
 /// make the report that reaches the store first; rank 0 hosts the store, and makes its own only
-/// after the others have read it. Time in which this process is stopped does not count.
+/// after the others have read it. Time during which this process is stopped does not count.
 ///
 /// Work without a time limit (an evaluation, a save) is not a loss. Rank 0 logs a warning after
 /// each timeout that it spends on such work, or on waiting for another rank that does.
@@ -51,8 +51,8 @@ class Heartbeat {
             std::chrono::milliseconds timeout, OnLost on_lost);
 
   /// Announces that this rank has left, so that it is not mistaken for lost. Rank 0 then waits up
-  /// to some seconds for the others to leave, unless it fails without having announced why: then
-  /// the others learn it from the end of the store.
+  /// to a few seconds for the others to leave, unless it fails without having announced why: then
+  /// the others notice that the store is gone.
   ~Heartbeat();
   Heartbeat(const Heartbeat&) = delete;
   Heartbeat& operator=(const Heartbeat&) = delete;
@@ -71,7 +71,7 @@ class Heartbeat {
   bool stop_requested() const { return stop_requested_; }
 
   /// After a collective has failed: names the rank to blame, in one line; empty if every rank still
-  /// sends heartbeats. Takes some seconds, and informs the others.
+  /// sends heartbeats. Takes a few seconds, and informs the others.
   std::string find_lost_rank();
 
   /// Informs all ranks that this one has failed; their reports will say why. If ranks fail in the

@@ -9,7 +9,7 @@ namespace dalle {
 ///
 /// SIGINT, SIGTERM, SIGUSR1 and SIGHUP are relayed to every rank, except SIGHUP if this process
 /// ignores it, as under nohup. When a rank fails, the others notice and exit; those that have not
-/// done so after some seconds are killed.
+/// exited after a few seconds are killed.
 ///
 /// @param arguments  argv of main; the ranks get them unchanged
 /// @return           0 if all ranks returned 0, else the status of the first that did not

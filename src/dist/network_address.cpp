@@ -41,10 +41,6 @@ std::string local_end(const addrinfo& remote) {
 
 }  // namespace
 
-bool is_loopback(const std::string& host) {
-  return host == "localhost" || host.starts_with("127.") || host == "::1";
-}
-
 std::string why_unresolved(const std::string& host) {
   const int status = resolve(host, AF_UNSPEC).second;
   if (status == 0) return "";

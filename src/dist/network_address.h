@@ -4,9 +4,6 @@
 
 namespace dalle {
 
-/// Whether a name or a numeric address is the machine itself: localhost, 127.x.y.z or ::1.
-bool is_loopback(const std::string& host);
-
 /// Why a name does not resolve to an address; empty if it does.
 std::string why_unresolved(const std::string& host);
 

@@ -323,6 +323,13 @@ std::vector<std::string> ProcessGroup::all_gather_strings(const std::string& tex
   return texts;
 }
 
+bool ProcessGroup::any(bool own) {
+  if (backend_ == nullptr) return own;
+  const auto count = torch::tensor({own ? 1 : 0}, torch::kInt).to(device_);
+  all_reduce(count);
+  return count.item<int>() > 0;
+}
+
 void ProcessGroup::barrier() {
   const auto one = torch::ones({1}, torch::TensorOptions(device_));
   all_reduce(one);

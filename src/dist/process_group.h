@@ -30,7 +30,7 @@ class ProcessGroup;
 
 struct ProcessGroupOptions {
   CommunicationBackend backend = CommunicationBackend::kAuto;
-  /// How long to wait for the other ranks to connect, and later for a heartbeat of any of them.
+  /// How long to wait for the other ranks to connect, and later for a heartbeat from any of them.
   std::chrono::milliseconds timeout = std::chrono::minutes(10);
   /// Called, on a separate thread, when another rank is lost while this one may be waiting for it.
   /// By default the process exits at once with kExitRankLost and writes the line to standard error
@@ -144,7 +144,7 @@ class ProcessGroup {
   /// The text of rank 0, on every rank.
   std::string broadcast(const std::string& text);
 
-  /// The texts of all ranks, by rank, on every rank. Needs little memory of the device.
+  /// The texts of all ranks, by rank, on every rank. Needs little device memory.
   std::vector<std::string> all_gather_strings(const std::string& text);
 
   /// all_reduce() that runs while the caller does other work.
@@ -161,6 +161,9 @@ class ProcessGroup {
   /// Sends elements [r n, (r + 1) n) of `sent` [world_size * n] to rank r; `received`
   /// [world_size * n] gets what each rank sent to this one, by rank.
   void all_to_all(const at::Tensor& received, const at::Tensor& sent);
+
+  /// Whether `own` is true on any rank; all get the same answer.
+  bool any(bool own);
 
   /// Returns once every rank has called it.
   void barrier();

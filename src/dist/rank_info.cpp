@@ -8,6 +8,7 @@
 #include <fmt/ranges.h>
 
 #include "core/error.h"
+#include "core/loopback.h"
 #include "dist/network_address.h"
 
 namespace dalle {

@@ -43,8 +43,8 @@ std::optional<std::string> environment_variable(const std::string& name);
 /// @throws dalle::Error naming the variables if some are missing, not numbers, or contradictory
 RankInfo rank_info(const Environment& variable = environment_variable);
 
-/// Ascending ranks for a message: "rank 3" or "ranks 0, 2, 8-15"; a long list is cut to its first
-/// parts and the number of remaining ranks.
+/// Ascending ranks for a message: "rank 3" or "ranks 0, 2, 8-15"; a long list is shortened to its
+/// first parts and the number of remaining ranks.
 std::string name_ranks(const std::vector<int64_t>& ranks);
 
 }  // namespace dalle

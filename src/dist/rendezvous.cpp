@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "core/loopback.h"
 #include "core/seconds.h"
 #include "dist/network_address.h"
 

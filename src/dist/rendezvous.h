@@ -19,7 +19,7 @@ class Store;
 namespace dalle {
 
 /// Calls a function after some time, and again after each further time that it returns, until it
-/// returns none or the alarm is destroyed. The calls come from a thread of the alarm.
+/// returns nothing or the alarm is destroyed. The calls come from the alarm's own thread.
 class Alarm {
  public:
   using Time = std::chrono::milliseconds;
@@ -33,8 +33,7 @@ class Alarm {
 };
 
 /// Waits until the name of rank 0's host resolves.
-/// @throws dalle::Error if it does not within the timeout; except on Kubernetes, a few seconds must
-///         do
+/// @throws dalle::Error if it does not within a few seconds or, on Kubernetes, within the timeout
 void await_host(const RankInfo& info, std::chrono::milliseconds timeout);
 
 /// Opens the store through which the ranks find each other; rank 0 hosts it unless the launcher

@@ -32,7 +32,7 @@ void StoreMailbox::set(const std::string& name, const std::string& text) {
 std::string StoreMailbox::wait(const std::string& name) {
   const std::string key = "mailbox/" + name;
   try {
-    while (!cancelled_) {
+    while (!canceled_) {
       if (store_->check({key})) return store_->get_to_str(key);
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }

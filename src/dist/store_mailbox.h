@@ -29,11 +29,11 @@ class StoreMailbox {
   std::string wait(const std::string& name);
 
   /// Ends all waits; callable from another thread.
-  void cancel() { cancelled_ = true; }
+  void cancel() { canceled_ = true; }
 
  private:
   c10::intrusive_ptr<c10d::Store> store_;
-  std::atomic<bool> cancelled_ = false;
+  std::atomic<bool> canceled_ = false;
 };
 
 }  // namespace dalle

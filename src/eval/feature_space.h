@@ -13,13 +13,13 @@
 
 namespace dalle {
 
-/// Maps images to vectors, so that their distances say how alike images are. Distances in one space
+/// Maps images to vectors, so that distances measure how similar images are. Distances in one space
 /// cannot be compared with those in another.
 struct FeatureSpace {
   std::string name;
   /// [B, 3, H, W] float32 in [0, 1], on any device -> [B, D] float32 on the CPU
   std::function<at::Tensor(const at::Tensor& images)> features;
-  /// Of a space that captions are in as well: B captions -> [B, D] float32 on the CPU; else empty.
+  /// B captions -> [B, D] float32 on the CPU; empty if the space has only images.
   std::function<at::Tensor(std::span<const std::string> captions)> of_captions = {};
 };
 

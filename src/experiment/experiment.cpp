@@ -109,7 +109,7 @@ StopRelay end_when_stopped(const ProcessGroup& group, const StopSignal& stop) {
   return {group, stop, [&] { end_process(group, stop); }};
 }
 
-/// Writes the report of the run so far. What goes wrong is no reason to fail the training.
+/// Writes the report of the run so far. Errors are only logged: they must not end the training.
 void report_on(const StageContext& context) {
   if (!context.options.group->is_rank_zero()) return;
   try {
@@ -201,7 +201,7 @@ TrainOutcome run_tokenizer(const StageContext& context) {
   const StopRelay stop_relay = end_when_stopped(*context.options.group, context.stop);
   if (context.options.group->is_rank_zero()) {
     if (const auto given = initial_tokenizer(context.config, context.run))
-      take_over_tokenizer(*given, context.run);
+      copy_tokenizer(*given, context.run);
     else
       run_tokenizer_stage(context.config.tokenizer, context.data.train(), context.run);
   }
@@ -275,15 +275,12 @@ constexpr struct {
 
 void check_ranks(const ExperimentConfig& config, const std::optional<RunPaths>& run,
                  std::optional<Stage> only, int64_t ranks) {
-  const auto check = [&](Stage stage, const TrainConfig& train) {
-    if (only && *only != stage) return;
-    if (run && saved_state(*run, stage).finished(train.steps)) return;
-    check_ranks(std::string(to_string(stage)), train, config.distributed, ranks);
-    if (stage == Stage::kClip) check_whole_share(train, ranks);
-  };
-  if (config.trains_dvae()) check(Stage::kDvae, config.dvae.train);
-  check(Stage::kDalle, config.dalle.train);
-  if (config.clip) check(Stage::kClip, config.clip->train);
+  for (const auto& [stage, train] : config.trained_stages()) {
+    if (only && *only != stage) continue;
+    if (run && saved_state(*run, stage).finished(train->steps)) continue;
+    check_ranks(std::string(to_string(stage)), *train, config.distributed, ranks);
+    if (stage == Stage::kClip) check_whole_share(*train, ranks);
+  }
 }
 
 TrainOutcome run_experiment(const ExperimentConfig& config, const RunPaths& run,

@@ -19,14 +19,14 @@ namespace {
 
 /// What tells this data set from others, for the run folder.
 std::string data_description(const ExperimentConfig& config, const ExperimentData& data) {
-  std::string text = data.identity();
+  std::string text = data.fingerprint();
   if (config.data.kind != DatasetKind::kShapes)
     text += fmt::format("contents: {} {}\n", content_fingerprint(data.train()),
                         content_fingerprint(data.validation()));
   return text;
 }
 
-/// The description that the run folder holds, in the words of this version.
+/// The description in the run folder, in this version's wording.
 std::string recorded_description(const RunPaths& run) {
   std::string text = read_file(run.data());
   constexpr std::string_view kFormerWord = " pictures, ";  // before version 0.2
@@ -97,8 +97,8 @@ void check_data_change(const PreviousRun& previous, const ExperimentConfig& conf
   const std::string now = data_description(config, data);
   const std::string before = std::filesystem::exists(run.data()) ? recorded_description(run) : now;
   // Run folders of former versions hold the identity alone.
-  const bool same_names = before.starts_with(data.identity());
-  const bool same_contents = now == before || before == data.identity();
+  const bool same_names = before.starts_with(data.fingerprint());
+  const bool same_contents = now == before || before == data.fingerprint();
   const bool differs = !same_names || (!same_contents && has_moved(previous, config));
   if (differs && !previous.started.empty()) {
     const std::string change = fmt::format("found\n{}in place of\n{}", now, before);

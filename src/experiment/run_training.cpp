@@ -1,6 +1,5 @@
 #include "experiment/run_training.h"
 
-#include <csignal>
 #include <memory>
 
 #include <fmt/format.h>
@@ -10,6 +9,7 @@
 #include "core/log.h"
 #include "core/stop_signal.h"
 #include "dist/process_group.h"
+#include "dist/stop_condition.h"
 #include "experiment/stages/initial_weights.h"
 #include "experiment/versions.h"
 #include "train/run_folder.h"
@@ -72,8 +72,8 @@ TrainingEnd run_training(const ExperimentConfig& config, const std::filesystem::
     log_info("finished: {}", folder.string());
     return {};
   }
-  // Without a signal here, another rank received it.
-  return {.outcome = TrainOutcome::kStopped, .signal = stop.requested() ? stop.number() : SIGTERM};
+  return {.outcome = TrainOutcome::kStopped,
+          .signal = StopCondition(stop, *options.group).signal()};
 }
 
 }  // namespace dalle

@@ -2,13 +2,13 @@
 
 #include <chrono>
 #include <condition_variable>
-#include <csignal>
 #include <cstdlib>
 #include <mutex>
 #include <utility>
 
 #include "core/log.h"
 #include "core/status_line.h"
+#include "dist/stop_condition.h"
 
 namespace dalle {
 namespace {
@@ -34,7 +34,7 @@ void wait_for_stop(const std::stop_token& destroyed, const std::function<bool()>
 StopRelay::StopRelay(const ProcessGroup& group, const StopSignal& stop, std::function<void()> react)
     : thread_([&group, &stop, react = std::move(react)](const std::stop_token& destroyed) {
         wait_for_stop(
-            destroyed, [&] { return stop.requested() || group.stop_requested(); }, react);
+            destroyed, [&] { return StopCondition(stop, group).requested(); }, react);
       }) {}
 
 StopAnnouncer::StopAnnouncer(ProcessGroup& group, const StopSignal& stop) : group_(group) {
@@ -47,8 +47,7 @@ StopAnnouncer::~StopAnnouncer() {
 
 void end_process(const ProcessGroup& group, const StopSignal& stop) {
   show_status_line("");
-  log_info(
-      "stopped during preparation; there is nothing to save, run the same command to start over");
+  log_info("stopped during preparation, with nothing to save; run the same command to start over");
   if (group.world_size() > 1) {
     const auto until = std::chrono::steady_clock::now() + kPassedOnWithin;
     // Rank 0 hosts the store, from which the others read it.
@@ -56,7 +55,7 @@ void end_process(const ProcessGroup& group, const StopSignal& stop) {
            (group.is_rank_zero() || !group.stop_requested()))
       std::this_thread::sleep_for(50ms);
   }
-  std::_Exit(128 + (stop.requested() ? stop.number() : SIGTERM));  // or another rank was asked
+  std::_Exit(128 + StopCondition(stop, group).signal());
 }
 
 }  // namespace dalle

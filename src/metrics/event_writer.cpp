@@ -63,7 +63,7 @@ std::string bytes_field(int field, std::string_view value) {
   return (tag_of(field, 2) + varint(value.size())).append(value);
 }
 
-/// The sum that stands in records: rotated, so that the sum of data with sums in it stays strong.
+/// The CRC as stored in records: masked, because the CRC of data that contains CRCs is weak.
 uint32_t masked_crc(std::string_view bytes) {
   return std::rotr(crc32c(bytes), 15) + 0xa282ead8;
 }
@@ -85,16 +85,16 @@ uint64_t png_channels(char color_type) {
   }
 }
 
-/// The image's size stands in the first chunk of a PNG, at a fixed place.
+/// The image's size is in the first chunk of a PNG, at a fixed offset.
 /// Source: PNG specification, sections 5.2 and 11.2.2
 std::string image_message(std::string_view tag, std::string_view png) {
   constexpr std::string_view kBegin("\x89PNG\r\n\x1a\n\0\0\0\rIHDR", 16);
-  constexpr size_t kColourType = 25;
-  if (!png.starts_with(kBegin) || png.size() <= kColourType || png_channels(png[kColourType]) == 0)
+  constexpr size_t kColorType = 25;
+  if (!png.starts_with(kBegin) || png.size() <= kColorType || png_channels(png[kColorType]) == 0)
     throw Error("image {}: not a PNG file ({} bytes)", tag, png.size());
   return number_field(kImageHeight, *read_integer(png, 20, 4, ByteOrder::kBig)) +
          number_field(kImageWidth, *read_integer(png, 16, 4, ByteOrder::kBig)) +
-         number_field(kImageColorspace, png_channels(png[kColourType])) +
+         number_field(kImageColorspace, png_channels(png[kColorType])) +
          bytes_field(kImageEncoded, png);
 }
 

@@ -87,7 +87,7 @@ class MetricLog {
 
   /// @param metrics  functions of the run alone: the same in every repetition
   /// @param timings  what the clock measured; tagged "time/<name>" in TensorBoard. metrics.jsonl
-  /// gets the time of writing as well, as "unix_s"
+  ///                 also gets the time of writing, as "unix_s"
   /// @throws dalle::Error naming the file if it cannot be written (disk full)
   void write(int64_t step, std::span<const Metric> metrics, std::span<const Metric> timings = {});
 

@@ -19,11 +19,11 @@ struct Relaxation {
   double kl_weight = 0;    ///< beta
 };
 
-/// What the decoder gets in training, and what it was made of.
+/// The decoder's input in training, and what it was made from.
 struct BottleneckOutput {
   at::Tensor embeddings;    ///< [B, W, h, w], with a gradient to the encoder
   at::Tensor codes = {};    ///< [B, h, w] int64; undefined for a relaxation
-  at::Tensor vectors = {};  ///< `vq`: [B, h, w, D] that were assigned these codes, no gradient
+  at::Tensor vectors = {};  ///< `vq`: [B, h, w, D] that were assigned these codes; no gradient
 };
 
 /// A term of the loss besides the reconstruction.
@@ -33,14 +33,14 @@ struct LossTerm {
   double weight = 0;
 };
 
-/// The discrete middle of a dVAE: between the encoder's output [B, L, h, w] and what the decoder's
-/// residual blocks get, the embeddings [B, W, h, w]. L is DiscreteVaeConfig::latent_channels() and
-/// W is codebook_width. What codes are made of are the latents: for `gumbel` the logits [B, K, h,
-/// w], else the encoder's output.
+/// The discrete middle of a dVAE, from the encoder's output [B, L, h, w] to the input of the
+/// decoder's residual blocks, the embeddings [B, W, h, w]. L is
+/// DiscreteVaeConfig::latent_channels() and W is codebook_width. Codes are made from the latents:
+/// for `gumbel` the logits [B, K, h, w], else the encoder's output.
 ///
 /// It has no parameters of its own: the codebook of `gumbel` and `vq` is the decoder's first
-/// convolution, by which `fsq` projects its numbers. So a dVAE of any kind is an encoder and a
-/// decoder, and only this class knows the kind.
+/// convolution, with which `fsq` projects its numbers. So every dVAE is an encoder and a decoder,
+/// and only this class knows its kind.
 class Bottleneck {
  public:
   /// @param input  the decoder's first convolution, which it shares with the decoder
@@ -56,15 +56,15 @@ class Bottleneck {
   /// @return  [B, h, w] int64 in [0, K)
   virtual at::Tensor codes(const at::Tensor& latents) = 0;
 
-  /// What the decoder gets for image tokens.
+  /// The decoder's input for image tokens.
   /// @param codes  [B, h, w] int64 in [0, K)
   virtual at::Tensor embed(const at::Tensor& codes);
 
-  /// What the decoder gets in training.
+  /// The decoder's input in training.
   virtual BottleneckOutput pass(const at::Tensor& latents, const Relaxation& relaxation) = 0;
 
   /// What training adds to the reconstruction loss, which is a mean over the dimensions.
-  /// @param codes       of pass() or codes()
+  /// @param codes       from pass() or codes()
   /// @param dimensions  channel values of an image
   virtual std::vector<LossTerm> terms(const at::Tensor& latents, const at::Tensor& codes,
                                       const Relaxation& relaxation, double dimensions) = 0;

@@ -11,7 +11,7 @@
 
 namespace dalle {
 
-/// How a dVAE makes codes of the encoder's output; see Bottleneck.
+/// How a dVAE turns the encoder's output into codes; see Bottleneck.
 enum class BottleneckKind { kGumbel, kVq, kFsq };
 
 constexpr auto enum_names(BottleneckKind) {
@@ -20,7 +20,7 @@ constexpr auto enum_names(BottleneckKind) {
                     std::pair{BottleneckKind::kFsq, std::string_view("fsq")}};
 }
 
-/// How `gumbel` makes logits of the encoder's output.
+/// How `gumbel` computes logits from the encoder's output.
 enum class LogitKind { kLinear, kDistance };
 
 constexpr auto enum_names(LogitKind) {
@@ -89,14 +89,15 @@ void require_defaults(const VqConfig& vq, BottleneckKind bottleneck, const Confi
 
 /// The levels of each channel of `bottleneck: fsq` for a number of codes, if the config gives none:
 /// for 64, 256, 512, 1024, 4096, 8192, 16384 and 65536. All are at least 5, as the paper
-/// recommends; its own sets have products that are no powers of two (240, 1000, 4375, 15360 and
+/// recommends; its own sets have products that are not powers of two (240, 1000, 4375, 15360 and
 /// 64000).
 ///
 /// @return  empty if there is no default
 /// Source: Mentzer et al. 2023, section 3.2 and table 1
 std::vector<int64_t> default_fsq_levels(int64_t vocab_size);
 
-/// The number of codes that levels make; at least 1, and at most the largest int64_t.
+/// The number of codes, which is the product of the levels; at least 1, and at most the largest
+/// int64_t.
 int64_t product_of(const std::vector<int64_t>& levels);
 
 }  // namespace dalle

@@ -30,7 +30,8 @@ struct ClipConfig {
   /// the other two positions.
   int64_t max_caption_tokens() const { return text_length - 2; }
 
-  /// The sequence of an image of `image_size` x `image_size` pixels: a class token, then patches.
+  /// The length of the sequence for an image of `image_size` x `image_size` pixels: a class token,
+  /// then patches.
   int64_t image_length(int64_t image_size) const {
     const int64_t patches = image_size / patch_size;
     return 1 + patches * patches;

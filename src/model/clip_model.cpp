@@ -41,10 +41,6 @@ void initialize_blocks(std::vector<TransformerBlock>& blocks, const at::Generato
   for (TransformerBlock& block : blocks) block->initialize(generator, init);
 }
 
-int64_t block_parameters(int64_t width) {
-  return 12 * width * width + 13 * width;
-}
-
 }  // namespace
 
 ClipModelImpl::ClipModelImpl(const ClipConfig& config, int64_t image_size, int64_t text_vocab_size,
@@ -173,8 +169,8 @@ ClipModelCost clip_model_cost(const ClipConfig& config, int64_t image_size,
   const int64_t image_width = config.image_width, text_width = config.text_width;
   const int64_t image_length = config.image_length(image_size), text_length = config.text_length;
   const int64_t patch_matrix = 3 * config.patch_size * config.patch_size * image_width;
-  ClipModelCost cost{.image_block = block_parameters(image_width),
-                     .text_block = block_parameters(text_width)};
+  ClipModelCost cost{.image_block = transformer_block_parameters(image_width),
+                     .text_block = transformer_block_parameters(text_width)};
   // The class embedding, positions, two normalizations and the projection, besides the blocks.
   cost.image_parameters = patch_matrix + image_width * (1 + image_length + 4 + config.embed_dim) +
                           config.image_depth * cost.image_block;

@@ -31,8 +31,8 @@ class ClipModelImpl : public torch::nn::Module {
   ClipModelImpl(const ClipConfig& config, int64_t image_size, int64_t text_vocab_size,
                 Precision precision = Precision::kFloat32);
 
-  /// As released, except that the blocks of the image transformer are initialized like those of the
-  /// text transformer, where the release has PyTorch's defaults.
+  /// Initializes as the released code does, except that the blocks of the image transformer are
+  /// initialized like those of the text transformer, not with PyTorch's defaults.
   void initialize(at::Generator generator);
 
   /// @param images  [B, 3, S, S] floating point in [0, 1]
@@ -47,8 +47,8 @@ class ClipModelImpl : public torch::nn::Module {
   /// @return  []
   at::Tensor logit_scale() const { return log_scale_.exp(); }
 
-  /// Sets a scale above 100 to 100. To be called after each update: a bound in logit_scale() would
-  /// have no gradient above it, so the scale could never return.
+  /// Limits the scale to 100. Call this after each update: a bound in logit_scale() would have no
+  /// gradient above 100, so the scale could never come back down.
   void limit_logit_scale();
 
   const ClipConfig& config() const { return config_; }
@@ -89,7 +89,7 @@ struct ClipModelCost {
   int64_t parameters() const { return image_parameters + text_parameters + 1; }  // the scale
 };
 
-/// From the shapes alone: no module is constructed.
+/// Computed from the shapes alone; no module is constructed.
 ClipModelCost clip_model_cost(const ClipConfig& config, int64_t image_size,
                               int64_t text_vocab_size);
 

@@ -20,7 +20,7 @@ namespace dalle {
 struct DecoderCapacity {
   int64_t captions = 1;
   int64_t images = 1;
-  int64_t rows = 1;  ///< of a step; captions are read at least 32 states at a time
+  int64_t rows = 1;  ///< per step; captions are read at least 32 states at a time
 };
 
 /// One row of a decoding step: the state of an image that predicts the code at `position`.

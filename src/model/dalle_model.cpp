@@ -208,9 +208,7 @@ DalleModelCost dalle_model_cost(const TransformerConfig& config, const SequenceL
   const int64_t text_classes = text_vocab_size + (config.text_loss_includes_padding ? text : 0);
   DalleModelCost cost{.embeddings = width * (text_vocab_size + image_vocab_size + 2 * text + 2 +
                                              layout.grid_height + layout.grid_width),
-                      // Two normalizations (4d), queries, keys and values (3d^2 + 3d), projection
-                      // (d^2 + d), and the MLP (8d^2 + 5d).
-                      .block = 12 * width * width + 13 * width,
+                      .block = transformer_block_parameters(width),
                       .norm = 2 * width,
                       .text_head = width * text_classes,
                       .image_head = width * image_vocab_size};

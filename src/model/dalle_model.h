@@ -17,7 +17,7 @@
 
 namespace dalle {
 
-/// The loss of a micro-batch; scalars, sums over it divided by the counts of its global batch.
+/// The loss of a micro-batch, as scalars: sums over it, divided by the counts of its global batch.
 struct DalleLoss {
   at::Tensor total;  ///< [] text_loss_weight * text + (1 - text_loss_weight) * image
   at::Tensor text;   ///< [] nats per text token; 0 if there are none
@@ -48,12 +48,11 @@ class DalleModelImpl : public torch::nn::Module {
 
   void initialize(at::Generator generator);
 
-  /// The samples of a batch, and the tokens that are predicted of them.
+  /// Counts the samples of a batch and their tokens that are predicted.
   /// @param captions  [B, text_length - 1] int64, kPadToken after the last token
   LossCounts count_targets(const at::Tensor& captions) const;
 
-  /// @param captions      [B, text_length - 1] int64 in [0, text vocabulary), padded with
-  ///                      kPadToken
+  /// @param captions      [B, text_length - 1] int64 in [0, text vocabulary), padded with kPadToken
   /// @param codes         [B, image_length] int64 in [0, image vocabulary), in raster order
   /// @param counts        of the global batch
   /// @param dropout_seed  determines the dropout masks; used only in training with dropout
@@ -117,7 +116,7 @@ struct DalleModelCost {
   double forward_flops = 0;     ///< of one sequence: matrix products and unmasked attention pairs
 };
 
-/// From the shapes alone: no module is constructed, so any size takes no time.
+/// Computed from the shapes alone; no module is constructed, so this is fast for any size.
 DalleModelCost dalle_model_cost(const TransformerConfig& config, const SequenceLayout& layout,
                                 int64_t text_vocab_size, int64_t image_vocab_size);
 

@@ -25,10 +25,10 @@ struct DvaeLoss {
   at::Tensor reconstruction;     ///< [] nats per dimension (a channel of a pixel)
   at::Tensor kl;                 ///< `gumbel`: [] nats per position of the code grid, in [0, ln K]
   std::vector<LossTerm> terms;   ///< what total adds to the reconstruction, such as the KL
-  BottleneckOutput passed = {};  ///< of training: what the decoder got
+  BottleneckOutput passed = {};  ///< in training: what the decoder got
 };
 
-/// What an evaluation wants to know of a batch of images; see DiscreteVaeImpl::evaluate().
+/// What an evaluation needs from a batch of images; see DiscreteVaeImpl::evaluate().
 struct DvaeEvaluation {
   at::Tensor codes;        ///< [B, h, w] int64: encode()
   DvaeLoss loss;           ///< the training loss, but with these codes in place of the relaxation
@@ -77,8 +77,8 @@ class DiscreteVaeImpl : public torch::nn::Module {
   /// @return        [B, h, w] int64 in [0, K)
   at::Tensor encode(const at::Tensor& images);
 
-  /// What the encoder's last convolution gets: its mean over the grid,
-  /// without gradient. Represents images in evaluations.
+  /// The input of the encoder's last convolution, averaged over the grid, without gradient.
+  /// Represents images in evaluations.
   ///
   /// @param images  as for logits()
   /// @return        [B, C] float32, C being the width of the last group
@@ -90,8 +90,8 @@ class DiscreteVaeImpl : public torch::nn::Module {
   /// @param images  as for logits()
   /// @param seeds   one per image, which alone determines the sampling of its codes
   /// @return        [B, h, w] int64 in [0, K)
-  /// @throws dalle::Error if there is not one seed per image, or no posterior, which only `gumbel`
-  ///         has
+  /// @throws dalle::Error if there is not one seed per image, or for bottlenecks other than
+  ///         `gumbel`, which have no posterior
   at::Tensor sample_codes(const at::Tensor& images, std::span<const uint64_t> seeds);
 
   /// The image of each grid of codes, without gradient: the sigmoid of the mean, unmapped. The
@@ -102,8 +102,8 @@ class DiscreteVaeImpl : public torch::nn::Module {
   /// @throws dalle::Error if the codes have the wrong type or shape or are outside [0, K)
   at::Tensor decode(const at::Tensor& codes);
 
-  /// decode() of weights of the codes at each position, such as a relaxation; not for `fsq`, which
-  /// has no embeddings to mix.
+  /// decode() of a weighting of the codes at each position, such as a relaxation; not for `fsq`,
+  /// which has no embeddings to mix.
   ///
   /// @param weights  [B, K, h, w], summing to 1 over K
   /// @return         [B, 3, H, W] float32 in [0, 1]
@@ -164,7 +164,7 @@ class DiscreteVaeImpl : public torch::nn::Module {
 };
 TORCH_MODULE(DiscreteVae);
 
-/// A convolution of the dVAE at work on one image, for estimates of cost.
+/// A convolution of the dVAE applied to one image, for cost estimates.
 struct ConvolutionShape {
   int64_t in_channels = 0;
   int64_t out_channels = 0;
@@ -178,13 +178,13 @@ struct ConvolutionShape {
   }
 };
 
-/// All convolutions, which hold all parameters, in their order.
+/// All convolutions, in order; together they hold all parameters.
 struct DvaeConvolutions {
   std::vector<ConvolutionShape> encoder;
   std::vector<ConvolutionShape> decoder;
 };
 
-/// What the modules for this config are made of; none is constructed.
+/// The convolutions of the modules for this config; no module is constructed.
 DvaeConvolutions dvae_convolutions(const DiscreteVaeConfig& config, int64_t image_size);
 
 }  // namespace dalle

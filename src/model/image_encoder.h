@@ -15,8 +15,8 @@
 namespace dalle {
 
 /// The dVAE's encoder: a 7x7 convolution, groups of residual blocks of doubling width with max
-/// pooling after all but the last group, and a 1x1 convolution to one logit per code, or to what
-/// another Bottleneck reads.
+/// pooling after all but the last group, and a 1x1 convolution to one logit per code, or to the
+/// input of another Bottleneck.
 ///
 /// The last convolution is float32 under every precision because the relaxation uses its output.
 /// Parameters have the released code's names.
@@ -31,8 +31,8 @@ class ImageEncoderImpl : public torch::nn::Module {
   ///                DiscreteVaeConfig::latent_channels(); see Bottleneck::latents()
   at::Tensor forward(const at::Tensor& pixels);
 
-  /// What the last convolution gets.
-  /// @return  [B, C, h, w], at least 0, C being the width of the last group
+  /// The input of the last convolution.
+  /// @return  [B, C, h, w], nonnegative, C being the width of the last group
   at::Tensor activations(const at::Tensor& pixels);
 
   void initialize(at::Generator generator);

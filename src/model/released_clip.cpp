@@ -29,7 +29,7 @@ struct ClipNames {
       image_norm, image_projection, token_embedding, text_position, text_block, text_norm,
       text_projection;
   bool has_transposed_projections = false;
-  // Of a layer, before "weight" and "bias":
+  // Names within a layer, before "weight" and "bias":
   std::string_view attention_norm, attention_output, mlp_norm, expand, contract;
   std::vector<std::string_view> query_key_value;  ///< one matrix or three
   std::vector<std::string_view> ignored;  ///< endings of the names of tensors that are not weights
@@ -245,8 +245,8 @@ ReleasedClip convert(TensorMap tensors, const ReleasedClipOptions& options,
   if (!uses_transformers_names) names = openai_names();
   if (!tensors.contains(std::string(names.patches)))
     throw Error(
-        "found neither {} nor {}, expected a CLIP model with a vision transformer, by the names of "
-        "transformers, or of OpenAI's code and OpenCLIP",
+        "found neither {} nor {}, expected a CLIP model with a vision transformer and the tensor "
+        "names of transformers, OpenAI's code or OpenCLIP",
         patches, names.patches);
   const Activation usual = uses_transformers_names ? Activation::kQuickGelu : Activation::kGelu;
   const ClipConfig config = config_of(tensors, names, options, options.activation.value_or(usual));

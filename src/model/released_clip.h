@@ -11,12 +11,12 @@ namespace dalle {
 /// What the tensors of a CLIP model do not say.
 struct ReleasedClipOptions {
   int64_t text_vocab_size = 0;           ///< tokens without start-of-text and end-of-text
-  std::optional<Activation> activation;  ///< nothing: quick_gelu by transformers' names, else gelu
+  std::optional<Activation> activation;  ///< none: quick_gelu with transformers' names, else gelu
   std::optional<int64_t> image_heads;    ///< nothing: heads of 64 channels
   std::optional<int64_t> text_heads;     ///< likewise
 };
 
-/// A CLIP model that others trained, and the size of the square images that it reads.
+/// A CLIP model trained by others, and the size of the square images that it reads.
 struct ReleasedClip {
   ClipModel model;
   int64_t image_size;

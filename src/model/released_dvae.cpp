@@ -44,7 +44,7 @@ struct Parts {
     return tensors.contains(fmt::format("{}{}", part, kInput));
   }
 
-  /// @throws dalle::Error if there is no such tensor, or it has not four dimensions, or it is empty
+  /// @throws dalle::Error if there is no such tensor, or it is empty or not four-dimensional
   int64_t size(const std::string& name, int64_t dimension) const {
     const auto found = tensors.find(name);
     if (found == tensors.end() || found->second.dim() != 4 || found->second.numel() == 0)

@@ -7,7 +7,7 @@
 
 namespace dalle {
 
-/// Reads OpenAI's released dVAE, or one of the same classes and another size.
+/// Reads OpenAI's released dVAE, or one of the same classes with another size.
 ///
 /// @param files  its encoder and its decoder, in one file or in two, of any kind that
 ///               read_foreign_tensors() reads. Tensors have the names of the released code or, for

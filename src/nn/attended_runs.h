@@ -27,7 +27,7 @@ class AttendedRuns {
  private:
   std::vector<int64_t> cells_;  // by position
   std::vector<CellRun> runs_;   // of all positions
-  std::vector<size_t> first_;   // of each position's runs, and the end
+  std::vector<size_t> first_;   // where each position's runs begin, and the end
 };
 
 }  // namespace dalle

@@ -6,8 +6,8 @@
 
 namespace dalle {
 
-/// Which earlier image tokens an image token attends to. Every kind is causal and attends to
-/// all text.
+/// Which earlier image tokens an image token attends to. Every kind is causal and attends to all
+/// text.
 enum class AttentionKind { kDense, kRow, kColumn, kConv };
 
 constexpr auto enum_names(AttentionKind) {

@@ -13,8 +13,8 @@ namespace dalle {
 /// Raster distances (query - key) at which an image token attends to another image token under
 /// `kind`.
 ///
-/// Distance 0 is the token itself. Windows are taken in the flattened grid, so they wrap around
-/// row ends, as in figure 11 of the paper.
+/// Distance 0 is the token itself. Windows are taken in the flattened grid, so they wrap around row
+/// ends, as in figure 11 of the paper.
 ///
 /// @param conv_kernel  side of the convolutional window in grid cells; odd. Used only by kConv.
 /// @return             sorted, distinct, each in [0, image_length).
@@ -24,8 +24,8 @@ namespace dalle {
 std::vector<int64_t> attended_distances(AttentionKind kind, const SequenceLayout& layout,
                                         int64_t conv_kernel = 11);
 
-/// Builds the boolean mask of `kind`, the reference that every faster attention path is
-/// tested against.
+/// Builds the boolean mask of `kind`, the reference that every faster attention path is tested
+/// against.
 ///
 /// @return  [length, length] bool, true where the query (row) attends to the key (column).
 at::Tensor attention_mask(AttentionKind kind, const SequenceLayout& layout,

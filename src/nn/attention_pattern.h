@@ -13,9 +13,9 @@
 
 namespace dalle {
 
-/// One attention kind on one layout, with what all layers of that kind share: the mask, its
-/// tiles and, during decoding, the positions that the current state attends to. All are computed on
-/// first use. Threads may share the mask and the tiles.
+/// One attention kind on one layout, with what all layers of that kind share: the mask, its tiles
+/// and, during decoding, the positions that the current state attends to. All are computed on first
+/// use. Threads may share the mask and the tiles.
 class AttentionPattern {
  public:
   /// @param conv_kernel  side of the convolutional window; odd; used only by kConv

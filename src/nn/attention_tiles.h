@@ -35,7 +35,7 @@ class AttentionTiles {
   const std::vector<AttentionTile>& tiles() const { return tiles_; }
 
   /// [B, heads, length, head width] as contiguous [B * heads, length, head width] in the order of
-  /// the tiles, in float32 or, if it is that, float64.
+  /// the tiles, in float32, or in float64 if `x` is float64.
   at::Tensor to_order(const at::Tensor& x) const;
 
   /// The inverse of to_order().
@@ -51,9 +51,9 @@ class AttentionTiles {
   int64_t length_;
 };
 
-/// Scaled dot-product attention over the pairs in the tiles, computed in float32 at least. The
-/// backward pass computes the weights once more instead of keeping them; it cannot be
-/// differentiated itself.
+/// Scaled dot-product attention over the pairs in the tiles, computed at least in float32. The
+/// backward pass recomputes the weights instead of storing them; it cannot itself be
+/// differentiated.
 ///
 /// @param query, key, value  [B, heads, length, head width] on the CPU, of one floating type
 /// @return                   [B, heads, length, head width] of that type

@@ -45,7 +45,7 @@ struct HeadAttention {
   int64_t text_cells = 0;  ///< attended, starting with the first one
   HeadCache image;
   std::span<const CellRun> image_runs;
-  float* scores = nullptr;  ///< scratch for one float per attended cell, and kVectorSlack
+  float* scores = nullptr;  ///< scratch: one float per attended cell, plus kVectorSlack
   float* output = nullptr;  ///< [head_width]
 };
 
@@ -71,8 +71,8 @@ struct DecodeKernels {
   /// Layer normalization of one row with ATen's default epsilon. x and y may be the same.
   void (*layer_norm)(const float* x, const float* gain, const float* bias, int64_t width, float* y);
 
-  /// In place, for a count that is a multiple of kVectorSlack. The error function has an absolute
-  /// error of 1.5e-7 (Abramowitz and Stegun 1964, equation 7.1.26).
+  /// Applies GELU in place; `count` is a multiple of kVectorSlack. The error function has an
+  /// absolute error of 1.5e-7 (Abramowitz and Stegun 1964, equation 7.1.26).
   void (*gelu)(float* x, int64_t count);
   void (*quick_gelu)(float* x, int64_t count);
 };

@@ -12,9 +12,9 @@
 
 namespace dalle {
 
-/// The fewest multiplications for which decoding starts a thread: some 50 to 100 microseconds. With
-/// less, waiting for one another costs more than threads gain, especially next to other busy
-/// programs.
+/// The fewest multiplications for which decoding starts a thread: about 50 to 100 microseconds of
+/// work. With less, synchronization costs more than threads gain, especially while other programs
+/// are busy.
 inline constexpr int64_t kProductsPerThread = 1 << 19;
 
 /// y = x wᵀ + b for few rows, from weights that are packed once. Reads each weight once for all

@@ -28,8 +28,8 @@ struct ResidualBlockOptions {
 
 /// The dVAE's residual block: `id_path(x) + post_gain * res_path(x)`.
 ///
-/// `res_path` is four convolutions `conv_1` ... `conv_4`, each after a ReLU, through a bottleneck
-/// of a quarter of the output channels. `id_path` is a 1x1 convolution if the number of
+/// `res_path` is four convolutions `conv_1` ... `conv_4`, each preceded by a ReLU, through a
+/// bottleneck of a quarter of the output channels. `id_path` is a 1x1 convolution if the number of
 /// channels changes, else the identity, without parameters. There is no normalization; the small
 /// post_gain takes its place.
 ///

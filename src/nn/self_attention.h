@@ -46,7 +46,7 @@ class SelfAttentionImpl : public torch::nn::Module {
   at::Tensor forward(const at::Tensor& x);
 
   /// forward() of states [first, first + n) of a sequence whose earlier states are in the cache.
-  /// Reads only the keys in the pattern, which there must be.
+  /// Requires a pattern, and reads only the keys in it.
   ///
   /// @param x      [B, n, width]: all text states (first = 0) or one image state
   /// @param cache  of the earlier states; allocated if empty

@@ -52,6 +52,12 @@ struct TransformerBlockOptions {
   double dropout = 0.0;
 };
 
+/// Two normalizations (4d), queries, keys and values (3d^2 + 3d), projection (d^2 + d), and the MLP
+/// (8d^2 + 5d).
+constexpr int64_t transformer_block_parameters(int64_t width) {
+  return 12 * width * width + 13 * width;
+}
+
 /// x + attention(norm(x)), then x + mlp(norm(x)). The residual stream stays in the parameters'
 /// type.
 ///

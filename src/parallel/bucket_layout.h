@@ -7,8 +7,8 @@
 
 namespace dalle {
 
-/// Cuts a flat buffer into buckets, which are sent one by one, and each bucket into equal parts,
-/// one for each rank. Buckets do not follow the borders of parameters.
+/// Splits a flat buffer into buckets, which are sent one by one, and each bucket into equal parts,
+/// one for each rank. Bucket boundaries are independent of those of the parameters.
 class BucketLayout {
  public:
   /// @param size         of the buffer, a multiple of world_size * granularity

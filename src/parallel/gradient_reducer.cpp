@@ -99,7 +99,7 @@ class OverlappedReducer : public GradientReducer {
 
   void send(size_t index) {
     const FlatRange& bucket = layout_.buckets()[index];
-    const auto values = bucket.of(gradients());
+    const auto values = bucket.slice(gradients());
     const bool is_bfloat16 = reduce_type_ == ReduceType::kBfloat16;
     if ((is_bfloat16 || sharded_) && sent_.size() == kMostInFlight) wait_for_room();
     const auto payload = is_bfloat16 ? values.to(torch::kBFloat16) : values;
@@ -110,7 +110,7 @@ class OverlappedReducer : public GradientReducer {
     const FlatRange part = layout_.part(bucket, group_.rank());
     const auto result = torch::empty({part.size}, payload.options());
     sent_.push_back({.pending = group_.reduce_scatter_async(result, payload),
-                     .target = part.of(gradients()),
+                     .target = part.slice(gradients()),
                      .result = result});
   }
 
@@ -158,9 +158,9 @@ class ExactReducer : public GradientReducer {
     gradients().copy_(tree_.total());
     for (const FlatRange& bucket : layout_.buckets())
       if (sharded_)
-        reduce_scatter_in_tree(group_, bucket.of(gradients()));
+        reduce_scatter_in_tree(group_, bucket.slice(gradients()));
       else
-        sum_in_tree(group_, bucket.of(gradients()));
+        sum_in_tree(group_, bucket.slice(gradients()));
     ++communication_.steps;
     communication_.exposed_s += seconds_since(begin);
   }
@@ -186,7 +186,7 @@ double GradientReducer::norm() const {
       torch::zeros({gradients().numel() / kNormBlock}, gradients().options().dtype(torch::kDouble));
   for (const FlatRange& range : owned_)
     sums.narrow(0, range.begin / kNormBlock, range.size / kNormBlock)
-        .copy_(block_square_sums(range.of(gradients())));
+        .copy_(block_square_sums(range.slice(gradients())));
   // Each block's sum comes from its owner; the others add zeros, which change no bit.
   if (sharded_) group_.all_reduce(sums);
   // The padding after the last parameter depends on the number of ranks: it is left out.
@@ -198,7 +198,7 @@ double GradientReducer::norm() const {
 void GradientReducer::all_gather_owned(const at::Tensor& flat) const {
   if (!sharded_) return;
   for (const FlatRange& bucket : layout_.buckets())
-    group_.all_gather(bucket.of(flat), layout_.part(bucket, group_.rank()).of(flat));
+    group_.all_gather(bucket.slice(flat), layout_.part(bucket, group_.rank()).slice(flat));
 }
 
 std::unique_ptr<GradientReducer> make_gradient_reducer(FlatParameters& parameters,

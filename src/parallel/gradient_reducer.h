@@ -19,18 +19,18 @@ namespace dalle {
 ///
 /// A step is begin_step(), then before_backward() and after_backward() around each backward pass,
 /// then finish(). After it, the flat gradient holds the sum of all micro-batches of all ranks: all
-/// of it, or, where ranks share the optimizer's work (shard_optimizer), what this rank owns.
+/// of it or, where ranks share the optimizer's work (shard_optimizer), what this rank owns.
 class GradientReducer {
  public:
-  /// Time that went into sending gradients; zeros for a world of one.
+  /// Time spent on sending gradients; zero for a world size of 1.
   struct Communication {
     int64_t steps = 0;
-    double busy_s = 0;     ///< something was being sent; known of all-reduces on CPUs alone
+    double busy_s = 0;     ///< something was being sent; known only for all-reduces on CPUs
     double exposed_s = 0;  ///< this rank did nothing but wait for it
   };
 
-  /// Most buckets in flight at a time where they are sent as copies: for shard_optimizer, and in
-  /// bfloat16. A further one waits for the first of them.
+  /// Maximum number of buckets in flight where they are sent as copies: for shard_optimizer, and in
+  /// bfloat16. Another one waits for the first of them.
   static constexpr int64_t kMostInFlight = 8;
 
   virtual ~GradientReducer() = default;
@@ -40,12 +40,13 @@ class GradientReducer {
   virtual void after_backward() = 0;
   virtual void finish() = 0;
 
-  /// Euclidean norm of the summed gradient, the same bits on every rank and whoever owns what.
+  /// Euclidean norm of the summed gradient, bitwise the same on every rank, regardless of which
+  /// rank owns what.
   double norm() const;
 
   const std::vector<FlatRange>& buckets() const { return layout_.buckets(); }
 
-  /// What this rank updates of the weights: all, or its shard.
+  /// The weights that this rank updates: all of them, or its shard.
   const std::vector<FlatRange>& owned() const { return owned_; }
 
   /// Fills a flat buffer [P], of which each rank has the ranges that it owns, from all ranks. Does

@@ -36,12 +36,12 @@ class TreeSum {
   std::vector<Level> levels_;  ///< level n: a sum of 2^n terms
 };
 
-/// Adds up a tensor [world * n] over a power of two of ranks, as TreeSum would add the ranks'
-/// tensors: each rank gets a part of all of them, adds it up, and keeps it in its place of
+/// Adds up a tensor [world_size * n] over a power-of-two number of ranks, as TreeSum would add the
+/// ranks' tensors: each rank adds up one part of all of them and stores the sum in its place in
 /// `tensor`, elements [rank * n, (rank + 1) n). The other parts keep this rank's own terms.
 void reduce_scatter_in_tree(ProcessGroup& group, const at::Tensor& tensor);
 
-/// Same, but every rank gets all of the sum, in place. Any number of elements.
+/// Same, but every rank gets the whole sum, in place, for any number of elements.
 void sum_in_tree(ProcessGroup& group, const at::Tensor& tensor);
 
 }  // namespace dalle

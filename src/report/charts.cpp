@@ -75,7 +75,7 @@ AxisRange padded(AxisRange range, double share) {
   return {.low = range.low - pad, .high = range.high + pad};
 }
 
-/// Of all points, including those that a logarithmic scale omits.
+/// The range of all points, including those that a logarithmic scale omits.
 AxisRange x_range(std::span<const ChartSeries> series) {
   AxisRange range{.low = std::numeric_limits<double>::infinity(),
                   .high = -std::numeric_limits<double>::infinity()};

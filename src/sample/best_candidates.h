@@ -16,8 +16,8 @@ struct Candidate {
   Content content;
 };
 
-/// The candidates with the highest scores of those that were added, whatever their order. Memory
-/// does not depend on how many were added.
+/// The candidates with the highest scores among those that were added, in any order. Memory does
+/// not depend on how many were added.
 /// Source: Ramesh et al. 2021, section 2.6, which keeps the best of 512 by a contrastive model
 template <class Content>
 class BestCandidates {
@@ -38,7 +38,7 @@ class BestCandidates {
 
   int64_t added() const { return added_; }
 
-  /// The best first; of equal scores, the lower number first.
+  /// Best first; among equal scores, the lower number first.
   const std::vector<Candidate<Content>>& best() const { return best_; }
 
  private:

@@ -37,7 +37,7 @@ using BatchDone = std::function<void(int64_t id, const at::Tensor& codes)>;
 /// rows before the first one with a wrong input give what sequential decoding would have sampled;
 /// later passes overwrite the keys and values of the others.
 ///
-/// A forced code is no guess, so the rows that follow forced codes have correct inputs: a pass
+/// A forced code is not a guess, so the rows that follow forced codes have correct inputs: a pass
 /// evaluates many of them at once in every decode mode. An image needs no rows after its last free
 /// position. With guidance, a row has a second one, of the same image with a caption of padding,
 /// which has a slot of its own for its keys and values.
@@ -56,15 +56,15 @@ class DecodeBatch {
   bool is_full() const { return active_ == static_cast<int64_t>(images_.size()); }
 
   /// Adds the first of these images, and reads its caption unless another image has done so. The
-  /// batch must not be full. If this throws, the batch is as before.
+  /// batch must not be full. If this throws, the batch is unchanged.
   /// @return  the image's number in the batch
   int64_t start(const CaptionImages& images, uint64_t seed, const SamplingConfig& sampling);
 
   /// Removes an image, which is not reported as complete.
   void cancel(int64_t id);
 
-  /// Runs one pass, which must have an image, and calls `done` for each one that it completes. If
-  /// this throws, the images that were not reported are still in progress.
+  /// Runs one pass over the batch, which must not be empty, and calls `done` for each image that it
+  /// completes. If this throws, the images that were not reported are still in progress.
   /// @return  the number of codes that it adds
   int64_t pass(const BatchDone& done);
 
@@ -79,7 +79,7 @@ class DecodeBatch {
 
  private:
   struct CaptionSlot {
-    std::optional<std::vector<int64_t>> tokens;  ///< whose keys and values it holds
+    std::optional<std::vector<int64_t>> tokens;  ///< the caption whose keys and values it holds
     int64_t users = 0;                           ///< images in progress
   };
   struct ImageSlot {
@@ -109,14 +109,14 @@ class DecodeBatch {
   at::Tensor grid_of(const ImageSlot& slot) const;
 
   BatchOptions options_;
-  int64_t most_rows_;  ///< of a pass, unconditional ones not counted
+  int64_t most_rows_;  ///< of a pass, not counting unconditional ones
   CpuDecoder decoder_;
   std::vector<CaptionSlot> captions_;
   std::vector<ImageSlot> images_;
   int64_t active_ = 0;
   bool has_padding_ = false;  ///< whether the caption of padding has been read
   std::vector<DecodeRow> rows_;
-  std::vector<int64_t> unconditional_;  ///< of each conditional row, the other one's number, or -1
+  std::vector<int64_t> unconditional_;  ///< by conditional row: its unconditional row, or -1
   std::vector<int64_t> tokens_;         ///< of the conditional rows
   std::vector<TokenSampler> samplers_;  ///< one per thread
   WindowTuner tuner_;

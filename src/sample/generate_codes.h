@@ -13,7 +13,7 @@
 
 namespace dalle {
 
-/// Where a code is not forced.
+/// Marks a code that is not forced.
 inline constexpr int64_t kFreeCode = -1;
 
 /// Which images of a caption to generate.
@@ -36,7 +36,7 @@ struct GenerateOptions {
   DecodeConfig decode = {};  ///< CPU only
 };
 
-/// 32, or fewer if the keys and values of so many images and captions would take more than 1 GiB.
+/// 32, or fewer if the keys and values of that many images and captions would take more than 1 GiB.
 /// Guidance doubles them.
 int64_t default_batch_size(const TransformerConfig& config, const SequenceLayout& layout,
                            const SamplingConfig& sampling);
@@ -61,11 +61,11 @@ using GenerateProgress = std::function<void(int64_t done, int64_t total)>;
 /// Samples the image tokens of captions. Memory does not depend on the number of images.
 ///
 /// The token of image i at a position is sampled with one uniform number that depends only on
-/// (seed, caption, i, position), so an image whose forced codes are those that it would have had
-/// anyway is the same image. On the CPU, image i of a seed is the same, bit for bit, whatever else
-/// is generated, and for any batch size, decode mode and number of threads: see CpuDecoder. On
-/// other devices, the rounding of matrix products depends on the batch size, so image i may differ
-/// in some codes if the count or the batch size differs.
+/// (seed, caption, i, position), so forcing codes that an image would have had anyway does not
+/// change the image. On the CPU, image i of a seed is the same, bit for bit, whatever else is
+/// generated, and for any batch size, decode mode and number of threads: see CpuDecoder. On other
+/// devices, the rounding of matrix products depends on the batch size, so image i may differ in
+/// some codes if the count or the batch size differs.
 ///
 /// @throws dalle::Error if the model's logits are not finite
 GenerateStatistics generate_codes(DalleModel model, std::span<const CaptionImages> requests,

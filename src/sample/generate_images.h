@@ -13,7 +13,7 @@
 
 namespace dalle {
 
-/// The image of codes [h, w] int64 in [0, K), on any device. Images are decoded one by one, because
+/// Decodes codes [h, w] int64 in [0, K), on any device. Images are decoded one by one, because
 /// rounding may depend on the batch size.
 RgbImage decode_image(DiscreteVae vae, const at::Tensor& codes);
 
@@ -21,7 +21,7 @@ RgbImage decode_image(DiscreteVae vae, const at::Tensor& codes);
 /// @param request  index of its CaptionImages
 using ImageDone = std::function<void(size_t request, int64_t image, const RgbImage& pixels)>;
 
-/// Generates images of captions: the transformer generates image tokens, which the dVAE decodes,
+/// Generates images for captions: the transformer generates image tokens, which the dVAE decodes,
 /// one image at a time. See generate_codes() for what image i of a seed depends on.
 ///
 /// @throws dalle::Error if the model's logits are not finite

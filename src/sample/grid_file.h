@@ -10,14 +10,14 @@
 
 namespace dalle {
 
-/// A file that will hold a grid of images. What would prevent writing it is found out before the
-/// first image is generated.
+/// A file that will hold a grid of images. Detects what would prevent writing it before the first
+/// image is generated.
 class GridFile {
  public:
   /// @throws dalle::Error if the extension is unknown or the file cannot be written
   explicit GridFile(std::filesystem::path path);
 
-  /// @throws dalle::Error if the format cannot hold so many images
+  /// @throws dalle::Error if the format cannot hold that many images
   void allocate(int64_t rows, int64_t columns, int64_t image_size);
 
   void place(int64_t number, const RgbImage& image) { grid_->place(number, image); }

@@ -31,7 +31,7 @@ inline GuidedPositions guided_positions(const SamplingConfig& sampling, int64_t 
   return {.first = at(sampling.guidance_from), .end = at(sampling.guidance_to)};
 }
 
-/// The sequences, each with keys and values of its own, that an image needs.
+/// The number of sequences that an image needs, each with its own keys and values.
 inline int64_t sequences_per_image(const SamplingConfig& sampling) {
   return sampling.guidance == 1 ? 1 : 2;
 }

@@ -36,7 +36,7 @@ enum class MaskKeeps { kOpaqueOrLight, kTransparentOrDark };
 ///
 /// @param file      an image file as large as the image before or after cropping and scaling
 /// @param original  the image before cropping and scaling
-/// @throws dalle::Error if the mask has another size, or cannot be decoded
+/// @throws dalle::Error if the mask has a different size or cannot be decoded
 at::Tensor keep_masked(std::string_view file, const RgbImage& original, int64_t size,
                        MaskKeeps kept = MaskKeeps::kOpaqueOrLight);
 
@@ -78,7 +78,7 @@ class ImagePromptError : public Error {
   std::string member_;
 };
 
-/// What generation needs of an image prompt.
+/// What generation needs from an image prompt.
 struct ImagePrompt {
   RgbImage image = {};          ///< cropped and scaled
   at::Tensor kept_pixels = {};  ///< [S, S] bool

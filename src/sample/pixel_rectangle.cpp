@@ -14,7 +14,7 @@ std::optional<PixelRectangle> parse_rectangle(std::string_view text) {
     const bool is_last = i + 1 == numbers.size();
     const size_t length = is_last ? text.size() : text.find(',');
     if (length == text.npos) return std::nullopt;
-    const auto number = parse_whole_number(trimmed(text.substr(0, length)));
+    const auto number = parse_integer(trimmed(text.substr(0, length)));
     if (!number) return std::nullopt;
     numbers[i] = *number;
     text.remove_prefix(is_last ? length : length + 1);

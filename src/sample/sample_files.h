@@ -23,14 +23,14 @@ struct ImageRequest {
   int64_t step = 0;                          ///< of the checkpoint
   nlohmann::ordered_json image_prompt = {};  ///< an object with what determines it; null: none
 
-  /// Guidance that is off and an image prompt that is not given are not mentioned.
+  /// Guidance that is off and an image prompt that is not given are omitted.
   nlohmann::ordered_json to_json() const;
 };
 
 /// How an image ranks among others of its request. Does not change the image.
 struct ImageScore {
   double score = 0;       ///< higher is better
-  std::string ranked_by;  ///< what made the score
+  std::string ranked_by;  ///< what computed the score
 
   struct Rank {
     int64_t place = 1;    ///< 1: the best

@@ -64,7 +64,7 @@ struct SamplingConfig {
 /// @throws dalle::Error naming the key, what was found, and what was expected
 void check_sampling(const SamplingConfig& sampling);
 
-/// The settings, with those replaced for which `overrides` has a value.
+/// The settings, with those replaced that have a value in `overrides`.
 /// @tparam Overrides  has a std::optional for each setting, with its name
 /// @throws dalle::Error as check_sampling() does
 template <class Overrides>

@@ -5,7 +5,7 @@
 
 namespace dalle {
 
-/// What a user sets of a model's SamplingConfig, by its names: see override_sampling().
+/// What a user overrides in a model's SamplingConfig, by the same names: see override_sampling().
 struct SamplingOverrides {
   std::optional<double> temperature;
   std::optional<int64_t> top_k;

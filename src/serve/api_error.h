@@ -29,7 +29,7 @@ HttpResponse error_response(const ApiError& error);
 HttpResponse error_response(int status, const std::string& message);
 
 /// The exception that is being handled, as the API reports it: a dalle::Error is the caller's
-/// fault. What nobody expected is logged, and reported with nothing but the request's id.
+/// fault. Other exceptions are logged, and reported with only the request's id.
 ApiError current_api_error(const std::string& request_id);
 
 /// The exception that is being handled, as a fault of the server, which is logged.

@@ -30,7 +30,7 @@ constexpr RequestField kAnswerFields[] = {
      .kind = kText,
      .help = "an id of /v1/models; any other name selects the first model",
      .max = kLongestName},
-    {.name = "n", .kind = kWhole, .help = "number of images", .min = 1, .max = kMostImages},
+    {.name = "n", .kind = kInteger, .help = "number of images", .min = 1, .max = kMostImages},
     {.name = "size",
      .kind = kText,
      .help =
@@ -46,7 +46,7 @@ constexpr RequestField kAnswerFields[] = {
      .help = "of the image files; default: png",
      .choices = "png jpeg webp"},
     {.name = "output_compression",
-     .kind = kWhole,
+     .kind = kInteger,
      .help = "quality of jpeg and webp; default: 95",
      .min = 0,
      .max = 100},
@@ -59,12 +59,12 @@ constexpr RequestField kAnswerFields[] = {
      .help = "echoed in the response",
      .max = kLongestName},
     {.name = "seed",
-     .kind = kWhole,
+     .kind = kInteger,
      .help = "the same seed, prompt and model give the same images as dalle-sample; default: a "
              "random seed, which the response contains",
      .min = 0},
     {.name = "best_of",
-     .kind = kWhole,
+     .kind = kInteger,
      .help = "generate this many candidates and return the n that fit the prompt best, best first; "
              "needs a model that can rank",
      .min = 1,
@@ -74,7 +74,7 @@ constexpr RequestField kAnswerFields[] = {
 constexpr RequestField kStreamFields[] = {
     {.name = "stream", .kind = kFlag, .help = "stream the response as server-sent events"},
     {.name = "partial_images",
-     .kind = kWhole,
+     .kind = kInteger,
      .help = "previews of each image in a stream",
      .min = 0,
      .max = kMostPreviews},
@@ -129,7 +129,7 @@ constexpr RequestField kKeepFields[] = {
     {.name = "input_fidelity", .kind = kChoice, .help = "ignored", .choices = "high low"},
 };
 
-/// The answers of the API have no "auto", and names of former models as little.
+/// Responses never contain "auto", nor the values that former models used.
 std::string answered_quality(const std::string& quality) {
   if (quality == "standard") return "medium";
   return quality.empty() || quality == "auto" || quality == "hd" ? "high" : quality;
@@ -145,7 +145,7 @@ ImageFormatFields parse_format(const RequestFields& fields) {
   }
   if (const auto format = fields.choice("output_format"))
     answer.format = *find_image_format(*format);
-  answer.quality = static_cast<int>(fields.whole("output_compression").value_or(answer.quality));
+  answer.quality = static_cast<int>(fields.integer("output_compression").value_or(answer.quality));
   return answer;
 }
 
@@ -176,7 +176,7 @@ ImagePromptRequest parse_image_prompt(const RequestFields& fields, ImageEndpoint
 
 void parse_stream_fields(const RequestFields& fields, ImageFields& parsed) {
   parsed.is_streamed = fields.flag("stream").value_or(false);
-  parsed.previews = fields.whole("partial_images").value_or(0);
+  parsed.previews = fields.integer("partial_images").value_or(0);
   if (!parsed.is_streamed) parsed.previews = 0;
   parsed.quality = fields.choice("quality").value_or("");
   (void)fields.choice("background");
@@ -194,7 +194,7 @@ std::vector<RequestField> sampling_request_fields() {
   SamplingConfig::fields(sampling, [&](std::string_view key, auto& value, const Field& field) {
     const bool is_whole = std::is_same_v<decltype(value), int64_t&>;
     fields.push_back({.name = key,
-                      .kind = is_whole ? kWhole : kNumber,
+                      .kind = is_whole ? kInteger : kNumber,
                       .help = field.help,
                       .min = field.min,
                       .max = field.max});
@@ -219,7 +219,7 @@ std::vector<RequestField> image_request_fields(ImageEndpoint endpoint) {
 
 SamplingOverrides sampling_overrides(const RequestFields& fields) {
   return {.temperature = fields.number("temperature"),
-          .top_k = fields.whole("top_k"),
+          .top_k = fields.integer("top_k"),
           .top_p = fields.number("top_p"),
           .guidance = fields.number("guidance"),
           .guidance_from = fields.number("guidance_from"),
@@ -240,7 +240,7 @@ void check_image_prompt(const ImagePromptRequest& prompt) {
   if (prompt.keep_rows && prompt.mask) refuse_both("mask", "keep_rows");
   if (prompt.keep && prompt.mask) refuse_both("mask", "keep");
   if (prompt.variation && prompt.paste_original) refuse_both("paste_original", "variation");
-  // Of a variation, hardly any code comes before all generated ones.
+  // In a variation, almost all kept codes come after a generated one, which `strict` refuses.
   if (prompt.variation && prompt.strict) refuse_both("strict", "variation");
 }
 
@@ -249,9 +249,9 @@ ImageFields parse_image_fields(const HttpRequest& request, ImageEndpoint endpoin
   const RequestFields fields(request, known);
   ImageFields parsed{.prompt = fields.text("prompt").value_or(""),
                      .model = fields.text("model").value_or(""),
-                     .n = fields.whole("n").value_or(1),
-                     .best_of = fields.whole("best_of").value_or(0),
-                     .seed = fields.whole("seed"),
+                     .n = fields.integer("n").value_or(1),
+                     .best_of = fields.integer("best_of").value_or(0),
+                     .seed = fields.integer("seed"),
                      .sampling = sampling_overrides(fields),
                      .answer = parse_format(fields)};
   if (endpoint != ImageEndpoint::kVariations || !parsed.prompt.empty())

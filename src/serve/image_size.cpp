@@ -13,7 +13,7 @@ std::optional<int64_t> parse_side(std::string_view text) {
   constexpr size_t kMostDigits = 5;
   if (text.size() > kMostDigits || text.find_first_not_of("0123456789") != text.npos)
     return std::nullopt;
-  const std::optional<int64_t> side = parse_whole_number(text);
+  const std::optional<int64_t> side = parse_integer(text);
   return side && *side > 0 ? side : std::nullopt;
 }
 

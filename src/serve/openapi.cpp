@@ -29,7 +29,7 @@ Json kind_schema(const RequestField& field, bool is_form) {
       if (std::isfinite(field.max)) schema["maxLength"] = static_cast<int64_t>(field.max);
       return schema;
     }
-    case FieldKind::kWhole:
+    case FieldKind::kInteger:
       return {{"type", "integer"}};
     case FieldKind::kNumber:
       return {{"type", "number"}};
@@ -51,7 +51,7 @@ Json kind_schema(const RequestField& field, bool is_form) {
 
 Json field_schema(const RequestField& field, bool is_form) {
   Json schema = kind_schema(field, is_form);
-  const bool is_number = field.kind == FieldKind::kWhole || field.kind == FieldKind::kNumber;
+  const bool is_number = field.kind == FieldKind::kInteger || field.kind == FieldKind::kNumber;
   if (is_number && std::isfinite(field.min)) schema["minimum"] = field.min;
   if (is_number && std::isfinite(field.max)) schema["maximum"] = field.max;
   schema["description"] = field.help;

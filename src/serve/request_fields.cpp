@@ -46,7 +46,7 @@ bool is_in_range(Number number, const RequestField& field) {
 }
 
 /// JavaScript has no whole numbers, so 2.0 is one.
-std::optional<int64_t> whole_number_in(const nlohmann::json& value) {
+std::optional<int64_t> integer_in(const nlohmann::json& value) {
   constexpr double kExact = 9007199254740992;  // 2^53
   if (value.is_number_unsigned() &&
       value.get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
@@ -157,13 +157,12 @@ std::optional<std::string> RequestFields::text(std::string_view name) const {
   return words;
 }
 
-std::optional<int64_t> RequestFields::whole(std::string_view name) const {
-  const RequestField& field = known(name, FieldKind::kWhole);
+std::optional<int64_t> RequestFields::integer(std::string_view name) const {
+  const RequestField& field = known(name, FieldKind::kInteger);
   const nlohmann::json& found = value(name);
   if (found.is_null()) return std::nullopt;
   const std::optional<int64_t> number =
-      is_multipart_ ? parse_whole_number(found.get_ref<const std::string&>())
-                    : whole_number_in(found);
+      is_multipart_ ? parse_integer(found.get_ref<const std::string&>()) : integer_in(found);
   if (!number || !is_in_range(*number, field))
     refuse_field(name, shown(found), range_of(field, "an integer"));
   return number;
@@ -207,8 +206,8 @@ std::optional<PixelRectangle> RequestFields::rectangle(std::string_view name) co
   if (found.is_string()) {
     if (const auto area = parse_rectangle(found.get_ref<const std::string&>())) return area;
   } else if (found.is_array() && found.size() == 4) {
-    const auto x = whole_number_in(found[0]), y = whole_number_in(found[1]);
-    const auto width = whole_number_in(found[2]), height = whole_number_in(found[3]);
+    const auto x = integer_in(found[0]), y = integer_in(found[1]);
+    const auto width = integer_in(found[2]), height = integer_in(found[3]);
     if (x && y && width && height) return PixelRectangle{*x, *y, *width, *height};
   }
   refuse_field(name, shown(found), "x,y,width,height as integers");

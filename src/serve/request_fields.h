@@ -18,7 +18,17 @@
 namespace dalle {
 
 /// What a field of a request may hold. JSON has files in base64, also as data URLs.
-enum class FieldKind { kText, kWhole, kNumber, kFlag, kChoice, kRectangle, kFile, kFiles, kObject };
+enum class FieldKind {
+  kText,
+  kInteger,
+  kNumber,
+  kFlag,
+  kChoice,
+  kRectangle,
+  kFile,
+  kFiles,
+  kObject
+};
 
 /// A field that requests may have. The checks and the description in /openapi.json both come from
 /// it.
@@ -45,7 +55,7 @@ class RequestFields {
   RequestFields(const HttpRequest& request, std::span<const RequestField> known);
 
   std::optional<std::string> text(std::string_view name) const;
-  std::optional<int64_t> whole(std::string_view name) const;
+  std::optional<int64_t> integer(std::string_view name) const;
   std::optional<double> number(std::string_view name) const;
   std::optional<bool> flag(std::string_view name) const;
   std::optional<std::string> choice(std::string_view name) const;
@@ -54,12 +64,12 @@ class RequestFields {
   /// An empty file counts as not given.
   std::optional<std::string> file(std::string_view name) const;
   std::vector<std::string> files(std::string_view name) const;
-  /// Any JSON object. Not of multipart/form-data.
+  /// Any JSON object. Not for multipart/form-data.
   std::optional<nlohmann::json> object(std::string_view name) const;
 
  private:
   const RequestField& known(std::string_view name, FieldKind kind) const;
-  /// Null if the field is not given. Of multipart/form-data: a text.
+  /// Null if the field is not given. In multipart/form-data, always text.
   const nlohmann::json& value(std::string_view name) const;
   void read_json(std::string_view body);
   void read_multipart(std::string_view content_type, std::string_view body);

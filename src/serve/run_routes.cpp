@@ -133,7 +133,7 @@ struct ShownRun {
   explicit ShownRun(const RunPaths& run) : curves(run.metrics()) {}
 
   GrowingCurves curves;
-  /// Of the rows of DALL-E's sample images; none if the config cannot be read.
+  /// The captions of DALL-E's sample images, by row; none if the config cannot be read.
   ordered_json captions = ordered_json::array();
   int64_t config_written = 0;  ///< when the captions were read
 
@@ -189,7 +189,7 @@ class ShownRuns {
   }
 
  private:
-  /// What is wrong with a file of a run is for whoever runs the server to see.
+  /// Errors in the files of a run are shown only to the operator of the server.
   HttpResponse answer_of(const HttpRequest& request) {
     try {
       const std::string_view path = request.path;

@@ -31,10 +31,10 @@ constexpr RequestField kTextToImageFields[] = {
     {.name = "prompt", .kind = kText, .help = "the caption", .max = kMostPromptBytes},
     {.name = "negative_prompt", .kind = kText, .help = "ignored", .max = kMostPromptBytes},
     {.name = "seed",
-     .kind = kWhole,
+     .kind = kInteger,
      .help = "image i is the first image of the seed plus i; -1: random",
      .min = -1},
-    {.name = "steps", .kind = kWhole, .help = "ignored", .min = 0, .max = 10'000},
+    {.name = "steps", .kind = kInteger, .help = "ignored", .min = 0, .max = 10'000},
     {.name = "cfg_scale",
      .kind = kNumber,
      .help = "ignored, because clients always send one; use the field guidance instead",
@@ -42,22 +42,22 @@ constexpr RequestField kTextToImageFields[] = {
      .max = 1'000},
     {.name = "sampler_name", .kind = kText, .help = "ignored", .max = 256},
     {.name = "batch_size",
-     .kind = kWhole,
+     .kind = kInteger,
      .help = "images per iteration",
      .min = 1,
      .max = kMostImages},
     {.name = "n_iter",
-     .kind = kWhole,
+     .kind = kInteger,
      .help = "number of iterations; total = batch_size x n_iter",
      .min = 1,
      .max = kMostImages},
     {.name = "width",
-     .kind = kWhole,
+     .kind = kInteger,
      .help = "as size in the Images API",
      .min = 1,
      .max = kLongestSide},
     {.name = "height",
-     .kind = kWhole,
+     .kind = kInteger,
      .help = "as size in the Images API",
      .min = 1,
      .max = kLongestSide},
@@ -78,7 +78,7 @@ constexpr RequestField kImageToImageFields[] = {
      .kind = kFile,
      .help = "an image file as large as the image: light pixels are generated"},
     {.name = "inpainting_mask_invert",
-     .kind = kWhole,
+     .kind = kInteger,
      .help = "1: dark pixels are generated instead",
      .min = 0,
      .max = 1},
@@ -110,7 +110,7 @@ ImagePromptRequest parse_init_image(const RequestFields& fields) {
   prompt.mask = fields.file("mask");
   // The web UI regenerates the light pixels of a mask or, if any pixel is transparent, the opaque
   // ones.
-  if (fields.whole("inpainting_mask_invert").value_or(0) == 0)
+  if (fields.integer("inpainting_mask_invert").value_or(0) == 0)
     prompt.mask_keeps = MaskKeeps::kTransparentOrDark;
   if (!prompt.mask) prompt.variation = denoising;
   return prompt;
@@ -130,10 +130,10 @@ SdapiFields parse_sdapi_fields(const ApiContext& context, const HttpRequest& req
   ImageFields& images = parsed.images;
   images.prompt = checked_prompt(fields.text("prompt").value_or(""));
   const std::string negative = fields.text("negative_prompt").value_or("");
-  const int64_t seed = fields.whole("seed").value_or(-1);
+  const int64_t seed = fields.integer("seed").value_or(-1);
   images.seed = seed >= 0 ? seed : random_seed();
-  const int64_t batch_size = fields.whole("batch_size").value_or(1);
-  const int64_t n_iter = fields.whole("n_iter").value_or(1);
+  const int64_t batch_size = fields.integer("batch_size").value_or(1);
+  const int64_t n_iter = fields.integer("n_iter").value_or(1);
   images.n = batch_size * n_iter;
   if (images.n > kMostImages)
     throw ApiError(
@@ -141,8 +141,8 @@ SdapiFields parse_sdapi_fields(const ApiContext& context, const HttpRequest& req
         fmt::format("n_iter: found {} images in total, expected at most {}", images.n, kMostImages),
         "n_iter");
   if (*images.seed > std::numeric_limits<int64_t>::max() - images.n)
-    throw ApiError(400, "seed: too large for as many images", "seed");
-  const auto width = fields.whole("width"), height = fields.whole("height");
+    throw ApiError(400, "seed: too large for this many images", "seed");
+  const auto width = fields.integer("width"), height = fields.integer("height");
   if (width || height)
     images.answer.size = ImageSize{width.value_or(*(width ? width : height)),
                                    height.value_or(*(width ? width : height))};
@@ -158,7 +158,7 @@ SdapiFields parse_sdapi_fields(const ApiContext& context, const HttpRequest& req
   parsed.parameters = {{"prompt", images.prompt},
                        {"negative_prompt", negative},
                        {"seed", seed},
-                       {"steps", fields.whole("steps").value_or(1)},
+                       {"steps", fields.integer("steps").value_or(1)},
                        {"cfg_scale", fields.number("cfg_scale").value_or(1)},
                        {"sampler_name", fields.text("sampler_name").value_or(kSampler)},
                        {"batch_size", batch_size},
@@ -274,8 +274,8 @@ Json progress_of(const ApiContext& context) {
     active += status.active;
     seconds_left += static_cast<double>(status.queued + status.active) * status.seconds_per_image;
   }
-  // The web UI generates for one client; here, images of all are under way, and this is the part
-  // of them that is being generated.
+  // The web UI generates for one client; here, images of all are under way, and this is the part of
+  // them that is being generated.
   const int64_t unfinished = queued + active;
   return {{"progress", unfinished == 0 ? 0.0 : static_cast<double>(active) / unfinished},
           {"eta_relative", seconds_left},

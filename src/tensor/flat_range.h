@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <vector>
 
+#include <ATen/core/Tensor.h>
+
 namespace dalle {
 
 /// A range of consecutive elements of a flat buffer.
@@ -13,17 +15,13 @@ struct FlatRange {
   int64_t end() const { return begin + size; }
 
   /// Returns this range of a flat tensor [P]; shares its memory.
-  template <class Tensor>
-  Tensor of(const Tensor& flat) const {
-    return flat.narrow(0, begin, size);
-  }
+  at::Tensor slice(const at::Tensor& flat) const { return flat.narrow(0, begin, size); }
 
   bool operator==(const FlatRange&) const = default;
 };
 
 /// A single range that covers a flat tensor [P].
-template <class Tensor>
-std::vector<FlatRange> all_of(const Tensor& flat) {
+inline std::vector<FlatRange> all_of(const at::Tensor& flat) {
   return {{.begin = 0, .size = flat.numel()}};
 }
 

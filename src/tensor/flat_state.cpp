@@ -22,17 +22,17 @@ FlatState::FlatState(const at::Tensor& weights, std::vector<FlatRange> ranges)
 
 void FlatState::copy_to(const at::Tensor& flat) const {
   DALLE_CHECK(flat.numel() == flat_size_);
-  for (size_t i = 0; i < parts_.size(); ++i) ranges_[i].of(flat).copy_(parts_[i]);
+  for (size_t i = 0; i < parts_.size(); ++i) ranges_[i].slice(flat).copy_(parts_[i]);
 }
 
 void FlatState::assign(const at::Tensor& flat) {
   DALLE_CHECK(flat.numel() == flat_size_);
-  for (size_t i = 0; i < parts_.size(); ++i) parts_[i].copy_(ranges_[i].of(flat));
+  for (size_t i = 0; i < parts_.size(); ++i) parts_[i].copy_(ranges_[i].slice(flat));
 }
 
 std::vector<at::Tensor> parts_of(const at::Tensor& flat, const std::vector<FlatRange>& ranges) {
   std::vector<at::Tensor> parts;
-  for (const FlatRange& range : ranges) parts.push_back(range.of(flat));
+  for (const FlatRange& range : ranges) parts.push_back(range.slice(flat));
   return parts;
 }
 

@@ -120,7 +120,7 @@ class ZipEntries {
     char more = 0;  // libarchive compares the checksum when it reaches the end
     const auto rest = archive_read_data(reader_.get(), &more, 1);
     if (rest < 0) check(static_cast<int>(rest));
-    if (rest > 0) throw Error("{}: has more than the {} bytes that it claims", who, size);
+    if (rest > 0) throw Error("{}: longer than its stated size of {} bytes", who, size);
     if (!entries_.emplace(path.substr(slash + 1), std::move(bytes)).second)
       throw Error("{}: appears twice", who);
   }

@@ -37,13 +37,15 @@ struct PickleValue {
   PickleKind kind = PickleKind::kNone;
   int64_t integer = 0;  ///< also of a kBool
   double number = 0;
-  /// Of a kText, whose bytes are not validated; "module.name" of a kFunction; the name of a kClass;
-  /// the safetensors type of a kStorageType; the little-endian bytes of a kLongInteger.
+  /// The content of a kText, whose bytes are not validated; "module.name" of a kFunction; the name
+  /// of a kClass; the safetensors type of a kStorageType; the little-endian bytes of a
+  /// kLongInteger.
   std::string_view text = {};
   Index callee = 0;     ///< the function of a kCall, the class of a kObject
   Index arguments = 0;  ///< a kTuple: of a kCall or kObject, or the ID of a kPersistent
   Index state = 0;      ///< the kDict of attributes of a kCall or kObject; 0 if there is none
-  /// Of a kTuple or kList; alternating keys and values of a kDict or of a call of OrderedDict.
+  /// The elements of a kTuple or kList; alternating keys and values of a kDict or of a call of
+  /// OrderedDict.
   std::vector<Index> items = {};
 };
 

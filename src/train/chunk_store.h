@@ -14,11 +14,11 @@
 
 namespace dalle {
 
-/// What chunks of some work found, by their number.
+/// The results of chunks of some work, by chunk number.
 using ChunkRecords = std::map<int64_t, nlohmann::ordered_json>;
 
-/// Keeps what chunks of long work found in a folder, from which the same work continues after it
-/// was stopped. Files are complete or absent, also after a crash. Without a folder, it keeps
+/// Stores the results of chunks of long work in a folder, from which the same work continues after
+/// an interruption. Files are complete or absent, even after a crash. Without a folder, it stores
 /// nothing.
 class ChunkStore {
  public:
@@ -36,12 +36,12 @@ class ChunkStore {
   /// The records of a phase of the work. Corrupt files count as missing, with a warning.
   ChunkRecords read(const std::string& phase) const;
 
-  /// Adds records, of which none is stored yet, in one file. Several processes and threads may do
+  /// Adds records, none of which is stored yet, in one file. Several processes and threads may do
   /// so at once.
   /// @throws dalle::Error if they cannot be written
   void write(const std::string& phase, const ChunkRecords& records) const;
 
-  /// The parts of which there are records: PART for phases named "PART/...".
+  /// The parts that have records: PART for phases named "PART/...".
   std::set<std::string> parts() const;
 
   /// Removes a part, or everything if `part` is empty.
@@ -64,7 +64,7 @@ at::Tensor recorded_tensor(const nlohmann::ordered_json& record);
 /// The elements of a tensor as float64, for a record.
 std::vector<double> doubles_of(const at::Tensor& tensor);
 
-/// The lists named `key` of records, one after the other.
+/// The lists named `key` of records, concatenated.
 template <class T>
 std::vector<T> joined(std::span<const nlohmann::ordered_json> records, const char* key) {
   std::vector<T> all;

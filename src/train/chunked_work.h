@@ -19,12 +19,12 @@ namespace dalle {
 struct Chunk {
   int64_t begin = 0;
   int64_t end = 0;
-  CheckStop check_stop;                             ///< for long chunks to call now and then
+  CheckStop check_stop;                             ///< for long chunks to call from time to time
   std::function<void(int64_t units)> add_progress;  ///< likewise
 };
 
-/// How a rank uses its threads: each for chunks of its own, or all of them for one chunk, which
-/// needs the memory of one, and whose results must then not depend on the number of threads.
+/// How a rank uses its threads: each for chunks of its own, or all of them for one chunk at a time,
+/// which needs less memory, but then results must not depend on the number of threads.
 enum class ChunkThreads { kOneEach, kAllTogether };
 
 /// Numbered items, and how they are divided into chunks. This must not depend on ranks or threads.
@@ -39,17 +39,17 @@ struct ChunkedPhase {
   int64_t chunks() const { return (items + chunk_size - 1) / chunk_size; }
 };
 
-/// Divides work into chunks, and these among ranks and threads. What a chunk finds depends on
+/// Divides work into chunks, and these among ranks and threads. The result of a chunk depends on
 /// neither: on a CPU one thread computes it, because the division of a matrix product or of a sum
 /// among threads affects rounding. From construction to destruction, this thread's own operations
-/// therefore have one thread, too.
+/// therefore use one thread, too.
 ///
-/// Chunks that are done are stored now and then, and when the work is stopped or fails.
+/// Finished chunks are stored from time to time, and when the work is stopped or fails.
 class ChunkedWork {
  public:
   /// @param group       the ranks that share the work; must outlive this object
   /// @param check_stop  called from several threads
-  /// @param device      that computes the chunks: on a GPU one after the other
+  /// @param device      that computes the chunks; on a GPU, one at a time
   explicit ChunkedWork(
       ProcessGroup& group, CheckStop check_stop = [] {}, c10::Device device = c10::kCPU,
       ChunkStore store = {});

@@ -30,7 +30,7 @@ struct Evaluation {
   std::vector<Metric> metrics;
 };
 
-/// Sample images by the number of the group that they belong to; a rank makes groups as a whole.
+/// Sample images by the number of the group that they belong to; a rank generates whole groups.
 using ImageGroups = std::map<int64_t, std::vector<RgbImage>>;
 
 /// A rank's sample images, or why there was too little memory for them.
@@ -43,7 +43,8 @@ struct ImagePart {
 std::string to_bytes(const std::optional<EvaluationPart>& part);
 std::string to_bytes(const ImagePart& part);
 
-/// Adds up the ranks' parts: batch by batch in double, so that the number of ranks changes no bit.
+/// Adds up the ranks' parts: batch by batch in double, so that the result is bitwise independent of
+/// the number of ranks.
 /// @param parts  from to_bytes()
 /// @return       nothing if a rank had no usable samples, or if there are no batches
 std::optional<EvaluationTotals> add_up(std::span<const std::string> parts);

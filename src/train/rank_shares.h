@@ -8,16 +8,16 @@
 
 #include "core/stop_signal.h"
 #include "dist/process_group.h"
-#include "train/stop_condition.h"
+#include "dist/stop_condition.h"
 
 namespace dalle {
 
-/// A rank's share of work that consists of numbered items: every `world_size`-th of them. What is
-/// an item, and so its result, does not depend on the number of ranks.
+/// A rank's share of work that consists of numbered items: every `world_size`-th of them. Items,
+/// and so their results, do not depend on the number of ranks.
 struct RankShare {
   int64_t rank = 0;
   int64_t world_size = 1;
-  CheckStop check_stop = [] {};  ///< to be called now and then; throws StopRequested
+  CheckStop check_stop = [] {};  ///< to be called from time to time; throws StopRequested
 
   bool has(int64_t item) const { return item % world_size == rank; }
 };

@@ -37,7 +37,7 @@ class RunPaths {
   std::filesystem::path events() const { return root / "tensorboard"; }  ///< one folder per stage
   std::filesystem::path samples() const { return root / "samples"; }     ///< images
   std::filesystem::path lock() const { return root / "run.lock"; }
-  /// Copies of the checkpoints that the run begins with, if it does (see initial_weights.h).
+  /// Copies of the checkpoints that initialize the run, if any (see initial_weights.h).
   std::filesystem::path from(std::string_view stage) const { return root / "from" / stage; }
   std::filesystem::path checkpoints(std::string_view stage) const {
     return root / "checkpoints" / stage;

@@ -26,7 +26,7 @@ class StepLosses {
  public:
   void add(const TaskLoss& loss);
 
-  /// Adds up the losses over the ranks. The votes travel along.
+  /// Adds up the losses over the ranks, and sends the votes along with them.
   /// @return what any of the ranks votes for
   StepVotes sum_over(ProcessGroup& group, c10::Device device, bool bitwise, const StepVotes& own);
 

@@ -56,7 +56,8 @@ inline void require_nonnegative(const Schedule& schedule, const ConfigChecks& ch
     checks.require(value >= 0, key, {}, "found {}, expected 0 or more", value);
 }
 
-/// What the training of all models shares: batches, optimizer, EMA, and when to save and report.
+/// Settings that the training of all models shares: batches, optimizer, EMA, and when to save and
+/// report.
 struct TrainConfig {
   int64_t steps = 0;
   int64_t batch_size = 0;
@@ -277,7 +278,8 @@ struct DalleTrainConfig : TrainConfig {
 };
 
 /// Training of the contrastive model; the defaults are those of ViT-B/32. A sample is compared with
-/// all others of its batch. Source: Radford et al. 2021, section 2.5 and tables 18 and 20
+/// all others of its batch.
+/// Source: Radford et al. 2021, section 2.5 and tables 18 and 20
 struct ClipTrainConfig : TrainConfig {
   bool same_caption_positive = true;
   int64_t eval_chunk = 256;

@@ -28,9 +28,9 @@ namespace dalle {
 struct StageTraits {
   std::string name = {};     ///< "dvae", "dalle": names the checkpoints' folder and the metrics
   int64_t sample_every = 1;  ///< updates between two sets of sample images
-  std::string sample_every_key = {};  ///< the config key that this is the value of, for messages
+  std::string sample_every_key = {};  ///< the config key of this value, for messages
   double flops_per_sample = 0;        ///< useful FLOPs of training, forward and backward
-  /// Whether Muon updates a parameter: those that are the matrix or the kernels of a hidden layer.
+  /// Whether Muon updates a parameter: the matrix or the kernels of a hidden layer.
   std::function<bool(const std::string& parameter)> uses_muon = [](const std::string&) {
     return false;
   };
@@ -101,7 +101,7 @@ class TrainTask {
   /// @return      nothing if no sample is usable
   virtual std::optional<EvaluationPart> evaluate(int64_t step, const RankShare& share) = 0;
 
-  /// What the evaluation of all batches means. Called on every rank.
+  /// The score and metrics of the evaluation of all batches. Called on every rank.
   virtual Evaluation summarize(int64_t step, const EvaluationTotals& totals) const = 0;
 
   /// Generates the groups of images in this rank's share, with the EMA weights bound. A group's

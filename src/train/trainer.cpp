@@ -18,7 +18,6 @@
 #include "core/log.h"
 #include "core/seconds.h"
 #include "data/rank_slice.h"
-#include "parallel/agree.h"
 #include "train/ema_evaluation.h"
 
 namespace dalle {
@@ -79,7 +78,7 @@ Trainer::Trainer(TrainTask& task, const TrainConfig& config, const RunPaths& run
 
 TrainOutcome Trainer::run(const StopSignal& signal) {
   const StopCondition stop(signal, *group_);
-  votes_.stop = agree_any(*group_, stop.requested());
+  votes_.stop = group_->any(stop.requested());
   finish_step(stop);  // what a stop interrupted
   while (counters_.step < config_.steps && !votes_.stop) {
     train_step(stop);
@@ -92,11 +91,11 @@ TrainOutcome Trainer::run(const StopSignal& signal) {
   }
   if (unsaved_) save();
   checkpoints_.finish();
-  group_->barrier();  // nobody leaves before the checkpoint is there
+  group_->barrier();  // no rank leaves before the checkpoint is complete
   return counters_.finished(config_.steps) ? TrainOutcome::kFinished : TrainOutcome::kStopped;
 }
 
-/// Evaluates, saves and generates sample images, if that is due and nobody wants to stop. What can
+/// Evaluates, saves and generates sample images, if that is due and no stop was requested. What can
 /// run out of memory comes last.
 void Trainer::finish_step(const StopCondition& stop) {
   if (counters_.evaluation_due && !votes_.stop) evaluate(stop);
@@ -224,7 +223,7 @@ void Trainer::evaluate(const StopCondition& stop) {
     const bool is_best = evaluation->score < counters_.best_score;
     counters_.score = evaluation->score;
     if (is_best) counters_.best_score = evaluation->score;
-    counters_.checkpoint_due |= agree_any(*group_, is_best && config_.keep_best);
+    counters_.checkpoint_due |= group_->any(is_best && config_.keep_best);
     report_->log_evaluation(counters_.step, evaluation->metrics, seconds_since(begin));
   }
   counters_.evaluation_due = false;

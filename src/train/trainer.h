@@ -13,10 +13,10 @@
 #include "data/batch_loader.h"
 #include "dist/distributed_config.h"
 #include "dist/process_group.h"
+#include "dist/stop_condition.h"
 #include "train/learning_rate.h"
 #include "train/run_folder.h"
 #include "train/step_losses.h"
-#include "train/stop_condition.h"
 #include "train/train_config.h"
 #include "train/train_task.h"
 #include "train/training_counters.h"
@@ -28,13 +28,13 @@ namespace dalle {
 enum class TrainOutcome { kFinished, kStopped };
 
 struct TrainerOptions {
-  /// The ranks that train together; of one by default.
+  /// The ranks that train together; a single rank by default.
   std::shared_ptr<ProcessGroup> group = std::make_shared<ProcessGroup>();
   DistributedConfig distributed = {};
   c10::Device device = c10::kCPU;
   int64_t data_workers = 2;
   int64_t prefetch = 4;
-  /// In FLOP/s, what matmul_utilization is a share of; 0: measured.
+  /// In FLOP/s, the peak for matmul_utilization; 0: measured.
   double matmul_flops = 0;
 };
 
@@ -59,14 +59,15 @@ class Trainer {
   Trainer(TrainTask& task, const TrainConfig& config, const RunPaths& run,
           const TrainerOptions& options);
 
-  /// Trains until config.steps are made or `stop` is requested on any rank, and saves a checkpoint
-  /// of the last step either way. A stop takes effect after the current micro-batch. It discards a
-  /// step that has more of them, an evaluation or sample images, which the resumed run does again.
+  /// Trains until config.steps steps are done or `stop` is requested on any rank, and saves a
+  /// checkpoint of the last step either way. A stop takes effect after the current micro-batch. An
+  /// unfinished step, evaluation or set of sample images is discarded, and the resumed run does it
+  /// again.
   /// @throws dalle::Error after too many non-finite steps in a row, with too many invalid samples,
   ///         or if a checkpoint cannot be written
   TrainOutcome run(const StopSignal& stop);
 
-  /// Steps made so far; those of a finished training are config.steps.
+  /// Steps done so far; config.steps once training is finished.
   int64_t step() const { return counters_.step; }
 
  private:

@@ -43,7 +43,7 @@ std::string TrainingCounters::to_json() const {
       {"plateau",
        {{"best_loss", to_json_number(plateau.best_loss)},
         {"bad_evals", plateau.bad_evals},
-        {"cuts", plateau.reductions}}},
+        {"reductions", plateau.reductions}}},
       {"since_log", since_log},
       {"since_evaluation", since_evaluation},
       {"score", score ? to_json_number(*score) : Json(nullptr)},
@@ -67,7 +67,7 @@ TrainingCounters TrainingCounters::from_json(const std::string& text, const std:
     counters.plateau = {
         .best_loss = from_json_number(plateau.at("best_loss")),
         .bad_evals = plateau.at(plateau.contains("stale") ? "stale" : "bad_evals").get<int64_t>(),
-        .reductions = plateau.at("cuts").get<int64_t>()};
+        .reductions = plateau.at(plateau.contains("cuts") ? "cuts" : "reductions").get<int64_t>()};
     counters.since_log = means_with_present_names(json.at("since_log").get<RunningMeans>());
     counters.since_evaluation = json.at("since_evaluation").get<RunningMeans>();
     // Older checkpoints lack these: all lines of their step belong to them.

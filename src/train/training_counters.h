@@ -13,7 +13,7 @@ namespace dalle {
 /// The counters of a training run: what a checkpoint holds in addition to the weights, the
 /// optimizer's moments and the EMA.
 struct TrainingCounters {
-  int64_t step = 0;     ///< batches consumed, those of skipped steps included
+  int64_t step = 0;     ///< batches consumed, including those of skipped steps
   int64_t updates = 0;  ///< updates of the weights; the optimizer's bias correction depends on it
   int64_t skipped_in_row = 0;  ///< steps skipped since the last update
   ReduceOnPlateau::State plateau;
@@ -33,7 +33,7 @@ struct TrainingCounters {
 
   int64_t skipped() const { return step - updates; }
 
-  /// JSON; numbers are written so that reading gives the same bits.
+  /// JSON; numbers are read back bit for bit.
   std::string to_json() const;
 
   /// @param source  where the text is from, for the message

@@ -33,11 +33,11 @@ class StepClock {
   const BatchLoader& loader_;
   const ProcessGroup& group_;
   std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
-  double data_wait_s_;  ///< before it, like the following
+  double data_wait_s_;  ///< before the step, like the next one
   double rank_wait_s_;
 };
 
-/// Reports how training goes: losses, throughput and sample images, on the console, in
+/// Reports the progress of training: losses, throughput and sample images, on the console, in
 /// metrics.jsonl and in TensorBoard. All ranks measure; rank 0 writes.
 class TrainingReport {
  public:

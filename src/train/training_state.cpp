@@ -6,7 +6,6 @@
 
 #include "checkpoint/checkpoint_files.h"
 #include "core/error.h"
-#include "parallel/agree.h"
 #include "tensor/named_tensors.h"
 
 namespace dalle {
@@ -121,7 +120,7 @@ bool TrainingState::restore(const std::optional<std::filesystem::path>& checkpoi
   share(kWeightsTensors, parameters_.values());
   check_replicas(parameters_, group_);
   if (checks_owned_weights()) checksum_.set(parameters_);
-  const bool is_resumed = agree_any(group_, checkpoint.has_value());
+  const bool is_resumed = group_.any(checkpoint.has_value());
   if (is_resumed) {
     restore_states(kEmaTensors, {&ema_.state()});
     restore_states(kFirstMomentTensors, optimizer_.first_moment());

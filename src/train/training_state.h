@@ -30,7 +30,7 @@ namespace dalle {
 /// The tensors that training changes: weights, gradient, the optimizer's moments and the EMA, of
 /// which each rank has all or, where ranks share the optimizer's work, a shard.
 ///
-/// Gathering EMA and moments, and reading them from a checkpoint, takes no further copy of the
+/// Gathering EMA and moments, and reading them from a checkpoint, needs no further memory of the
 /// weights' size: it is done one at a time, in the memory of the gradient. What is gathered is
 /// therefore valid until the next step.
 class TrainingState {
@@ -55,7 +55,7 @@ class TrainingState {
   double gradient_norm() const { return reducer_->norm(); }
 
   /// The update of a step: clips the gradient, and changes weights, moments and, when that is due,
-  /// the EMA. Now and then compares the ranks' weights first.
+  /// the EMA. From time to time, it compares the ranks' weights first.
   /// @param gradient_norm  finite
   /// @param after_update   called when the module has its new weights, which it may change in the
   ///                       same way on every rank, before the EMA reads them
@@ -66,8 +66,8 @@ class TrainingState {
   /// Which of this rank's weights, or else gradients, is not finite, as a phrase; empty: none is.
   std::string non_finite_tensor() const;
 
-  /// The parameter of this rank that has changed since the last update, which only a fault does;
-  /// empty: none has, or nobody looks.
+  /// The parameter of this rank that has changed since the last update, which only a hardware fault
+  /// can cause; empty: none has, or it is not checked.
   std::string changed_parameter() const;
 
   /// Ends the training on all ranks because such a change was found on one of them. A collective.

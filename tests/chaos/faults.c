@@ -1,4 +1,4 @@
-// Makes the disk fail at a chosen moment. chaos.py and tools_test.py preload it into the tools.
+// Makes the disk fail at a chosen moment. chaos.py and the tests of the tools preload it into the tools.
 //
 //   FAULT_KIND    full      from the n-th call on, nothing can be written (no space left)
 //                 readonly  from the n-th call on, nothing can be created, renamed or opened for writing

@@ -12,18 +12,18 @@ TEST(StrictNumber, ReadsWholeNumbersExactly) {
   for (const int64_t number :
        {int64_t{0}, int64_t{7}, int64_t{-1}, int64_t{9'007'199'254'740'993},
         std::numeric_limits<int64_t>::max(), std::numeric_limits<int64_t>::min()})
-    EXPECT_EQ(parse_whole_number(std::to_string(number)), number);
-  EXPECT_EQ(parse_whole_number("+5"), 5);
+    EXPECT_EQ(parse_integer(std::to_string(number)), number);
+  EXPECT_EQ(parse_integer("+5"), 5);
 }
 
 TEST(StrictNumber, ReadsWholeNumbersWithExponents) {
-  EXPECT_EQ(parse_whole_number("1e5"), 100'000);
-  EXPECT_EQ(parse_whole_number("1E+5"), 100'000);
-  EXPECT_EQ(parse_whole_number("2.5e3"), 2'500);
-  EXPECT_EQ(parse_whole_number("-3e2"), -300);
-  EXPECT_EQ(parse_whole_number("1200e-2"), 12);
-  EXPECT_EQ(parse_whole_number("0e9999"), 0);
-  EXPECT_EQ(parse_whole_number("9.007199254740993e15"), 9'007'199'254'740'993);
+  EXPECT_EQ(parse_integer("1e5"), 100'000);
+  EXPECT_EQ(parse_integer("1E+5"), 100'000);
+  EXPECT_EQ(parse_integer("2.5e3"), 2'500);
+  EXPECT_EQ(parse_integer("-3e2"), -300);
+  EXPECT_EQ(parse_integer("1200e-2"), 12);
+  EXPECT_EQ(parse_integer("0e9999"), 0);
+  EXPECT_EQ(parse_integer("9.007199254740993e15"), 9'007'199'254'740'993);
 }
 
 TEST(StrictNumber, RefusesWhatIsNoWholeNumber) {
@@ -56,7 +56,7 @@ TEST(StrictNumber, RefusesWhatIsNoWholeNumber) {
                            "inf",
                            "true",
                            "0b1"})
-    EXPECT_EQ(parse_whole_number(text), std::nullopt) << text;
+    EXPECT_EQ(parse_integer(text), std::nullopt) << text;
 }
 
 TEST(StrictNumber, ReadsDecimals) {
@@ -87,10 +87,10 @@ TEST(StrictNumber, AdvisesOnTextThatLooksLikeANumber) {
 
 TEST(StrictNumber, AdvisesOnWholeNumbersThatAreTooLarge) {
   for (const char* text : {"9223372036854775808", "-9223372036854775809", "1e19", "1e30"})
-    EXPECT_EQ(whole_number_advice(text), "that fits in 64 bits") << text;
+    EXPECT_EQ(integer_advice(text), "that fits in 64 bits") << text;
   for (const char* text : {"9223372036854775807", "-9223372036854775808", "7", "1.5", "abc", ""})
-    EXPECT_EQ(whole_number_advice(text), "") << text;
-  EXPECT_EQ(whole_number_advice("010"), "without leading zeros");
+    EXPECT_EQ(integer_advice(text), "") << text;
+  EXPECT_EQ(integer_advice("010"), "without leading zeros");
 }
 
 }  // namespace

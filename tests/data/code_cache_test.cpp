@@ -1,9 +1,11 @@
 #include "data/code_cache.h"
 
 #include <atomic>
+#include <barrier>
 #include <fstream>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -69,7 +71,7 @@ bool compute(const std::filesystem::path& path, int64_t stop_after = 1000,
                             {.batch_size = 2,
                              .workers = 2,
                              .prefetch = 2,
-                             .rows_per_flush = 4,
+                             .rows_per_round = 4,
                              .progress = [&](int64_t done, int64_t total) {
                                EXPECT_EQ(total, 21);
                                return done < stop_after;
@@ -146,8 +148,69 @@ TEST(CodeCacheTest, ResumesWhereItWasStopped) {
   }
 }
 
-// A killed process keeps the rows of its last flush; rows written after it are ignored.
-TEST(CodeCacheTest, ResumesFromTheLastFlushAfterACrash) {
+/// Computes as `ranks` ranks do, on threads, until rank r has done rows in `stop_after[r]` batches.
+/// @return  what compute_code_cache() returns on all ranks
+bool compute_on_ranks(const std::filesystem::path& path, const std::vector<int>& stop_after) {
+  const auto ranks = static_cast<int64_t>(stop_after.size());
+  std::barrier all_there(ranks);
+  std::vector<int64_t> values(stop_after.size());
+  std::atomic<int> complete = 0;
+  {
+    std::vector<std::jthread> threads;
+    for (int64_t rank = 0; rank < ranks; ++rank)
+      threads.emplace_back([&, rank, batches = stop_after[static_cast<size_t>(rank)]]() mutable {
+        const auto gather = [&](int64_t own) {
+          values[static_cast<size_t>(rank)] = own;
+          all_there.arrive_and_wait();
+          std::vector<int64_t> all = values;
+          all_there.arrive_and_wait();
+          return all;
+        };
+        complete += compute_code_cache(path, content(), image, encode,
+                                       {.batch_size = 2,
+                                        .rows_per_round = 4,
+                                        .progress =
+                                            [&](int64_t done, int64_t total) {
+                                              EXPECT_LE(done, total);
+                                              return --batches > 0;
+                                            },
+                                        .rank = rank,
+                                        .gather = gather});
+      });
+  }
+  EXPECT_TRUE(complete == 0 || complete == ranks);
+  return complete == ranks;
+}
+
+TEST(CodeCacheTest, IsTheSameForAnyNumberOfRanks) {
+  const TemporaryDirectory folder;
+  compute(folder / "one");
+  for (const size_t ranks : {2, 3, 8}) {
+    const auto path = folder / fmt::format("{}", ranks);
+    EXPECT_TRUE(compute_on_ranks(path, std::vector(ranks, 1000)));
+    EXPECT_EQ(read_file(path), read_file(folder / "one")) << ranks;
+  }
+}
+
+// 21 rows in rounds of three times four.
+TEST(CodeCacheTest, KeepsTheRowsBeforeThoseThatARankHasNotDone) {
+  struct Case {
+    std::vector<int> stop_after;  ///< batches of two rows
+    int rows_kept;
+  };
+  for (const Case& stopped : {Case{{1000, 1, 1000}, 6}, Case{{1, 1000, 1000}, 2},
+                              Case{{1000, 1000, 2}, 12}, Case{{1000, 3, 1000}, 18}}) {
+    const TemporaryDirectory folder;
+    EXPECT_FALSE(compute_on_ranks(folder / "codes", stopped.stop_after));
+    EXPECT_THAT(message_of_opening(folder / "codes"),
+                HasSubstr(fmt::format("found {} rows of codes", stopped.rows_kept)));
+    EXPECT_TRUE(compute_on_ranks(folder / "codes", {1000, 1000}));
+    expect_complete(folder / "codes");
+  }
+}
+
+// A killed process keeps the rows of the finished rounds; rows written after them are ignored.
+TEST(CodeCacheTest, ResumesFromTheLastRoundAfterACrash) {
   const TemporaryDirectory folder;
   const auto crash_at_ten = [](int64_t index, int64_t crop) {
     if (index * 3 + crop == 10) throw std::runtime_error("power cut");

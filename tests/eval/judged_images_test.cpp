@@ -44,7 +44,7 @@ TEST(JudgedImagesTest, CountsEachAttributeWhereItIsStated) {
                                                        {"shape", 5 / 6.0},
                                                        {"color", 4 / 6.0},
                                                        {"size", 0.0},
-                                                       // Of 3 atoms five times, and of 4 once.
+                                                       // 3 atoms five times, and 4 once.
                                                        {"atoms", (9 + 2 + 0 + 3) / 19.0}};
   EXPECT_EQ(values, expected);
   const ShapesErrors errors = images.errors();

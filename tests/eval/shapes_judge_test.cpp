@@ -12,6 +12,7 @@
 #include <opencv2/imgproc.hpp>
 
 #include "core/seeds.h"
+#include "data/shapes/describe_scene.h"
 #include "data/shapes/shapes_renderer.h"
 #include "error_of.h"
 #include "eval/shapes_match.h"

@@ -138,13 +138,17 @@ TEST_P(BottleneckTrainingTest, ResumedEqualsUninterruptedBitForBit) {
 }
 
 TEST_P(BottleneckTrainingTest, TwoRanksEqualOne) {
-  const CheckpointContent alone = train("alone", config_);
-  const CheckpointContent two = train("two", config_, 2);
-  // Single weights may differ: AdamW's first steps have the size of the learning rate even where a
-  // gradient is all rounding.
-  const at::Tensor expected = flat(alone.tensors.at("weights"));
-  EXPECT_LT((flat(two.tensors.at("weights")) - expected).norm().item<double>(),
-            0.02 * expected.norm().item<double>());
+  // Rounding may decide whether a code counts as dead, and with that which vector each dead code
+  // gets. So with revival, only the exact runs are comparable.
+  if (GetParam().vq.revive_every == 0) {
+    const CheckpointContent alone = train("alone", config_);
+    const CheckpointContent two = train("two", config_, 2);
+    // Single weights may differ: AdamW's first steps have the size of the learning rate even where
+    // a gradient is all rounding.
+    const at::Tensor expected = flat(alone.tensors.at("weights"));
+    EXPECT_LT((flat(two.tensors.at("weights")) - expected).norm().item<double>(),
+              0.02 * expected.norm().item<double>());
+  }
   config_.distributed.bitwise = true;
   expect_same_bits(train("exact-two", config_, 2), train("exact-alone", config_));
 }

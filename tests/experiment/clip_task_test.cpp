@@ -47,7 +47,7 @@ class ClipTaskTest : public testing::Test {
 
   ClipTask make_task() { return ClipTask(config_, data_, tokenizer_, c10::kCPU); }
 
-  /// Of which two samples, on different ranks, have the same caption.
+  /// Two of its samples, on different ranks, have the same caption.
   static Batch global_batch(const TrainTask& task) {
     std::vector<Sample> samples;
     for (int64_t i = 0; i < kClipBatch; ++i) samples.push_back(task.sample(i));

@@ -161,7 +161,7 @@ TEST_F(ComparisonSuitesTest, AnotherExtractorHasAnotherResultsFile) {
 TEST_F(ComparisonSuitesTest, ExtractorsNeedASuiteThatUsesThem) {
   EXPECT_THAT(
       error_of([&] { evaluate(with_transformer(), {EvaluationSuite::kCodes}, false, "net.pt"); }),
-      HasSubstr("--extractor net.pt: expected the suite frechet or memorization"));
+      HasSubstr("--extractor net.pt: requires --suite frechet or memorization"));
   EXPECT_THAT(
       error_of([&] { evaluate(with_transformer(), {EvaluationSuite::kFrechet}, false, "net.pt"); }),
       HasSubstr("net.pt: cannot read"));

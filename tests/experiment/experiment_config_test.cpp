@@ -135,8 +135,8 @@ INSTANTIATE_TEST_SUITE_P(
                  "data.shapes.hold_out is false"},
         Conflict{"data: {shapes: {held_out_pairs: 6, colors: [red, yellow], shapes: [star, ring, "
                  "circle]}}",
-                 "x.yaml:1:33: data.shapes.held_out_pairs: found 6, which keeps everything that is "
-                 "a circle out of the training set"},
+                 "x.yaml:1:33: data.shapes.held_out_pairs: found 6, which leaves no circle in the "
+                 "training set"},
         Conflict{"data: {shapes: {position_grid: 4}}",
                  "x.yaml:1:32: data.shapes.position_grid: found 4, expected 0 or at least 5"},
         Conflict{"data: {shapes: {shapes: [star, star]}}",

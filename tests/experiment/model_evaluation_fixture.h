@@ -37,7 +37,7 @@ inline ExperimentConfig tiny_experiment() {
 class ModelEvaluationTest : public testing::Test {
  protected:
   ModelEvaluationTest() : vae_(config_.dvae.model, Precision::kFloat32) {
-    vae_->initialize(initial_weights_generator(config_, /*stage=*/1));
+    vae_->initialize(initial_weights_generator(config_, Stage::kDvae));
   }
 
   EvaluatedModel dvae_alone() const {
@@ -59,7 +59,7 @@ class ModelEvaluationTest : public testing::Test {
         {.vocab_size = 300}));
     DalleModel transformer(config_.dalle.model, config_.layout(), tokenizer.vocab_size(),
                            config_.dvae.model.vocab_size, Precision::kFloat32);
-    transformer->initialize(initial_weights_generator(config_, /*stage=*/2));
+    transformer->initialize(initial_weights_generator(config_, Stage::kDalle));
     transformer->eval();
     EvaluatedModel model = dvae_alone();
     model.dalle = TrainedDalle{.checkpoint = model.checkpoint,

@@ -317,7 +317,7 @@ TEST_F(ModelEvaluationTest, FinishedSuitesAreKeptUntilTheModelChanges) {
 TEST_F(ModelEvaluationTest, ResultsThatAreNotFiniteAreRefused) {
   const torch::NoGradGuard no_grad;
   EvaluatedModel model = dvae_alone();
-  // Of the decoder's outputs, the last three are the logarithms of the scales.
+  // The last three of the decoder's outputs are the logarithms of the scales.
   model.vae->named_parameters()["decoder.blocks.output.conv.b"].narrow(0, 3, 3).fill_(
       std::numeric_limits<float>::quiet_NaN());
   EXPECT_THAT(

@@ -135,7 +135,7 @@ TEST_F(ResumeGuardTest, RefusesOtherImages) {
 
 TEST_F(ResumeGuardTest, KnowsTheImagesThatVersion01Recorded) {
   begin(Stage::kDvae);
-  std::string identity = ExperimentData(config_, run_).identity();
+  std::string identity = ExperimentData(config_, run_).fingerprint();
   for (size_t at; (at = identity.find(" images, ")) != identity.npos;)
     identity.replace(at, 9, " pictures, ");
   ASSERT_THAT(identity, HasSubstr("20 pictures, "));

@@ -64,7 +64,7 @@ class TasksTest : public testing::Test {
 
   DiscreteVae vae() const {
     DiscreteVae vae(config_.dvae.model, config_.dalle.train.precision);
-    vae->initialize(initial_weights_generator(config_, /*stage=*/1));
+    vae->initialize(initial_weights_generator(config_, Stage::kDvae));
     return vae;
   }
 

@@ -106,8 +106,8 @@ TEST(TrainedDvaeConfig, ReportsWhereATrainedDvaeDoesNotFit) {
       problems_of("dvae: {checkpoint: nowhere}", {"data.kind=shapes"}),
       ElementsAre(StartsWith("x.yaml:1:20: dvae.checkpoint: nowhere: no such checkpoint or run")));
   EXPECT_THAT(problems_of("dvae: {checkpoint_sha256: aa}", {"data.kind=shapes"}),
-              ElementsAre("x.yaml:1:27: dvae.checkpoint_sha256: found aa, expected nothing, since "
-                          "dvae.checkpoint is not set"));
+              ElementsAre("x.yaml:1:27: dvae.checkpoint_sha256: found aa; must not be set without "
+                          "dvae.checkpoint"));
 }
 
 }  // namespace

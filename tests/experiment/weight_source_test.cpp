@@ -126,7 +126,7 @@ TEST_F(WeightSourceTest, FindsTheContrastiveModelByItself) {
   save_clip();
   const std::string given = "from.clip_checkpoint=" + run_.root.string();
   EXPECT_THAT(problems_of(checkpoint("dvae"), {given}),
-              ElementsAre(HasSubstr("expected nothing, because from.checkpoint is a dVAE alone")));
+              ElementsAre(HasSubstr("must not be set, because from.checkpoint is only a dVAE")));
   const ExperimentConfig tuned = load_training({.from = checkpoint("dalle").string()}, {});
   const std::string yaml = dump_config(tuned);
   fs::remove_all(run_.checkpoints("dalle"));
@@ -239,7 +239,7 @@ TEST_F(WeightSourceTest, RefusesWhatCannotBeMeant) {
   EXPECT_THAT(error_of([&] {
                 load_experiment_text("from: {clip_checkpoint: x}\ndata: {kind: shapes}", "x.yaml");
               }),
-              HasSubstr("from.clip_checkpoint: found x, expected nothing, since from.checkpoint"));
+              HasSubstr("from.clip_checkpoint: found x; must not be set without from.checkpoint"));
   config_.dalle.train.steps = 7;
   config_.dalle.cache_codes = true;
   config_.dalle.crops_per_image = 1;

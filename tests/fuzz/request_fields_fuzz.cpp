@@ -16,7 +16,7 @@ namespace {
 
 constexpr RequestField kKnown[] = {
     {.name = "text", .kind = FieldKind::kText, .max = 100},
-    {.name = "whole", .kind = FieldKind::kWhole, .min = -5, .max = 1e15},
+    {.name = "whole", .kind = FieldKind::kInteger, .min = -5, .max = 1e15},
     {.name = "number", .kind = FieldKind::kNumber, .min = -1e3, .max = 1e300},
     {.name = "flag", .kind = FieldKind::kFlag},
     {.name = "choice", .kind = FieldKind::kChoice, .choices = "low high"},
@@ -50,7 +50,7 @@ struct Values {
   explicit Values(const RequestFields& fields)
       : text(read("text", [&] { return fields.text("text"); })),
         choice(read("choice", [&] { return fields.choice("choice"); })),
-        whole(read("whole", [&] { return fields.whole("whole"); })),
+        whole(read("whole", [&] { return fields.integer("whole"); })),
         number(read("number", [&] { return fields.number("number"); })),
         flag(read("flag", [&] { return fields.flag("flag"); })),
         area(read("area", [&] { return fields.rectangle("area"); })),

@@ -84,10 +84,11 @@ TEST(AdamW, UpdatesRangesExactlyAsTheFullBuffer) {
     of_all.step(gradients, 1e-2);
     of_some.step(gradients, 1e-2);
   }
-  for (const FlatRange& range : ranges) EXPECT_TRUE(torch::equal(range.of(parts), range.of(full)));
+  for (const FlatRange& range : ranges)
+    EXPECT_TRUE(torch::equal(range.slice(parts), range.slice(full)));
   EXPECT_TRUE(torch::equal(parts.narrow(0, 1536, 1536), start.narrow(0, 1536, 1536)));
   EXPECT_TRUE(torch::equal(of_some.second_moment().parts()[1],
-                           ranges[1].of(of_all.second_moment().parts()[0])));
+                           ranges[1].slice(of_all.second_moment().parts()[0])));
 }
 
 }  // namespace

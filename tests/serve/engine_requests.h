@@ -133,7 +133,7 @@ inline RgbImage noise_image(std::mt19937& random, int64_t size) {
   return image;
 }
 
-/// Of any caption, client, seed, sampling settings and image prompt.
+/// With a random caption, client, seed, sampling settings and image prompt.
 inline GenerationRequest random_request(std::mt19937& random) {
   const std::vector<std::string> captions = {"a red circle", "a small circle", "red background"};
   const std::vector<SamplingConfig> samplings = {

@@ -12,8 +12,8 @@
 
 namespace dalle {
 
-/// Of 32 x 32 pixels, 4 x 4 codes of 16 values, with random weights, far from uniform. All that it
-/// returns are equal.
+/// Generates images of 32 x 32 pixels from 4 x 4 codes out of 16, with random weights whose
+/// predictions are far from uniform. Equal in every call.
 /// @param caption_dropout  0: the model cannot rank images
 inline TrainedDalle small_trained_dalle(double caption_dropout = 0.1) {
   ExperimentConfig config = shapes_experiment();
@@ -28,10 +28,10 @@ inline TrainedDalle small_trained_dalle(double caption_dropout = 0.1) {
       },
       {.vocab_size = 300}));
   DiscreteVae vae(config.dvae.model, Precision::kFloat32);
-  vae->initialize(initial_weights_generator(config, /*stage=*/1));
+  vae->initialize(initial_weights_generator(config, Stage::kDvae));
   DalleModel transformer(config.dalle.model, config.layout(), tokenizer.vocab_size(),
                          config.dvae.model.vocab_size, Precision::kFloat32);
-  transformer->initialize(initial_weights_generator(config, /*stage=*/2));
+  transformer->initialize(initial_weights_generator(config, Stage::kDalle));
   transformer->eval();
   const torch::NoGradGuard no_grad;
   for (at::Tensor& parameter : transformer->parameters())

@@ -197,7 +197,7 @@ TEST_F(TorchFileTest, RefusesEntriesThatLieAboutTheirSize) {
   list[2].content += "more";
   list[2].size = 16;
   list[2].packed_size = 20;
-  EXPECT_THAT(error_of_zip(list), HasSubstr("has more than the 16 bytes that it claims"));
+  EXPECT_THAT(error_of_zip(list), HasSubstr("longer than its stated size of 16 bytes"));
 }
 
 TEST_F(TorchFileTest, RefusesEntriesThatShareTheirBytes) {

@@ -9,7 +9,6 @@
 #include <gtest/gtest.h>
 
 #include "core/stop_signal.h"
-#include "parallel/agree.h"
 #include "ranks.h"
 #include "train/evaluation.h"
 
@@ -40,8 +39,8 @@ TEST(RunOnRanks, AStopThatOneRankNoticesIsTheStopOfAll) {
       return "finished";
     });
     EXPECT_FALSE(results.has_value());
-    EXPECT_TRUE(agree_any(group, group.rank() == 1));
-    EXPECT_FALSE(agree_any(group, false));
+    EXPECT_TRUE(group.any(group.rank() == 1));
+    EXPECT_FALSE(group.any(false));
   });
 }
 

@@ -28,7 +28,7 @@ void apply(const ConfigReading& reading, T& config) {
 /// @param overrides  `a.b.c=value` each, applied after the file; the right side is YAML, or
 ///                   literal text where the key holds text
 /// @throws ConfigError with one line per problem, `file:line:column: key: what was found, what was
-/// expected`; an override has `--set a.b.c=value` in place of the file
+///         expected`; for an override, `--set a.b.c=value` replaces the file
 template <ConfigStruct T>
 T load_config(const std::filesystem::path& path, std::span<const std::string> overrides = {}) {
   const ConfigReading reading = read_config_file(config_schema<T>(), path, overrides);

@@ -137,7 +137,7 @@ class Reader {
   }
 
  private:
-  /// Of a.b.c: "nest c under a: b:".
+  /// Reports the key a.b.c with the advice to nest c under "a: b:".
   void report_dotted(const YamlNode& key, const std::string& path) {
     const size_t last_dot = key.text.rfind('.');
     std::string parents = key.text.substr(0, last_dot) + ':';
@@ -233,7 +233,7 @@ class Reader {
         if (node.text == "false") return ConfigValue{false};
         break;
       case ConfigType::kInteger:
-        if (const auto number = parse_whole_number(node.text);
+        if (const auto number = parse_integer(node.text);
             number && is_in_range(static_cast<double>(*number)))
           return ConfigValue{*number};
         break;
@@ -252,7 +252,7 @@ class Reader {
         break;
     }
     return refuse(schema, node, place, path,
-                  schema.type == ConfigType::kInteger  ? whole_number_advice(node.text)
+                  schema.type == ConfigType::kInteger  ? integer_advice(node.text)
                   : schema.type == ConfigType::kNumber ? number_advice(node.text)
                                                        : "");
   }
@@ -369,7 +369,7 @@ ConfigReading read_config_file(const ConfigSchema& schema, const std::filesystem
   if (problem) {
     reading.problems.insert(reading.problems.begin(), *problem);
     reading.is_readable = false;
-    reading.is_empty = false;  // as far as anybody knows
+    reading.is_empty = false;  // not known to be
   }
   return reading;
 }

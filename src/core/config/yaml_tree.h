@@ -8,7 +8,7 @@
 
 namespace dalle {
 
-/// Where something stands in a YAML text, counted from 1; 0 where the parser does not know.
+/// A position in a YAML text, counted from 1; 0 where the parser does not know it.
 struct YamlPlace {
   int64_t line = 0;
   int64_t column = 0;
@@ -38,7 +38,7 @@ class YamlError : public Error {
 /// Parses one YAML document; text without any is null.
 ///
 /// @throws YamlError at a syntax error, a second document, a tag other than !!str, an alias inside
-/// of what it names, or aliases that multiply to more than 100,000 values
+///         the value that it names, or aliases that expand to more than 100,000 values
 YamlNode parse_yaml(const std::string& text);
 
 }  // namespace dalle

@@ -176,7 +176,8 @@ bool is_bmp(std::string_view bytes) {
          std::ranges::find(kHeaderSizes, *header_size) != kHeaderSizes.end();
 }
 
-/// Names the kind of an ISO base media file. Source: ISO/IEC 14496-12, section 4.3
+/// Names the kind of an ISO base media file.
+/// Source: ISO/IEC 14496-12, section 4.3
 std::string_view media_kind(std::string_view brand) {
   if (brand == "avif" || brand == "avis") return "AVIF";
   if (brand.starts_with("hei") || brand.starts_with("hev") || brand == "mif1" || brand == "msf1")

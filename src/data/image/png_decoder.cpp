@@ -29,7 +29,7 @@ class PngDecoder {
       throw std::bad_alloc();
     }
     png_set_read_fn(png_, &remaining_, read_bytes);
-    // Of no use here, and a small file may contain gigabytes of them.
+    // Not needed here, and a small file may contain gigabytes of them.
     constexpr std::array<png_byte, 25> kSkipped = {'i', 'C', 'C', 'P', 0,   'i', 'T', 'X', 't',
                                                    0,   's', 'P', 'L', 'T', 0,   't', 'E', 'X',
                                                    't', 0,   'z', 'T', 'X', 't', 0};

@@ -134,20 +134,19 @@ struct ShapesConfig {
     const auto used_colors = in_use(colors);
     const auto require = [&](bool is_shown, std::string_view name) {
       checks.require(is_shown, "held_out_pairs", {"shapes", "colors"},
-                     "found {}, which keeps everything that is {} out of the training set",
-                     held_out_pairs, name);
+                     "found {}, which leaves no {} in the training set", held_out_pairs, name);
     };
     for (const ShapeKind shape : used_shapes)
       require(std::ranges::any_of(used_colors,
                                   [&](ShapeColor color) {
                                     return !is_held_out_pair(shape, color, held_out_pairs);
                                   }),
-              fmt::format("a {}", to_string(shape)));
+              to_string(shape));
     for (const ShapeColor color : used_colors)
       require(std::ranges::any_of(
                   used_shapes,
                   [&](ShapeKind shape) { return !is_held_out_pair(shape, color, held_out_pairs); }),
-              to_string(color));
+              fmt::format("{} object", to_string(color)));
   }
 
   /// A large triangle is taller than half of an image.

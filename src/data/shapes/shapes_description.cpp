@@ -128,17 +128,6 @@ void read_repetition(CaptionReader& reader, const DescribedObject& last) {
 
 }  // namespace
 
-ShapesDescription describe_scene(const ShapesScene& scene) {
-  ShapesDescription description{
-      .objects = {}, .relations = scene.relations, .background = scene.background};
-  for (const ShapesObject& object : scene.objects)
-    description.objects.push_back({.shape = object.shape,
-                                   .color = object.color,
-                                   .size = object.size,
-                                   .texture = object.texture});
-  return description;
-}
-
 ShapesDescription parse_shapes_caption(std::string_view caption) {
   CaptionReader reader(caption);
   if (reader.accept("the same object in")) return read_recolored_copy(reader);

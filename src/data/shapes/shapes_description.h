@@ -29,9 +29,6 @@ struct ShapesDescription {
   bool operator==(const ShapesDescription&) const = default;
 };
 
-/// Describes a scene completely, including the relations.
-ShapesDescription describe_scene(const ShapesScene& scene);
-
 /// Parses a caption that follows the grammar of shapes_caption(), in the training phrasing or the
 /// held-out one; adjectives may come in any order.
 ///

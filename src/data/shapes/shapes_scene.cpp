@@ -235,9 +235,8 @@ ShapesScene sample_scene(const ShapesConfig& config, uint64_t seed, ShapesSplit 
       return scene;
     }
   }
-  throw Error(
-      "data.shapes: the attributes and numbers of objects in use allow no scene of split {}",
-      to_string(split));
+  throw Error("data.shapes: no scene of split {} has these attributes and numbers of objects",
+              to_string(split));
 }
 
 }  // namespace dalle

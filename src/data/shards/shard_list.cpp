@@ -22,7 +22,7 @@ struct Range {
   size_t width = 0;  ///< number of digits, padded with zeros
 };
 
-bool parse_integer(std::string_view text, uint64_t& number) {
+bool parse_shard_number(std::string_view text, uint64_t& number) {
   const char* end = text.data() + text.size();
   const auto [stop, error] = std::from_chars(text.data(), end, number);
   return error == std::errc() && stop == end;
@@ -33,7 +33,7 @@ Range parse_range(std::string_view content, const std::string& pattern) {
   const std::string_view first = content.substr(0, dots);
   const std::string_view last = content.substr(std::min(dots + 2, content.size()));
   Range range;
-  if (!parse_integer(first, range.first) || !parse_integer(last, range.last))
+  if (!parse_shard_number(first, range.first) || !parse_shard_number(last, range.last))
     throw Error("{}: found {{{}}}, expected a range of numbers such as {{00000..00012}}", pattern,
                 content);
   if (range.first > range.last)

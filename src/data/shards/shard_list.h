@@ -17,9 +17,8 @@ struct ShardFile {
 /// Expands all ranges like `{00000..00012}` of a pattern; the last one varies fastest. If an end of
 /// a range begins with a zero, numbers are padded to the width of the ends.
 ///
-/// @throws dalle::Error if braces contain anything else, or if the pattern expands to over a
-/// million
-///         paths
+/// @throws dalle::Error if braces contain anything else, or if the pattern expands to more than a
+///         million paths
 std::vector<std::string> expand_ranges(const std::string& pattern);
 
 /// Returns the shards at a path: a `.tar` file, the `.tar` files in a folder sorted by name, or the

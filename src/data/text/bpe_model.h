@@ -32,8 +32,7 @@ struct Piece {
 ///
 /// @param model  the bytes of a sentencepiece .model file
 /// @throws dalle::Error if they are corrupt or not a BPE model of sentencepiece, or if the model
-/// has
-///         no byte fallback or unused pieces
+///         has no byte fallback or has unused pieces
 /// Source: sentencepiece 0.1.97, sentencepiece_model.proto
 std::vector<Piece> read_bpe_model(std::string_view model);
 

@@ -10,8 +10,7 @@ namespace dalle {
 /// byte order mark. Lines end with LF, CRLF or CR.
 ///
 /// @throws dalle::Error if the text is not UTF-8 or contains a zero byte; the message explains how
-/// to
-///         convert UTF-16
+///         to convert UTF-16
 std::vector<std::string> parse_captions(std::string_view text);
 
 /// Parses the "caption" of a `.json` file: a string, a list of strings, or none (missing, null or

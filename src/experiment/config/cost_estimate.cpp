@@ -9,6 +9,7 @@
 #include "model/clip_model.h"
 #include "model/dalle_model.h"
 #include "model/discrete_vae.h"
+#include "nn/chunked_cross_entropy.h"
 #include "parallel/gradient_reducer.h"
 #include "sample/generate_codes.h"
 #include "sample/guidance.h"
@@ -18,8 +19,7 @@ namespace dalle {
 namespace {
 
 constexpr int64_t kFloatBytes = 4;
-constexpr int64_t kIndexBytes = 8;             // of max pooling
-constexpr int64_t kLossChunkPositions = 1024;  // whose logits exist at once
+constexpr int64_t kIndexBytes = 8;  // of max pooling
 
 int64_t bytes_of(Precision precision) {
   return precision == Precision::kBfloat16 ? 2 : kFloatBytes;
@@ -110,7 +110,7 @@ void add_step(const ExperimentConfig& config, const DalleModelCost& model_cost,
   const int64_t larger_head = std::max(model_cost.text_head, model_cost.image_head);
   // Two chunks of logits in float32 (values and gradients), the stream before the heads, and the
   // gradients of both heads' weights, which the loss computes, with a product of one.
-  const int64_t chunk = std::min(tokens, kLossChunkPositions);
+  const int64_t chunk = std::min(tokens, kLossChunk);
   const int64_t heads = 2 * chunk * (larger_head / model.width) * kFloatBytes + 2 * stream +
                         (model_cost.text_head + model_cost.image_head + larger_head) * kFloatBytes;
   memory.activations =
@@ -167,7 +167,7 @@ std::string memory_text(const MemoryEstimate& memory, int64_t micro_batch_size,
   text += row("  optimizer moments", bytes_text(memory.moments));
   text += row("  EMA of the weights", bytes_text(memory.ema));
   if (memory.partial_sums > 0)
-    text += row("  partial sums, for bitwise", bytes_text(memory.partial_sums));
+    text += row("  partial sums (bitwise)", bytes_text(memory.partial_sums));
   if (memory.frozen_weights > 0) text += row("  frozen dVAE", bytes_text(memory.frozen_weights));
   if (memory.compute_weights > 0)
     text += row("  bfloat16 weights", bytes_text(memory.compute_weights));
@@ -175,7 +175,7 @@ std::string memory_text(const MemoryEstimate& memory, int64_t micro_batch_size,
               bytes_text(memory.activations));
   if (memory.sent_copies > 0) text += row("  gradients in transit", bytes_text(memory.sent_copies));
   if (memory.sampling > 0)
-    text += row("  or sample images, between steps", bytes_text(memory.sampling));
+    text += row("  sample images (between steps)", bytes_text(memory.sampling));
   text += row("  peak", bytes_text(memory.total())) + alternatives;
   text += row("host memory while saving", bytes_text(memory.saving));
   return text + row("checkpoint", bytes_text(memory.checkpoint()));

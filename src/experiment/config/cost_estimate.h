@@ -28,24 +28,24 @@ struct MemoryEstimate {
   int64_t sent_copies = 0;
   int64_t sampling = 0;  ///< while sample images are generated, between two steps
 
-  /// Of the host (on a CPU: in addition to all others) while a checkpoint is written: the copy of
-  /// what is saved, on the rank that writes most of it. Reading one takes no more.
+  /// Host memory (on a CPU: in addition to the above) while a checkpoint is written: the copy of
+  /// what is saved, on the rank that writes the most. Reading one takes no more.
   int64_t saving = 0;
 
   int64_t resident() const {
     return weights + gradients + moments + ema + partial_sums + frozen_weights;
   }
-  /// The peak of the steps.
+  /// The peak during steps.
   int64_t training() const { return resident() + compute_weights + activations + sent_copies; }
-  /// The peak of all.
+  /// The overall peak.
   int64_t total() const { return std::max(training(), resident() + sampling); }
-  /// What a checkpoint holds, apart from some kilobytes of text.
+  /// The size of a checkpoint, apart from a few kilobytes of text.
   int64_t checkpoint() const { return kSavedTensors * weights; }
 
   static constexpr int64_t kSavedTensors = 4;  ///< weights, EMA and two moments, each in full
 };
 
-/// What the dVAE costs. Operations count a multiplication and an addition as two.
+/// Cost of the dVAE. A multiplication and an addition count as two operations.
 struct DvaeCost {
   int64_t encoder_parameters = 0;
   int64_t decoder_parameters = 0;
@@ -58,26 +58,26 @@ struct DvaeCost {
   int64_t parameters() const { return encoder_parameters + decoder_parameters; }
 };
 
-/// What the transformer costs.
+/// Cost of the transformer, and of encoding the images that it trains on.
 struct DalleCost {
   int64_t embedding_parameters = 0;  ///< of tokens, pads, positions, rows, columns, start vectors
   int64_t block_parameters = 0;      ///< all layers
   int64_t head_parameters = 0;       ///< last normalization and both heads
   int64_t attention_pairs = 0;       ///< unmasked (query, key) of one head, summed over the layers
   double forward_flops = 0;          ///< of one sequence
-  /// Forward and backward of one sequence. Neither recomputation nor making the image tokens is
-  /// counted: this is the useful work.
+  /// Forward and backward of one sequence. Only useful work: excludes recomputation and the
+  /// encoding of images.
   double training_flops = 0;
   double token_flops = 0;  ///< the dVAE's encoder for one image; 0 where codes are cached
   int64_t micro_batch_size = 0;
   MemoryEstimate memory = {};                    ///< as configured
-  MemoryEstimate memory_with_recompute = {};     ///< were it on
-  MemoryEstimate memory_without_recompute = {};  ///< were it off
+  MemoryEstimate memory_with_recompute = {};     ///< as if recompute were on
+  MemoryEstimate memory_without_recompute = {};  ///< as if recompute were off
 
   int64_t parameters() const { return embedding_parameters + block_parameters + head_parameters; }
 };
 
-/// What the contrastive model costs.
+/// Cost of the contrastive model.
 struct ClipCost {
   int64_t image_parameters = 0;
   int64_t text_parameters = 0;

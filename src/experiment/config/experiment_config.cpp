@@ -7,6 +7,8 @@
 #include <sstream>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "core/ascii.h"
 #include "core/config/config_io.h"
 #include "core/log.h"
@@ -48,7 +50,7 @@ void check_dvae(const ExperimentConfig& config, const ConfigChecks& checks) {
                  config.data.image_size, factor, groups);
   checks.require(config.dvae.checkpoint.empty() || config.from.checkpoint.empty(),
                  "dvae.checkpoint", {"from.checkpoint"},
-                 "found {}, expected nothing, since from.checkpoint has a dVAE of its own",
+                 "found {}; must not be set together with from.checkpoint, which has its own dVAE",
                  config.dvae.checkpoint);
   config.dvae.validate(checks.of("dvae"));
 }
@@ -103,23 +105,21 @@ void check_sampling(const ExperimentConfig& config, const ConfigChecks& checks) 
 void check_distributed(const ExperimentConfig& config, const ConfigChecks& checks) {
   const DistributedConfig& distributed = config.distributed;
   distributed.validate(checks.of("distributed"));
-  std::vector<std::pair<std::string, TrainConfig>> stages = {{"dalle.train", config.dalle.train}};
-  if (config.trains_dvae()) stages.emplace_back("dvae.train", config.dvae.train);
-  if (config.clip) stages.emplace_back("clip.train", config.clip->train);
-  for (const auto& [key, train] : stages) {
+  for (const auto& [stage, train] : config.trained_stages()) {
+    const std::string key = fmt::format("{}.train", to_string(stage));
     checks.require(
-        !distributed.shard_optimizer || train.optimizer == OptimizerKind::kAdamW,
+        !distributed.shard_optimizer || train->optimizer == OptimizerKind::kAdamW,
         "distributed.shard_optimizer", {key + ".optimizer"},
         "found true, expected false, since {}.optimizer is {}, which needs whole matrices", key,
-        to_string(train.optimizer));
-    const int64_t size = train.micro_batch_size;
+        to_string(train->optimizer));
+    const int64_t size = train->micro_batch_size;
     checks.require(
         !distributed.bitwise ||
-            (size > 0 && std::has_single_bit(static_cast<uint64_t>(train.batch_size / size))),
+            (size > 0 && std::has_single_bit(static_cast<uint64_t>(train->batch_size / size))),
         key + ".micro_batch_size", {key + ".batch_size", "distributed.bitwise"},
         "found {}, expected {}.batch_size, which is {}, divided by a power of two, since "
         "distributed.bitwise is true",
-        size, key, train.batch_size);
+        size, key, train->batch_size);
   }
 }
 

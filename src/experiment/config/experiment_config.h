@@ -16,6 +16,7 @@
 #include "data/data_config.h"
 #include "data/text/tokenizer_config.h"
 #include "dist/distributed_config.h"
+#include "experiment/config/stages.h"
 #include "model/clip_config.h"
 #include "model/discrete_vae_config.h"
 #include "model/transformer_config.h"
@@ -53,7 +54,7 @@ struct FromConfig {
   void validate(const ConfigChecks& checks) const {
     const auto require = [&](bool holds, const char* key, const char* needed,
                              const std::string& found) {
-      checks.require(holds, key, {needed}, "found {}, expected nothing, since {} is not set", found,
+      checks.require(holds, key, {needed}, "found {}; must not be set without {}", found,
                      checks.path(needed));
     };
     require(checkpoint_sha256.empty() || !checkpoint.empty(), "checkpoint_sha256", "checkpoint",
@@ -71,14 +72,16 @@ struct FromConfig {
                    "whose tokenizer is kept and whose dVAE and transformer initialize the run; or "
                    "a checkpoint of the dvae stage, for the dVAE only. Recorded as the "
                    "checkpoint's folder; empty: random initialization",
-           .may_change = true});
+           .may_change = true,
+           .may_differ_between_ranks = true});
     visit("checkpoint_sha256", self.checkpoint_sha256,
           {.help = "SHA-256 of that checkpoint's manifest, which is recorded when the config is "
                    "loaded; if it is given, it must match"});
     visit("clip_checkpoint", self.clip_checkpoint,
           {.help = "the contrastive model that initializes the clip stage; empty: that of the run "
                    "that from.checkpoint belongs to or, if it has none, random initialization",
-           .may_change = true});
+           .may_change = true,
+           .may_differ_between_ranks = true});
     visit("clip_checkpoint_sha256", self.clip_checkpoint_sha256,
           {.help = "SHA-256 of the manifest of from.clip_checkpoint, which is recorded when the "
                    "config is loaded; if it is given, it must match"});
@@ -98,8 +101,8 @@ struct DvaeStageConfig {
     model.validate(checks.of("model"));
     train.validate(checks.of("train"));
     checks.require(checkpoint_sha256.empty() || !checkpoint.empty(), "checkpoint_sha256",
-                   {"checkpoint"}, "found {}, expected nothing, since {} is not set",
-                   checkpoint_sha256, checks.path("checkpoint"));
+                   {"checkpoint"}, "found {}; must not be set without {}", checkpoint_sha256,
+                   checks.path("checkpoint"));
   }
 
   template <class Self, class Visitor>
@@ -110,7 +113,8 @@ struct DvaeStageConfig {
           {.help = "a trained dVAE to use instead of training one: a finished run, a checkpoint of "
                    "a dvae stage, or what dalle-import wrote. It also sets dvae.model. Recorded as "
                    "the folder of the checkpoint; empty: train one",
-           .may_change = true});
+           .may_change = true,
+           .may_differ_between_ranks = true});
     visit(
         "checkpoint_sha256", self.checkpoint_sha256,
         {.help = "SHA-256 of the weights in that checkpoint, which is recorded when the config is "
@@ -222,6 +226,15 @@ struct ExperimentConfig {
     return dvae.checkpoint.empty() && (from.checkpoint.empty() || !dvae.freeze);
   }
 
+  /// The settings of each stage that trains a network, in the order in which they run.
+  std::vector<std::pair<Stage, const TrainConfig*>> trained_stages() const {
+    std::vector<std::pair<Stage, const TrainConfig*>> stages;
+    if (trains_dvae()) stages.emplace_back(Stage::kDvae, &dvae.train);
+    stages.emplace_back(Stage::kDalle, &dalle.train);
+    if (clip) stages.emplace_back(Stage::kClip, &clip->train);
+    return stages;
+  }
+
   bool operator==(const ExperimentConfig&) const = default;
 
   template <class Self, class Visitor>
@@ -258,12 +271,14 @@ void warn_of_untrained_guidance(const ExperimentConfig& config, const SamplingCo
 
 /// Loads an experiment, applies `a.b.c=value` overrides in order and validates the result.
 ///
-/// @throws ConfigError with every problem of the file, the overrides and their combination, one a
-/// line as `file:line:column: key: what was found, what was expected`. A key that is at its default
-/// has the place of another key that decides, or the file alone. Conflicts of keys that have
-/// problems of their own are left out. A file without a key is an error too: it is more likely that
-/// writing it failed than that the paper's model is wanted. What dvae.checkpoint and `from` name is
-/// found and recorded; if its SHA-256 is recorded already, it need not exist.
+/// What dvae.checkpoint and `from` name is found and recorded; if its SHA-256 is already recorded,
+/// it need not exist.
+///
+/// @throws ConfigError with every problem of the file, the overrides and their combination, one per
+///         line as `file:line:column: key: what was found, what was expected`. A key at its default
+///         has the position of the key that it conflicts with, or only the file. Conflicts of keys
+///         that have problems of their own are left out. A file without any key is an error too:
+///         more likely, writing it failed than that the paper's model is wanted.
 ExperimentConfig load_experiment(const std::filesystem::path& path,
                                  std::span<const std::string> overrides = {},
                                  ConfigUse use = ConfigUse::kTrain);

@@ -12,8 +12,9 @@
 
 namespace dalle {
 
-/// The stages of an experiment, in the order in which they run.
-enum class Stage { kTokenizer, kDvae, kDalle, kClip };
+/// The stages of an experiment, in the order in which they run. The seeds of initial weights depend
+/// on the numbers.
+enum class Stage { kTokenizer = 0, kDvae = 1, kDalle = 2, kClip = 3 };
 
 constexpr auto enum_names(Stage) {
   return std::array{std::pair{Stage::kTokenizer, std::string_view("tokenizer")},

@@ -76,7 +76,7 @@ std::optional<WeightSource> clip_next_to(const fs::path& checkpoint) {
   if (checkpoints_in(folder).empty()) return std::nullopt;
   try {
     return finished_stage(folder, Stage::kClip);
-  } catch (const Error& error) {  // nobody asked for it
+  } catch (const Error& error) {  // it was not requested
     log_warning("the contrastive model is randomly initialized: {}", error.what());
     return std::nullopt;
   }
@@ -142,8 +142,8 @@ std::optional<WeightSource> find_source(const ConfigReading& reading, const std:
 void take_main(const WeightSource& source, const Problems& problems, ExperimentConfig& config) {
   problems.check(source, config);
   if (source.stage == Stage::kDalle && !config.tokenizer.model.empty())
-    problems.report("tokenizer.model", fmt::format("found {}, expected nothing, since the "
-                                                   "tokenizer is that of from.checkpoint",
+    problems.report("tokenizer.model", fmt::format("found {}; must not be set, because "
+                                                   "the tokenizer is that of from.checkpoint",
                                                    config.tokenizer.model));
   config.from.checkpoint = source.checkpoint.string();
   config.from.checkpoint_sha256 = source.hash;
@@ -253,8 +253,8 @@ bool take_weight_source(ConfigReading& reading, ExperimentConfig& config) {
     if (from.clip_checkpoint.empty()) {  // once recorded, the absence of one is recorded too
       if (is_new && source->stage == Stage::kDalle) clip = clip_next_to(source->checkpoint);
     } else if (source && source->stage == Stage::kDvae) {
-      problems.report(key, fmt::format("found {}, expected nothing, because from.checkpoint is a "
-                                       "dVAE alone, whose run trains a new tokenizer",
+      problems.report(key, fmt::format("found {}; must not be set, because from.checkpoint is "
+                                       "only a dVAE, whose run trains a new tokenizer",
                                        from.clip_checkpoint));
     } else {
       clip = find_source(reading, key, from.clip_checkpoint, from.clip_checkpoint_sha256,

@@ -26,9 +26,9 @@ struct WeightSource {
 /// Finds what from.checkpoint names. Verifies the manifest and the config, not yet the weights.
 ///
 /// @param path  a checkpoint of the dalle or dvae stage, or the file `latest` or `best` that names
-///              one; or a run, its folder of checkpoints or of one of these stages. Of a training
-///              of the dalle stage, which must be finished, the newest valid checkpoint is taken;
-///              of one of the dvae stage alone, what find_trained_dvae() takes
+///              one; or a run, its folder of checkpoints or of one of these stages. For a dalle
+///              stage, which must be finished, that is its newest valid checkpoint; for a dvae
+///              stage alone, what find_trained_dvae() selects
 /// @throws dalle::Error if there is none, naming what was found instead
 WeightSource find_weight_source(const std::filesystem::path& path);
 

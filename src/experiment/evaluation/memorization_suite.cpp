@@ -79,7 +79,7 @@ void write_diversity(ordered_json& numbers, const std::string& space, const at::
                                .view({features.size(0), features.size(1), features.size(0), -1})
                                .mean({1, 3});  // [C, C]
   const at::Tensor own = means.diagonal();
-  // The distance of an image from itself is no pair.
+  // The distance of an image to itself does not count.
   numbers[space + "_same_caption"] = number_of(mean_interval(own * (images / (images - 1))));
   if (captions < 3) return;
   // A mean over pairs has twice the error of the mean over captions of their mean distances.

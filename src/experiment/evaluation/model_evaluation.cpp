@@ -201,8 +201,8 @@ std::optional<FeatureSpace> extractor_for(const std::vector<EvaluationSuite>& su
   const bool has_space = std::ranges::any_of(suites, compares_images);
   if (!has_space && !(is_contrastive(file) && std::ranges::count(suites, EvaluationSuite::kBestOf)))
     throw Error(
-        "--extractor {}: expected the suite frechet or memorization (or best_of, if the extractor "
-        "is the folder of a contrastive model)",
+        "--extractor {}: requires --suite frechet or memorization (or best_of, if the extractor is "
+        "the folder of a contrastive model)",
         file.string());
   const c10::Device device = device_of(*model.vae);
   if (!is_contrastive(file)) return torchscript_space(file, device, model.config.data.image_size);
@@ -216,7 +216,7 @@ std::optional<FeatureSpace> extractor_for(const std::vector<EvaluationSuite>& su
 void check_reranker(const std::vector<EvaluationSuite>& suites, const fs::path& reranker) {
   if (reranker.empty()) return;
   if (std::ranges::find(suites, EvaluationSuite::kBestOf) == suites.end())
-    throw Error("--reranker {}: expected the suite best_of, which uses it", reranker.string());
+    throw Error("--reranker {}: requires --suite best_of, which uses it", reranker.string());
   trained_clip_hash(reranker);
 }
 

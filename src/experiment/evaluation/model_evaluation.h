@@ -80,8 +80,8 @@ struct ModelEvaluationOptions {
   int64_t limit = 0;                    ///< validation images to use; 0: all
   std::filesystem::path out;            ///< the results file
   /// What the suites frechet and memorization also compare images in: a TorchScript file for
-  /// torchscript_space(), or a folder for clip_space(load_trained_clip()); empty: nothing. If it
-  /// is a folder, it also judges which caption fits each image that best_of selects.
+  /// torchscript_space(), or a folder for clip_space(load_trained_clip()); empty: nothing. If it is
+  /// a folder, it also judges which caption fits each image that best_of selects.
   std::filesystem::path extractor = {};
   /// The contrastive model of the suite best_of, for load_trained_clip(); empty: that of the run.
   std::filesystem::path reranker = {};

@@ -20,13 +20,13 @@ struct SuiteFigures {
 std::string stored_image(const std::filesystem::path& folder, const nlohmann::ordered_json& file,
                          std::string_view text);
 
-/// Figures of charts next to one another. Empty ones are left out.
+/// Charts next to one another. Empty ones are left out.
 std::string charts_of(std::vector<std::string> figures);
 
-/// Of the suite frechet: shares with those of the training images, and distances by blur radius.
+/// The suite frechet: shares next to those of the training images, and distances by blur radius.
 SuiteFigures frechet_figures(const nlohmann::ordered_json& numbers);
 
-/// Of the suite memorization: the generated images that are nearest to training images.
+/// The suite memorization: the generated images that are nearest to training images.
 /// @param folder  of the stored images
 SuiteFigures memorization_figures(const nlohmann::ordered_json& numbers,
                                   const std::filesystem::path& folder);

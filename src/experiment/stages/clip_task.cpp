@@ -79,7 +79,7 @@ void check_whole_share(const TrainConfig& train, int64_t ranks) {
 ClipTask::ClipTask(const ExperimentConfig& config, ExperimentData& data, const Tokenizer& tokenizer,
                    c10::Device device)
     : TrainTask(
-          {.name = "clip",
+          {.name = std::string(to_string(Stage::kClip)),
            .sample_every = config.clip->train.eval_every,
            .sample_every_key = "clip.train.eval_every",
            .flops_per_sample = estimate_clip_cost(config, tokenizer.vocab_size()).training_flops,
@@ -98,7 +98,7 @@ ClipTask::ClipTask(const ExperimentConfig& config, ExperimentData& data, const T
                   with_clip_captions(validation_options(config), config)),
       model_(config.clip->model, config.data.image_size, tokenizer.vocab_size(),
              config.clip->train.precision) {
-  model_->initialize(initial_weights_generator(config, /*stage=*/3));
+  model_->initialize(initial_weights_generator(config, Stage::kClip));
   model_->to(device);
 }
 
@@ -150,7 +150,7 @@ TaskLoss ClipTask::loss(const Batch& micro_batch, const LossContext& context) {
                     {"text_to_image", loss.text_to_image / ranks}}};
 }
 
-/// Of the weights after the update; their EMA is bound only in evaluations.
+/// Describes the weights after the update; their EMA is bound only in evaluations.
 std::vector<Metric> ClipTask::scheduled(int64_t) const {
   const torch::NoGradGuard no_grad;
   return {{"logit_scale", model_->logit_scale().item<double>(), "scale {:.1f}"}};

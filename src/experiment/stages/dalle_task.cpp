@@ -11,12 +11,11 @@
 #include "core/seeds.h"
 #include "data/fingerprint.h"
 #include "data/rank_slice.h"
+#include "dist/stop_condition.h"
 #include "experiment/config/cost_estimate.h"
-#include "parallel/agree.h"
 #include "sample/generate_images.h"
 #include "sample/image_grid.h"
 #include "tensor/named_tensors.h"
-#include "train/stop_condition.h"
 
 namespace dalle {
 namespace {
@@ -53,7 +52,7 @@ bool is_block_matrix(const std::string& name) {
 DalleTask::DalleTask(const ExperimentConfig& config, ExperimentData& data,
                      const Tokenizer& tokenizer, DiscreteVae vae, c10::Device device)
     : TrainTask(
-          {.name = "dalle",
+          {.name = std::string(to_string(Stage::kDalle)),
            .sample_every = config.dalle.train.sample_every,
            .sample_every_key = "dalle.train.sample_every",
            .flops_per_sample = estimate_dalle_cost(config, tokenizer.vocab_size()).training_flops,
@@ -68,7 +67,7 @@ DalleTask::DalleTask(const ExperimentConfig& config, ExperimentData& data,
       vae_(std::move(vae)),
       model_(config.dalle.model, config.layout(), tokenizer.vocab_size(),
              config.dvae.model.vocab_size, config.dalle.train.precision) {
-  model_->initialize(initial_weights_generator(config, /*stage=*/2));
+  model_->initialize(initial_weights_generator(config, Stage::kDalle));
   model_->to(device);
   vae_->to(device);
   for (at::Tensor& parameter : vae_->parameters()) parameter.set_requires_grad(false);
@@ -78,11 +77,12 @@ bool DalleTask::cache_codes(const std::filesystem::path& path, ProcessGroup& gro
                             const StopSignal& stop) {
   const int64_t size = train_.order().size();
   // All that determines the codes: the encoder's weights and precision, the images, and the crops.
-  const std::string source = sha256(
-      safetensors_bytes(weights_of(*vae_)) + data_.identity() + content_fingerprint(data_.train()) +
-      (config_.data.kind == DatasetKind::kShapes ? dump_config(config_.data.shapes) : "") +
-      fmt::format(" {} {} {} {}", config_.data.image_size, config_.data.background,
-                  to_string(config_.dalle.train.precision), config_.seed));
+  const std::string source =
+      sha256(safetensors_bytes(weights_of(*vae_)) + data_.fingerprint() +
+             content_fingerprint(data_.train()) +
+             (config_.data.kind == DatasetKind::kShapes ? dump_config(config_.data.shapes) : "") +
+             fmt::format(" {} {} {} {}", config_.data.image_size, config_.data.background,
+                         to_string(config_.dalle.train.precision), config_.seed));
   const CodeCacheContent content{.size = size,
                                  .crops = config_.dalle.crops_per_image,
                                  .image_size = config_.data.image_size,
@@ -104,18 +104,28 @@ bool DalleTask::cache_codes(const std::filesystem::path& path, ProcessGroup& gro
   std::optional<Progress> shown;
   const StopCondition condition(stop, group);
   const auto progress = [&](int64_t done, int64_t total) {
-    if (!shown) shown.emplace("dalle: computing image tokens of crops", total, /*begin=*/done);
-    shown->update(done);
+    if (group.is_rank_zero()) {
+      if (!shown) shown.emplace("dalle: computing image tokens of crops", total, /*begin=*/done);
+      shown->update(done);
+    }
     return !condition.requested();
   };
-  const bool done = group.is_rank_zero() && !condition.requested() &&
-                    compute_code_cache(path, content, image, encode,
+  const auto gather = [&](int64_t own) {
+    const auto options = torch::TensorOptions(torch::kLong).device(device_);
+    const auto values = torch::empty({group.world_size()}, options);
+    group.all_gather(values, torch::full({1}, own, options));
+    const auto on_host = values.cpu();
+    return std::vector(on_host.data_ptr<int64_t>(), on_host.data_ptr<int64_t>() + on_host.numel());
+  };
+  const bool done = compute_code_cache(path, content, image, encode,
                                        {.batch_size = at_once,
                                         .workers = config_.data.workers,
                                         .prefetch = config_.data.prefetch,
-                                        .progress = progress});
+                                        .progress = progress,
+                                        .rank = group.rank(),
+                                        .gather = gather});
   shown.reset();
-  if (!agree_any(group, done)) return false;
+  if (!done) return false;
   log_info("dalle: training reads the image tokens of {} crops from {}", content.rows(),
            path.string());
   cache_.emplace(path, content);

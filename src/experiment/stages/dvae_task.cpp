@@ -50,7 +50,7 @@ bool is_residual_kernel(const std::string& name) {
 }
 
 DvaeTask::DvaeTask(const ExperimentConfig& config, ExperimentData& data, c10::Device device)
-    : TrainTask({.name = "dvae",
+    : TrainTask({.name = std::string(to_string(Stage::kDvae)),
                  .sample_every = config.dvae.train.eval_every,
                  .sample_every_key = "dvae.train.eval_every",
                  .flops_per_sample = estimate_dvae_cost(config).training_flops,
@@ -61,7 +61,7 @@ DvaeTask::DvaeTask(const ExperimentConfig& config, ExperimentData& data, c10::De
       validation_(data.validation(), nullptr, data.skipped_validation(),
                   without_captions(validation_options(config))),
       vae_(config.dvae.model, config.dvae.train.precision) {
-  vae_->initialize(initial_weights_generator(config, /*stage=*/1));
+  vae_->initialize(initial_weights_generator(config, Stage::kDvae));
   vae_->to(device);
   if (!is_gumbel())
     log_info(

@@ -41,8 +41,9 @@ int64_t judged_with_validation(const DataConfig& config, const DatasetPair& data
 
 ExperimentData::ExperimentData(const ExperimentConfig& config, const RunPaths& run, int64_t ranks)
     : datasets_(open_datasets(config.data, static_cast<uint64_t>(config.seed))),
-      identity_(fmt::format("training: {}\nvalidation: {}\n", fingerprint(*datasets_.train),
-                            fingerprint(*datasets_.validation))),
+      fingerprint_(fmt::format("training: {}\nvalidation: {}\n",
+                               dalle::fingerprint(*datasets_.train),
+                               dalle::fingerprint(*datasets_.validation))),
       skipped_train_(run.skipped(), datasets_.train->size(), config.data.max_invalid_fraction,
                      lists_of_others(run, ranks, &RunPaths::skipped)),
       skipped_validation_(run.skipped_validation(), judged_with_validation(config.data, datasets_),
@@ -63,9 +64,9 @@ SampleSourceOptions validation_options(const ExperimentConfig& config) {
   return options;
 }
 
-at::Generator initial_weights_generator(const ExperimentConfig& config, uint64_t stage) {
-  return at::make_generator<at::CPUGeneratorImpl>(
-      derive_seed(static_cast<uint64_t>(config.seed), SeedPurpose::kModelInit, stage));
+at::Generator initial_weights_generator(const ExperimentConfig& config, Stage stage) {
+  return at::make_generator<at::CPUGeneratorImpl>(derive_seed(
+      static_cast<uint64_t>(config.seed), SeedPurpose::kModelInit, static_cast<uint64_t>(stage)));
 }
 
 void require_captions(const Dataset& dataset, double max_invalid_fraction) {

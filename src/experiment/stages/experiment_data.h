@@ -28,13 +28,13 @@ class ExperimentData {
   const Dataset& validation() const { return *datasets_.validation; }
   /// Identifies these images: fingerprint() of both parts, one line each. Computed once, because
   /// there may be millions of names.
-  const std::string& identity() const { return identity_; }
+  const std::string& fingerprint() const { return fingerprint_; }
   SkippedSamples& skipped_train() { return skipped_train_; }
   SkippedSamples& skipped_validation() { return skipped_validation_; }
 
  private:
   DatasetPair datasets_;
-  std::string identity_;
+  std::string fingerprint_;
   SkippedSamples skipped_train_;
   SkippedSamples skipped_validation_;
 };
@@ -47,10 +47,10 @@ SampleSourceOptions validation_options(const ExperimentConfig& config);
 
 /// The generator of the initial weights of stage 1 (dVAE), 2 (transformer) or 3 (contrastive
 /// model).
-at::Generator initial_weights_generator(const ExperimentConfig& config, uint64_t stage);
+at::Generator initial_weights_generator(const ExperimentConfig& config, Stage stage);
 
 /// Throws if so many training samples lack a caption that the dalle stage would fail: known at the
-/// start rather than after the dVAE's training. Of a large data set some samples are checked.
+/// start rather than after the dVAE's training. In a large data set, only some samples are checked.
 ///
 /// @throws dalle::Error naming a sample and where its caption was searched for
 void require_captions(const Dataset& dataset, double max_invalid_fraction);

@@ -103,7 +103,7 @@ void run_tokenizer_stage(const TokenizerConfig& config, const Dataset& dataset,
   write_file_atomically(run.tokenizer(), tokenizer.model());
 }
 
-void take_over_tokenizer(const std::string& model, const RunPaths& run) {
+void copy_tokenizer(const std::string& model, const RunPaths& run) {
   if (std::filesystem::exists(run.tokenizer())) {
     if (read_file(run.tokenizer()) != model)
       throw Error("{}: differs from the tokenizer of from.checkpoint; start over with --restart",

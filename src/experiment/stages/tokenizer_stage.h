@@ -16,6 +16,6 @@ void run_tokenizer_stage(const TokenizerConfig& config, const Dataset& dataset,
 
 /// Writes an existing model, byte for byte, into the run folder instead. On one rank only.
 /// @throws dalle::Error if the folder has another tokenizer
-void take_over_tokenizer(const std::string& model, const RunPaths& run);
+void copy_tokenizer(const std::string& model, const RunPaths& run);
 
 }  // namespace dalle

@@ -19,7 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 
-/// Of LayerNorm, where it is at::layer_norm's default.
+/// LayerNorm uses at::layer_norm's default.
 constexpr double kLayerNormEpsilon = 1e-5;
 
 int64_t bytes_of_tensors(const NamedTensors& tensors) {

@@ -97,7 +97,7 @@ std::vector<CardNumber> evaluation_numbers(const TrainedDalle& dalle, const RunP
   try {
     const ordered_json evaluation = ordered_json::parse(read_file(run.evaluation()));
     if (evaluation.at("model").at("manifest") != dalle.hash) {
-      log_warning("{}: measures a different checkpoint, so the model card is without it",
+      log_warning("{}: measures a different checkpoint, so the model card omits it",
                   run.evaluation().string());
       return numbers;
     }

@@ -9,8 +9,8 @@ namespace dalle {
 
 /// A model card for the Hugging Face hub: Markdown with YAML front matter. It states the data, the
 /// steps, the numbers of training's validation (the dVAE's at its best one, if
-/// dalle.dvae_checkpoint is best) and of dalle-eval, and the config, with the names of
-/// files and folders but not where they are. The license is left for the user to fill in.
+/// dalle.dvae_checkpoint is best) and of dalle-eval, and the config, with the names of files and
+/// folders but not where they are. The license is left for the user to fill in.
 ///
 /// @param run  whose metrics.jsonl and evaluation.json are read if they exist; the latter only if
 ///             it measured this checkpoint

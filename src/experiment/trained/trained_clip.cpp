@@ -28,7 +28,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Those that are to be read of a checkpoint. An imported model has another tokenizer.
+/// The parts of a checkpoint to read. An imported model has another tokenizer.
 std::set<std::string> parts_in(const fs::path& checkpoint, std::set<std::string> parts) {
   const bool is_imported = read_manifest(checkpoint).files.contains(kClipVocabularyFile);
   if (is_imported && parts.erase(kTokenizerFile) > 0)

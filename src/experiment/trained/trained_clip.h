@@ -33,7 +33,8 @@ struct TrainedClip {
   std::string hash;                  ///< of the checkpoint's manifest: names these exact weights
   int64_t step = 0;
   ExperimentConfig config;
-  /// The tokens of a caption. @throws dalle::Error if it is not UTF-8
+  /// The tokens of a caption.
+  /// @throws dalle::Error if it is not UTF-8
   std::function<std::vector<int64_t>(std::string_view caption)> encode;
   ImageScaling scaling = ImageScaling::kArea;
   ClipModel model;
@@ -52,7 +53,7 @@ TrainedClip load_trained_clip(const std::filesystem::path& path, c10::Device dev
 /// @throws dalle::Error as it does
 std::string trained_clip_hash(const std::filesystem::path& path);
 
-/// @param image_size  of the images that are to be embedded, in pixels
+/// @param image_size  of the images to embed, in pixels
 /// @param source      of these images, for the message
 /// @throws dalle::Error if they are smaller than `clip.scaling` allows
 void require_readable(const TrainedClip& clip, int64_t image_size,

@@ -141,8 +141,8 @@ void GenerationEngine::run() {
   }
 }
 
-/// Takes in what was submitted and canceled; waits if there is nothing else to do.
-/// @return  whether to go on
+/// Takes in submitted and canceled requests; waits if there is nothing else to do.
+/// @return  whether to continue
 bool GenerationEngine::take_in() {
   bool has_canceled = false;
   {

@@ -79,8 +79,8 @@ struct EngineOptions {
   int64_t batch_size = 0;        ///< images in progress at once; 0: default_batch_size()
   int64_t queued_images = 1024;  ///< that may wait
   DecodeConfig decode = {};
-  /// Of the contrastive model for best_of. Empty: that of the same run or, if it has none, the
-  /// likelihood by a model that was trained with caption dropout, or no reranker.
+  /// The folder of the contrastive model for best_of. Empty: that of the same run or, if it has
+  /// none, the likelihood if the model was trained with caption dropout, or else no reranker.
   std::filesystem::path reranker = {};
   std::optional<RankBy> rank_by = {};  ///< nothing: whichever of the above there is
   /// Nothing: continuous on a CPU, the images of one request at a time on other devices.
@@ -200,7 +200,7 @@ class GenerationEngine {
                        codes_ = 0;
   std::atomic<double> seconds_per_image_ = 0;
 
-  // Of the engine's thread.
+  // Used only by the engine's thread.
   std::map<uint64_t, JobPointer> jobs_;  ///< those of open_ that it has taken in
   uint64_t last_taken_in_ = 0;
   FairQueue queue_;

@@ -153,11 +153,6 @@ std::vector<std::string> loopback_hosts(const std::string& bound_host,
   return hosts;
 }
 
-bool is_loopback(std::string_view host) {
-  return lower_case(host) == "localhost" || host == "::1" ||
-         (host.starts_with("127.") && host.find_first_not_of("0123456789.") == host.npos);
-}
-
 bool is_origin(std::string_view origin) {
   const std::string_view host = host_of_origin(origin);
   const bool has_scheme = origin.starts_with("http://") || origin.starts_with("https://");
@@ -169,8 +164,8 @@ std::optional<HttpResponse> answer_by_rules(const AccessRules& rules, const Http
   const std::string_view host = head.header("host"), origin = head.header("origin");
   if (!rules.hosts.empty() && !host.empty() &&
       std::ranges::find(rules.hosts, host_without_port(host)) == rules.hosts.end())
-    return refusal(403,
-                   "host: not a name of this server; see --host, --public-url and --cors-origin");
+    return refusal(
+        403, "host: not a host name of this server; see --host, --public-url and --cors-origin");
   const std::string* const permitted = permitted_origin(rules, origin);
   if (!origin.empty() && permitted == nullptr &&
       lower_case(host_of_origin(origin)) != lower_case(host))

@@ -57,9 +57,6 @@ struct AccessRules {
 std::vector<std::string> loopback_hosts(const std::string& bound_host,
                                         std::span<const std::string> origins);
 
-/// Whether only programs of this machine can reach a server that listens on `host`.
-bool is_loopback(std::string_view host);
-
 /// Whether it is of the form http://host[:port] or https://host[:port].
 bool is_origin(std::string_view origin);
 

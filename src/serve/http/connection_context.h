@@ -27,7 +27,7 @@ struct ConnectionContext {
   const HttpRefusal refusal;
   const HttpAdmission admit;
   const std::function<void(const HttpCompletion&)> completed;
-  /// Of requests that exist. They may outlive the server.
+  /// The bodies of all existing requests, which may outlive the server.
   const std::shared_ptr<std::atomic<size_t>> body_bytes = std::make_shared<std::atomic<size_t>>(0);
 
   bool begin_reply();  ///< false: the server is stopping

@@ -14,6 +14,7 @@
 #include "core/ascii.h"
 #include "core/error.h"
 #include "core/log.h"
+#include "core/loopback.h"
 #include "serve/http/access.h"
 #include "serve/http/http_connection.h"
 

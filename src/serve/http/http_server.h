@@ -57,8 +57,8 @@ class HttpReply {
   virtual void write(std::string chunk) = 0;
   virtual void end() = 0;
 
-  /// `closed` is called once, on a thread of the server, if the client disconnects before the
-  /// reply is complete; at once if it already has.
+  /// `closed` is called once, on a thread of the server, if the client disconnects before the reply
+  /// is complete; at once if it already has.
   virtual void on_disconnect(std::function<void()> closed) = 0;
 
   /// Adds to HttpCompletion::note; to be called before the reply is complete.
@@ -69,19 +69,19 @@ struct HttpLimits {
   size_t header_bytes = 16 << 10;  ///< of the request line and all header fields
   size_t header_fields = 100;
   size_t body_bytes = 64 << 20;
-  /// Of all requests that are being received or have not been destroyed.
+  /// Total of all requests that are being received or have not been destroyed.
   size_t all_bodies_bytes = 512 << 20;
   size_t small_body_bytes = 1 << 20;  ///< a body of this size is received in any case
   size_t connections = 256;
   size_t connections_per_address = 128;
   bool limits_loopback = false;  ///< the same for this machine, where a proxy may be
-  /// Of a client that is neither sending nor reading what it is sent.
+  /// How long a client may neither send nor read what it is sent.
   std::chrono::milliseconds idle = std::chrono::seconds(30);
-  /// How fast a client must read at least what it is sent, apart from `idle`.
+  /// The lowest rate at which a client may read what it is sent, apart from `idle`.
   size_t bytes_per_second = 16 << 10;
-  /// For a complete request, from its first byte.
+  /// How long a request may take to arrive, from its first byte.
   std::chrono::milliseconds request = std::chrono::seconds(60);
-  /// Of a stream whose client reads it too slowly. With more, the connection is closed.
+  /// How much of a stream may wait for a slow client. With more, the connection is closed.
   size_t unsent_bytes = 64 << 20;
 };
 

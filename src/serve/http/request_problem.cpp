@@ -28,7 +28,7 @@ RequestProblem problem_of_head(const http::request_header<>& head, const HttpLim
   }
   if (head.count(http::field::host) > 1 ||
       (head.version() == 11 && head.count(http::field::host) == 0))
-    return {400, "host: expected this header once"};
+    return {400, "host: expected exactly one Host header"};
   if (head.count(http::field::expect) > 0 &&
       lower_case(head[http::field::expect]) != "100-continue")
     return {417, "expect: expected 100-continue"};

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "core/seeds.h"
+#include "data/shapes/describe_scene.h"
 #include "data/shapes/shapes_caption.h"
 #include "error_of.h"
 

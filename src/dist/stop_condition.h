@@ -1,12 +1,14 @@
 #pragma once
 
+#include <csignal>
+
 #include "core/stop_signal.h"
 #include "dist/process_group.h"
 
 namespace dalle {
 
-/// Whether training should stop: this rank was asked to, or, as far as is known here, another one.
-/// Ranks may see it at different times; what all of them must do together needs agree_any().
+/// Whether to stop: this rank was asked to or, as far as it knows, another one was. Ranks may see
+/// it at different times; what all of them must do together needs ProcessGroup::any().
 class StopCondition {
  public:
   /// Both arguments must outlive it.
@@ -14,6 +16,9 @@ class StopCondition {
       : signal_(signal), group_(group) {}
 
   bool requested() const { return signal_.requested() || group_.stop_requested(); }
+
+  /// The signal that asked this rank to stop; SIGTERM if another rank was asked.
+  int signal() const { return signal_.requested() ? signal_.number() : SIGTERM; }
 
  private:
   const StopSignal& signal_;

@@ -5,8 +5,8 @@
 #include <fmt/format.h>
 #include <torch/types.h>
 
-#include "check_subject.h"
 #include "checks.h"
+#include "subject.h"
 
 namespace dalle {
 namespace {

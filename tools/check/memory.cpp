@@ -7,9 +7,9 @@
 #include <c10/cuda/CUDACachingAllocator.h>
 #endif
 
-#include "check_subject.h"
 #include "checks.h"
 #include "optim/ema.h"
+#include "subject.h"
 
 namespace dalle {
 namespace {

@@ -9,12 +9,12 @@
 #include <fmt/format.h>
 #include <torch/types.h>
 
-#include "check_subject.h"
 #include "checks.h"
 #include "core/machine.h"
 #include "core/seconds.h"
 #include "metrics/throughput.h"
 #include "sample/generate_codes.h"
+#include "subject.h"
 
 namespace dalle {
 namespace {

@@ -1,4 +1,4 @@
-#include "check_subject.h"
+#include "subject.h"
 
 #include <numeric>
 #include <utility>

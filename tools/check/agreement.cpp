@@ -7,10 +7,10 @@
 #include <fmt/format.h>
 #include <torch/types.h>
 
-#include "check_subject.h"
 #include "checks.h"
 #include "nn/gumbel.h"
 #include "sample/generate_codes.h"
+#include "subject.h"
 #include "tensor/seeded_uniform.h"
 
 namespace dalle {
