@@ -4,7 +4,7 @@
 
 #include "core/log.h"
 #include "rerank_options.h"
-#include "sample/image_prompt.h"
+#include "sample/generate_images.h"
 
 namespace dalle {
 

@@ -13,6 +13,7 @@
 #include "experiment/trained/trained_dalle.h"
 #include "sample/best_candidates.h"
 #include "sample/grid_file.h"
+#include "sample/image_prompt.h"
 #include "sample/sample_files.h"
 
 namespace dalle {

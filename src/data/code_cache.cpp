@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstring>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <span>
 #include <string_view>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
 
 #include "core/crc32c.h"
@@ -154,124 +156,154 @@ at::Tensor CodeCache::lookup(int64_t index, int64_t crop) const {
 
 namespace {
 
-/// Whether the file at `path` has the same content and is consistent.
-bool is_resumable(const fs::path& path, const CodeCacheContent& content) {
-  if (fs::is_directory(path))
-    throw Error("{}: found a directory, expected a code cache", path.string());
-  const RandomAccessFile file(path, RandomAccessFile::Mode::kRead);
-  const std::string found = read_description(file);
-  if (found != describe(content)) {
-    log_info("{}: {}; recomputing it", path.string(),
-             version_of(found) < kVersion
-                 ? "was written by an earlier version, without checksums"
-                 : "contains the codes of a different dVAE or of different images");
-    return false;
-  }
-  const int64_t rows = read_rows_done(file);
-  const bool is_consistent = 0 <= rows && rows <= content.rows() &&
-                             file.size() <= file_bytes(content) &&
-                             file.size() >= kPage + rows * row_bytes(content);
-  if (!is_consistent)
-    log_warning("{}: corrupt: has {} bytes, but claims {} of {} rows of codes; recomputing it",
-                path.string(), file.size(), rows, content.rows());
-  return is_consistent;
-}
-
 /// Resumes the file of an interrupted computation or creates a new one.
-/// @return  the number of completed rows
-int64_t prepare_file(const fs::path& path, const CodeCacheContent& content) {
-  if (!fs::exists(path) || !is_resumable(path, content))
-    write_file_atomically(path, first_page(content));
-  RandomAccessFile file(path, RandomAccessFile::Mode::kReadWrite);
-  const int64_t rows_done = read_rows_done(file);
-  if (rows_done < content.rows()) file.allocate(file_bytes(content));
-  return rows_done;
-}
+class CodeCacheWriter {
+ public:
+  CodeCacheWriter(const fs::path& path, const CodeCacheContent& content) : content_(content) {
+    if (!fs::exists(path) || !is_resumable(path)) write_file_atomically(path, first_page(content));
+    file_.emplace(path, RandomAccessFile::Mode::kReadWrite);
+    rows_done_ = rows_flushed_ = read_rows_done(*file_);
+    if (rows_done_ < content.rows()) file_->allocate(file_bytes(content));
+  }
+
+  int64_t rows_done() const { return rows_done_; }
+  int64_t rows_unflushed() const { return rows_done_ - rows_flushed_; }
+
+  /// @param rows  concatenated results of row_of()
+  void append(std::string_view rows) {
+    const auto bytes = static_cast<int64_t>(rows.size());
+    file_->write(kPage + rows_done_ * row_bytes(content_), rows.data(), bytes);
+    rows_done_ += bytes / row_bytes(content_);
+  }
+
+  /// Flushes the rows before their count, so that the count is never too high after a crash.
+  void flush() {
+    file_->flush();
+    file_->write(kRowsDoneOffset, &rows_done_, sizeof(rows_done_));
+    file_->flush();
+    rows_flushed_ = rows_done_;
+  }
+
+ private:
+  /// Whether the file at `path` has the same content and is consistent.
+  bool is_resumable(const fs::path& path) const {
+    if (fs::is_directory(path))
+      throw Error("{}: found a directory, expected a code cache", path.string());
+    const RandomAccessFile file(path, RandomAccessFile::Mode::kRead);
+    const std::string found = read_description(file);
+    if (found != describe(content_)) {
+      log_info("{}: {}; recomputing it", path.string(),
+               version_of(found) < kVersion
+                   ? "was written by an earlier version, without checksums"
+                   : "contains the codes of a different dVAE or of different images");
+      return false;
+    }
+    const int64_t rows = read_rows_done(file);
+    const bool is_consistent = 0 <= rows && rows <= content_.rows() &&
+                               file.size() <= file_bytes(content_) &&
+                               file.size() >= kPage + rows * row_bytes(content_);
+    if (!is_consistent)
+      log_warning("{}: corrupt: has {} bytes, but claims {} of {} rows of codes; recomputing it",
+                  path.string(), file.size(), rows, content_.rows());
+    return is_consistent;
+  }
+
+  CodeCacheContent content_;
+  std::optional<RandomAccessFile> file_;
+  int64_t rows_done_ = 0;
+  int64_t rows_flushed_ = 0;
+};
+
+/// The rows that a rank encodes: batch k of the rank is batch k * ranks + rank of all that remain.
+struct RankRows {
+  int64_t first = 0;  ///< of the rows that remain
+  int64_t total = 0;  ///< the end of all rows
+  int64_t batch_size = 1;
+  int64_t rank = 0;
+  int64_t ranks = 1;
+
+  /// The row at a position among the rank's own.
+  int64_t row(int64_t position) const {
+    const int64_t batch = position / batch_size * ranks + rank;
+    return first + batch * batch_size + position % batch_size;
+  }
+
+  /// How many rows of a round, which begins at row `begin`, are those of a rank.
+  int64_t in_round(int64_t begin, int64_t of_rank) const {
+    return std::clamp<int64_t>(total - begin - of_rank * batch_size, 0, batch_size);
+  }
+
+  int64_t size() const {
+    const int64_t round = batch_size * ranks, whole = (total - first) / round;
+    return whole * batch_size + in_round(first + whole * round, rank);
+  }
+};
 
 /// Makes images on the loader's threads. Invalid samples get a black image and are remembered.
 class ImageRows {
  public:
-  ImageRows(const CachedImage& image, const CodeCacheContent& content)
-      : image_(image), crops_(content.crops), shape_{3, content.image_size, content.image_size} {}
+  ImageRows(const CachedImage& image, const CodeCacheContent& content, const RankRows& rows)
+      : image_(image),
+        rows_(rows),
+        crops_(content.crops),
+        shape_{3, content.image_size, content.image_size} {}
 
-  Sample make(int64_t row) {
+  Sample make(int64_t position) {
+    const int64_t row = rows_.row(position);
     at::Tensor image = image_(row / crops_, row % crops_);
     if (!image.defined()) {
       image = at::zeros(shape_, at::kByte);
       const std::lock_guard lock(mutex_);
-      invalid_.insert(row);
+      invalid_.insert(position);
     }
     DALLE_CHECK(image.sizes() == at::IntArrayRef(shape_));
-    return {.position = row, .image = std::move(image), .codes = {}, .caption = {}, .text = {}};
+    return {
+        .position = position, .image = std::move(image), .codes = {}, .caption = {}, .text = {}};
   }
 
-  /// Whether the sample of `row` is invalid; to be called once per row.
-  bool take_invalid(int64_t row) {
+  /// Whether the sample at a position is invalid; to be called once per position.
+  bool take_invalid(int64_t position) {
     const std::lock_guard lock(mutex_);
-    return invalid_.erase(row) > 0;
+    return invalid_.erase(position) > 0;
   }
 
  private:
   const CachedImage& image_;
+  const RankRows& rows_;
   const int64_t crops_;
   const std::array<int64_t, 3> shape_;
   std::mutex mutex_;
   std::set<int64_t> invalid_;
 };
 
-/// @return the rows of a batch as they are stored
-std::string encode_batch(const Batch& batch, const EncodeImages& encode, ImageRows& images,
-                         const CodeCacheContent& content) {
+/// @return  [B, N] int64; kInvalidCode for invalid samples
+at::Tensor encode_batch(const Batch& batch, const EncodeImages& encode, ImageRows& images,
+                        const CodeCacheContent& content) {
   const int64_t length = content.codes_per_image;
-  const at::Tensor codes = encode(batch.images).to(at::kCPU, at::kLong).contiguous();
-  if (codes.dim() < 2 || codes.size(0) != batch.size() || codes.numel() != batch.size() * length)
+  const at::Tensor codes = encode(batch.images).to(at::kCPU, at::kLong).flatten(1);
+  if (codes.size(0) != batch.size() || codes.size(1) != length)
     throw Error("the encoder returned {} codes for {} images, expected {} per image", codes.numel(),
                 batch.size(), length);
+  const at::Tensor outside = codes.masked_select(codes.lt(0) | codes.ge(content.vocab_size));
+  if (outside.numel() > 0)
+    throw Error("the encoder returned code {}, expected codes in [0, {})",
+                outside[0].item<int64_t>(), content.vocab_size);
+  for (int64_t i = 0; i < batch.size(); ++i)
+    if (images.take_invalid(batch.positions[static_cast<size_t>(i)])) codes[i].fill_(kInvalidCode);
+  return codes;
+}
+
+/// @param codes  [rows, N] int64
+/// @return       the rows as they are stored
+std::string stored_rows(const at::Tensor& codes) {
   std::string stored;
-  std::vector<uint16_t> row_codes(static_cast<size_t>(length));
-  const int64_t* code = codes.const_data_ptr<int64_t>();
-  for (const int64_t row : batch.positions) {
-    const bool is_invalid = images.take_invalid(row);
-    for (uint16_t& row_code : row_codes) {
-      if (*code < 0 || *code >= content.vocab_size)
-        throw Error("the encoder returned code {}, expected codes in [0, {})", *code,
-                    content.vocab_size);
-      row_code = is_invalid ? kInvalidCode : static_cast<uint16_t>(*code);
-      ++code;
-    }
+  std::vector<uint16_t> row_codes(static_cast<size_t>(codes.size(1)));
+  for (const at::Tensor& row : codes.contiguous().unbind()) {
+    std::transform(row.const_data_ptr<int64_t>(), row.const_data_ptr<int64_t>() + row.numel(),
+                   row_codes.begin(), [](int64_t code) { return static_cast<uint16_t>(code); });
     stored += row_of(row_codes);
   }
   return stored;
-}
-
-struct RowRange {
-  int64_t begin = 0;
-  int64_t end = 0;
-};
-
-/// Computes rows of the file in order and flushes them.
-/// @param progress  called with the number of rows done; false ends the computation
-/// @return          the end of the rows that are done
-int64_t compute_rows(RandomAccessFile& file, RowRange rows, const CodeCacheContent& content,
-                     ImageRows& images, const EncodeImages& encode, const CodeCacheOptions& options,
-                     const std::function<bool(int64_t)>& progress) {
-  if (rows.begin == rows.end) return rows.end;
-  BatchLoader loader([&images](int64_t row) { return images.make(row); },
-                     {.batch_size = options.batch_size,
-                      .first_position = rows.begin,
-                      .workers = options.workers,
-                      .prefetch = options.prefetch,
-                      .end_position = rows.end});
-  int64_t done = rows.begin;
-  do {
-    const Batch batch = loader.next();
-    const std::string stored = encode_batch(batch, encode, images, content);
-    file.write(kPage + done * row_bytes(content), stored.data(),
-               static_cast<int64_t>(stored.size()));
-    done += batch.size();
-  } while (progress(done - rows.begin) && done < rows.end);
-  file.flush();
-  return done;
 }
 
 }  // namespace
@@ -280,36 +312,43 @@ bool compute_code_cache(const fs::path& path, const CodeCacheContent& content,
                         const CachedImage& image, const EncodeImages& encode,
                         const CodeCacheOptions& options) {
   check(content);
-  DALLE_CHECK(options.rows_per_round > 0);
-  const int64_t total = content.rows();
-  const std::vector<int64_t> prepared =
-      options.gather(options.rank == 0 ? prepare_file(path, content) : 0);
-  const auto ranks = static_cast<int64_t>(prepared.size());
-  int64_t rows_done = prepared.front();
-  RandomAccessFile file(path, RandomAccessFile::Mode::kReadWrite);
-  ImageRows images(image, content);
+  DALLE_CHECK(options.batch_size > 0 && options.rows_per_flush > 0);
+  const int64_t length = content.codes_per_image;
+  std::optional<CodeCacheWriter> file;
+  if (options.rank == 0) file.emplace(path, content);
+  const at::Tensor own_rows_done = at::full({1}, file ? file->rows_done() : 0, at::kLong);
+  int64_t rows_done = options.gather(own_rows_done)[0].item<int64_t>();
+  const RankRows rows{.first = rows_done,
+                      .total = content.rows(),
+                      .batch_size = options.batch_size,
+                      .rank = options.rank,
+                      .ranks = options.ranks};
+  ImageRows images(image, content, rows);
+  BatchLoader loader([&images](int64_t position) { return images.make(position); },
+                     {.batch_size = options.batch_size,
+                      .workers = options.workers,
+                      .prefetch = options.prefetch,
+                      .end_position = rows.size()});
   bool is_stopped = false;
-  while (!is_stopped && rows_done < total) {
-    const auto rows_of = [&, first = rows_done](int64_t rank) {
-      const int64_t begin = std::min(first + rank * options.rows_per_round, total);
-      return RowRange{.begin = begin, .end = std::min(begin + options.rows_per_round, total)};
-    };
-    const int64_t own_end = compute_rows(
-        file, rows_of(options.rank), content, images, encode, options, [&](int64_t own_done) {
-          is_stopped = options.progress &&
-                       !options.progress(std::min(rows_done + own_done * ranks, total), total);
-          return !is_stopped;
-        });
-    const std::vector<int64_t> ends = options.gather(own_end);
-    for (int64_t rank = 0; rank < ranks && rows_done == rows_of(rank).begin; ++rank)
-      rows_done = ends[static_cast<size_t>(rank)];
-    if (options.rank == 0) {
-      file.write(kRowsDoneOffset, &rows_done, sizeof(rows_done));
-      file.flush();
-    }
-    is_stopped = std::ranges::count(options.gather(is_stopped ? 1 : 0), 1) > 0;
+  while (!is_stopped && rows_done < rows.total) {
+    const int64_t round_begin = rows_done;
+    rows_done = std::min(rows_done + options.batch_size * options.ranks, rows.total);
+    // The codes of this rank's batch, and whether it stops.
+    const at::Tensor own = at::zeros({options.batch_size * length + 1}, at::kLong);
+    if (const int64_t count = rows.in_round(round_begin, options.rank); count > 0)
+      own.narrow(0, 0, count * length)
+          .copy_(encode_batch(loader.next(), encode, images, content).flatten());
+    own[-1].fill_(options.progress && !options.progress(rows_done, rows.total) ? 1 : 0);
+    const at::Tensor all = options.gather(own);  // [ranks, batch_size N + 1]
+    is_stopped = all.select(1, -1).any().item<bool>();
+    for (int64_t rank = 0; file && rank < options.ranks; ++rank)
+      if (const int64_t count = rows.in_round(round_begin, rank); count > 0)
+        file->append(stored_rows(all[rank].narrow(0, 0, count * length).view({count, length})));
+    if (file && file->rows_unflushed() >= options.rows_per_flush) file->flush();
   }
-  return rows_done == total;
+  if (file && file->rows_unflushed() > 0) file->flush();
+  options.gather(own_rows_done);  // until the file is on disk
+  return rows_done == rows.total;
 }
 
 }  // namespace dalle

@@ -5,7 +5,6 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include <ATen/core/Tensor.h>
 
@@ -56,15 +55,15 @@ struct CodeCacheOptions {
   int64_t batch_size = 32;        ///< images per call of the encoder
   int64_t workers = 2;            ///< threads that make images
   int64_t prefetch = 4;           ///< batches of images prepared in advance
-  int64_t rows_per_round = 4096;  ///< the most rows that a rank may lose when it is killed
-  /// Called after each batch with an estimate of the rows that all ranks have done; returning false
-  /// stops the computation, which can be resumed.
+  int64_t rows_per_flush = 4096;  ///< the most rows that a killed computation may lose
+  /// Called on each rank when all ranks have a batch; returning false on any rank stops the
+  /// computation, which can be resumed.
   std::function<bool(int64_t done, int64_t total)> progress = {};
-  /// The rank of this process, and the values that all ranks pass to gather(), by rank. All of them
-  /// call it equally often.
   int64_t rank = 0;
-  std::function<std::vector<int64_t>(int64_t own)> gather = [](int64_t own) {
-    return std::vector{own};
+  int64_t ranks = 1;
+  /// A collective of the ranks: [n] int64 of each rank to [ranks, n] on every rank.
+  std::function<at::Tensor(const at::Tensor& own)> gather = [](const at::Tensor& own) {
+    return own.unsqueeze(0);
   };
 };
 
@@ -77,13 +76,11 @@ using CachedImage = std::function<at::Tensor(int64_t index, int64_t crop)>;
 using EncodeImages = std::function<at::Tensor(const at::Tensor& images)>;
 
 /// Computes the codes of all crops of all samples into `path`, or resumes an interrupted
-/// computation of the same content. A complete file is left unchanged. A cache that has other
-/// content, is truncated or was written by an earlier version without checksums is recomputed.
+/// computation of the same content: the number of completed rows in the file is updated only after
+/// the rows are on disk. A complete file is left unchanged. A cache that has other content, is
+/// truncated or was written by an earlier version without checksums is recomputed.
 ///
-/// The work is done in rounds, in which each rank computes consecutive rows and writes them into
-/// the same file. At the end of a round, when all of its rows are on disk, rank 0 updates the
-/// number of completed rows in the file. When a computation is stopped, a rank's rows are kept if
-/// the ranks before it have finished theirs.
+/// The ranks encode every ranks-th batch each, and rank 0 writes the file.
 ///
 /// @return whether the file is complete; false if options.progress returned false on some rank
 /// @throws dalle::Error if `path` is another kind of file or cannot be written (disk full), or if

@@ -12,7 +12,7 @@
 namespace dalle {
 
 /// For each k, the share of queries of which at least one of the k most similar candidates is a
-/// partner. Another candidate that is as similar as the best partner ranks before it, so a model
+/// partner. A candidate that is not a partner and as similar as the best one ranks before it, so a model
 /// that considers everything equally similar, or whose similarities are NaN, finds nothing.
 ///
 /// @param similarity  [N, N] of query i (row) and candidate j

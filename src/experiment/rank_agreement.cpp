@@ -1,6 +1,7 @@
 #include "experiment/rank_agreement.h"
 
 #include <filesystem>
+#include <optional>
 #include <random>
 #include <string>
 #include <string_view>
@@ -42,6 +43,9 @@ void clear_what_may_differ(T& config) {
   T::fields(config, [](std::string_view, auto& member, const Field& field) {
     using Member = std::remove_cvref_t<decltype(member)>;
     if constexpr (ConfigStruct<Member>) clear_what_may_differ(member);
+    if constexpr (detail::kIsA<Member, std::optional>)
+      if constexpr (ConfigStruct<typename Member::value_type>)
+        if (member) clear_what_may_differ(*member);
     if (field.may_differ_between_ranks) member = Member();
   });
 }

@@ -96,7 +96,7 @@ void check_data_change(const PreviousRun& previous, const ExperimentConfig& conf
                        const ExperimentData& data, const RunPaths& run, bool allowed) {
   const std::string now = data_description(config, data);
   const std::string before = std::filesystem::exists(run.data()) ? recorded_description(run) : now;
-  // Run folders of former versions hold the identity alone.
+  // Run folders of former versions hold only the fingerprint.
   const bool same_names = before.starts_with(data.fingerprint());
   const bool same_contents = now == before || before == data.fingerprint();
   const bool differs = !same_names || (!same_contents && has_moved(previous, config));

@@ -71,7 +71,7 @@ bool compute(const std::filesystem::path& path, int64_t stop_after = 1000,
                             {.batch_size = 2,
                              .workers = 2,
                              .prefetch = 2,
-                             .rows_per_round = 4,
+                             .rows_per_flush = 4,
                              .progress = [&](int64_t done, int64_t total) {
                                EXPECT_EQ(total, 21);
                                return done < stop_after;
@@ -148,36 +148,48 @@ TEST(CodeCacheTest, ResumesWhereItWasStopped) {
   }
 }
 
-/// Computes as `ranks` ranks do, on threads, until rank r has done rows in `stop_after[r]` batches.
+/// Computes as several ranks do, on threads, until rank r has called its progress `calls[r]` times.
 /// @return  what compute_code_cache() returns on all ranks
-bool compute_on_ranks(const std::filesystem::path& path, const std::vector<int>& stop_after) {
-  const auto ranks = static_cast<int64_t>(stop_after.size());
+bool compute_on_ranks(const std::filesystem::path& path, const std::vector<int>& calls,
+                      std::vector<int>* images = nullptr) {
+  const auto ranks = static_cast<int64_t>(calls.size());
   std::barrier all_there(ranks);
-  std::vector<int64_t> values(stop_after.size());
+  std::vector<at::Tensor> parts(calls.size());
+  std::vector<int> made(calls.size());
   std::atomic<int> complete = 0;
+  const auto compute_on = [&](size_t rank) {
+    std::atomic<int> own_images = 0;
+    int calls_left = calls[rank];
+    complete += compute_code_cache(path, content(),
+                                   [&](int64_t index, int64_t crop) {
+                                     ++own_images;
+                                     return image(index, crop);
+                                   },
+                                   encode,
+                                   {.batch_size = 2,
+                                    .rows_per_flush = 4,
+                                    .progress =
+                                        [&](int64_t done, int64_t total) {
+                                          EXPECT_LE(done, total);
+                                          return --calls_left > 0;
+                                        },
+                                    .rank = static_cast<int64_t>(rank),
+                                    .ranks = ranks,
+                                    .gather =
+                                        [&](const at::Tensor& own) {
+                                          parts[rank] = own;
+                                          all_there.arrive_and_wait();
+                                          const at::Tensor all = at::stack(parts);
+                                          all_there.arrive_and_wait();
+                                          return all;
+                                        }});
+    made[rank] = own_images;
+  };
   {
     std::vector<std::jthread> threads;
-    for (int64_t rank = 0; rank < ranks; ++rank)
-      threads.emplace_back([&, rank, batches = stop_after[static_cast<size_t>(rank)]]() mutable {
-        const auto gather = [&](int64_t own) {
-          values[static_cast<size_t>(rank)] = own;
-          all_there.arrive_and_wait();
-          std::vector<int64_t> all = values;
-          all_there.arrive_and_wait();
-          return all;
-        };
-        complete += compute_code_cache(path, content(), image, encode,
-                                       {.batch_size = 2,
-                                        .rows_per_round = 4,
-                                        .progress =
-                                            [&](int64_t done, int64_t total) {
-                                              EXPECT_LE(done, total);
-                                              return --batches > 0;
-                                            },
-                                        .rank = rank,
-                                        .gather = gather});
-      });
+    for (size_t rank = 0; rank < calls.size(); ++rank) threads.emplace_back(compute_on, rank);
   }
+  if (images != nullptr) *images = made;
   EXPECT_TRUE(complete == 0 || complete == ranks);
   return complete == ranks;
 }
@@ -185,23 +197,29 @@ bool compute_on_ranks(const std::filesystem::path& path, const std::vector<int>&
 TEST(CodeCacheTest, IsTheSameForAnyNumberOfRanks) {
   const TemporaryDirectory folder;
   compute(folder / "one");
-  for (const size_t ranks : {2, 3, 8}) {
+  for (const size_t ranks : {2, 3, 8, 16}) {
     const auto path = folder / fmt::format("{}", ranks);
     EXPECT_TRUE(compute_on_ranks(path, std::vector(ranks, 1000)));
     EXPECT_EQ(read_file(path), read_file(folder / "one")) << ranks;
   }
 }
 
-// 21 rows in rounds of three times four.
-TEST(CodeCacheTest, KeepsTheRowsBeforeThoseThatARankHasNotDone) {
+TEST(CodeCacheTest, IsDividedEvenlyAmongRanks) {
+  const TemporaryDirectory folder;
+  std::vector<int> images;
+  compute_on_ranks(folder / "codes", {1000, 1000, 1000}, &images);
+  EXPECT_THAT(images, testing::ElementsAre(8, 7, 6));  // 11 batches of 2 images, the last of 1
+}
+
+TEST(CodeCacheTest, KeepsEverythingWhenARankStops) {
   struct Case {
-    std::vector<int> stop_after;  ///< batches of two rows
-    int rows_kept;
+    std::vector<int> calls;
+    int rows_kept;  ///< six for each call of the rank that stops
   };
-  for (const Case& stopped : {Case{{1000, 1, 1000}, 6}, Case{{1, 1000, 1000}, 2},
-                              Case{{1000, 1000, 2}, 12}, Case{{1000, 3, 1000}, 18}}) {
+  for (const Case& stopped : {Case{{1000, 1, 1000}, 6}, Case{{1, 1000, 1000}, 6},
+                              Case{{1000, 1000, 2}, 12}, Case{{3, 3, 3}, 18}}) {
     const TemporaryDirectory folder;
-    EXPECT_FALSE(compute_on_ranks(folder / "codes", stopped.stop_after));
+    EXPECT_FALSE(compute_on_ranks(folder / "codes", stopped.calls));
     EXPECT_THAT(message_of_opening(folder / "codes"),
                 HasSubstr(fmt::format("found {} rows of codes", stopped.rows_kept)));
     EXPECT_TRUE(compute_on_ranks(folder / "codes", {1000, 1000}));
@@ -209,8 +227,8 @@ TEST(CodeCacheTest, KeepsTheRowsBeforeThoseThatARankHasNotDone) {
   }
 }
 
-// A killed process keeps the rows of the finished rounds; rows written after them are ignored.
-TEST(CodeCacheTest, ResumesFromTheLastRoundAfterACrash) {
+// A killed process keeps the rows of its last flush; rows written after it are ignored.
+TEST(CodeCacheTest, ResumesFromTheLastFlushAfterACrash) {
   const TemporaryDirectory folder;
   const auto crash_at_ten = [](int64_t index, int64_t crop) {
     if (index * 3 + crop == 10) throw std::runtime_error("power cut");

@@ -380,7 +380,7 @@ transformer
     EMA of the weights                       45.79 GiB
     frozen dVAE                              372.4 MiB
     activations, micro-batch 1024         19898.86 GiB
-    sample images (between steps)            47.60 GiB
+    or sample images (between steps)         47.60 GiB
     peak                                  20128.19 GiB
     peak with recompute                    1819.12 GiB
     peak without recompute                20128.19 GiB

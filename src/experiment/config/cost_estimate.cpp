@@ -175,7 +175,7 @@ std::string memory_text(const MemoryEstimate& memory, int64_t micro_batch_size,
               bytes_text(memory.activations));
   if (memory.sent_copies > 0) text += row("  gradients in transit", bytes_text(memory.sent_copies));
   if (memory.sampling > 0)
-    text += row("  sample images (between steps)", bytes_text(memory.sampling));
+    text += row("  or sample images (between steps)", bytes_text(memory.sampling));
   text += row("  peak", bytes_text(memory.total())) + alternatives;
   text += row("host memory while saving", bytes_text(memory.saving));
   return text + row("checkpoint", bytes_text(memory.checkpoint()));

@@ -11,6 +11,7 @@
 #include "core/seeds.h"
 #include "data/fingerprint.h"
 #include "data/rank_slice.h"
+#include "dist/agreement.h"
 #include "dist/stop_condition.h"
 #include "experiment/config/cost_estimate.h"
 #include "sample/generate_images.h"
@@ -110,19 +111,21 @@ bool DalleTask::cache_codes(const std::filesystem::path& path, ProcessGroup& gro
     }
     return !condition.requested();
   };
-  const auto gather = [&](int64_t own) {
-    const auto options = torch::TensorOptions(torch::kLong).device(device_);
-    const auto values = torch::empty({group.world_size()}, options);
-    group.all_gather(values, torch::full({1}, own, options));
-    const auto on_host = values.cpu();
-    return std::vector(on_host.data_ptr<int64_t>(), on_host.data_ptr<int64_t>() + on_host.numel());
+  const auto gather = [&](const at::Tensor& own) {
+    const auto all =
+        torch::empty({group.world_size() * own.numel()}, own.options().device(device_));
+    group.all_gather(all, own.to(device_));
+    return all.cpu().view({group.world_size(), own.numel()});
   };
+  if (group.world_size() > 1) check_agreement(group, "source of the code cache", source);
+  if (group.any(condition.requested())) return false;
   const bool done = compute_code_cache(path, content, image, encode,
                                        {.batch_size = at_once,
                                         .workers = config_.data.workers,
                                         .prefetch = config_.data.prefetch,
                                         .progress = progress,
                                         .rank = group.rank(),
+                                        .ranks = group.world_size(),
                                         .gather = gather});
   shown.reset();
   if (!done) return false;

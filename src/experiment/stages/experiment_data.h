@@ -45,8 +45,7 @@ SampleSourceOptions source_options(const ExperimentConfig& config);
 /// Options of a source that validates: its samples in their own order, cropped centrally.
 SampleSourceOptions validation_options(const ExperimentConfig& config);
 
-/// The generator of the initial weights of stage 1 (dVAE), 2 (transformer) or 3 (contrastive
-/// model).
+/// The generator of the initial weights of a stage.
 at::Generator initial_weights_generator(const ExperimentConfig& config, Stage stage);
 
 /// Throws if so many training samples lack a caption that the dalle stage would fail: known at the
