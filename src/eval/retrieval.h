@@ -12,8 +12,8 @@
 namespace dalle {
 
 /// For each k, the share of queries of which at least one of the k most similar candidates is a
-/// partner. A candidate that is not a partner and as similar as the best one ranks before it, so a model
-/// that considers everything equally similar, or whose similarities are NaN, finds nothing.
+/// partner. A candidate that is not a partner and as similar as the best one ranks before it, so a
+/// model that considers everything equally similar, or whose similarities are NaN, finds nothing.
 ///
 /// @param similarity  [N, N] of query i (row) and candidate j
 /// @param labels      [N] int64; query i and candidate j are partners if their labels are equal
