@@ -29,7 +29,6 @@ if [ "${1:-all}" != files ]; then
   build tsan-threads core_test data_test dist_test checkpoint_test
   ctest --preset tsan-threads --parallel 2 -R '^(core|dist|checkpoint)$'
   # Of the tests of data, those with threads: the others take minutes here.
-  OMP_NUM_THREADS=1 TSAN_OPTIONS=ignore_noninstrumented_modules=1 build/tsan-threads/bin/data_test --gtest_brief=1 \
-    --gtest_filter='BatchLoader*:CodeCache*:ShardDataset*:Skipped*:*Tokenizer*'
+  GTEST_FILTER='BatchLoader*:CodeCache*:ShardDataset*:Skipped*:*Tokenizer*' ctest --preset tsan-threads -R '^data$'
 fi
 printf 'sanitizers: ok\n'

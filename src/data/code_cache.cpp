@@ -280,14 +280,17 @@ class ImageRows {
 at::Tensor encode_batch(const Batch& batch, const EncodeImages& encode, ImageRows& images,
                         const CodeCacheContent& content) {
   const int64_t length = content.codes_per_image;
-  const at::Tensor codes = encode(batch.images).to(at::kCPU, at::kLong).flatten(1);
-  if (codes.size(0) != batch.size() || codes.size(1) != length)
+  at::Tensor codes = encode(batch.images)
+                         .to(at::kCPU, at::kLong, /*non_blocking=*/false, /*copy=*/true)
+                         .contiguous();
+  if (codes.dim() < 2 || codes.size(0) != batch.size() || codes.numel() != batch.size() * length)
     throw Error("the encoder returned {} codes for {} images, expected {} per image", codes.numel(),
                 batch.size(), length);
   const at::Tensor outside = codes.masked_select(codes.lt(0) | codes.ge(content.vocab_size));
   if (outside.numel() > 0)
     throw Error("the encoder returned code {}, expected codes in [0, {})",
                 outside[0].item<int64_t>(), content.vocab_size);
+  codes = codes.view({batch.size(), length});
   for (int64_t i = 0; i < batch.size(); ++i)
     if (images.take_invalid(batch.positions[static_cast<size_t>(i)])) codes[i].fill_(kInvalidCode);
   return codes;

@@ -9,7 +9,6 @@
 
 #include "core/error.h"
 #include "core/loopback.h"
-#include "dist/network_address.h"
 
 namespace dalle {
 namespace {
