@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Packs the tools and all shared libraries they need, except those of Torch, CUDA and libc, into one archive for machines
-# without root access: dalle-VERSION-ARCHITECTURE.tar.xz in the current folder. Then unpacks it elsewhere and tests it.
+# Packs the tools, the tests of GPUs and all shared libraries they need, except those of Torch, CUDA and libc, into one archive
+# for machines without root access: dalle-VERSION-ARCHITECTURE.tar.xz in the current folder. Then unpacks it elsewhere and
+# tests it.
 #
 #   scripts/build.sh && scripts/bundle.sh
 #
@@ -11,7 +12,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 readonly root
 
 die() { printf 'bundle: error: %s\n' "$*" >&2; exit 1; }
-readonly tools=(dalle-train dalle-sample dalle-eval dalle-import dalle-export dalle-serve dalle-bench dalle-check)
+readonly tools=(dalle-train dalle-sample dalle-eval dalle-import dalle-export dalle-serve dalle-bench device_test)
 readonly largest=60  # MB
 for tool in "${tools[@]}"; do
   [ -x "$root/build/release/bin/$tool" ] || die "build/release/bin/$tool does not exist; run scripts/build.sh"
@@ -64,15 +65,15 @@ exec "\$here/libexec/$tool" "\$@"
 WRAPPER
   chmod +x "$bundle/bin/$tool"
 done
-# scripts/gpu_check.sh expects these at the same paths as in a checkout.
-(cd "$root" && cp -r --parents configs LICENSE scripts/gpu_check.sh tests/tools/tiny.yaml "$bundle")
+# scripts/gpu_check.py and device_test expect these at the same paths as in a checkout.
+(cd "$root" && cp -r --parents configs LICENSE scripts/{gpu_check,compare_runs}.py tests/tools/tiny.yaml "$bundle")
 cat >"$bundle/README" <<TEXT
 dalle $version for $(uname -m), LibTorch $torch_version, glibc $(ldd --version | sed -n '1s/.* //p') or newer.
 
   export TORCH_ROOT=/path/to/libtorch     # not needed if python3 has torch $torch_version
   bin/dalle-train --config configs/images-64.yaml --set data.path=my-images
   bin/dalle-sample "a red apple"
-  scripts/gpu_check.sh                    # compares this machine's GPUs with its CPU; needs python3
+  scripts/gpu_check.py                    # compares this machine's GPUs with its CPU; needs Python 3.8
 
 lib/ holds copies of this system's libraries, each under its own license.
 TEXT

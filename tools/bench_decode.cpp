@@ -16,6 +16,8 @@
 #include "core/files.h"
 #include "core/machine.h"
 #include "core/seconds.h"
+#include "experiment/config/load_experiment.h"
+#include "experiment/torch_setup.h"
 #include "experiment/trained/trained_dalle.h"
 #include "nn/decode_kernels.h"
 #include "sample/generate_codes.h"
@@ -53,11 +55,15 @@ Subject untrained(const BenchDecodeArguments& arguments) {
   return {.name = config.name + ", untrained", .model = model, .sampling = config.sample};
 }
 
-Subject subject_of(const BenchDecodeArguments& arguments) {
+Subject subject_of(const BenchDecodeArguments& arguments, c10::Device device) {
   if (arguments.model.empty() == arguments.config.empty())
     throw Error("decode: expected exactly one of --model and --config");
-  if (arguments.model.empty()) return untrained(arguments);
-  const TrainedDalle dalle = load_trained_dalle(arguments.model, c10::kCPU);
+  if (arguments.model.empty()) {
+    Subject subject = untrained(arguments);
+    subject.model->to(device);
+    return subject;
+  }
+  const TrainedDalle dalle = load_trained_dalle(arguments.model, device);
   return {.name = dalle.config.name, .model = dalle.model, .sampling = dalle.config.sample};
 }
 
@@ -114,40 +120,50 @@ Measurement measure(const Subject& subject, int64_t images, const DecodeConfig& 
   return found;
 }
 
+/// @param bandwidth  0: unknown
 Json result_of(const Measurement& found, int64_t images, const std::string& mode,
                double bandwidth) {
   const GenerateStatistics& statistics = found.statistics;
   const double seconds = found.seconds[found.seconds.size() / 2];
   const auto codes = static_cast<double>(statistics.codes);
   const double bytes = static_cast<double>(statistics.weight_bytes * statistics.passes);
-  return {{"images", images},
-          {"decode", mode},
-          {"ms_per_image", 1e3 * seconds / static_cast<double>(images)},
-          {"ms_per_image_fastest", 1e3 * found.seconds.front() / static_cast<double>(images)},
-          {"ms_per_image_slowest", 1e3 * found.seconds.back() / static_cast<double>(images)},
-          {"tokens_per_s", codes / seconds},
-          {"passes", statistics.passes},
-          {"rows_per_pass",
-           static_cast<double>(statistics.rows) / static_cast<double>(statistics.passes)},
-          {"weight_bytes_per_token", bytes / codes},
-          {"weight_bytes_per_s", bytes / seconds},
-          {"share_of_bandwidth", bytes / seconds / bandwidth}};
+  Json result = {
+      {"images", images},
+      {"decode", mode},
+      {"ms_per_image", 1e3 * seconds / static_cast<double>(images)},
+      {"ms_per_image_fastest", 1e3 * found.seconds.front() / static_cast<double>(images)},
+      {"ms_per_image_slowest", 1e3 * found.seconds.back() / static_cast<double>(images)},
+      {"tokens_per_s", codes / seconds},
+      {"passes", statistics.passes},
+      {"rows_per_pass",
+       static_cast<double>(statistics.rows) / static_cast<double>(statistics.passes)}};
+  if (bandwidth > 0)
+    result.update({{"weight_bytes_per_token", bytes / codes},
+                   {"weight_bytes_per_s", bytes / seconds},
+                   {"share_of_bandwidth", bytes / seconds / bandwidth}});
+  return result;
 }
 
 std::string row(const Json& result) {
+  const auto or_dash = [&](const char* name, double scale, const char* format) {
+    return result.contains(name)
+               ? fmt::format(fmt::runtime(format), scale * result[name].get<double>())
+               : "-";
+  };
   return fmt::format(
-      "{:>6} {:>13} {:>10.1f} {:>17} {:>9.0f} {:>7} {:>6.1f} {:>9.3f} {:>7.1f} {:>6.0f}%\n",
+      "{:>6} {:>13} {:>10.1f} {:>17} {:>9.0f} {:>7} {:>6.1f} {:>9} {:>7} {:>7}\n",
       result["images"].get<int64_t>(), result["decode"].get<std::string>(),
       result["ms_per_image"].get<double>(),
       fmt::format("{:.1f} to {:.1f}", result["ms_per_image_fastest"].get<double>(),
                   result["ms_per_image_slowest"].get<double>()),
       result["tokens_per_s"].get<double>(), result["passes"].get<int64_t>(),
-      result["rows_per_pass"].get<double>(), result["weight_bytes_per_token"].get<double>() / 1e6,
-      result["weight_bytes_per_s"].get<double>() / 1e9,
-      100 * result["share_of_bandwidth"].get<double>());
+      result["rows_per_pass"].get<double>(), or_dash("weight_bytes_per_token", 1e-6, "{:.3f}"),
+      or_dash("weight_bytes_per_s", 1e-9, "{:.1f}"), or_dash("share_of_bandwidth", 100, "{:.0f}%"));
 }
 
-std::vector<std::pair<std::string, DecodeConfig>> modes_of(const BenchDecodeArguments& arguments) {
+std::vector<std::pair<std::string, DecodeConfig>> modes_of(const BenchDecodeArguments& arguments,
+                                                           c10::Device device) {
+  if (!device.is_cpu()) return {{"sequential", DecodeConfig{}}};
   std::vector<std::pair<std::string, DecodeConfig>> modes;
   for (const int64_t window : arguments.windows)
     modes.emplace_back(window == 1 ? "sequential" : fmt::format("window {}", window),
@@ -159,18 +175,22 @@ std::vector<std::pair<std::string, DecodeConfig>> modes_of(const BenchDecodeArgu
 }  // namespace
 
 int bench_decode(const BenchDecodeArguments& arguments) {
-  const Subject subject = subject_of(arguments);
-  const double bandwidth = measure_bandwidth();
+  const c10::Device device = find_device(arguments.device);
+  const Subject subject = subject_of(arguments, device);
+  const double bandwidth = device.is_cpu() ? measure_bandwidth() : 0;
+  const std::string place =
+      device.is_cpu()
+          ? fmt::format("{}, {} kernels, {} threads, reading {:.1f} GB/s", this_processor().model,
+                        decode_kernels().name, at::get_num_threads(), bandwidth / 1e9)
+          : device.str();
   std::cout << fmt::format(
-      "{}: {} image tokens; {}, {} kernels, {} threads, reading {:.1f} GB/s\n"
-      "{:>6} {:>13} {:>10} {:>17} {:>9} {:>7} {:>6} {:>9} {:>7} {:>7}\n",
-      subject.name, subject.model->layout().image_length(), this_processor().model,
-      decode_kernels().name, at::get_num_threads(), bandwidth / 1e9, "images", "decode", "ms/image",
+      "{}: {} image tokens; {}\n{:>6} {:>13} {:>10} {:>17} {:>9} {:>7} {:>6} {:>9} {:>7} {:>7}\n",
+      subject.name, subject.model->layout().image_length(), place, "images", "decode", "ms/image",
       "fastest, slowest", "tokens/s", "passes", "rows", "MB/token", "GB/s", "peak");
   Json results = Json::array();
   for (const int64_t images : arguments.images) {
     at::Tensor expected;
-    for (const auto& [name, decode] : modes_of(arguments)) {
+    for (const auto& [name, decode] : modes_of(arguments, device)) {
       const Measurement found = measure(subject, images, decode, arguments.repeat);
       if (!expected.defined()) expected = found.codes;
       if (!torch::equal(found.codes, expected))
@@ -181,6 +201,7 @@ int bench_decode(const BenchDecodeArguments& arguments) {
   }
   if (!arguments.json.empty())
     write_file_atomically(arguments.json, Json{{"model", subject.name},
+                                               {"device", device.str()},
                                                {"processor", this_processor().model},
                                                {"kernels", decode_kernels().name},
                                                {"threads", at::get_num_threads()},

@@ -9,7 +9,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <iostream>
-#include <limits>
 #include <new>
 #include <optional>
 #include <string_view>
@@ -18,6 +17,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "core/machine.h"
+#include "core/number_range.h"
 #include "core/strict_number.h"
 #include "dist/process_group.h"
 #include "experiment/torch_setup.h"
@@ -76,9 +76,6 @@ std::string number_error(const std::string& text, const std::string& expected) {
 }  // namespace
 
 CLI::Validator whole_number(int64_t min, int64_t max) {
-  const bool is_bounded = max < std::numeric_limits<int64_t>::max();
-  const std::string range =
-      is_bounded ? fmt::format("from {} to {}", min, max) : fmt::format("at least {}", min);
   const auto check = [=](std::string& text) -> std::string {
     const std::optional<int64_t> value = parse_integer(text);
     if (value && *value >= min && *value <= max) {
@@ -86,20 +83,20 @@ CLI::Validator whole_number(int64_t min, int64_t max) {
       return "";
     }
     const bool is_too_large = parse_number(text).value_or(0) >= 0x1p63;
-    if (!is_bounded && is_too_large)
+    if (max == kNoLimit<int64_t> && is_too_large)
       return number_error(text, fmt::format("an integer of at most {}", max));
-    return number_error(text, fmt::format("an integer {}{}", is_bounded ? "" : "of ", range));
+    return number_error(text, "an integer" + range_phrase(min, max));
   };
-  return {check, range};
+  return {check, limits_text(min, max)};
 }
 
 CLI::Validator number(double min, double max) {
-  const std::string range = fmt::format("from {} to {}", min, max);
   const auto check = [=](std::string& text) -> std::string {
     const std::optional<double> value = parse_number(text);
-    return value && *value >= min && *value <= max ? "" : number_error(text, "a number " + range);
+    if (value && *value >= min && *value <= max) return "";
+    return number_error(text, "a number" + range_phrase(min, max));
   };
-  return {check, range};
+  return {check, limits_text(min, max)};
 }
 
 int run_tool(CLI::App& app, int argc, char** argv, const ToolText& text,

@@ -23,6 +23,8 @@
 #include "start_ranks.h"
 #include "train/run_folder.h"
 
+#include <nlohmann/json.hpp>
+
 namespace {
 
 using namespace dalle;

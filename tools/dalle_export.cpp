@@ -8,7 +8,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/log.h"
-#include "experiment/evaluation/model_evaluation.h"
+#include "experiment/evaluation/evaluated_model.h"
 #include "experiment/trained/hub_export.h"
 #include "experiment/trained/trained_dalle.h"
 #include "staging_folder.h"

@@ -20,7 +20,7 @@
 #include "core/loopback.h"
 #include "core/stop_signal.h"
 #include "decode_options.h"
-#include "experiment/evaluation/model_evaluation.h"
+#include "experiment/evaluation/evaluated_model.h"
 #include "experiment/trained/trained_dalle.h"
 #include "serve/api_error.h"
 #include "serve/api_routes.h"

@@ -16,7 +16,7 @@
 #include "dist/process_group.h"
 #include "dist/rank_info.h"
 #include "experiment/config/cost_estimate.h"
-#include "experiment/config/experiment_config.h"
+#include "experiment/config/load_experiment.h"
 #include "experiment/config/weight_source.h"
 #include "experiment/experiment.h"
 #include "experiment/rank_setup.h"

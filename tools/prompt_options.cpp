@@ -113,7 +113,7 @@ Prompt load_prompt(const PromptOptions& options, const TrainedDalle& dalle) {
     report_kept_codes(options, prompt.parts);
     return prompt;
   } catch (const ImagePromptError& error) {
-    throw Error("{}: {}", source_of(error.member(), options), error.what());
+    throw Error("{}: {}", source_of(error.member, options), error.what());
   }
 }
 

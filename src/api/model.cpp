@@ -9,6 +9,7 @@
 #include <torch/types.h>
 
 #include "core/error.h"
+#include "core/number_range.h"
 #include "core/sequence_layout.h"
 #include "data/image/image.h"
 #include "eval/token_scores.h"
@@ -17,20 +18,20 @@
 #include "experiment/trained/trained_dalle.h"
 #include "sample/best_candidates.h"
 #include "sample/generate_images.h"
+#include "tensor/code_range.h"
 #include "tensor/describe_tensor.h"
 
 namespace dalle {
 namespace {
 
 void check_range(const SampleOptions& options) {
-  if (options.seed < 0) throw Error("seed: found {}, expected at least 0", options.seed);
-  if (options.first < 0) throw Error("first: found {}, expected at least 0", options.first);
-  if (options.count < 1) throw Error("count: found {}, expected at least 1", options.count);
+  check_in_range("seed", options.seed, 0);
+  check_in_range("first", options.first, 0);
+  check_in_range("count", options.count, 1);
   if (options.best_of != 0 && options.best_of < options.count)
     throw Error("best_of: found {}, expected 0 or at least count, which is {}", options.best_of,
                 options.count);
-  if (!(options.variation >= 0 && options.variation <= 1))
-    throw Error("variation: found {}, expected a number from 0 to 1", options.variation);
+  check_in_range("variation", options.variation, 0, 1);
 }
 
 /// [1, 3, H, W] float32 in [0, 1] on the device
@@ -56,9 +57,7 @@ void check_codes(const at::Tensor& codes, int64_t count, int64_t grid, int64_t v
       codes.sizes() != at::IntArrayRef({count, grid, grid}))
     throw Error("codes: found {}, expected Long [{}, {}, {}] for {} captions",
                 describe_tensor(codes), count, grid, grid, count);
-  if (codes.numel() > 0 && (codes.lt(0) | codes.ge(vocab_size)).any().item<bool>())
-    throw Error("codes: found values from {} to {}, expected values in [0, {})",
-                codes.min().item<int64_t>(), codes.max().item<int64_t>(), vocab_size);
+  check_code_range("codes", codes, vocab_size);
 }
 
 /// [grid * grid] int64 on the CPU; undefined if `known` is

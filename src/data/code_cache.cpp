@@ -22,6 +22,7 @@
 #include "core/log.h"
 #include "data/batch_loader.h"
 #include "data/random_access_file.h"
+#include "tensor/code_range.h"
 
 #include <nlohmann/json.hpp>
 
@@ -286,10 +287,7 @@ at::Tensor encode_batch(const Batch& batch, const EncodeImages& encode, ImageRow
   if (codes.dim() < 2 || codes.size(0) != batch.size() || codes.numel() != batch.size() * length)
     throw Error("the encoder returned {} codes for {} images, expected {} per image", codes.numel(),
                 batch.size(), length);
-  const at::Tensor outside = codes.masked_select(codes.lt(0) | codes.ge(content.vocab_size));
-  if (outside.numel() > 0)
-    throw Error("the encoder returned code {}, expected codes in [0, {})",
-                outside[0].item<int64_t>(), content.vocab_size);
+  check_code_range("the encoder's codes", codes, content.vocab_size);
   codes = codes.view({batch.size(), length});
   for (int64_t i = 0; i < batch.size(); ++i)
     if (images.take_invalid(batch.positions[static_cast<size_t>(i)])) codes[i].fill_(kInvalidCode);

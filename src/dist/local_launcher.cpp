@@ -21,8 +21,8 @@
 #include <vector>
 
 #include "core/error.h"
-#include "dist/process_group.h"
 #include "dist/rank_info.h"
+#include "dist/rank_lost.h"
 
 namespace dalle {
 namespace {

@@ -12,10 +12,10 @@
 #include <c10/core/Device.h>
 #include <c10/util/intrusive_ptr.h>
 
-#include "core/error.h"
 #include "dist/distributed_config.h"
 #include "dist/heartbeat.h"
 #include "dist/rank_info.h"
+#include "dist/rank_lost.h"
 #include "dist/store_mailbox.h"
 
 namespace c10d {
@@ -39,14 +39,6 @@ struct ProcessGroupOptions {
 
   static void end_process(const LossReport& loss);
 };
-
-/// A collective failed because another rank is gone or stuck.
-class RankLost : public Error {
-  using Error::Error;
-};
-
-/// Exit status of a rank that exits because another one is lost.
-inline constexpr int kExitRankLost = 3;
 
 /// A collective in progress.
 class [[nodiscard]] Work {
@@ -95,7 +87,7 @@ class ProcessGroup {
   /// Connects to the other ranks, and logs from time to time which ones it is waiting for. If the
   /// name of rank 0's host does not resolve yet, it is tried again. Gloo connects machines over the
   /// network that reaches rank 0, unless GLOO_SOCKET_IFNAME names others. A single rank uses a
-  /// backend only if `info` names a host, as dalle-check does to test the backend.
+  /// backend only if `info` names a host, as tests/device/ does to test the backend.
   /// @throws dalle::Error naming the ranks that did not connect within the timeout
   ProcessGroup(const RankInfo& info, c10::Device device, const ProcessGroupOptions& options = {});
 

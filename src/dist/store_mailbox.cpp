@@ -7,7 +7,7 @@
 
 #include <torch/csrc/distributed/c10d/Store.hpp>
 
-#include "dist/process_group.h"
+#include "dist/rank_lost.h"
 
 namespace dalle {
 namespace {

@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "eval/gaussian_blur.h"
+#include "tensor/code_range.h"
 #include "tensor/describe_tensor.h"
 
 namespace dalle {
@@ -66,10 +67,7 @@ at::Tensor code_counts(const at::Tensor& codes, int64_t vocab_size) {
   if (codes.scalar_type() != at::kLong || codes.numel() == 0)
     throw Error("code_counts: found {}, expected at least one code in Long [..., h, w]",
                 describe_tensor(codes));
-  const auto [smallest, largest] = codes.aminmax();
-  if (smallest.item<int64_t>() < 0 || largest.item<int64_t>() >= vocab_size)
-    throw Error("code_counts: found codes from {} to {}, expected them in [0, {})",
-                smallest.item<int64_t>(), largest.item<int64_t>(), vocab_size);
+  check_code_range("code_counts", codes, vocab_size);
   return codes.flatten().bincount(/*weights=*/{}, vocab_size);
 }
 

@@ -9,6 +9,7 @@
 #include <span>
 
 #include "core/error.h"
+#include "data/shapes/shape_outline.h"
 #include "data/shapes/shapes_renderer.h"
 #include "eval/segmentation.h"
 

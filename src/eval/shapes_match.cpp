@@ -5,7 +5,7 @@
 #include <optional>
 #include <vector>
 
-#include "data/shapes/shapes_renderer.h"
+#include "data/shapes/shape_outline.h"
 
 namespace dalle {
 namespace {

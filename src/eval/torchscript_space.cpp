@@ -68,15 +68,17 @@ FeatureSpace torchscript_space(const fs::path& file, c10::Device device, int64_t
       seeded_uniform(seeds, 3 * image_size * image_size).view({2, 3, image_size, image_size});
   const int64_t dimensions = checked_features(file, module, noise.to(device)).size(1);
   return {.name = fmt::format("{}-{}", file.stem().string(), digest.substr(0, 12)),
-          .features = [=](const at::Tensor& images) mutable {
-            const torch::NoGradGuard without_gradient;
-            at::Tensor features = checked_features(file, module, images.to(device));
-            if (features.size(1) != dimensions)
-              throw Error("{}: forward({}) returned {}, but previously {} features per image",
-                          file.string(), describe_tensor(images), describe_tensor(features),
-                          dimensions);
-            return features;
-          }};
+          .features =
+              [=](const at::Tensor& images) mutable {
+                const torch::NoGradGuard without_gradient;
+                at::Tensor features = checked_features(file, module, images.to(device));
+                if (features.size(1) != dimensions)
+                  throw Error("{}: forward({}) returned {}, but previously {} features per image",
+                              file.string(), describe_tensor(images), describe_tensor(features),
+                              dimensions);
+                return features;
+              },
+          .hash = digest};
 }
 
 }  // namespace dalle

@@ -29,10 +29,6 @@ Json current_versions() {
 
 }  // namespace
 
-std::string versions_json() {
-  return current_versions().dump(2);
-}
-
 void record_versions(const std::filesystem::path& path) {
   Json entries = Json::array();
   if (std::filesystem::exists(path)) {

@@ -36,6 +36,7 @@ constexpr int kImageHeight = 1;
 constexpr int kImageWidth = 2;
 constexpr int kImageColorspace = 3;
 constexpr int kImageEncoded = 4;
+constexpr uint64_t kRgb = 3;
 
 std::string varint(uint64_t number) {
   std::string bytes;
@@ -68,36 +69,6 @@ uint32_t masked_crc(std::string_view bytes) {
   return std::rotr(crc32c(bytes), 15) + 0xa282ead8;
 }
 
-/// The number of channels of a PNG color type; 0 if there is no such type.
-uint64_t png_channels(char color_type) {
-  switch (color_type) {
-    case 0:
-      return 1;
-    case 2:
-    case 3:  // a palette of RGB
-      return 3;
-    case 4:
-      return 2;
-    case 6:
-      return 4;
-    default:
-      return 0;
-  }
-}
-
-/// The image's size is in the first chunk of a PNG, at a fixed offset.
-/// Source: PNG specification, sections 5.2 and 11.2.2
-std::string image_message(std::string_view tag, std::string_view png) {
-  constexpr std::string_view kBegin("\x89PNG\r\n\x1a\n\0\0\0\rIHDR", 16);
-  constexpr size_t kColorType = 25;
-  if (!png.starts_with(kBegin) || png.size() <= kColorType || png_channels(png[kColorType]) == 0)
-    throw Error("image {}: not a PNG file ({} bytes)", tag, png.size());
-  return number_field(kImageHeight, *read_integer(png, 20, 4, ByteOrder::kBig)) +
-         number_field(kImageWidth, *read_integer(png, 16, 4, ByteOrder::kBig)) +
-         number_field(kImageColorspace, png_channels(png[kColorType])) +
-         bytes_field(kImageEncoded, png);
-}
-
 /// A name that sorts after those of all event files in the folder, whatever the clock says.
 fs::path next_path(const fs::path& folder) {
   int64_t number = 0;
@@ -128,8 +99,12 @@ void EventWriter::scalar(int64_t step, std::string_view tag, double value) {
   write_event(step, bytes_field(kSummary, bytes_field(kSummaryValue, entry)));
 }
 
-void EventWriter::image(int64_t step, std::string_view tag, std::string_view png) {
-  const std::string entry = bytes_field(kTag, tag) + bytes_field(kImage, image_message(tag, png));
+void EventWriter::image(int64_t step, std::string_view tag, const PngImage& png) {
+  const std::string message = number_field(kImageHeight, static_cast<uint64_t>(png.height)) +
+                              number_field(kImageWidth, static_cast<uint64_t>(png.width)) +
+                              number_field(kImageColorspace, kRgb) +
+                              bytes_field(kImageEncoded, png.file);
+  const std::string entry = bytes_field(kTag, tag) + bytes_field(kImage, message);
   write_event(step, bytes_field(kSummary, bytes_field(kSummaryValue, entry)));
 }
 

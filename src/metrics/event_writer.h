@@ -7,6 +7,13 @@
 
 namespace dalle {
 
+/// An RGB image as a PNG file.
+struct PngImage {
+  std::string_view file;  ///< its bytes
+  int64_t width = 0;
+  int64_t height = 0;
+};
+
 /// Writes scalars and images for TensorBoard.
 ///
 /// Each opening makes a new file in the folder; TensorBoard reads them in the order of their names.
@@ -25,9 +32,7 @@ class EventWriter {
   /// @throws dalle::Error naming the file if it cannot be written (disk full)
   void scalar(int64_t step, std::string_view tag, double value);
 
-  /// @param png  the bytes of a PNG file
-  /// @throws dalle::Error also if they are none
-  void image(int64_t step, std::string_view tag, std::string_view png);
+  void image(int64_t step, std::string_view tag, const PngImage& png);
 
   const std::filesystem::path& path() const { return path_; }
 

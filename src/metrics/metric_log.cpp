@@ -145,12 +145,12 @@ std::optional<double> last_written(const fs::path& metrics, std::string_view sta
   return std::nullopt;
 }
 
-MetricLog::MetricLog(const fs::path& run_folder, std::string_view stage,
+MetricLog::MetricLog(const fs::path& metrics, const fs::path& events, std::string_view stage,
                      const MetricPosition& resume)
     : stage_(stage),
       last_(resume),
-      path_(cut_back(run_folder / "metrics.jsonl", stage, resume)),
-      events_(run_folder / "tensorboard" / stage, resume.step),
+      path_(cut_back(metrics, stage, resume)),
+      events_(events, resume.step),
       file_(path_, std::ios::binary | std::ios::app) {
   if (!file_) throw Error("{}: cannot write: {}", path_.string(), std::strerror(errno));
 }
@@ -168,7 +168,7 @@ void MetricLog::write(int64_t step, std::span<const Metric> metrics,
   for (const Metric& timing : timings) events_.scalar(step, "time/" + timing.name, timing.value);
 }
 
-void MetricLog::image(int64_t step, std::string_view name, std::string_view png) {
+void MetricLog::image(int64_t step, std::string_view name, const PngImage& png) {
   events_.image(step, name, png);
 }
 

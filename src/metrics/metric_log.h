@@ -68,8 +68,8 @@ struct MetricPosition {
   int64_t lines = 0;
 };
 
-/// Reports a stage's numbers in three places: the log, `metrics.jsonl` and TensorBoard's event
-/// files in `tensorboard/<stage>`, both in the run folder.
+/// Reports a stage's numbers in three places: the log, the run's metrics.jsonl and TensorBoard's
+/// event files.
 ///
 /// A step is to be written before the checkpoint of that step is saved (and sync() called in
 /// between), so that a run resumed from it finds the step's lines here.
@@ -81,9 +81,11 @@ class MetricLog {
   /// again and gives the same lines; so is an incomplete last line. All other lines stay, byte for
   /// byte. The file is replaced atomically.
   ///
+  /// @param metrics  metrics.jsonl, which all stages of a run share
+  /// @param events   the folder of this stage's event files
   /// @throws dalle::Error naming the file if it cannot be written, or a line in another format
-  MetricLog(const std::filesystem::path& run_folder, std::string_view stage,
-            const MetricPosition& resume);
+  MetricLog(const std::filesystem::path& metrics, const std::filesystem::path& events,
+            std::string_view stage, const MetricPosition& resume);
 
   /// @param metrics  functions of the run alone: the same in every repetition
   /// @param timings  what the clock measured; tagged "time/<name>" in TensorBoard. metrics.jsonl
@@ -92,8 +94,7 @@ class MetricLog {
   void write(int64_t step, std::span<const Metric> metrics, std::span<const Metric> timings = {});
 
   /// Shows an image in TensorBoard.
-  /// @param png  the bytes of a PNG file
-  void image(int64_t step, std::string_view name, std::string_view png);
+  void image(int64_t step, std::string_view name, const PngImage& png);
 
   /// Flushes what was written to the disk.
   void sync();

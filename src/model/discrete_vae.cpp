@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "nn/gumbel.h"
 #include "nn/logit_laplace.h"
+#include "tensor/code_range.h"
 #include "tensor/describe_tensor.h"
 
 namespace dalle {
@@ -97,12 +98,7 @@ at::Tensor DiscreteVaeImpl::decode(const at::Tensor& codes) {
   const torch::NoGradGuard no_grad;
   if (codes.dim() != 3 || codes.scalar_type() != at::kLong)
     throw Error("codes: found {}, expected Long [B, h, w]", describe_tensor(codes));
-  if (codes.numel() > 0) {
-    const auto [smallest, largest] = codes.aminmax();
-    if (smallest.item<int64_t>() < 0 || largest.item<int64_t>() >= config_.vocab_size)
-      throw Error("codes: found values from {} to {}, expected values in [0, {})",
-                  smallest.item<int64_t>(), largest.item<int64_t>(), config_.vocab_size);
-  }
+  check_code_range("codes", codes, config_.vocab_size);
   return image_of(decoder_(bottleneck_->embed(codes)));
 }
 

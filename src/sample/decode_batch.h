@@ -7,9 +7,12 @@
 #include <vector>
 
 #include "model/cpu_decoder.h"
-#include "sample/generate_codes.h"
+#include "sample/caption_images.h"
+#include "sample/decode_config.h"
+#include "sample/generate_options.h"
 #include "sample/guidance.h"
 #include "sample/image_noise.h"
+#include "sample/sampling_config.h"
 #include "sample/token_sampler.h"
 #include "sample/window_tuner.h"
 

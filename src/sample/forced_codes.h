@@ -4,7 +4,7 @@
 #include <span>
 #include <vector>
 
-#include "sample/generate_codes.h"
+#include "sample/caption_images.h"
 
 namespace dalle {
 

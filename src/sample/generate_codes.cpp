@@ -17,11 +17,6 @@
 namespace dalle {
 namespace {
 
-void check_tokens(const at::Tensor& tokens, int64_t length) {
-  DALLE_CHECK(tokens.is_cpu() && tokens.scalar_type() == at::kLong && tokens.is_contiguous() &&
-              tokens.dim() == 1 && tokens.numel() == length);
-}
-
 GenerateStatistics generate_on_cpu(const DalleModel& model, std::span<const CaptionImages> requests,
                                    const SamplingConfig& sampling, const GenerateOptions& options,
                                    int64_t images, const CodesDone& codes_done,
@@ -60,17 +55,6 @@ int64_t default_batch_size(const TransformerConfig& config, const SequenceLayout
   constexpr int64_t kImages = 32, kBytes = int64_t{1} << 30;
   const int64_t bytes = sequences_per_image(sampling) * CpuDecoder::cache_bytes(config, layout);
   return std::clamp<int64_t>(kBytes / bytes, 1, kImages);
-}
-
-void check_caption_images(const DalleModel& model, const CaptionImages& images) {
-  const SequenceLayout& layout = model->layout();
-  DALLE_CHECK(images.count > 0 && images.first_image >= 0);
-  check_tokens(images.caption, layout.max_caption_tokens());
-  DALLE_CHECK(images.variation >= 0 && images.variation <= 1);
-  if (!images.forced.defined()) return;
-  check_tokens(images.forced, layout.image_length());
-  DALLE_CHECK(images.forced.ge(kFreeCode).all().item<bool>() &&
-              images.forced.lt(model->image_vocab_size()).all().item<bool>());
 }
 
 GenerateStatistics generate_codes(DalleModel model, std::span<const CaptionImages> requests,

@@ -11,7 +11,7 @@
 #include "core/seeds.h"
 #include "data/image/image.h"
 #include "data/image/image_file.h"
-#include "sample/generate_codes.h"
+#include "sample/caption_images.h"
 #include "tensor/device_of.h"
 
 namespace dalle {
@@ -24,16 +24,6 @@ at::Tensor selected_pixels(std::string_view file) {
   const at::Tensor is_opaque = (image_to_tensor(decode_image(file, 255)) - on_black).lt(128).all(0);
   if (!is_opaque.all().item<bool>()) return is_opaque;
   return on_black.sum(0, /*keepdim=*/false, at::kInt).ge(3 * 128);
-}
-
-/// Calls `work` and rethrows its errors as errors in a member of the request.
-template <class Work>
-auto blaming_member(const std::string& member, const Work& work) {
-  try {
-    return work();
-  } catch (const Error& error) {
-    throw ImagePromptError(member, error.what());
-  }
 }
 
 /// The member that says what to keep.

@@ -69,14 +69,21 @@ struct ImagePromptRequest {
 /// An error in a member of an ImagePromptRequest.
 class ImagePromptError : public Error {
  public:
-  ImagePromptError(std::string member, std::string_view reason)
-      : Error("{}", reason), member_(std::move(member)) {}
-  /// Its name: image, keep_rows, keep, mask or strict.
-  const std::string& member() const { return member_; }
+  ImagePromptError(std::string of_member, std::string_view reason)
+      : Error("{}", reason), member(std::move(of_member)) {}
 
- private:
-  std::string member_;
+  std::string member;  ///< its name: image, keep_rows, keep, mask or strict
 };
+
+/// Calls `work` and rethrows its dalle::Error as one in a member of the request.
+template <class Work>
+auto blaming_member(const std::string& member, const Work& work) {
+  try {
+    return work();
+  } catch (const Error& error) {
+    throw ImagePromptError(member, error.what());
+  }
+}
 
 /// What generation needs from an image prompt.
 struct ImagePrompt {

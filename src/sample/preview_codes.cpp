@@ -3,7 +3,7 @@
 #include <torch/types.h>
 
 #include "core/error.h"
-#include "sample/generate_codes.h"
+#include "sample/caption_images.h"
 
 namespace dalle {
 

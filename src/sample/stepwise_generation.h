@@ -4,7 +4,10 @@
 #include <functional>
 #include <span>
 
-#include "sample/generate_codes.h"
+#include "model/dalle_model.h"
+#include "sample/caption_images.h"
+#include "sample/generate_options.h"
+#include "sample/sampling_config.h"
 
 namespace dalle {
 

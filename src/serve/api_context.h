@@ -3,25 +3,17 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
-#include "serve/engine/generation_engine.h"
 #include "serve/http/image_store.h"
 #include "serve/request_metrics.h"
+#include "serve/served_model.h"
 
 #include <boost/asio/thread_pool.hpp>
 
 namespace dalle {
-
-/// A model under the name by which requests ask for it: that of its run folder.
-struct ServedModel {
-  std::string id;
-  int64_t created = 0;  ///< seconds since 1970
-  std::unique_ptr<GenerationEngine> engine;
-};
 
 struct ApiOptions {
   std::vector<ServedModel> models;  ///< at least one; the first is the default

@@ -6,6 +6,8 @@
 #include "core/log.h"
 #include "serve/engine/generation_engine.h"
 
+#include <nlohmann/json.hpp>
+
 namespace dalle {
 namespace {
 
@@ -75,8 +77,6 @@ ApiError current_api_error(const std::string& request_id) {
     ApiError error(429, full.what());
     error.retry_after_s = full.retry_after_s;
     return error;
-  } catch (const EngineDraining& draining) {
-    return {503, draining.what()};
   } catch (const Error& error) {
     return {400, error.what()};
   } catch (...) {

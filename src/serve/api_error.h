@@ -6,9 +6,9 @@
 #include <string>
 
 #include "core/error.h"
-#include "serve/http/http_server.h"
+#include "serve/http/http_exchange.h"
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 namespace dalle {
 
@@ -38,16 +38,6 @@ ApiError current_server_error(const std::string& request_id);
 /// Calls `work`, which may send a reply, and answers what it throws.
 void answer_errors(const std::string& request_id, HttpReply& reply,
                    const std::function<void()>& work);
-
-/// Calls `work` and blames a field of the request for its dalle::Error.
-template <class Work>
-auto blaming(const std::string& field, const Work& work) {
-  try {
-    return work();
-  } catch (const Error& error) {
-    throw ApiError(400, fmt::format("{}: {}", field, error.what()), field);
-  }
-}
 
 /// JSON text, in which bytes that are not UTF-8 are replaced.
 std::string json_text(const nlohmann::ordered_json& json);

@@ -25,10 +25,10 @@ void check_prompt_pixels(const std::string& file) {
 void add_image_prompt(GenerationRequest& request, const ImageFields& fields,
                       const TrainedDalle& dalle) {
   const ImagePromptRequest& wanted = fields.image_prompt;
-  blaming(fields.image_field, [&] { check_prompt_pixels(wanted.image); });
-  if (wanted.mask) blaming("mask", [&] { check_prompt_pixels(*wanted.mask); });
   const DataConfig& data = dalle.config.data;
   try {
+    blaming_member("image", [&] { check_prompt_pixels(wanted.image); });
+    if (wanted.mask) blaming_member("mask", [&] { check_prompt_pixels(*wanted.mask); });
     ImagePrompt prompt = prepare_image_prompt(wanted, dalle.vae, data.image_size,
                                               static_cast<uint8_t>(data.background));
     request.forced = prompt.forced;
@@ -37,7 +37,7 @@ void add_image_prompt(GenerationRequest& request, const ImageFields& fields,
     request.pasted_pixels = prompt.kept_pixels;
     request.original = std::move(prompt.image);
   } catch (const ImagePromptError& error) {
-    const std::string field = error.member() == "image" ? fields.image_field : error.member();
+    const std::string field = error.member == "image" ? fields.image_field : error.member;
     throw ApiError(400, fmt::format("{}: {}", field, error.what()), field);
   }
 }

@@ -3,7 +3,7 @@
 #include <string>
 
 #include "experiment/trained/trained_dalle.h"
-#include "serve/engine/generation_engine.h"
+#include "serve/engine/engine_request.h"
 #include "serve/image_fields.h"
 
 namespace dalle {

@@ -40,8 +40,6 @@ void generate_images_for(ApiContext& context, ImageEndpoint endpoint, const Http
     run_requests(*model.engine, std::move(requests), std::move(events), answered);
   } catch (const QueueFull&) {
     throw;
-  } catch (const EngineDraining&) {
-    throw;
   } catch (const Error& error) {  // only their number has not been checked yet
     throw ApiError(400, fmt::format("{}: {}", counting_field, error.what()), counting_field);
   }

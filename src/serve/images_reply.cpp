@@ -8,7 +8,7 @@
 
 #include "core/base64.h"
 #include "core/seconds.h"
-#include "sample/generate_codes.h"
+#include "sample/caption_images.h"
 
 namespace dalle {
 namespace {

@@ -8,8 +8,8 @@
 
 #include "serve/api_context.h"
 #include "serve/api_error.h"
-#include "serve/engine/generation_engine.h"
-#include "serve/http/http_server.h"
+#include "serve/engine/engine_request.h"
+#include "serve/http/http_exchange.h"
 #include "serve/image_fields.h"
 
 #include <nlohmann/json.hpp>

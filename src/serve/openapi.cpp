@@ -12,6 +12,8 @@
 #include "serve/request_fields.h"
 #include "serve/sdapi_routes.h"
 
+#include <nlohmann/json.hpp>
+
 namespace dalle {
 namespace {
 

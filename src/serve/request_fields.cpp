@@ -9,6 +9,7 @@
 #include "core/ascii.h"
 #include "core/base64.h"
 #include "core/error.h"
+#include "core/number_range.h"
 #include "core/strict_number.h"
 #include "core/utf8.h"
 #include "serve/api_error.h"
@@ -31,13 +32,6 @@ std::string shown(const nlohmann::json& value) {
   const std::string text = value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   if (text.size() <= kLongestShown) return text;
   return std::string(utf8_prefix(text, kLongestShown)) + "...";
-}
-
-std::string range_of(const RequestField& field, std::string_view what) {
-  if (std::isfinite(field.min) && std::isfinite(field.max))
-    return fmt::format("{} from {} to {}", what, field.min, field.max);
-  return std::isfinite(field.min) ? fmt::format("{} of at least {}", what, field.min)
-                                  : std::string(what);
 }
 
 template <class Number>
@@ -164,7 +158,7 @@ std::optional<int64_t> RequestFields::integer(std::string_view name) const {
   const std::optional<int64_t> number =
       is_multipart_ ? parse_integer(found.get_ref<const std::string&>()) : integer_in(found);
   if (!number || !is_in_range(*number, field))
-    refuse_field(name, shown(found), range_of(field, "an integer"));
+    refuse_field(name, shown(found), "an integer" + range_phrase(field.min, field.max));
   return number;
 }
 
@@ -176,7 +170,7 @@ std::optional<double> RequestFields::number(std::string_view name) const {
   if (is_multipart_) number = parse_number(found.get_ref<const std::string&>());
   if (!is_multipart_ && found.is_number()) number = found.get<double>();
   if (!number || !is_in_range(*number, field))
-    refuse_field(name, shown(found), range_of(field, "a number"));
+    refuse_field(name, shown(found), "a number" + range_phrase(field.min, field.max));
   return number;
 }
 

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "sample/pixel_rectangle.h"
-#include "serve/http/http_server.h"
+#include "serve/http/http_exchange.h"
 
 #include <nlohmann/json.hpp>
 

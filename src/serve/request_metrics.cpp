@@ -5,8 +5,6 @@
 
 #include <fmt/format.h>
 
-#include "serve/api_context.h"
-
 namespace dalle {
 namespace {
 

@@ -8,11 +8,10 @@
 #include <string>
 #include <tuple>
 
-#include "serve/engine/generation_engine.h"
+#include "serve/engine/engine_request.h"
+#include "serve/served_model.h"
 
 namespace dalle {
-
-struct ServedModel;
 
 /// Seconds that a request for images took.
 struct RequestTimes {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "serve/http/http_server.h"
+#include "serve/http/http_exchange.h"
 
 namespace dalle {
 

@@ -18,7 +18,7 @@
 #include "core/files.h"
 #include "core/log.h"
 #include "core/utf8.h"
-#include "experiment/config/experiment_config.h"
+#include "experiment/config/load_experiment.h"
 #include "experiment/config/stages.h"
 #include "experiment/report/run_report.h"
 #include "experiment/report/training_curves.h"

@@ -7,6 +7,8 @@
 #include "serve/image_fields.h"
 #include "serve/openapi.h"
 
+#include <nlohmann/json.hpp>
+
 namespace dalle {
 namespace {
 

@@ -16,6 +16,8 @@
 #include "core/progress.h"
 #include "train/rank_shares.h"
 
+#include <nlohmann/json.hpp>
+
 namespace dalle {
 namespace {
 

@@ -11,7 +11,7 @@
 #include "dist/process_group.h"
 #include "train/chunk_store.h"
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 namespace dalle {
 

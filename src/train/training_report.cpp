@@ -66,7 +66,8 @@ TrainingReport::TrainingReport(const StageTraits& stage, const RunPaths& run, Pr
       samples_(run.samples() / stage.name) {
   if (!group.is_rank_zero()) return;
   make_directories(samples_);
-  log_ = std::make_unique<MetricLog>(run.root, stage.name, position);
+  log_ =
+      std::make_unique<MetricLog>(run.metrics(), run.events() / stage.name, stage.name, position);
 }
 
 void TrainingReport::log(const TrainingCounters& counters, const std::vector<Metric>& scheduled,
@@ -139,7 +140,8 @@ void TrainingReport::log_evaluation(int64_t step, const std::vector<Metric>& met
 void TrainingReport::show(int64_t step, const NamedImage& image) {
   if (!group_.is_rank_zero()) return;
   const std::string png = encode_image(image.image, ImageFormat::kPng);
-  log_->image(step, image.name, png);
+  log_->image(step, image.name,
+              {.file = png, .width = image.image.width, .height = image.image.height});
   write_file_atomically(samples_ / fmt::format("{}-{:08d}.png", image.name, step), png);
 }
 

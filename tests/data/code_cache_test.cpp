@@ -349,8 +349,8 @@ TEST(CodeCacheTest, RejectsCodesThatItCannotStore) {
     });
   };
   EXPECT_THAT(message_for(torch::full({2, 4}, 65'535)),
-              HasSubstr("the encoder returned code 65535, expected codes in [0, 65535)"));
-  EXPECT_THAT(message_for(torch::full({2, 4}, -1)), HasSubstr("the encoder returned code -1"));
+              HasSubstr("codes: found values from 65535 to 65535, expected values in [0, 65535)"));
+  EXPECT_THAT(message_for(torch::full({2, 4}, -1)), HasSubstr("found values from -1 to -1"));
   EXPECT_THAT(message_for(torch::zeros({2, 5}, torch::kLong)),
               HasSubstr("the encoder returned 10 codes for 2 images, expected 4 per image"));
 }

@@ -89,7 +89,8 @@ class TorchscriptSpaceTest : public testing::Test {
 TEST_F(TorchscriptSpaceTest, CallsTheNetworkAndIsNamedByItsHash) {
   const auto file = network("return x.mean(dim=[2, 3])");
   const FeatureSpace space = torchscript_space(file, at::kCPU, 32);
-  EXPECT_EQ(space.name, "net-" + sha256_of_file(file).substr(0, 12));
+  EXPECT_EQ(space.hash, sha256_of_file(file));
+  EXPECT_EQ(space.name, "net-" + space.hash.substr(0, 12));
   EXPECT_TRUE(space.features(waves()).allclose(waves().mean({2, 3})));
 }
 

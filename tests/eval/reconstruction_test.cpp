@@ -45,7 +45,7 @@ TEST(CodeCountsTest, RejectsWhatAreNotCodes) {
       [] {
         code_counts(torch::tensor({0, 4}), 4);
       },
-      ThrowsMessage<Error>(HasSubstr("from 0 to 4, expected them in [0, 4)")));
+      ThrowsMessage<Error>(HasSubstr("from 0 to 4, expected values in [0, 4)")));
   EXPECT_THAT(
       [] {
         code_counts(torch::tensor({-1, 2}), 4);

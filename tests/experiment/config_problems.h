@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "core/config/config_error.h"
-#include "experiment/config/experiment_config.h"
+#include "experiment/config/load_experiment.h"
 
 namespace dalle {
 

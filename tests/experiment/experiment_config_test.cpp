@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "core/config/config_io.h"
+#include "experiment/config/load_experiment.h"
 #include "experiment/config_problems.h"
 #include "temporary_directory.h"
 

@@ -14,6 +14,7 @@
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/checkpoint_files.h"
 #include "core/files.h"
+#include "experiment/config/load_experiment.h"
 #include "experiment/experiment.h"
 #include "experiment/trained/trained_dalle.h"
 #include "sample/generate_images.h"

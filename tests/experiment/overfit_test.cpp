@@ -11,6 +11,7 @@
 #include "data/batch.h"
 #include "data/image/image.h"
 #include "eval/reconstruction.h"
+#include "experiment/config/load_experiment.h"
 #include "experiment/experiment.h"
 #include "experiment/trained/trained_dalle.h"
 #include "sample/generate_codes.h"

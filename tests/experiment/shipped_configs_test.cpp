@@ -11,7 +11,7 @@
 #include "core/config/config_io.h"
 #include "core/files.h"
 #include "experiment/config/cost_estimate.h"
-#include "experiment/config/experiment_config.h"
+#include "experiment/config/load_experiment.h"
 
 namespace dalle {
 namespace {

@@ -10,7 +10,7 @@
 #include "checkpoint/checkpoint.h"
 #include "core/config/config_io.h"
 #include "core/files.h"
-#include "experiment/config/experiment_config.h"
+#include "experiment/config/load_experiment.h"
 #include "experiment/config_problems.h"
 #include "temporary_directory.h"
 

@@ -13,6 +13,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "error_of.h"
+#include "experiment/config/load_experiment.h"
 #include "experiment/stages/initial_weights.h"
 #include "shapes_experiment.h"
 #include "temporary_directory.h"

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "core/utf8.h"
+#include "fuzz/form_part.h"
 #include "fuzz/fuzz.h"
 #include "serve/http/multipart.h"
 
@@ -10,17 +11,6 @@ namespace dalle {
 namespace {
 
 constexpr MultipartLimits kLimits{.parts = 8, .header_bytes = 512};
-
-/// The parts as a well-behaved client writes them.
-std::string written_form(const std::vector<FormPart>& parts, const std::string& boundary) {
-  std::string body;
-  for (const FormPart& part : parts) {
-    body += "--" + boundary + "\r\nContent-Disposition: form-data; name=\"";
-    for (const char c : part.name) body += (c == '"' || c == '\\' ? "\\" : "") + std::string(1, c);
-    body += "\"\r\n\r\n" + std::string(part.content) + "\r\n";
-  }
-  return body + "--" + boundary + "--\r\n";
-}
 
 }  // namespace
 
@@ -43,7 +33,9 @@ void fuzz(std::string_view input) {
   std::string boundary = "r";
   while (body.find("--" + boundary) != body.npos) boundary += 'r';
   if (boundary.size() > 70) return;
-  const std::string form = written_form(parts, boundary);
+  std::string form;
+  for (const FormPart& part : parts) form += form_part(part.name, part.content, boundary);
+  form += form_end(boundary);
   const std::vector<FormPart> again =
       parse_multipart("multipart/form-data; boundary=" + boundary, form, {.header_bytes = 4096});
   DALLE_CHECK(std::ranges::equal(parts, again, [](const FormPart& a, const FormPart& b) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/utf8.h"
+#include "fuzz/form_part.h"
 #include "fuzz/fuzz.h"
 #include "serve/api_error.h"
 #include "serve/request_fields.h"
@@ -73,8 +74,7 @@ void check_ranges(const Values& values) {
 HttpRequest form_of(const Values& values, const std::string& boundary) {
   HttpRequest request{.headers = {{"content-type", "multipart/form-data; boundary=" + boundary}}};
   const auto add = [&](const std::string& name, const std::string& content) {
-    request.body += "--" + boundary + "\r\nContent-Disposition: form-data; name=\"" + name +
-                    "\"\r\n\r\n" + content + "\r\n";
+    request.body += form_part(name, content, boundary);
   };
   if (values.text) add("text", *values.text);
   if (values.choice) add("choice", *values.choice);
@@ -84,7 +84,7 @@ HttpRequest form_of(const Values& values, const std::string& boundary) {
   if (const auto& area = values.area)
     add("area", fmt::format("{},{},{},{}", area->x, area->y, area->width, area->height));
   for (const std::string& file : values.files) add("files[]", file);
-  request.body += "--" + boundary + "--\r\n";
+  request.body += form_end(boundary);
   return request;
 }
 

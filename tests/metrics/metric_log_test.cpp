@@ -38,10 +38,15 @@ Metrics metrics_of(int64_t step) {
   return {{"loss", 10.0 / static_cast<double>(step), "loss {:.4f}"}, {"grad_norm", 0.84, ""}};
 }
 
+MetricLog log_in(const std::filesystem::path& run, std::string_view stage,
+                 const MetricPosition& resume) {
+  return MetricLog(run / "metrics.jsonl", run / "tensorboard" / stage, stage, resume);
+}
+
 /// Writes the steps (begin, end] of a stage, as a run that was stopped and goes on would.
 void run(const std::filesystem::path& folder, std::string_view stage, int64_t begin, int64_t end,
          double speed) {
-  MetricLog log(folder, stage, {.step = begin, .lines = 1});
+  MetricLog log = log_in(folder, stage, {.step = begin, .lines = 1});
   for (int64_t step = begin + 1; step <= end; ++step)
     log.write(step, metrics_of(step), Metrics{{"ms", speed, ""}});
 }
@@ -136,11 +141,11 @@ TEST(MetricLog, ReportsOnTheConsole) {
 
 TEST(MetricLog, ShowsImages) {
   const TemporaryDirectory folder;
-  MetricLog log(folder.path(), "dvae", {});
-  log.image(1, "samples", small_png());
+  const std::string png = small_png();
+  MetricLog log = log_in(folder.path(), "dvae", {});
+  log.image(1, "samples", {.file = png, .width = 3, .height = 2});
   log.sync();
-  EXPECT_THAT(read_file(folder / "tensorboard/dvae/events.out.tfevents.000000"),
-              HasSubstr(small_png()));
+  EXPECT_THAT(read_file(folder / "tensorboard/dvae/events.out.tfevents.000000"), HasSubstr(png));
 }
 
 TEST(MetricLog, AResumedRunEqualsAnUninterruptedOne) {
@@ -193,7 +198,7 @@ TEST(MetricLog, OtherLinesStayByteForByte) {
       "{\"stage\":\"dvae\",\"step\":2,\"eval/loss\":1}\r\n";
   const std::string dropped = "{\"stage\":\"dvae\",\"step\":3}\n";
   write_file_atomically(folder / "metrics.jsonl", dropped + kept + dropped);
-  const MetricLog log(folder.path(), "dvae", {.step = 2, .lines = 1});
+  const MetricLog log = log_in(folder.path(), "dvae", {.step = 2, .lines = 1});
   EXPECT_EQ(read_file(folder / "metrics.jsonl"), kept);
 }
 
@@ -202,7 +207,7 @@ TEST(MetricLog, OfTheStepThatIsGoneOnFromTheFirstLinesStay) {
   for (const int64_t kept : {0, 1, 2, 3}) {
     std::filesystem::remove(folder / "metrics.jsonl");
     {
-      MetricLog log(folder.path(), "dvae", {});
+      MetricLog log = log_in(folder.path(), "dvae", {});
       log.write(1, Metrics{{"loss", 1, ""}});
       EXPECT_EQ(log.lines_of(1), 1);
       log.write(2, Metrics{{"loss", 2, ""}});
@@ -210,7 +215,7 @@ TEST(MetricLog, OfTheStepThatIsGoneOnFromTheFirstLinesStay) {
       EXPECT_EQ(log.lines_of(2), 2);
       EXPECT_EQ(log.lines_of(3), 0);
     }
-    MetricLog log(folder.path(), "dvae", {.step = 2, .lines = kept});
+    MetricLog log = log_in(folder.path(), "dvae", {.step = 2, .lines = kept});
     const std::string content = read_file(folder / "metrics.jsonl");
     EXPECT_EQ(std::ranges::count(content, '\n'), 1 + std::min<int64_t>(kept, 2));
     EXPECT_EQ(content.find("validation") != std::string::npos, kept >= 2);
@@ -222,7 +227,7 @@ TEST(MetricLog, AnUntouchedFileIsNotWrittenAgain) {
   run(folder.path(), "dvae", 0, 3, 5);
   const auto time = std::filesystem::last_write_time(folder / "metrics.jsonl");
   std::filesystem::last_write_time(folder / "metrics.jsonl", time - std::chrono::hours(1));
-  const MetricLog log(folder.path(), "dvae", {.step = 3, .lines = 1});
+  const MetricLog log = log_in(folder.path(), "dvae", {.step = 3, .lines = 1});
   EXPECT_EQ(std::filesystem::last_write_time(folder / "metrics.jsonl"),
             time - std::chrono::hours(1));
 }
@@ -233,7 +238,7 @@ TEST(MetricLog, NamesALineThatIsNoneOfOurs) {
   for (const std::string bad : {"", "hello", "[1]", "{\"stage\":\"dvae\"}",
                                 "{\"stage\":1,\"step\":1}", "{\"stage\":\"dvae\",\"step\":1.5}"}) {
     write_file_atomically(folder / "metrics.jsonl", good + bad + "\n" + good);
-    EXPECT_THAT(error_of([&] { MetricLog log(folder.path(), "dvae", {}); }),
+    EXPECT_THAT(error_of([&] { log_in(folder.path(), "dvae", {}); }),
                 EndsWith(fmt::format("metrics.jsonl:2: found {:?}, expected {{\"stage\": ..., "
                                      "\"step\": ..., ...}}",
                                      bad)));
@@ -244,7 +249,7 @@ TEST(MetricLog, NamesALineThatIsNoneOfOurs) {
 TEST(MetricLog, SaysWhichFileCannotBeWritten) {
   const TemporaryDirectory folder;
   std::filesystem::create_directory(folder / "metrics.jsonl");
-  EXPECT_THAT(error_of([&] { MetricLog log(folder.path(), "dvae", {}); }),
+  EXPECT_THAT(error_of([&] { log_in(folder.path(), "dvae", {}); }),
               HasSubstr("metrics.jsonl: expected a file, found a directory"));
 }
 
@@ -255,7 +260,7 @@ TEST(MetricLog, SaysThatTheDiskIsFull) {
     std::signal(SIGXFSZ, SIG_IGN);
     const rlimit limit{2000, 2000};
     ::setrlimit(RLIMIT_FSIZE, &limit);
-    MetricLog log(folder.path(), "a-stage-with-a-name-that-fills-the-file", {});
+    MetricLog log = log_in(folder.path(), "a-stage-with-a-name-that-fills-the-file", {});
     const std::string message = error_of([&] {
       for (int64_t step = 1; step < 1000; ++step) log.write(step, {});
     });

@@ -18,8 +18,9 @@ int main(int argument_count, char** arguments) {
     {
       dalle::EventWriter events(arguments[1], 0);
       for (int step = 1; step <= 5; ++step) events.scalar(step, "loss", 10.0 / step);
-      events.image(2, "samples", dalle::small_png());
-      events.image(5, "samples", dalle::small_png());
+      const std::string png = dalle::small_png();
+      for (const int step : {2, 5})
+        events.image(step, "samples", {.file = png, .width = 3, .height = 2});
       events.scalar(5, "loss/text", 0.5);
       killed = events.path();
     }

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/fields.h"
+#include "enum_values.h"
 
 namespace dalle {
 namespace {
@@ -34,10 +35,8 @@ TEST_P(AttentionMaskTest, AttendsToItselfAndAllText) {
       mask.slice(0, kFigure11.text_length).slice(1, 0, kFigure11.text_length).all().item<bool>());
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, AttentionMaskTest,
-                         testing::Values(AttentionKind::kDense, AttentionKind::kRow,
-                                         AttentionKind::kColumn, AttentionKind::kConv),
-                         [](const auto& kind) { return std::string(to_string(kind.param)); });
+INSTANTIATE_TEST_SUITE_P(Kinds, AttentionMaskTest, testing::ValuesIn(enum_values<AttentionKind>()),
+                         kEnumName);
 
 TEST(AttentionMask, MatchesFigure11OfThePaper) {
   using Keys = std::vector<int64_t>;

@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "core/fields.h"
+#include "enum_values.h"
 #include "nn/attention_mask.h"
 
 namespace dalle {
@@ -53,9 +54,7 @@ TEST_P(AttentionPatternTest, AttendedPositionsAreThoseInTheRowOfTheMask) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, AttentionPatternTest,
-                         testing::Values(AttentionKind::kDense, AttentionKind::kRow,
-                                         AttentionKind::kColumn, AttentionKind::kConv),
-                         [](const auto& kind) { return std::string(to_string(kind.param)); });
+                         testing::ValuesIn(enum_values<AttentionKind>()), kEnumName);
 
 TEST(AttentionPattern, RejectsAnEvenConvKernel) {
   EXPECT_THROW(AttentionPattern(AttentionKind::kConv, kLayout, 2), Error);

@@ -12,6 +12,7 @@
 
 #include "core/error.h"
 #include "counted_new.h"
+#include "sample/generate_codes.h"
 #include "sample/preview_codes.h"
 #include "sample/small_dalle.h"
 

@@ -10,6 +10,7 @@
 #include <torch/types.h>
 
 #include "core/error.h"
+#include "sample/generate_codes.h"
 #include "sample/small_dalle.h"
 #include "sample/stepwise_generation.h"
 

@@ -147,7 +147,7 @@ TEST(ImagePrompt, BlamesWhatIsWrong) {
     try {
       prepare_image_prompt(request, small_vae(), kSize, 255);
     } catch (const ImagePromptError& error) {
-      return fmt::format("{}: {}", error.member(), error.what());
+      return fmt::format("{}: {}", error.member, error.what());
     }
     return std::string("nothing");
   };

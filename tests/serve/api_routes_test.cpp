@@ -195,13 +195,6 @@ TEST_F(ApiRoutesTest, MoreRequestsThanCanWaitAreRefused) {
   EXPECT_EQ(generate("{}").status, 400);  // all places are free again
 }
 
-TEST_F(ApiRoutesTest, AnEngineThatStopsMakesTheServerUnavailable) {
-  api_->models().front().engine->drain();
-  const HttpResponse response = generate(R"({"prompt": "a red circle"})");
-  EXPECT_EQ(response.status, 503);
-  EXPECT_EQ(body_of(response)["error"]["type"], "server_error");
-}
-
 TEST_F(ApiRoutesTest, NotesTheTimesOfARequest) {
   const auto reply = std::make_shared<AwaitedReply>();
   routes_.answer(json_request("/v1/images/generations", R"({"prompt": "a red circle"})"), reply);

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "serve/http/http_server.h"
+#include "serve/http/http_exchange.h"
 
 namespace dalle {
 

@@ -32,7 +32,7 @@ TEST(GenerationEngine, OnlyTheRequestsOfImagesThatCannotBeCompletedFail) {
       requests.push_back({.caption = "a red circle", .seed = seed});
     std::vector<Outcome> outcomes(requests.size());
     for (size_t i = 0; i < requests.size(); ++i) engine.submit(requests[i], outcomes[i].events());
-    engine.drain();
+    engine.wait_until_idle();
     int64_t failed = 0;
     for (size_t i = 0; i < requests.size(); ++i) {
       const at::Tensor codes = expected_codes(dalle, requests[i], 0);
@@ -98,7 +98,7 @@ TEST(GenerationEngine, GoesOnAfterMemoryRanOut) {
   engine.submit(requests[0], events);
   for (size_t i = 1; i < 4; ++i) engine.submit(requests[i], outcomes[i].events());
   all_submitted.set_value();
-  engine.drain();
+  engine.wait_until_idle();
   int64_t failed = 0;
   for (size_t i = 0; i < 4; ++i) {
     if (outcomes[i].failures.empty()) {
@@ -124,7 +124,7 @@ TEST(GenerationEngine, AnEventThatThrowsFailsItsRequestOnly) {
   events[2].image = fail;
   events[2].failed = fail;
   for (const GenerationEvents& one : events) engine.submit({.caption = "a red circle"}, one);
-  engine.drain();
+  engine.wait_until_idle();
   EXPECT_THAT(outcomes[0].failures, testing::ElementsAre("the event failed"));
   EXPECT_EQ(outcomes[1].failures.size() + outcomes[2].failures.size(), 0U);
   EXPECT_EQ(outcomes[3].done, 1);

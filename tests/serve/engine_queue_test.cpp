@@ -31,7 +31,7 @@ TEST(GenerationEngine, TakesTurnsBetweenClients) {
   submit("second", 1);
   submit("third", 2);
   blocker.release();
-  engine.drain();
+  engine.wait_until_idle();
   EXPECT_THAT(order, testing::ElementsAre("greedy", "second", "third", "greedy", "third", "greedy",
                                           "greedy"));
 }
@@ -55,7 +55,7 @@ TEST(GenerationEngine, RefusesWhatDoesNotFitIntoItsQueue) {
   EXPECT_EQ(error_of([&] { submit(outcomes[1], 5); }),
             "this request needs 5 images, but the queue holds at most 4 (--queue)");
   blocker.release();
-  engine.drain();
+  engine.wait_until_idle();
   EXPECT_EQ(outcomes[0].images.size(), 3U);
   EXPECT_EQ(outcomes[1].done + static_cast<int>(outcomes[1].failures.size()), 0);
   EXPECT_EQ(outcomes[2].images.size(), 1U);
@@ -104,7 +104,7 @@ TEST(GenerationEngine, ACanceledRequestLeavesAtTheNextToken) {
         {.caption = "a red circle", .count = 3, .previews = has_previews ? 1 : 0}, events));
     const GenerationRequest request{.caption = "a small circle", .count = 2};
     engine.submit(request, other.events());
-    engine.drain();
+    engine.wait_until_idle();
     EXPECT_EQ(other.images, expected_images(dalle, request));
     EXPECT_EQ(canceled.images.size() + canceled.failures.size(), 0U);
     EXPECT_EQ(canceled.done, 0);
@@ -125,7 +125,7 @@ TEST(GenerationEngine, ACanceledRequestThatWaitsLeavesTheQueue) {
   engine.cancel(number);
   blocker.release();
   submit_patiently(engine, {.caption = "a red circle", .count = 4}, other.events());
-  engine.drain();
+  engine.wait_until_idle();
   EXPECT_EQ(canceled.images.size(), 0U);
   EXPECT_EQ(other.images.size(), 4U);
   EXPECT_EQ(engine.status().canceled, 4);
@@ -137,37 +137,8 @@ TEST(GenerationEngine, CountsAnImageBeforeItIsReported) {
   GenerationEvents events = no_events();
   events.image = [&](const GeneratedImage&) { finished.push_back(engine.status().finished); };
   engine.submit({.caption = "a red circle", .count = 3}, events);
-  engine.drain();
+  engine.wait_until_idle();
   EXPECT_THAT(finished, testing::ElementsAre(1, 2, 3));
-}
-
-TEST(GenerationEngine, DrainsAndThenRefusesRequests) {
-  GenerationEngine engine(small_trained_dalle(), {.batch_size = 2});
-  Outcome first;
-  GenerationEvents events = first.events();
-  std::promise<void> reached, released;
-  events.image = [&](const GeneratedImage&) {
-    reached.set_value();
-    released.get_future().wait();
-  };
-  engine.submit({.caption = "a red circle"}, events);
-  reached.get_future().wait();
-  std::thread draining([&] { engine.drain(); });
-  const auto is_refused = [&] {
-    try {
-      engine.cancel(engine.submit({.caption = "a red circle"}, no_events()));
-    } catch (const EngineDraining&) {
-      return true;
-    }
-    return false;
-  };
-  while (!is_refused()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  EXPECT_EQ(first.done, 0);
-  released.set_value();
-  draining.join();
-  EXPECT_EQ(first.done, 1);
-  engine.drain();
-  EXPECT_TRUE(is_refused());
 }
 
 TEST(GenerationEngine, CancelsWhatIsNotFinishedWhenItIsDestroyed) {
@@ -215,7 +186,7 @@ TEST(GenerationEngine, ServesManyThreadsThatSubmitAndCancel) {
       }
     });
   for (std::thread& thread : threads) thread.join();
-  engine.drain();
+  engine.wait_until_idle();
   for (size_t t = 0; t < kThreads; ++t)
     for (size_t i = 0; i < kRequests; ++i) {
       const Outcome& outcome = outcomes[t][i];

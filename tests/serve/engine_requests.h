@@ -33,7 +33,8 @@ struct Outcome {
   int done = 0;
   GenerationTimes times;
 
-  /// Events that fill it in. It is read after drain(), or where the caller knows that it is filled.
+  /// Events that fill it in. It is read once the engine is idle, or where the caller knows that it
+  /// is filled.
   GenerationEvents events() {
     return {.preview =
                 [this](int64_t image, int64_t number, const RgbImage& pixels) {

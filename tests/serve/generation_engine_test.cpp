@@ -36,7 +36,7 @@ TEST(GenerationEngine, GivesTheImagesOfTheSamplerInAnyMixOfRequests) {
           images += requests[i].count;
           if (random() % 2 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
         }
-        engine.drain();
+        engine.wait_until_idle();
         for (size_t i = 0; i < requests.size(); ++i) {
           EXPECT_EQ(outcomes[i].images, expected_images(dalle, requests[i]));
           EXPECT_EQ(outcomes[i].done, 1);
@@ -72,7 +72,7 @@ TEST(GenerationEngine, KeepsTheBestByTheRerankerLikeTheSampler) {
     EXPECT_EQ(engine.reranker_name(), "likelihood");
     Outcome outcome;
     engine.submit(request, outcome.events());
-    engine.drain();
+    engine.wait_until_idle();
     ASSERT_EQ(outcome.order.size(), 3U);
     for (size_t i = 0; i < 3; ++i) {
       EXPECT_EQ(outcome.order[i], best.best()[i].number);
@@ -88,7 +88,7 @@ TEST(GenerationEngine, RanksAsManyImagesAsItKeeps) {
   GenerationEngine engine(small_trained_dalle(), {});
   Outcome outcome;
   engine.submit({.caption = "a red circle", .count = 3, .best_of = 3}, outcome.events());
-  engine.drain();
+  engine.wait_until_idle();
   EXPECT_EQ(outcome.images.size(), 3U);
   EXPECT_EQ(outcome.scores.size(), 3U);
   EXPECT_TRUE(std::ranges::is_sorted(outcome.scores, std::greater()));
@@ -120,7 +120,7 @@ TEST(GenerationEngine, ShowsPreviewsOfTheCodesSoFar) {
     GenerationEngine engine(small_trained_dalle(), {.batch_size = 2});
     Outcome outcome;
     engine.submit(request, outcome.events());
-    engine.drain();
+    engine.wait_until_idle();
     EXPECT_EQ(outcome.previews.size(), 9U);
     for (int64_t image = 0; image < 3; ++image) {
       const at::Tensor all = expected_codes(dalle, request, image);

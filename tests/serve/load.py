@@ -102,8 +102,13 @@ class Load:
 class Server:
     """The process that the given command starts."""
 
+    process = None
+    is_over = False
+
     def start(self):
         """Whether the server is up."""
+        if self.is_over:
+            return False
         self.process = subprocess.Popen(OPTIONS.command)
         while self.process.poll() is None:
             try:
@@ -118,6 +123,13 @@ class Server:
     def stop(self, number):
         self.process.send_signal(number)
         return self.process.wait(timeout=120)
+
+    def end(self):
+        """Ends the process, if it still runs, and starts no other one."""
+        self.is_over = True
+        if self.process:
+            self.process.kill()
+            self.process.wait()
 
 
 def restart(load, rng, server):
@@ -284,7 +296,7 @@ def send_malformed(load, rng, number):
 
 
 def run_threads(load, works):
-    threads = [threading.Thread(target=work, args=(load, random.Random(f"{OPTIONS.seed} {i}"), *rest))
+    threads = [threading.Thread(target=work, args=(load, random.Random(f"{OPTIONS.seed} {i}"), *rest), daemon=True)
                for i, (work, *rest) in enumerate(works)]
     for thread in threads:
         thread.start()
@@ -292,15 +304,15 @@ def run_threads(load, works):
         thread.join()
 
 
-def main():
-    server = Server()
+def run(server):
+    """Returns the exit status."""
     if OPTIONS.command:
         if not server.start():
             return 1
         OPTIONS.pid = server.process.pid
     load = Load()
     stop = threading.Event()
-    health = threading.Thread(target=watch_health, args=(load, stop))
+    health = threading.Thread(target=watch_health, args=(load, stop), daemon=True)
     load.end = time.monotonic() + max(3, min(60, OPTIONS.seconds / 5))
     attackers = max(1, OPTIONS.clients // 8)
     phase = [(generate,)] * OPTIONS.clients + [(vanish,), (trickle,)] * attackers + [(flood,)] * min(2, attackers)
@@ -328,6 +340,15 @@ def main():
     for problem in load.problems:
         print(f"error: {problem}", file=sys.stderr)
     return 1 if load.problems else 0
+
+
+def main():
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C, to end the server
+    server = Server()
+    try:
+        return run(server)
+    finally:
+        server.end()
 
 
 if __name__ == "__main__":

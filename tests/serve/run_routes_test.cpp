@@ -1,5 +1,6 @@
 #include "serve/run_routes.h"
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <string>

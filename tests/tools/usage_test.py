@@ -90,8 +90,7 @@ class UsageTest(ToolCase):
     def test_wrong_usage_is_status_2(self):
         for tool, arguments in (("dalle-train", ()), ("dalle-train", ("--no-such-option",)), ("dalle-sample", ()),
                                 ("dalle-sample", ("x", "--count", 0)), ("dalle-sample", ("x", "--format", "gif")),
-                                ("dalle-bench", ()), ("dalle-check", ("--no-such-option",)),
-                                ("dalle-train", ("--config", TINY, "--stage", "nonsense"))):
+                                ("dalle-bench", ()), ("dalle-train", ("--config", TINY, "--stage", "nonsense"))):
             self.assert_fails(run(tool, *arguments), 2)
 
     def test_numbers_in_options_are_parsed_like_those_in_a_config(self):
@@ -106,8 +105,7 @@ class UsageTest(ToolCase):
         self.assertIn("warning: dvae.train: the 2 steps end within the 100 warmup_steps", result.stderr)
 
     def test_help_is_not_an_error(self):
-        for words in (("dalle-train",), ("dalle-sample",), ("dalle-eval",), ("dalle-bench", "train"), ("dalle-check",),
-                      ("dalle-serve",)):
+        for words in (("dalle-train",), ("dalle-sample",), ("dalle-eval",), ("dalle-bench", "train"), ("dalle-serve",)):
             result = run(*words, "--help")
             self.assertEqual(result.returncode, 0)
             self.assertIn("--device", result.stdout)
@@ -115,7 +113,7 @@ class UsageTest(ToolCase):
 
     def test_every_tool_prints_its_version(self):
         lines = {run(tool, "--version").stdout for tool in ("dalle-train", "dalle-sample", "dalle-eval", "dalle-import", "dalle-bench",
-                                                             "dalle-export", "dalle-serve", "dalle-check")}
+                                                             "dalle-export", "dalle-serve")}
         line, = lines
         self.assertRegex(line, r"^dalle [0-9.]+ \(.+\), LibTorch [0-9.]+")
 

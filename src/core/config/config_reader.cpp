@@ -7,10 +7,10 @@
 #include <fmt/ranges.h>
 
 #include "core/ascii.h"
-#include "core/config/config_paths.h"
 #include "core/config/yaml_tree.h"
 #include "core/files.h"
 #include "core/nearest_name.h"
+#include "core/number_range.h"
 #include "core/strict_number.h"
 #include "core/utf8.h"
 
@@ -27,31 +27,15 @@ const ConfigKey* find_name(const ConfigSchema& schema, std::string_view name) {
   return known == schema.keys.end() ? nullptr : &*known;
 }
 
-std::string text_of(double limit) {
-  return dump_inline(limit == static_cast<double>(static_cast<int64_t>(limit))
-                         ? ConfigValue{static_cast<int64_t>(limit)}
-                         : ConfigValue{limit});
-}
-
-std::string range_of(const ConfigSchema& schema) {
-  const bool has_min = schema.min > -std::numeric_limits<double>::infinity();
-  const bool has_max = schema.max < std::numeric_limits<double>::infinity();
-  if (has_min && has_max)
-    return fmt::format(" from {} to {}", text_of(schema.min), text_of(schema.max));
-  if (has_min) return " of at least " + text_of(schema.min);
-  if (has_max) return " of at most " + text_of(schema.max);
-  return "";
-}
-
 std::string expected(const ConfigSchema& schema) {
   const std::string_view or_null = schema.is_nullable ? " or null" : "";
   switch (schema.type) {
     case ConfigType::kBool:
       return fmt::format("true or false{}", or_null);
     case ConfigType::kInteger:
-      return fmt::format("an integer{}{}", range_of(schema), or_null);
+      return fmt::format("an integer{}{}", range_phrase(schema.min, schema.max), or_null);
     case ConfigType::kNumber:
-      return fmt::format("a number{}{}", range_of(schema), or_null);
+      return fmt::format("a number{}{}", range_phrase(schema.min, schema.max), or_null);
     case ConfigType::kText:
       return fmt::format("text{}", or_null);
     case ConfigType::kChoice:

@@ -5,8 +5,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include "core/config/config_paths.h"
-
 #include <nlohmann/json.hpp>
 
 namespace dalle {
@@ -130,6 +128,14 @@ Json schema_json(const ConfigSchema& schema) {
 }
 
 }  // namespace
+
+void walk_keys(const ConfigSchema& schema, const std::string& path,
+               const std::function<bool(const std::string&, const ConfigKey&)>& visit) {
+  for (const ConfigKey& key : schema.keys) {
+    const std::string key_path = join_key(path, key.name);
+    if (visit(key_path, key)) walk_keys(key.schema, key_path, visit);
+  }
+}
 
 void for_each_key(const ConfigSchema& schema,
                   const std::function<void(const std::string&, const ConfigKey&)>& visit) {

@@ -43,6 +43,11 @@ struct ConfigKey {
   ConfigSchema schema;
 };
 
+/// Calls `visit` with the dotted path of every key, also of structs, in the order of the fields.
+/// The keys of a struct follow it if `visit` returns true for it.
+void walk_keys(const ConfigSchema& schema, const std::string& path,
+               const std::function<bool(const std::string& path, const ConfigKey& key)>& visit);
+
 /// Calls `visit` with the dotted path of every key that holds a value (a struct is visited through
 /// its keys, after itself if it may be null), in the order of the fields.
 void for_each_key(const ConfigSchema& schema,

@@ -30,12 +30,4 @@ double gray_of(ShapeBackground background);
 /// @param x, y, period  in pixels, because edges between the tones are one pixel wide
 double second_tone(ShapeTexture texture, double x, double y, double period);
 
-/// Returns the signed distance of a point from the outline of a shape, negative inside. The shape
-/// is centered at the origin and has the area of a circle of radius 1; y points down.
-double shape_distance(ShapeKind shape, double x, double y);
-
-/// Returns the largest distance of a point of the shape from its center, in radii of the circle
-/// with the same area.
-double shape_reach(ShapeKind shape);
-
 }  // namespace dalle

@@ -6,7 +6,7 @@
 
 #include "core/error.h"
 #include "core/seeds.h"
-#include "data/shapes/shapes_renderer.h"
+#include "data/shapes/shape_outline.h"
 
 namespace dalle {
 namespace {

@@ -2,19 +2,14 @@
 
 #include <algorithm>
 #include <bit>
-#include <filesystem>
-#include <set>
 #include <sstream>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "core/ascii.h"
-#include "core/config/config_io.h"
 #include "core/log.h"
 #include "data/code_cache.h"
-#include "experiment/config/dvae_source.h"
-#include "experiment/config/weight_source.h"
 
 namespace dalle {
 namespace {
@@ -123,74 +118,6 @@ void check_distributed(const ExperimentConfig& config, const ConfigChecks& check
   }
 }
 
-/// Sets dvae.model, dvae.checkpoint and dvae.checkpoint_sha256 to what find_trained_dvae() says.
-/// Overrides of other values are problems; a file's values are those of a dVAE to train, which is
-/// not needed.
-/// @return false if there is no such dVAE, which is a problem too
-bool take_trained_dvae(ConfigReading& reading, ExperimentConfig& config) {
-  DvaeStageConfig& dvae = config.dvae;
-  if (dvae.checkpoint.empty()) return true;
-  // A run has a copy of its dVAE, so it resumes where the original does not exist.
-  if (!dvae.checkpoint_sha256.empty() && !std::filesystem::exists(dvae.checkpoint)) return true;
-  const auto report = [&](const std::string& key, std::string message) {
-    reading.problems.push_back({reading.place_of(key), key, std::move(message)});
-  };
-  try {
-    const DvaeSource found = find_trained_dvae(dvae.checkpoint, config.dalle.dvae_checkpoint);
-    std::string replaced;
-    for (const ConfigChange& change : diff_configs(dvae.model, found.model)) {
-      const std::string key = "dvae.model." + change.key, place = reading.place_of(key);
-      if (place.starts_with("--set "))
-        report(key, fmt::format("found {}, expected {}, as in the dVAE at dvae.checkpoint; omit "
-                                "this --set",
-                                change.old_value, change.new_value));
-      else if (!place.empty())
-        replaced += fmt::format("{} {}: {} -> {}", replaced.empty() ? "" : ",", change.key,
-                                change.old_value, change.new_value);
-    }
-    if (!replaced.empty()) log_info("dvae.model is that of dvae.checkpoint:{}", replaced);
-    if (!dvae.checkpoint_sha256.empty() && dvae.checkpoint_sha256 != found.hash)
-      report(
-          "dvae.checkpoint_sha256",
-          fmt::format("found {}, expected {}, the SHA-256 of the weights in {}: a different dVAE",
-                      dvae.checkpoint_sha256, found.hash, found.checkpoint.string()));
-    dvae.model = found.model;
-    dvae.checkpoint = found.checkpoint.string();
-    dvae.checkpoint_sha256 = found.hash;
-    return true;
-  } catch (const Error& error) {
-    report("dvae.checkpoint", error.what());
-    return false;
-  }
-}
-
-/// Adds the conflicts of the config that was read to the problems of reading it.
-ExperimentConfig finish(ConfigReading reading, std::string_view source, ConfigUse use) {
-  ExperimentConfig config;
-  apply(reading, config);
-  if (reading.is_empty) {
-    reading.problems.push_back(
-        {std::string(source), "",
-         "found no keys (empty, or only comments), expected the YAML of an experiment"});
-  } else if (reading.is_readable && take_trained_dvae(reading, config) &&
-             take_weight_source(reading, config)) {
-    std::set<std::string, std::less<>> wrong;
-    for (const ConfigProblem& problem : reading.problems) wrong.insert(problem.key);
-    for (ConfigConflict& conflict : validate(config, use)) {
-      const auto is_wrong = [&](const std::string& key) { return wrong.contains(key); };
-      if (is_wrong(conflict.key) || std::ranges::any_of(conflict.involves, is_wrong)) continue;
-      std::string place = reading.place_of(conflict.key);
-      for (const std::string& key : conflict.involves)
-        if (place.empty()) place = reading.place_of(key);
-      if (place.empty()) place = source;
-      reading.problems.push_back(
-          {std::move(place), std::move(conflict.key), std::move(conflict.message)});
-    }
-  }
-  reading.throw_problems();
-  return config;
-}
-
 }  // namespace
 
 void DalleStageConfig::validate(const ConfigChecks& checks) const {
@@ -235,18 +162,6 @@ void warn_of_untrained_guidance(const ExperimentConfig& config, const SamplingCo
       "guidance is {}, but dalle.train.caption_dropout is 0: the model has not learned images "
       "without a caption, so guidance may make images worse",
       sampling.guidance);
-}
-
-ExperimentConfig load_experiment(const std::filesystem::path& path,
-                                 std::span<const std::string> overrides, ConfigUse use) {
-  return finish(read_config_file(config_schema<ExperimentConfig>(), path, overrides), path.string(),
-                use);
-}
-
-ExperimentConfig load_experiment_text(const std::string& text, std::string_view source,
-                                      std::span<const std::string> overrides, ConfigUse use) {
-  return finish(read_config_text(config_schema<ExperimentConfig>(), text, source, overrides),
-                source, use);
 }
 
 }  // namespace dalle

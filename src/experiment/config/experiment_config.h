@@ -2,9 +2,7 @@
 
 #include <array>
 #include <cstdint>
-#include <filesystem>
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -268,24 +266,5 @@ std::vector<ConfigConflict> validate(const ExperimentConfig& config,
 
 /// Warns if `sampling` guides a model whose training showed it no images without captions.
 void warn_of_untrained_guidance(const ExperimentConfig& config, const SamplingConfig& sampling);
-
-/// Loads an experiment, applies `a.b.c=value` overrides in order and validates the result.
-///
-/// What dvae.checkpoint and `from` name is found and recorded; if its SHA-256 is already recorded,
-/// it need not exist.
-///
-/// @throws ConfigError with every problem of the file, the overrides and their combination, one per
-///         line as `file:line:column: key: what was found, what was expected`. A key at its default
-///         has the position of the key that it conflicts with, or only the file. Conflicts of keys
-///         that have problems of their own are left out. A file without any key is an error too:
-///         more likely, writing it failed than that the paper's model is wanted.
-ExperimentConfig load_experiment(const std::filesystem::path& path,
-                                 std::span<const std::string> overrides = {},
-                                 ConfigUse use = ConfigUse::kTrain);
-
-/// Same, from text; `source` stands for the file's name in messages.
-ExperimentConfig load_experiment_text(const std::string& text, std::string_view source,
-                                      std::span<const std::string> overrides = {},
-                                      ConfigUse use = ConfigUse::kTrain);
 
 }  // namespace dalle

@@ -15,7 +15,6 @@
 #include "core/log.h"
 #include "experiment/config/dvae_source.h"
 #include "experiment/config/model_files.h"
-#include "train/run_folder.h"
 
 namespace dalle {
 namespace {
@@ -168,22 +167,6 @@ std::string hash_at(const fs::path& checkpoint) {
   return fs::exists(manifest) ? sha256_of_file(manifest) : "";
 }
 
-/// The config with which a model is trained further, as YAML: its run's, which also has the
-/// sections of stages that were added later, or its checkpoint's.
-std::string config_to_tune(const fs::path& path) {
-  const fs::path of_run = RunPaths(path).config();
-  const bool is_run = fs::exists(of_run) && !fs::exists(path / Manifest::kFileName);
-  ExperimentConfig config =
-      is_run ? load_config<ExperimentConfig>(of_run) : find_weight_source(path).config;
-  config.name += "-tuned";
-  config.from = {};
-  config.dvae.checkpoint.clear();
-  config.dvae.checkpoint_sha256.clear();
-  config.dvae.freeze = true;
-  config.tokenizer.model.clear();
-  return dump_config(config);
-}
-
 }  // namespace
 
 WeightSource find_weight_source(const fs::path& given) {
@@ -265,23 +248,6 @@ bool take_weight_source(ConfigReading& reading, ExperimentConfig& config) {
   } catch (const Error& error) {
     Problems(reading, key).report(key, error.what());
     return false;
-  }
-}
-
-ExperimentConfig load_training(const TrainingFiles& files, std::vector<std::string> overrides,
-                               ConfigUse use) {
-  if (!files.from.empty()) overrides.push_back("from.checkpoint=" + files.from);
-  if (files.text) return load_experiment_text(*files.text, files.config, overrides, use);
-  if (!files.config.empty() || files.from.empty())
-    return load_experiment(files.config, overrides, use);
-  const std::string source = "config of " + files.from;
-  try {
-    return load_experiment_text(config_to_tune(files.from), source, overrides, use);
-  } catch (const ConfigError& error) {  // its lines are in no file
-    std::vector<ConfigProblem> problems = error.problems();
-    for (ConfigProblem& problem : problems)
-      if (problem.place.starts_with(source)) problem.place = source;
-    throw ConfigError(std::move(problems));
   }
 }
 

@@ -46,21 +46,6 @@ std::vector<ConfigChange> mismatches(const WeightSource& source, const Experimen
 /// @return false if there is no such source, which is a problem too
 bool take_weight_source(ConfigReading& reading, ExperimentConfig& config);
 
-/// Where the config of a training comes from.
-struct TrainingFiles {
-  std::string config = {};                         ///< a YAML file; may be empty
-  std::optional<std::string> text = std::nullopt;  ///< of that file, if it can be read only once
-  std::string from = {};                           ///< sets from.checkpoint; empty: nothing does
-};
-
-/// Loads the experiment of a new or resumed training. Without a YAML file, the config is that of
-/// `from`, a run or a checkpoint, except that the name has "-tuned" at the end, and that it says
-/// nothing of where that model itself came from.
-/// @throws ConfigError as load_experiment() does
-/// @throws dalle::Error as find_weight_source() does
-ExperimentConfig load_training(const TrainingFiles& files, std::vector<std::string> overrides,
-                               ConfigUse use = ConfigUse::kTrain);
-
 /// What each stage of an experiment begins with, for --dry-run; empty without from.checkpoint.
 std::string source_report(const ExperimentConfig& config);
 

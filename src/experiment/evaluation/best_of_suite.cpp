@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <map>
 #include <memory>
 #include <optional>
@@ -9,6 +10,7 @@
 
 #include <torch/types.h>
 
+#include "core/error.h"
 #include "data/image/image.h"
 #include "eval/retrieval.h"
 #include "eval/shapes_match.h"
@@ -81,10 +83,10 @@ std::vector<std::string> add_retrieval(const TrainedClip& clip, const Embeddings
   return captions;
 }
 
-/// Finds the caption that is most similar to an image. Thread-safe.
-class CaptionFinder {
+/// Compares images with captions, by a contrastive model. Thread-safe.
+class CaptionJudge {
  public:
-  CaptionFinder(TrainedClip clip, const std::vector<std::string>& captions)
+  CaptionJudge(TrainedClip clip, const std::vector<std::string>& captions)
       : clip_(std::move(clip)) {
     std::vector<at::Tensor> embeddings;  // one at a time, so that equal captions have equal bits
     for (const std::string& caption : captions)
@@ -93,10 +95,22 @@ class CaptionFinder {
     same_ = captions_.unsqueeze(0).eq(captions_.unsqueeze(1)).all(-1);
   }
 
+  /// [E], of one image: rounding may depend on how many there are.
+  at::Tensor embed(const RgbImage& image) { return embed_images(clip_, {&image, 1})[0]; }
+
+  /// How similar an image is to the caption at `index`, like Reranker::score().
+  /// @param image  of embed()
+  double score(int64_t index, const at::Tensor& image) const {
+    const auto score = at::dot(captions_[index], image).item<double>();
+    if (!std::isfinite(score))
+      throw Error("the score of an image is {}, expected a finite number", score);
+    return score;
+  }
+
   /// Whether the most similar caption is the one at `index`, or one with the same embedding.
-  bool finds(int64_t index, const RgbImage& image) {
-    const at::Tensor embedding = embed_images(clip_, {&image, 1})[0];
-    return is_most_similar(at::mv(captions_, embedding), index, same_[index]);
+  /// @param image  of embed()
+  bool finds(int64_t index, const at::Tensor& image) const {
+    return is_most_similar(at::mv(captions_, image), index, same_[index]);
   }
 
  private:
@@ -107,18 +121,21 @@ class CaptionFinder {
 
 /// What scores and judges generated images. Thread-safe.
 struct Judges {
-  std::unique_ptr<Reranker> clip;
+  CaptionJudge clip;                   ///< scores
+  std::optional<CaptionJudge> finder;  ///< finds the captions; nothing: `clip` does
   /// Null if the transformer was trained without caption_dropout.
   std::unique_ptr<Reranker> likelihood;
-  CaptionFinder captions;
   bool knows_scenes = false;
 };
 
 ordered_json judge_candidate(Judges& judges, const std::vector<std::string>& captions,
                              int64_t index, const at::Tensor& codes, const RgbImage& image) {
   const std::string& caption = captions[static_cast<size_t>(index)];
-  ordered_json record{{"score", judges.clip->score(caption, codes, image)},
-                      {"retrieved", judges.captions.finds(index, image)}};
+  const at::Tensor embedding = judges.clip.embed(image);
+  ordered_json record{
+      {"score", judges.clip.score(index, embedding)},
+      {"retrieved", judges.finder ? judges.finder->finds(index, judges.finder->embed(image))
+                                  : judges.clip.finds(index, embedding)}};
   if (judges.likelihood) record["likelihood"] = judges.likelihood->score(caption, codes, image);
   if (judges.knows_scenes) record["exact"] = judge_image(caption, image).exact;
   return record;
@@ -217,26 +234,22 @@ ordered_json best_of_numbers(std::span<const std::vector<JudgedCandidate>> image
 
 ordered_json evaluate_best_of(EvaluatedModel& model, const EvaluationData& data,
                               const std::filesystem::path& contrastive,
-                              const std::filesystem::path& judge, ChunkedWork& work) {
+                              const std::optional<TrainedClip>& judge, ChunkedWork& work) {
   const torch::NoGradGuard no_grad;
-  const c10::Device device = device_of(*model.vae);
-  const auto load = [&](const std::filesystem::path& path) {
-    TrainedClip clip = load_trained_clip(path, device, Precision::kFloat32);
-    require_readable(clip, model.config.data.image_size, model.checkpoint);
-    return clip;
-  };
-  TrainedClip clip = load(contrastive);
-  TrainedClip judging = judge == contrastive ? clip : load(judge);
+  TrainedClip clip = load_trained_clip(contrastive, device_of(*model.vae), Precision::kFloat32);
+  require_readable(clip, model.config.data.image_size, model.checkpoint);
   ordered_json numbers{{"reranker", clip.hash}};
   std::vector<std::string> captions = add_retrieval(clip, embed(clip, data, work), numbers);
   captions.resize(std::min(captions.size(), kMaxRankedCaptions));
   const SuitePhase phase = phase_of("image tokens", clip.hash);
   const TrainedDalle& dalle = *model.dalle;
-  Judges judges{.clip = make_clip_reranker(dalle, std::move(clip)),
+  std::optional<CaptionJudge> finder;
+  if (judge && judge->hash != clip.hash) finder.emplace(*judge, captions);
+  Judges judges{.clip = CaptionJudge(std::move(clip), captions),
+                .finder = std::move(finder),
                 .likelihood = dalle.config.dalle.train.caption_dropout > 0
                                   ? make_likelihood_reranker(dalle)
                                   : nullptr,
-                .captions = CaptionFinder(std::move(judging), captions),
                 .knows_scenes = model.config.data.kind == DatasetKind::kShapes};
   numbers.update(best_of_numbers(judge_candidates(model, judges, captions, phase, work)));
   return numbers;

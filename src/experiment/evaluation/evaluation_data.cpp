@@ -7,6 +7,8 @@
 #include "core/error.h"
 #include "experiment/stages/experiment_data.h"
 
+#include <nlohmann/json.hpp>
+
 namespace dalle {
 namespace {
 

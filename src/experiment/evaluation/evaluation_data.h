@@ -14,10 +14,10 @@
 #include "data/image/rgb_image.h"
 #include "data/sample_source.h"
 #include "data/skipped_samples.h"
-#include "experiment/evaluation/model_evaluation.h"
+#include "experiment/evaluation/evaluated_model.h"
 #include "train/chunked_work.h"
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 namespace dalle {
 

@@ -11,9 +11,10 @@
 #include "data/image/rgb_image.h"
 #include "eval/feature_space.h"
 #include "eval/interval.h"
+#include "experiment/evaluation/evaluated_model.h"
 #include "experiment/evaluation/evaluation_data.h"
 #include "experiment/evaluation/image_generator.h"
-#include "experiment/evaluation/model_evaluation.h"
+#include "experiment/trained/trained_clip.h"
 #include "train/chunked_work.h"
 
 #include <nlohmann/json.hpp>
@@ -65,10 +66,10 @@ SuiteResult evaluate_shapes(EvaluatedModel& model, const EvaluationData& data,
 SuiteResult evaluate_completion(EvaluatedModel& model, const EvaluationData& data,
                                 ImageGenerator& generator, ChunkedWork& work);
 /// @param contrastive  for load_trained_clip(); its hash is the entry `reranker`
-/// @param judge        for load_trained_clip(); judges which caption fits a selected image best
+/// @param judge        finds the caption that fits a selected image best; nothing: `contrastive`
 nlohmann::ordered_json evaluate_best_of(EvaluatedModel& model, const EvaluationData& data,
                                         const std::filesystem::path& contrastive,
-                                        const std::filesystem::path& judge, ChunkedWork& work);
+                                        const std::optional<TrainedClip>& judge, ChunkedWork& work);
 /// As many scenes of each level as `data` has samples, at most 1,000. Levels for which the config
 /// allows no scenes, or whose captions are longer than the model reads, are left out.
 nlohmann::ordered_json evaluate_levels(EvaluatedModel& model, const EvaluationData& data,

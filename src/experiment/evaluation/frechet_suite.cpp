@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <iterator>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -108,17 +109,20 @@ ordered_json clip_score(const at::Tensor& images, const at::Tensor& captions) {
   return number_of(mean_interval(doubles_of(at::cosine_similarity(images, captions))));
 }
 
-/// Embeds the captions of the validation images that compare_images() uses, in their order.
 /// @return  [N, D]; undefined if captions are not in the space
-at::Tensor embedded_captions(const FeatureSpace& space, const EvaluationData& data,
+at::Tensor embedded_captions(const FeatureSpace& space, const std::vector<std::string>& captions,
                              ChunkedWork& work) {
   if (!space.of_captions) return {};
-  const auto records = data.records(
-      work, {"frechet", space.name + " captions"},
-      [&](const Batch& batch) -> ordered_json {
-        return {{"captions", tensor_record(space.of_captions(batch.texts))}};
-      },
-      data.images_to_generate());
+  const SuitePhase named{"frechet", space.name + " captions"};
+  const ChunkedPhase phase{.what = named.what(),
+                           .folder = named.folder(),
+                           .items = std::ssize(captions),
+                           .chunk_size = 32};
+  const auto records = work.records(phase, [&](const Chunk& chunk) -> ordered_json {
+    const auto part = std::span(captions).subspan(static_cast<size_t>(chunk.begin),
+                                                  static_cast<size_t>(chunk.end - chunk.begin));
+    return {{"captions", tensor_record(space.of_captions(part))}};
+  });
   return joined_tensors(records, "captions");
 }
 
@@ -173,9 +177,10 @@ SuiteResult evaluate_frechet(EvaluatedModel& model, const EvaluationData& data,
   std::vector<FeatureSpace> spaces = {random_space(device), dvae_space(model.vae)};
   if (extractor) spaces.push_back(*extractor);
   const std::vector<FeatureKind> kinds = feature_kinds(spaces, model.config.data.image_size);
-  std::vector<at::Tensor> captions;  // by space
-  for (const FeatureSpace& space : spaces) captions.push_back(embedded_captions(space, data, work));
   ComparedImages compared = compare_images(model, data, generator, kinds, "frechet", work);
+  std::vector<at::Tensor> captions;  // by space
+  for (const FeatureSpace& space : spaces)
+    captions.push_back(embedded_captions(space, compared.captions, work));
   const int64_t images = compared.generated.size();
   const ComparedSets sets{
       .validation = std::move(compared.validation),

@@ -8,7 +8,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "experiment/evaluation/model_evaluation.h"
+#include "experiment/evaluation/evaluated_model.h"
 #include "sample/generate_codes.h"
 #include "train/chunked_work.h"
 

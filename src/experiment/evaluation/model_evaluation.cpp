@@ -23,6 +23,8 @@
 #include "tensor/device_of.h"
 #include "train/chunked_work.h"
 
+#include <nlohmann/json.hpp>
+
 namespace dalle {
 namespace {
 
@@ -41,11 +43,6 @@ fs::path contrastive_model(const EvaluatedModel& model, const ModelEvaluationOpt
 /// Whether an extractor is a contrastive model rather than a TorchScript file.
 bool is_contrastive(const fs::path& extractor) {
   return fs::is_directory(followed(extractor));
-}
-
-/// The contrastive model that judges the images that best_of selects.
-fs::path judge_of_selected(const EvaluatedModel& model, const ModelEvaluationOptions& options) {
-  return is_contrastive(options.extractor) ? options.extractor : contrastive_model(model, options);
 }
 
 /// Why a suite cannot be run; empty if it can.
@@ -101,10 +98,16 @@ std::vector<EvaluationSuite> suites_to_run(const EvaluatedModel& model,
   return possible;
 }
 
+/// What the option --extractor names; empty without it.
+struct Extractor {
+  std::optional<FeatureSpace> space = {};
+  std::optional<TrainedClip> clip = {};  ///< whose space it is, unless that is a TorchScript file's
+};
+
 /// What suites take besides the model and its data.
 struct SuiteInputs {
   ImageGenerator& generator;
-  const std::optional<FeatureSpace>& extractor;
+  const Extractor& extractor;
   const ModelEvaluationOptions& options;
 };
 
@@ -127,12 +130,12 @@ SuiteResult run_suite(EvaluationSuite suite, EvaluatedModel& model, const Evalua
     case EvaluationSuite::kLevels:
       return {.numbers = evaluate_levels(model, data, work)};
     case EvaluationSuite::kFrechet:
-      return evaluate_frechet(model, data, generator, extractor, work);
+      return evaluate_frechet(model, data, generator, extractor.space, work);
     case EvaluationSuite::kMemorization:
-      return evaluate_memorization(model, data, generator, extractor, work);
+      return evaluate_memorization(model, data, generator, extractor.space, work);
     case EvaluationSuite::kBestOf:
       return {.numbers = evaluate_best_of(model, data, contrastive_model(model, options),
-                                          judge_of_selected(model, options), work)};
+                                          extractor.clip, work)};
   }
   throw Error("unknown suite {}", static_cast<int>(suite));
 }
@@ -146,7 +149,7 @@ ordered_json settings_of(const SamplingConfig& sampling) {
 
 /// What must be the same for results to be added to an existing file.
 ordered_json identity_of(const EvaluatedModel& model, const EvaluationData& data,
-                         const fs::path& extractor) {
+                         const Extractor& extractor) {
   const c10::Device device = device_of(*model.vae);
   ordered_json identity = {{"checkpoint", model.checkpoint.filename().string()},
                            {"manifest", model.hash},
@@ -158,9 +161,7 @@ ordered_json identity_of(const EvaluatedModel& model, const EvaluationData& data
                            {"device", c10::DeviceTypeName(device.type(), /*lower_case=*/true)},
                            {"dalle", build_info().version},
                            {"revision", build_info().git_revision}};
-  if (!extractor.empty())
-    identity["extractor"] =
-        is_contrastive(extractor) ? trained_clip_hash(extractor) : sha256_of_file(extractor);
+  if (extractor.space) identity["extractor"] = extractor.space->hash;
   return identity;
 }
 
@@ -195,20 +196,21 @@ ordered_json finished_suites(const fs::path& file, const ordered_json& identity)
 
 /// @throws dalle::Error if no suite uses the extractor, or as torchscript_space() or
 ///         load_trained_clip() does
-std::optional<FeatureSpace> extractor_for(const std::vector<EvaluationSuite>& suites,
-                                          const EvaluatedModel& model, const fs::path& file) {
-  if (file.empty()) return std::nullopt;
-  const bool has_space = std::ranges::any_of(suites, compares_images);
-  if (!has_space && !(is_contrastive(file) && std::ranges::count(suites, EvaluationSuite::kBestOf)))
+Extractor extractor_for(const std::vector<EvaluationSuite>& suites, const EvaluatedModel& model,
+                        const fs::path& file) {
+  if (file.empty()) return {};
+  if (!std::ranges::any_of(suites, compares_images) &&
+      !(is_contrastive(file) && std::ranges::count(suites, EvaluationSuite::kBestOf)))
     throw Error(
         "--extractor {}: requires --suite frechet or memorization (or best_of, if the extractor is "
         "the folder of a contrastive model)",
         file.string());
   const c10::Device device = device_of(*model.vae);
-  if (!is_contrastive(file)) return torchscript_space(file, device, model.config.data.image_size);
+  if (!is_contrastive(file))
+    return {.space = torchscript_space(file, device, model.config.data.image_size)};
   TrainedClip clip = load_trained_clip(file, device, Precision::kFloat32);
   require_readable(clip, model.config.data.image_size, model.checkpoint);
-  return has_space ? std::optional(clip_space(std::move(clip))) : std::nullopt;
+  return {.space = clip_space(clip), .clip = std::move(clip)};
 }
 
 /// Before suites that take hours.
@@ -300,56 +302,15 @@ void write_results(const fs::path& file, const ordered_json& result) {
 
 }  // namespace
 
-EvaluatedModel load_evaluated_model(const fs::path& path, c10::Device device) {
-  if (const std::optional<TrainedDvae> dvae = load_trained_dvae(path, device))
-    return {.checkpoint = dvae->checkpoint,
-            .hash = dvae->hash,
-            .step = dvae->step,
-            .config = dvae->config,
-            .vae = dvae->vae,
-            .dalle = std::nullopt};
-  TrainedDalle dalle = load_trained_dalle(path, device, Precision::kFloat32);
-  EvaluatedModel model{.checkpoint = dalle.checkpoint,
-                       .hash = dalle.hash,
-                       .step = dalle.step,
-                       .config = dalle.config,
-                       .vae = dalle.vae,
-                       .dalle = std::nullopt};
-  model.dalle = std::move(dalle);
-  return model;
-}
-
-void set_sampling(EvaluatedModel& model, const SamplingConfig& sampling) {
-  static_cast<SamplingConfig&>(model.config.sample) = sampling;
-  if (model.dalle) static_cast<SamplingConfig&>(model.dalle->config.sample) = sampling;
-}
-
-ExperimentConfig config_of_evaluated_model(const fs::path& path) {
-  if (const auto dvae = config_of_trained_dvae(path)) return *dvae;
-  return config_of_trained_dalle(path);
-}
-
 fs::path partial_results(const fs::path& results) {
   return results.parent_path() / (results.stem().string() + ".partial");
-}
-
-fs::path run_of_model(const fs::path& path) {
-  fs::path folder = fs::absolute(path).lexically_normal();
-  if (folder.filename().empty()) folder = folder.parent_path();  // a trailing slash
-  const auto is_stage = [](const fs::path& p) {
-    return p.filename() == "dvae" || p.filename() == "dalle";
-  };
-  if (is_stage(folder.parent_path())) folder = folder.parent_path();
-  if (is_stage(folder)) folder = folder.parent_path();
-  if (folder.filename() == "checkpoints") return folder.parent_path();
-  return path.filename().empty() ? path.parent_path() : path;
 }
 
 ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions& options,
                             ProcessGroup& group, const CheckStop& check_stop) {
   const std::vector<EvaluationSuite> suites = suites_to_run(model, options);
   check_reranker(suites, options.reranker);
-  const std::optional<FeatureSpace> extractor = extractor_for(suites, model, options.extractor);
+  const Extractor extractor = extractor_for(suites, model, options.extractor);
   std::optional<FileLock> lock;
   if (group.is_rank_zero()) lock.emplace(fs::path(options.out) += ".lock");
   const EvaluationData data(model, options.limit);
@@ -359,7 +320,7 @@ ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions&
   for (const EvaluationSuite suite : options.suites)
     if (const std::string obstacle = obstacle_to(suite, data); !obstacle.empty())
       throw Error("--suite {}: {}", to_string(suite), obstacle);
-  ordered_json result{{"model", identity_of(model, data, options.extractor)},
+  ordered_json result{{"model", identity_of(model, data, extractor)},
                       {"suites", ordered_json::object()}};
   check_agreement(group, "model to evaluate", result["model"].dump(2));
   if (!options.reranker.empty())

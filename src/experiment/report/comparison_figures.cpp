@@ -9,6 +9,8 @@
 #include "report/charts.h"
 #include "report/html.h"
 
+#include <nlohmann/json.hpp>
+
 namespace dalle {
 namespace {
 

@@ -100,11 +100,7 @@ double Reranker::score(const std::string& caption, const at::Tensor& codes, cons
 
 std::unique_ptr<Reranker> make_clip_reranker(const TrainedDalle& dalle, const fs::path& path,
                                              c10::Device device) {
-  return make_clip_reranker(
-      dalle, load_trained_clip(path.empty() ? existing_clip_folder(dalle) : path, device));
-}
-
-std::unique_ptr<Reranker> make_clip_reranker(const TrainedDalle& dalle, TrainedClip clip) {
+  TrainedClip clip = load_trained_clip(path.empty() ? existing_clip_folder(dalle) : path, device);
   require_readable(clip, dalle.config.data.image_size, dalle.checkpoint);
   return std::make_unique<ClipReranker>(std::move(clip));
 }

@@ -57,10 +57,6 @@ class Reranker {
 std::unique_ptr<Reranker> make_clip_reranker(const TrainedDalle& dalle,
                                              const std::filesystem::path& path, c10::Device device);
 
-/// The same, of a model that has been loaded.
-/// @throws dalle::Error if it reads larger images than `dalle` generates
-std::unique_ptr<Reranker> make_clip_reranker(const TrainedDalle& dalle, TrainedClip clip);
-
 /// @param dalle  must outlive the reranker
 /// @throws dalle::Error if the model was trained without caption_dropout: it has not learned
 ///         p(image | no caption)

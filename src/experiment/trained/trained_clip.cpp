@@ -155,7 +155,8 @@ FeatureSpace clip_space(TrainedClip clip) {
           .of_captions =
               [clip, scaled](std::span<const std::string> captions) mutable {
                 return scaled(embed_captions(clip, captions));
-              }};
+              },
+          .hash = clip.hash};
 }
 
 }  // namespace dalle

@@ -13,6 +13,7 @@
 #include "core/stop_signal.h"
 #include "experiment/config/model_files.h"
 #include "experiment/trained/reranker.h"
+#include "sample/generate_codes.h"
 #include "sample/preview_codes.h"
 #include "serve/engine/generation_job.h"
 #include "tensor/device_of.h"
@@ -88,7 +89,6 @@ uint64_t GenerationEngine::submit(GenerationRequest request, GenerationEvents ev
     throw Error("this request needs {} images, but the queue holds at most {} (--queue)", images,
                 options_.queued_images);
   const std::lock_guard lock(mutex_);
-  if (is_draining_) throw EngineDraining();
   const int64_t too_many = queued_ + images - options_.queued_images;
   if (too_many > 0)
     throw QueueFull(std::max(1.0, static_cast<double>(too_many) * seconds_per_image_));
@@ -106,11 +106,10 @@ void GenerationEngine::cancel(uint64_t number) {
   has_canceled_ = true;
 }
 
-void GenerationEngine::drain() {
+void GenerationEngine::wait_until_idle() {
   DALLE_CHECK(std::this_thread::get_id() != thread_.get_id());
   std::unique_lock lock(mutex_);
-  is_draining_ = true;
-  drained_.wait(lock, [&] { return open_.empty() && is_waiting_; });
+  idle_.wait(lock, [&] { return open_.empty() && is_waiting_; });
 }
 
 EngineStatus GenerationEngine::status() const {
@@ -148,7 +147,7 @@ bool GenerationEngine::take_in() {
   {
     std::unique_lock lock(mutex_);
     is_waiting_ = true;
-    if (open_.empty()) drained_.notify_all();
+    if (open_.empty()) idle_.notify_all();
     wake_.wait(lock,
                [&] { return is_stopping_ || last_number_ > last_taken_in_ || !jobs_.empty(); });
     is_waiting_ = false;

@@ -4,7 +4,6 @@
 #include <condition_variable>
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -16,62 +15,16 @@
 #include <ATen/core/Tensor.h>
 
 #include "core/error.h"
-#include "data/image/rgb_image.h"
 #include "experiment/trained/reranker.h"
 #include "experiment/trained/trained_dalle.h"
 #include "sample/decode_batch.h"
 #include "sample/decode_config.h"
-#include "sample/sampling_config.h"
+#include "serve/engine/engine_request.h"
 #include "serve/engine/fair_queue.h"
 
 namespace dalle {
 
 class GenerationJob;
-
-/// The images that a client wants of a model.
-struct GenerationRequest {
-  std::string client = {};  ///< identifies the client for fair scheduling
-  std::string caption = {};
-  int64_t seed = 1;
-  int64_t first_image = 0;
-  int64_t count = 1;
-  SamplingConfig sampling = {};
-  /// If more than 0: generate this many candidates, or `count` if that is more, and keep the best.
-  int64_t best_of = 0;
-  /// Number of previews per image. Preview k of p is sent once (k + 1) / (p + 1) of the free codes
-  /// are known, with the others filled in by preview_codes(). Previews due only at completion are
-  /// skipped. CPU only.
-  int64_t previews = 0;
-  at::Tensor forced = {};  ///< as in CaptionImages
-  double variation = 0;
-  /// Pixels that an image prompt keeps, and the image that has them; undefined: none.
-  at::Tensor pasted_pixels = {};
-  RgbImage original = {};
-};
-
-struct GeneratedImage {
-  int64_t image = 0;  ///< index among the images of the seed
-  RgbImage pixels;
-  std::optional<double> score = {};  ///< by the reranker
-};
-
-struct GenerationTimes {
-  double queue_s = 0;   ///< until the first image began
-  double decode_s = 0;  ///< from then until the last code
-  double image_s = 0;   ///< in the dVAE and the reranker
-};
-
-/// What becomes of a request. Called on the engine's thread, one at a time; must not block.
-/// Either `done` or `failed` is called last, and exactly once unless the request is canceled. They
-/// may call the engine, except drain() and its destructor.
-struct GenerationEvents {
-  /// @param number  of the preview, from 0; several may show the same codes
-  std::function<void(int64_t image, int64_t number, const RgbImage& pixels)> preview = {};
-  /// In no particular order. With best_of: all at the end, the best first.
-  std::function<void(const GeneratedImage& image)> image;
-  std::function<void(const GenerationTimes& times)> done;
-  std::function<void(const std::string& error)> failed;
-};
 
 enum class EngineBatching { kContinuous, kOneRequest };
 
@@ -108,12 +61,6 @@ class QueueFull : public Error {
   double retry_after_s;  ///< an estimate; at least 1
 };
 
-/// Thrown by submit() after drain() was called.
-class EngineDraining : public Error {
- public:
-  EngineDraining() : Error("the server is stopping and accepts no more requests") {}
-};
-
 /// Generates the images of many requests on one thread. On a CPU, images join and leave the batch
 /// of the decoder at any token, in an order that is fair to all clients (FairQueue), and each is,
 /// bit for bit, what dalle-sample gives.
@@ -136,7 +83,6 @@ class GenerationEngine {
   /// Queues a request. Thread-safe.
   /// @return  its number, for cancel()
   /// @throws QueueFull
-  /// @throws EngineDraining
   /// @throws dalle::Error if the caption is invalid, best_of is asked for without a reranker, or a
   ///         number is out of its range, naming it
   uint64_t submit(GenerationRequest request, GenerationEvents events);
@@ -145,8 +91,8 @@ class GenerationEngine {
   /// except one that is being called. Does nothing if it is complete. Thread-safe.
   void cancel(uint64_t number);
 
-  /// Accepts no more requests, and waits until all that were submitted are complete. Thread-safe.
-  void drain();
+  /// Waits until all requests are complete. Thread-safe.
+  void wait_until_idle();
 
   EngineStatus status() const;
 
@@ -187,12 +133,11 @@ class GenerationEngine {
   // Guarded by mutex_, which is never held while an event is called.
   mutable std::mutex mutex_;
   std::condition_variable wake_;         ///< of the engine's thread
-  std::condition_variable drained_;      ///< all requests are complete, and the thread waits
+  std::condition_variable idle_;         ///< all requests are complete, and the thread waits
   std::map<uint64_t, JobPointer> open_;  ///< requests that are not complete, by number
   uint64_t last_number_ = 0;             ///< of open_
   bool has_canceled_ = false;            ///< since the engine's thread looked
   bool is_waiting_ = false;              ///< the engine's thread, for something to do
-  bool is_draining_ = false;
   bool is_stopping_ = false;
 
   // Written by the engine's thread, except that submit() adds to queued_.

@@ -1,9 +1,10 @@
 #include "serve/engine/generation_job.h"
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 
+#include "core/error.h"
+#include "core/number_range.h"
 #include "core/seconds.h"
 #include "sample/generate_images.h"
 #include "sample/image_prompt.h"
@@ -15,24 +16,17 @@ bool is_ranked(const GenerationRequest& request) {
   return request.best_of > 0;
 }
 
-void check_field(const char* name, int64_t found, int64_t least, int64_t most) {
-  if (found < least || found > most)
-    throw Error("{}: found {}, expected a number from {} to {}", name, found, least, most);
-}
-
 CaptionImages checked_images(const GenerationRequest& request, const TrainedDalle& model,
                              const Reranker* reranker) {
-  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
-  check_field("count", request.count, 1, kMost);
-  check_field("best_of", request.best_of, 0, kMost);
+  check_in_range("count", request.count, 1);
+  check_in_range("best_of", request.best_of, 0);
   if (is_ranked(request) && reranker == nullptr)
     throw Error("best_of: found {}, but the model has no reranker", request.best_of);
   const int64_t count = std::max(request.count, request.best_of);
-  check_field("first_image", request.first_image, 0, kMost - count);
-  check_field("seed", request.seed, 0, kMost);
-  check_field("previews", request.previews, 0, model.config.layout().image_length());
-  if (!(request.variation >= 0 && request.variation <= 1))
-    throw Error("variation: found {}, expected a number from 0 to 1", request.variation);
+  check_in_range("first_image", request.first_image, 0, kNoLimit<int64_t> - count);
+  check_in_range("seed", request.seed, 0);
+  check_in_range("previews", request.previews, 0, model.config.layout().image_length());
+  check_in_range("variation", request.variation, 0, 1);
   check_sampling(request.sampling);
   CaptionImages images{.caption = caption_tokens(model, request.caption, LongCaptions::kAccept),
                        .first_image = request.first_image,

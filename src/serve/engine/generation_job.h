@@ -4,13 +4,16 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <string>
 
 #include <ATen/core/Tensor.h>
 
+#include "data/image/rgb_image.h"
 #include "experiment/trained/reranker.h"
+#include "experiment/trained/trained_dalle.h"
 #include "sample/best_candidates.h"
-#include "sample/generate_codes.h"
-#include "serve/engine/generation_engine.h"
+#include "sample/caption_images.h"
+#include "serve/engine/engine_request.h"
 
 namespace dalle {
 

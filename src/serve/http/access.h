@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "serve/http/http_server.h"
+#include "serve/http/http_exchange.h"
 
 namespace dalle {
 

@@ -9,18 +9,20 @@
 #include <mutex>
 #include <utility>
 
-#include "serve/http/http_server.h"
+#include "serve/http/http_exchange.h"
+#include "serve/http/http_limits.h"
 
 namespace dalle {
 
 /// What the connections of a server share. Thread-safe.
 struct ConnectionContext {
-  ConnectionContext(const HttpServer::Options& options, HttpHandler answer, HttpRefusal refuse)
-      : limits(options.limits),
+  ConnectionContext(const HttpLimits& of_server, HttpHandler answer, HttpRefusal refuse,
+                    HttpAdmission admission, std::function<void(const HttpCompletion&)> report)
+      : limits(of_server),
         handler(std::move(answer)),
         refusal(std::move(refuse)),
-        admit(options.admit),
-        completed(options.completed) {}
+        admit(std::move(admission)),
+        completed(std::move(report)) {}
 
   const HttpLimits limits;
   const HttpHandler handler;

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "serve/http/connection_context.h"
-#include "serve/http/http_server.h"
+#include "serve/http/http_exchange.h"
 #include "serve/http/reply_queue.h"
 
 #include <boost/asio/any_io_executor.hpp>

@@ -11,11 +11,10 @@
 
 #include <fmt/format.h>
 
-#include "core/ascii.h"
 #include "core/error.h"
 #include "core/log.h"
 #include "core/loopback.h"
-#include "serve/http/access.h"
+#include "serve/http/connection_context.h"
 #include "serve/http/http_connection.h"
 
 #include <boost/asio/co_spawn.hpp>
@@ -41,17 +40,11 @@ constexpr std::chrono::milliseconds kAcceptPause{100};
 
 }  // namespace
 
-std::string_view HttpRequest::header(std::string_view name) const {
-  const std::string wanted = lower_case(name);
-  const auto found = std::ranges::find_if(
-      headers, [&](const auto& field) { return lower_case(field.first) == wanted; });
-  return found == headers.end() ? std::string_view() : std::string_view(found->second);
-}
-
 class HttpServer::Implementation {
  public:
   Implementation(const Options& options, HttpHandler handler, HttpRefusal refusal)
-      : context_(options, std::move(handler), std::move(refusal)) {
+      : context_(options.limits, std::move(handler), std::move(refusal), options.admit,
+                 options.completed) {
     listen(options.host, options.port);
     if (options.listening) options.listening(port_);
     asio::co_spawn(

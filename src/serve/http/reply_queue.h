@@ -9,7 +9,7 @@
 #include <string>
 #include <string_view>
 
-#include "serve/http/http_server.h"
+#include "serve/http/http_exchange.h"
 
 namespace dalle {
 

@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "serve/http/http_server.h"
+#include "serve/http/http_limits.h"
 
 #include <boost/beast/http/message.hpp>
 #include <boost/system/error_code.hpp>

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "serve/http/http_server.h"
+#include "serve/http/http_exchange.h"
 
 namespace dalle {
 

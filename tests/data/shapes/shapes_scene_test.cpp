@@ -9,7 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
-#include "data/shapes/shapes_renderer.h"
+#include "data/shapes/shape_outline.h"
 
 namespace dalle {
 namespace {

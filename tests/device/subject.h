@@ -3,7 +3,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <string>
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>
@@ -19,11 +18,9 @@
 
 namespace dalle {
 
-/// Small models that still use every feature, so that comparisons with a CPU take little time.
+/// Small models, a contrastive one among them, that still use every feature, so that comparisons
+/// with a CPU take little time.
 ExperimentConfig small_experiment(Precision precision = Precision::kFloat32);
-
-/// The same with a contrastive model.
-ExperimentConfig small_clip_experiment(Precision precision);
 
 /// The models of an experiment, with weights that do not depend on the device.
 DiscreteVae make_dvae(const ExperimentConfig& config, c10::Device device);
@@ -46,8 +43,6 @@ struct Subject {
   std::function<at::Tensor()> loss;  ///< [] of the micro-batch, computed as in training
   Optimizer::UsesMuon uses_muon;
   TrainConfig train;
-  int64_t batch = 0;          ///< samples in the micro-batch
-  double training_flops = 0;  ///< per sample
   MemoryEstimate memory;
 };
 
@@ -65,7 +60,6 @@ class SubjectTraining {
   /// Updates the weights once. Returns the loss before the update, with the device idle.
   double step();
 
-  const Subject& subject() const { return subject_; }
   const FlatParameters& parameters() const { return parameters_; }
 
  private:

@@ -5,14 +5,15 @@
 #include <vector>
 
 #include <ATen/CPUGeneratorImpl.h>
-#include <torch/cuda.h>
 #include <torch/types.h>
 
+#include "core/sequence_layout.h"
 #include "experiment/stages/clip_task.h"
 #include "experiment/stages/dalle_task.h"
 #include "experiment/stages/dvae_task.h"
 #include "model/clip_model.h"
 #include "nn/contrastive_loss.h"
+#include "tensor/flat_range.h"
 
 namespace dalle {
 namespace {
@@ -22,6 +23,21 @@ constexpr double kKlWeight = 2.0;
 
 at::Generator seeded(uint64_t seed) {
   return at::make_generator<at::CPUGeneratorImpl>(seed);
+}
+
+/// [B, tokens] int64: captions of all lengths, padded with kPadToken
+at::Tensor random_captions(const ExperimentConfig& config, int64_t batch, int64_t tokens,
+                           const at::Generator& generator) {
+  auto captions =
+      torch::randint(config.tokenizer.vocab_size, {batch, tokens}, generator, torch::kLong);
+  for (int64_t b = 0; b < batch; ++b)
+    captions[b].slice(0, 1 + (7 * b + 5) % tokens).fill_(kPadToken);
+  return captions;
+}
+
+/// [B, 3, S, S] float32 in [0, 1)
+at::Tensor random_images(const ExperimentConfig& config, int64_t batch) {
+  return torch::rand({batch, 3, config.data.image_size, config.data.image_size}, seeded(5));
 }
 
 }  // namespace
@@ -50,11 +66,6 @@ ExperimentConfig small_experiment(Precision precision) {
   config.dalle.train.batch_size = 4;
   config.dalle.train.learning_rate = 2e-3;
   config.dalle.train.precision = precision;
-  return config;
-}
-
-ExperimentConfig small_clip_experiment(Precision precision) {
-  ExperimentConfig config = small_experiment(precision);
   config.clip.emplace();
   config.clip->model = {.patch_size = 8,
                         .image_depth = 3,
@@ -96,11 +107,8 @@ void perturb_weights(torch::nn::Module& module) {
 RandomSequences random_sequences(const ExperimentConfig& config, int64_t batch,
                                  c10::Device device) {
   const SequenceLayout layout = config.layout();
-  at::Generator generator = seeded(4);
-  auto captions = torch::randint(config.tokenizer.vocab_size, {batch, layout.max_caption_tokens()},
-                                 generator, torch::kLong);
-  for (int64_t b = 0; b < batch; ++b)
-    captions[b].slice(0, 1 + (7 * b + 5) % layout.max_caption_tokens()).fill_(kPadToken);
+  const at::Generator generator = seeded(4);
+  const auto captions = random_captions(config, batch, layout.max_caption_tokens(), generator);
   const auto codes = torch::randint(config.dvae.model.vocab_size, {batch, layout.image_length()},
                                     generator, torch::kLong);
   return {.captions = captions.to(device), .codes = codes.to(device)};
@@ -108,10 +116,10 @@ RandomSequences random_sequences(const ExperimentConfig& config, int64_t batch,
 
 Subject dvae_subject(const ExperimentConfig& config, c10::Device device) {
   const DvaeCost cost = estimate_dvae_cost(config);
-  const int64_t batch = cost.micro_batch_size, size = config.data.image_size;
+  const int64_t size = config.data.image_size;
   DiscreteVae vae = make_dvae(config, device);
-  const auto images = torch::rand({batch, 3, size, size}, seeded(5)).to(device);
-  std::vector<uint64_t> seeds(static_cast<size_t>(batch));
+  const auto images = random_images(config, cost.micro_batch_size).to(device);
+  std::vector<uint64_t> seeds(static_cast<size_t>(cost.micro_batch_size));
   std::iota(seeds.begin(), seeds.end(), 100);
   return {
       .module = vae.ptr(),
@@ -121,8 +129,6 @@ Subject dvae_subject(const ExperimentConfig& config, c10::Device device) {
           },
       .uses_muon = is_residual_kernel,
       .train = config.dvae.train,
-      .batch = batch,
-      .training_flops = cost.training_flops,
       .memory = cost.memory};
 }
 
@@ -136,28 +142,23 @@ Subject transformer_subject(const ExperimentConfig& config, c10::Device device) 
                        captions)]() mutable { return model->loss(captions, codes, counts).total; },
           .uses_muon = is_block_matrix,
           .train = config.dalle.train,
-          .batch = cost.micro_batch_size,
-          .training_flops = cost.training_flops,
           .memory = cost.memory};
 }
 
 Subject clip_subject(const ExperimentConfig& config, c10::Device device) {
   const ClipCost cost = estimate_clip_cost(config, config.tokenizer.vocab_size);
-  const int64_t batch = cost.micro_batch_size, size = config.data.image_size;
-  ClipModel model(config.clip->model, size, config.tokenizer.vocab_size,
+  const int64_t batch = cost.micro_batch_size;
+  ClipModel model(config.clip->model, config.data.image_size, config.tokenizer.vocab_size,
                   config.clip->train.precision);
   model->initialize(seeded(6));
   model->to(device);
-  const auto images = torch::rand({batch, 3, size, size}, seeded(5)).to(device);
-  const int64_t tokens = config.clip->model.max_caption_tokens();
-  auto captions =
-      torch::randint(config.tokenizer.vocab_size, {batch, tokens}, seeded(4), torch::kLong);
-  for (int64_t b = 0; b < batch; ++b)
-    captions[b].slice(0, 1 + (7 * b + 5) % tokens).fill_(kPadToken);
+  const auto images = random_images(config, batch).to(device);
+  const auto captions =
+      random_captions(config, batch, config.clip->model.max_caption_tokens(), seeded(4)).to(device);
   const auto labels = torch::arange(batch).div(2, "floor").to(device);  // pairs of partners
   return {.module = model.ptr(),
           .loss =
-              [model, images, captions = captions.to(device), labels]() mutable {
+              [=]() mutable {
                 return contrastive_loss(model->embed_images(images),
                                         model->embed_captions(captions), model->logit_scale(),
                                         labels)
@@ -165,8 +166,6 @@ Subject clip_subject(const ExperimentConfig& config, c10::Device device) {
               },
           .uses_muon = is_clip_block_matrix,
           .train = config.clip->train,
-          .batch = batch,
-          .training_flops = cost.training_flops,
           .memory = cost.memory};
 }
 
