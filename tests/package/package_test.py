@@ -85,10 +85,14 @@ class PackageTest(unittest.TestCase):
         symbols = succeed("nm", "--dynamic", "--defined-only", "--demangle", library).splitlines()
         strong = {name for kind, name in (line.split(" ", 2)[1:] for line in symbols) if kind in "TDBR"}
         strong -= {"_edata", "_end", "__bss_start", "_init", "_fini"}  # the linker's
+        self.assertIn("mkl_serv_intel_cpu_true", strong)  # replaces LibTorch's: see src/tensor/mkl_dispatch.cpp
+        strong.remove("mkl_serv_intel_cpu_true")
         self.assertIn("dalle::train(dalle::TrainRequest const&)", strong)
         self.assertEqual([name for name in strong if not name.startswith(("dalle::Model::", "dalle::train(", "dalle::load_image(",
                                                                           "dalle::save_image("))], [])
         succeed(sys.executable, HERE.parents[1] / "scripts" / "check_symbols.py", self.programs / "sample_program")
+        needed = re.findall(r"NEEDED.*\[(lib\w+)\.so", succeed("readelf", "--dynamic", self.programs / "sample_program"))
+        self.assertLess(needed.index("libdalle"), needed.index("libtorch_cpu"))  # or LibTorch's would be found first
 
     def test_libtorch_is_found_elsewhere_or_reported(self):
         config = self.installed / "lib" / "cmake" / "dalle" / "dalleConfig.cmake"
