@@ -27,6 +27,7 @@
 #include "experiment/stages/initial_weights.h"
 #include "experiment/stages/tokenizer_stage.h"
 #include "experiment/stop_relay.h"
+#include "metrics/throughput.h"
 #include "tensor/named_tensors.h"
 #include "train/training_counters.h"
 
@@ -81,14 +82,26 @@ bool is_finished(const StageContext& context, Stage stage, const TrainConfig& tr
   return true;
 }
 
-void warn_of_emulated_bfloat16(const TrainTask& task, const TrainConfig& train,
-                               c10::Device device) {
-  if (train.precision == Precision::kBfloat16 && device.is_cpu() &&
-      !this_processor().has_bf16_matmul)
+/// Says if float32 would be faster: not every processor with bfloat16 instructions gains from them.
+void warn_of_slow_bfloat16(const TrainTask& task, const TrainConfig& train,
+                           const ExperimentOptions& options) {
+  if (train.precision != Precision::kBfloat16 || !options.device.is_cpu() ||
+      !options.group->is_rank_zero())
+    return;
+  if (!this_processor().has_bf16_matmul) {
     log_warning(
         "{}.train.precision: this processor has no bfloat16 instructions and emulates them, about "
         "a hundred times slower; use --set {}.train.precision=float32",
         task.stage(), task.stage());
+    return;
+  }
+  const double bfloat16 = measure_matmul_flops(options.device, Precision::kBfloat16);
+  const double float32 = measure_matmul_flops(options.device, Precision::kFloat32);
+  if (bfloat16 < float32)
+    log_warning(
+        "{}.train.precision: this processor multiplies matrices at {:.0f} GFLOP/s in bfloat16 and "
+        "at {:.0f} in float32; --set {}.train.precision=float32 is faster",
+        task.stage(), bfloat16 / 1e9, float32 / 1e9, task.stage());
 }
 
 /// Loads the initial weights into the model of a stage that has no checkpoint yet. Rank 0's state
@@ -121,7 +134,7 @@ void report_on(const StageContext& context) {
 
 TrainOutcome train(TrainTask& task, const TrainConfig& train_config, const StageContext& context) {
   const auto& [config, run, data, options, stop] = context;
-  warn_of_emulated_bfloat16(task, train_config, options.device);
+  warn_of_slow_bfloat16(task, train_config, options);
   if (train_config.warmup_steps > train_config.steps)
     log_warning(
         "{}.train: the {} steps end within the {} warmup_steps, before the learning rate reaches "

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include <ATen/CPUGeneratorImpl.h>
 #include <torch/types.h>
 
 #include "core/error.h"
@@ -15,7 +16,10 @@ double measure_matmul_flops(c10::Device device, Precision precision) {
   const torch::NoGradGuard no_grad;
   const int64_t side = device.is_cuda() ? 8192 : 1024;
   const auto type = precision == Precision::kBfloat16 ? torch::kBFloat16 : torch::kFloat32;
-  const auto a = torch::ones({side, side}, torch::TensorOptions(device).dtype(type));
+  // Random, because GPUs multiply simple numbers faster than those of training: they need less
+  // power.
+  const auto a = torch::rand({side, side}, at::make_generator<at::CPUGeneratorImpl>(1))
+                     .to(torch::TensorOptions(device).dtype(type));
   const double flops =
       2.0 * static_cast<double>(side) * static_cast<double>(side) * static_cast<double>(side);
   // Copying one number to the host waits for the device to finish.
