@@ -73,7 +73,7 @@ dalle $version for $(uname -m), LibTorch $torch_version, glibc $(ldd --version |
   export TORCH_ROOT=/path/to/libtorch     # not needed if python3 has torch $torch_version
   bin/dalle-train --config configs/images-64.yaml --set data.path=my-images
   bin/dalle-sample "a red apple"
-  scripts/gpu_check.py                    # compares this machine's GPUs with its CPU; needs Python 3.8
+  scripts/gpu_check.py                    # compares this machine's GPUs with its CPU; needs Python 3.8 or later
 
 lib/ holds copies of this system's libraries, each under its own license.
 TEXT

@@ -50,7 +50,7 @@ def parts(prefixes: list[str]) -> list[tuple[list[pathlib.Path], list[str]]]:
                    and source.relative_to(ROOT).parts[0] in prefixes]
         if not sources:
             continue
-        if " -o CMakeFiles/dalle.dir/" in entry["command"]:  # others include its precompiled header
+        if re.search(r" -o \S*CMakeFiles/dalle(_serve)?\.dir/", entry["command"]):  # not what uses their headers
             library += sources
             library_flags = flags_of(entry["command"])
         else:

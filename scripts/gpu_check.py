@@ -6,7 +6,7 @@ also killed and resumed. Takes at most ten minutes.
     scripts/gpu_check.py FOLDER           other binaries
     scripts/gpu_check.py --device cpu     the same on the CPU, to test this script
 
-Prints a table, writes gpu_check.json to the current folder, and exits with status 1 if anything failed. Needs Python 3.8.
+Prints a table, writes gpu_check.json to the current folder, and exits with status 1 if anything failed. Needs Python 3.8 or later.
 """
 import argparse
 import json
@@ -131,10 +131,10 @@ class Report:
 
     def __init__(self):
         self.rows = []
-        print(f"{'check':<38}{'result':<10}{'ms':>8}  found")
+        print(f"{'check':<37} {'result':<9} {'ms':>8}  found")
 
     def add(self, name, result, seconds, found):
-        print(f"{name:<38}{result:<10}{1e3 * seconds:>8.0f}  {found}", flush=True)
+        print(f"{name:<37} {result:<9} {1e3 * seconds:>8.0f}  {found}", flush=True)
         self.rows.append({"name": name, "result": result, "ms": round(1e3 * seconds), "found": found})
 
     def check(self, name, action, success="pass"):
@@ -221,7 +221,7 @@ def benchmarks_of(device):
                         **{stage: {"train.precision": precision, "train.batch_size": batch, "train.micro_batch_size": batch}})
         yield (name, ["train", "--config", ROOT / f"configs/{config}.yaml", "--stage", stage, "--ranks", 1, "--steps", 20,
                       "--device", device, *keys], describe_training)
-    yield ("generating dalle-50m", ["decode", "--config", ROOT / "configs/dalle-50m.yaml", "--images", 12, "--repeat", 1,
+    yield ("generating dalle-50m", ["decode", "--config", ROOT / "configs/dalle-50m.yaml", "--images", 12, "--repeat", 3,
                                     "--device", device], describe_decoding)
 
 

@@ -11,8 +11,10 @@
 
 namespace dalle {
 
-/// The largest number of a range that has no upper limit; its negative, if there is no lower one.
+/// The upper limit of a range that has none; its negative is the lower limit of a range that has
+/// none.
 template <class Number>
+requires std::is_signed_v<Number>
 inline constexpr Number kNoLimit = std::numeric_limits<Number>::has_infinity
                                        ? std::numeric_limits<Number>::infinity()
                                        : std::numeric_limits<Number>::max();

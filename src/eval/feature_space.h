@@ -21,7 +21,7 @@ struct FeatureSpace {
   std::function<at::Tensor(const at::Tensor& images)> features;
   /// B captions -> [B, D] float32 on the CPU; empty if the space has only images.
   std::function<at::Tensor(std::span<const std::string> captions)> of_captions = {};
-  std::string hash = {};  ///< of what it was read from: a file, or the manifest of a checkpoint
+  std::string hash = {};  ///< of the file or the checkpoint's manifest; empty for built-in spaces
 };
 
 /// "pixels": the image averaged to 16 x 16 pixels, scaled so that the Euclidean distance of two

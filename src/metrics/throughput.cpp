@@ -16,8 +16,8 @@ double measure_matmul_flops(c10::Device device, Precision precision) {
   const torch::NoGradGuard no_grad;
   const int64_t side = device.is_cuda() ? 8192 : 1024;
   const auto type = precision == Precision::kBfloat16 ? torch::kBFloat16 : torch::kFloat32;
-  // Random, because GPUs multiply simple numbers faster than those of training: they need less
-  // power.
+  // Random, because on constant numbers a GPU needs less power and runs at a higher clock than in
+  // training.
   const auto a = torch::rand({side, side}, at::make_generator<at::CPUGeneratorImpl>(1))
                      .to(torch::TensorOptions(device).dtype(type));
   const double flops =

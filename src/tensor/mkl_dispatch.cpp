@@ -1,11 +1,11 @@
-// Makes MKL, with which LibTorch multiplies matrices on CPUs, use its AVX2 and AVX-512 kernels on
-// every processor that has the instructions. By default, only Intel's processors get them: on an
-// AMD EPYC of the fifth generation, float32 products then run at less than half of the speed
-// (docs/log.md). Intel's documentation of MKL_ENABLE_INSTRUCTIONS, which can still select older
-// instructions, describes the choice.
+// Makes MKL, with which LibTorch multiplies matrices on CPUs, choose its kernels by the
+// instructions that the processor has, whoever made it. By default, its best kernels are only for
+// Intel's processors; on a fifth-generation AMD EPYC, float32 products then run at less than half
+// the speed (docs/log.md). MKL_ENABLE_INSTRUCTIONS can still restrict MKL to older instructions.
 //
-// MKL asks mkl_serv_intel_cpu_true(), which libtorch_cpu.so exports, so a definition in the program
-// or in libdalle.so takes precedence. MKL still checks which instructions the processor has.
+// MKL calls mkl_serv_intel_cpu_true(), which libtorch_cpu.so exports. A definition in the program
+// takes precedence, and so does one in libdalle.so if the program lists it before LibTorch. MKL
+// still checks which instructions the processor has.
 
 extern "C" __attribute__((visibility("default"))) int mkl_serv_intel_cpu_true() {
   return 1;

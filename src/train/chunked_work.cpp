@@ -5,13 +5,11 @@
 #include <exception>
 #include <mutex>
 #include <optional>
-#include <thread>
 #include <utility>
 
 #include <ATen/Parallel.h>
 #include <torch/types.h>
 
-#include "core/error.h"
 #include "core/log.h"
 #include "core/progress.h"
 #include "train/rank_shares.h"

@@ -36,7 +36,8 @@ class CollectivesTest : public testing::Test {
                               const InPlace& collective) {
     for (const at::ScalarType type : types) {
       const at::Tensor tensor = values(type);
-      EXPECT_EQ(error_of([&] { collective(tensor); }), "no error") << c10::toString(type);
+      EXPECT_EQ(error_of([&] { collective(tensor); }), "no error")
+          << name << " of " << c10::toString(type);
       EXPECT_TRUE(torch::equal(tensor, values(type))) << name << " of " << c10::toString(type);
     }
   }
@@ -47,7 +48,7 @@ class CollectivesTest : public testing::Test {
     for (const at::ScalarType type : types) {
       const at::Tensor result = torch::zeros_like(values(type));
       EXPECT_EQ(error_of([&] { collective(result, values(type)); }), "no error")
-          << c10::toString(type);
+          << name << " of " << c10::toString(type);
       EXPECT_TRUE(torch::equal(result, values(type))) << name << " of " << c10::toString(type);
     }
   }

@@ -12,6 +12,7 @@
 #include <torch/types.h>
 
 #include "core/fields.h"
+#include "enum_values.h"
 #include "experiment/config/experiment_config.h"
 #include "measured_error.h"
 #include "optim/flat_parameters.h"
@@ -93,8 +94,8 @@ NamedTensors train_three_steps(const Subject& subject) {
 class DeterminismTest : public testing::TestWithParam<std::tuple<TrainedModel, Precision>> {};
 
 INSTANTIATE_TEST_SUITE_P(Models, DeterminismTest,
-                         testing::Combine(kTrainedModels, testing::Values(Precision::kFloat32,
-                                                                          Precision::kBfloat16)),
+                         testing::Combine(kTrainedModels,
+                                          testing::ValuesIn(enum_values<Precision>())),
                          [](const auto& test) {
                            return fmt::format("{}_{}", std::get<0>(test.param).name,
                                               to_string(std::get<1>(test.param)));

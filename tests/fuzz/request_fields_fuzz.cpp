@@ -97,13 +97,6 @@ bool contains(const Values& values, const std::string& boundary) {
 
 }  // namespace
 
-// RequestFields needs no more of the server than this; the server's own ignores case.
-std::string_view HttpRequest::header(std::string_view name) const {
-  for (const auto& [key, value] : headers)
-    if (key == name) return value;
-  return {};
-}
-
 /// A JSON body: what it holds is in the ranges of the fields, and the same sent as a form.
 void fuzz(std::string_view input) {
   const HttpRequest request{.body = std::string(input)};

@@ -1,5 +1,6 @@
 #include <dlfcn.h>
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
@@ -17,6 +18,13 @@ TEST(MklDispatch, UsesAvx2OnEveryProcessorThatHasIt) {
       reinterpret_cast<GetBranch*>(dlsym(RTLD_DEFAULT, "mkl_serv_cbwr_get_auto_branch"));
   if (get_branch == nullptr) GTEST_SKIP() << "this LibTorch does not contain MKL";
   EXPECT_GE(get_branch(), kBranchAvx2);
+}
+
+TEST(MklDispatch, TakesTheDefinitionOfThisProgram) {
+  const void* const found = dlsym(RTLD_DEFAULT, "mkl_serv_intel_cpu_true");
+  Dl_info library{};
+  ASSERT_NE(dladdr(found, &library), 0);
+  EXPECT_THAT(library.dli_fname, testing::Not(testing::HasSubstr("libtorch")));
 }
 
 }  // namespace

@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <map>
 #include <memory>
 #include <optional>
@@ -10,7 +9,6 @@
 
 #include <torch/types.h>
 
-#include "core/error.h"
 #include "data/image/image.h"
 #include "eval/retrieval.h"
 #include "eval/shapes_match.h"
@@ -98,13 +96,10 @@ class CaptionJudge {
   /// [E], of one image: rounding may depend on how many there are.
   at::Tensor embed(const RgbImage& image) { return embed_images(clip_, {&image, 1})[0]; }
 
-  /// How similar an image is to the caption at `index`, like Reranker::score().
+  /// How similar an image is to the caption at `index`.
   /// @param image  of embed()
-  double score(int64_t index, const at::Tensor& image) const {
-    const auto score = at::dot(captions_[index], image).item<double>();
-    if (!std::isfinite(score))
-      throw Error("the score of an image is {}, expected a finite number", score);
-    return score;
+  double similarity(int64_t index, const at::Tensor& image) const {
+    return at::dot(captions_[index], image).item<double>();
   }
 
   /// Whether the most similar caption is the one at `index`, or one with the same embedding.
@@ -133,7 +128,7 @@ ordered_json judge_candidate(Judges& judges, const std::vector<std::string>& cap
   const std::string& caption = captions[static_cast<size_t>(index)];
   const at::Tensor embedding = judges.clip.embed(image);
   ordered_json record{
-      {"score", judges.clip.score(index, embedding)},
+      {"score", finite_score(caption, judges.clip.similarity(index, embedding))},
       {"retrieved", judges.finder ? judges.finder->finds(index, judges.finder->embed(image))
                                   : judges.clip.finds(index, embedding)}};
   if (judges.likelihood) record["likelihood"] = judges.likelihood->score(caption, codes, image);

@@ -101,7 +101,7 @@ std::vector<EvaluationSuite> suites_to_run(const EvaluatedModel& model,
 /// What the option --extractor names; empty without it.
 struct Extractor {
   std::optional<FeatureSpace> space = {};
-  std::optional<TrainedClip> clip = {};  ///< whose space it is, unless that is a TorchScript file's
+  std::optional<TrainedClip> clip = {};  ///< whose space it is; nothing for a TorchScript file
 };
 
 /// What suites take besides the model and its data.

@@ -90,12 +90,15 @@ fs::path existing_clip_folder(const TrainedDalle& dalle) {
 
 }  // namespace
 
-double Reranker::score(const std::string& caption, const at::Tensor& codes, const RgbImage& image) {
-  const double score = raw_score(caption, codes, image);
+double finite_score(const std::string& caption, double score) {
   if (!std::isfinite(score))
     throw Error("caption {:?}: the score of an image is {}, expected a finite number", caption,
                 score);
   return score;
+}
+
+double Reranker::score(const std::string& caption, const at::Tensor& codes, const RgbImage& image) {
+  return finite_score(caption, raw_score(caption, codes, image));
 }
 
 std::unique_ptr<Reranker> make_clip_reranker(const TrainedDalle& dalle, const fs::path& path,

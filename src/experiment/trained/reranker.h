@@ -31,6 +31,10 @@ constexpr auto enum_names(RankBy) {
                     std::pair{RankBy::kLikelihood, std::string_view("likelihood")}};
 }
 
+/// The score of an image with this caption.
+/// @throws dalle::Error if it is not finite
+double finite_score(const std::string& caption, double score);
+
 class Reranker {
  public:
   virtual ~Reranker() = default;
@@ -38,7 +42,7 @@ class Reranker {
   /// Higher is better. Comparable only between images of one caption. Thread-safe.
   ///
   /// @param codes  [grid_height, grid_width] int64, those of the image
-  /// @throws dalle::Error if the score is not finite
+  /// @throws dalle::Error as finite_score() does
   double score(const std::string& caption, const at::Tensor& codes, const RgbImage& image);
 
   /// For metadata: "likelihood", or "clip" and the hash of the checkpoint's manifest.
