@@ -15,6 +15,10 @@
 namespace dalle {
 namespace {
 
+/// Stands for the samples of a shard, or of its end, that cannot be read. It is part of the
+/// fingerprints of existing runs, so it must not change.
+constexpr const char* kLostSamplesKey = "(what is lost)";
+
 /// The range of the member with this extension; empty if there is none.
 ByteRange range_of(const ShardSample& sample, std::string_view extension) {
   for (const ShardMember& member : sample.members)
@@ -126,9 +130,7 @@ void ShardDataset::add_shard(size_t shard, ShardIndex index) {
                          ? fmt::format("only the first {} samples of the shard can be read: {}",
                                        readable, index.error)
                          : index.error;
-  // The key is part of the fingerprints of existing runs, so its wording must not change.
-  samples_.push_back(
-      {.shard = shard, .key = "(what is lost)", .image = {}, .text = {}, .json = {}});
+  samples_.push_back({.shard = shard, .key = kLostSamplesKey, .image = {}, .text = {}, .json = {}});
 }
 
 /// Logs one line per shard, with the first invalid sample from `begin` on.
@@ -145,6 +147,9 @@ void ShardDataset::fail_without_samples(const std::string& path) const {
     throw Error("{}: its {} shards contain no samples, expected at least one", path,
                 shards_.size());
   const auto& [index, defect] = *defects_.begin();
+  if (std::ranges::all_of(samples_, [](const Sample& lost) { return lost.key == kLostSamplesKey; }))
+    throw Error("{}: none of its {} shards can be read; the first is {}: {}", path, shards_.size(),
+                shards_[sample(index).shard].name, defect);
   throw Error("{}: all {} samples in {} shards are invalid; the first is {}: {}", path, size(),
               shards_.size(), key(index), defect);
 }
@@ -152,7 +157,7 @@ void ShardDataset::fail_without_samples(const std::string& path) const {
 /// @throws dalle::Error if the sample is invalid
 void ShardDataset::require_valid(int64_t index) const {
   if (const auto defect = defects_.find(index); defect != defects_.end())
-    throw Error("{}: {}", key(index), defect->second);
+    throw Error("{}", defect->second);
 }
 
 const ShardDataset::Sample& ShardDataset::sample(int64_t index) const {

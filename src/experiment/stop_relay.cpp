@@ -47,7 +47,9 @@ StopAnnouncer::~StopAnnouncer() {
 
 void end_process(const ProcessGroup& group, const StopSignal& stop) {
   show_status_line("");
-  log_info("stopped during preparation, with nothing to save; run the same command to start over");
+  log_info(
+      "stopped during preparation, with nothing to save; run the same command, without --restart, "
+      "to continue");
   if (group.world_size() > 1) {
     const auto until = std::chrono::steady_clock::now() + kPassedOnWithin;
     // Rank 0 hosts the store, from which the others read it.

@@ -15,7 +15,7 @@ using testing::AllOf;
 using testing::HasSubstr;
 
 /// Samples of which the first `silent` of every hundred have no valid caption.
-class PartlyCaptioned final : public Dataset {
+class PartlyCaptioned : public Dataset {
  public:
   PartlyCaptioned(int64_t size, int64_t silent) : size_(size), silent_(silent) {}
 
@@ -40,6 +40,17 @@ TEST(RequireCaptions, NamesASampleAndWhereItsCaptionWasSearchedFor) {
       AllOf(HasSubstr("24 of 24 training samples that were checked have no valid caption, for "
                       "example 000.jpg: nothing next to it"),
             HasSubstr("--stage dvae")));
+}
+
+TEST(RequireCaptions, SaysHowManySamplesMayBeInvalid) {
+  class Damaged : public PartlyCaptioned {
+   public:
+    using PartlyCaptioned::PartlyCaptioned;
+    std::vector<std::string> captions(int64_t) const override { throw Error("a duplicate"); }
+  };
+  EXPECT_EQ(error_of([] { require_captions(Damaged(24, 0), 0.05); }),
+            "24 of 24 training samples that were checked have no valid caption, for example "
+            "000.jpg: a duplicate; data.max_invalid_fraction allows 0.05");
 }
 
 TEST(RequireCaptions, AllowsAsManyWithoutAsTheStageDalleDoes) {

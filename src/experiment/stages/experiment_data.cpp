@@ -74,6 +74,7 @@ void require_captions(const Dataset& dataset, double max_invalid_fraction) {
   constexpr double kSamplingError = 0.1;  // three standard deviations of a share of that many
   const int64_t checked = std::min(dataset.size(), kMaxChecked);
   int64_t missing = 0;
+  bool is_first_invalid = false;
   std::string first;
   for (int64_t i = 0; i < checked; ++i) {
     const int64_t index = i * dataset.size() / checked;
@@ -84,8 +85,10 @@ void require_captions(const Dataset& dataset, double max_invalid_fraction) {
       if (missing == 0) reason = dataset.missing_caption(index);
     } catch (const Error& error) {
       reason = error.what();
+      is_first_invalid |= missing == 0;
     } catch (const std::system_error& error) {
       reason = error.what();
+      is_first_invalid |= missing == 0;
     }
     if (missing++ == 0) first = fmt::format("{}: {}", dataset.key(index), reason);
   }
@@ -93,9 +96,10 @@ void require_captions(const Dataset& dataset, double max_invalid_fraction) {
   if (missing > 0 &&
       (missing == checked || static_cast<double>(missing) > allowed * static_cast<double>(checked)))
     throw Error(
-        "{} of {} training samples that were checked have no valid caption, for example {}; images "
-        "without captions can only train the dVAE (--stage dvae)",
-        missing, checked, first);
+        "{} of {} training samples that were checked have no valid caption, for example {}; {}",
+        missing, checked, first,
+        is_first_invalid ? fmt::format("data.max_invalid_fraction allows {}", max_invalid_fraction)
+                         : "images without captions can only train the dVAE (--stage dvae)");
 }
 
 int64_t evaluation_batch_size(const TrainConfig& train) {

@@ -33,9 +33,9 @@ class TrainingCaptions {
       try {
         pending_ = dataset_.captions(index_);
       } catch (const Error& error) {  // training counts and lists such a sample
-        if (++unreadable_ == 1) first_reason_ = error.what();
+        note_unreadable(error.what());
       } catch (const std::system_error& error) {
-        if (++unreadable_ == 1) first_reason_ = error.what();
+        note_unreadable(error.what());
       }
       index_ += stride_;
       if (progress_) progress_->update(std::min(index_, dataset_.size()));
@@ -55,6 +55,10 @@ class TrainingCaptions {
   }
 
  private:
+  void note_unreadable(const char* reason) {
+    if (++unreadable_ == 1) first_reason_ = fmt::format("{}: {}", dataset_.key(index_), reason);
+  }
+
   /// All are read; sentencepiece starts, and does not report its progress.
   void end() {
     if (!progress_) return;
