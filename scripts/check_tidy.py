@@ -52,7 +52,7 @@ def parts(prefixes: list[str]) -> list[tuple[list[pathlib.Path], list[str]]]:
             continue
         if re.search(r" -o \S*CMakeFiles/dalle(_serve)?\.dir/", entry["command"]):  # not what uses their headers
             library += sources
-            library_flags = flags_of(entry["command"])
+            library_flags = max(library_flags, flags_of(entry["command"]), key=len)  # with the most include folders
         else:
             found.append((sources, flags_of(entry["command"])))
     size = -(-len(library) // LIBRARY_PARTS) or 1

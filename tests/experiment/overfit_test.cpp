@@ -30,8 +30,8 @@ struct NamedColor {
 };
 
 /// A square in one of four colors, in one of four corners of one of four backgrounds; each image
-/// has a caption of its own. The colors are far apart: whether similar ones, such as pink and white,
-/// get codes of their own within so few updates depends on the seed (see docs/log.md).
+/// has a caption of its own. The colors are far apart: whether similar ones, such as pink and
+/// white, get codes of their own within so few updates depends on the seed (see docs/log.md).
 struct SmallScene {
   explicit SmallScene(int64_t number) {
     static constexpr NamedColor kColors[] = {{"red", {230, 20, 20}},

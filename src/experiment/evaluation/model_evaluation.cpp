@@ -210,7 +210,9 @@ Extractor extractor_for(const std::vector<EvaluationSuite>& suites, const Evalua
     return {.space = torchscript_space(file, device, model.config.data.image_size)};
   TrainedClip clip = load_trained_clip(file, device, Precision::kFloat32);
   require_readable(clip, model.config.data.image_size, model.checkpoint);
-  return {.space = clip_space(clip), .clip = std::move(clip)};
+  Extractor extractor{.space = clip_space(clip)};
+  extractor.clip = std::move(clip);
+  return extractor;
 }
 
 /// Before suites that take hours.
