@@ -174,7 +174,7 @@ def main(arguments):
     is_check, status = "--check" in arguments, 0
     for path in (pathlib.Path(name) for name in arguments if name != "--check"):
         if not path.is_file():
-            sys.exit(f"{path}: there is no such file")
+            sys.exit(f"{path}: no such file")
         rows = path.read_text(encoding="utf-8").splitlines()
         for number, row in enumerate(rows, 1):
             if not row.startswith(START):

@@ -336,7 +336,7 @@ def check_images(setup, report):
 
 def find_gpus():
     if not shutil.which("nvidia-smi"):
-        fail("found no nvidia-smi, so there is no NVIDIA driver (--device cpu tests this script on the CPU)")
+        fail("nvidia-smi not found; is the NVIDIA driver installed? (--device cpu tests this script on the CPU)")
     result = subprocess.run(["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"],
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, check=False)
     if result.returncode != 0:

@@ -39,7 +39,7 @@ struct Subject {
 };
 
 /// A hard case for parallel decoding: random weights, so that no code says much about the next one.
-Subject untrained(const BenchDecodeArguments& arguments) {
+Subject untrained(const BenchDecodeArguments& arguments, c10::Device device) {
   std::vector<std::string> overrides = arguments.overrides;
   overrides.insert(overrides.begin(), "data.path=none");  // required, but not read
   const ExperimentConfig config = load_experiment(arguments.config, overrides);
@@ -52,17 +52,14 @@ Subject untrained(const BenchDecodeArguments& arguments) {
   model->named_parameters()["image_head.weight"].normal_(
       0, 2 / std::sqrt(static_cast<double>(config.dalle.model.width)), generator);
   model->eval();
+  model->to(device);
   return {.name = config.name + ", untrained", .model = model, .sampling = config.sample};
 }
 
 Subject subject_of(const BenchDecodeArguments& arguments, c10::Device device) {
   if (arguments.model.empty() == arguments.config.empty())
     throw Error("decode: expected exactly one of --model and --config");
-  if (arguments.model.empty()) {
-    Subject subject = untrained(arguments);
-    subject.model->to(device);
-    return subject;
-  }
+  if (arguments.model.empty()) return untrained(arguments, device);
   const TrainedDalle dalle = load_trained_dalle(arguments.model, device);
   return {.name = dalle.config.name, .model = dalle.model, .sampling = dalle.config.sample};
 }

@@ -1,13 +1,12 @@
 #include "data/fingerprint.h"
 
 #include <algorithm>
-#include <system_error>
 #include <variant>
 
 #include <fmt/format.h>
 
-#include "core/error.h"
 #include "core/files.h"
+#include "data/invalid_sample.h"
 
 namespace dalle {
 
@@ -27,14 +26,12 @@ std::string content_fingerprint(const Dataset& dataset) {
   const int64_t count = std::min(kMaxSamples, dataset.size());
   std::string digests;
   for (int64_t i = 0; i < count; ++i) {
-    std::string content;
-    try {
+    std::string content;  // of an invalid sample: empty
+    defect_of([&] {
       const RawSample sample = dataset.get(i * dataset.size() / count);
       if (const auto* bytes = std::get_if<std::string>(&sample.image)) content = *bytes;
       for (const std::string& caption : sample.captions) content += '\n' + caption;
-    } catch (const Error&) {  // invalid samples hash as empty
-    } catch (const std::system_error&) {
-    }
+    });
     digests += sha256(content);
   }
   return sha256(digests).substr(0, 16);

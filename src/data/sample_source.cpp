@@ -1,7 +1,6 @@
 #include "data/sample_source.h"
 
 #include <algorithm>
-#include <system_error>
 #include <utility>
 #include <variant>
 
@@ -9,6 +8,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "core/seeds.h"
+#include "data/invalid_sample.h"
 
 namespace dalle {
 namespace {
@@ -65,31 +65,22 @@ std::optional<Sample> SampleSource::unreplaced(int64_t position) const {
 /// @return  the sample of a raw sample, or the recorded reason why that is invalid
 std::variant<Sample, std::string> SampleSource::try_to_make(int64_t position, int64_t index) const {
   const int64_t crop = crop_number(position, index);
-  // Outside of `try`: an error of the cache does not make a sample invalid.
+  // Outside of defect_of(): an error of the cache does not make a sample invalid.
   const at::Tensor codes = codes_ ? codes_(index, crop) : at::Tensor();
-  std::string reason;
-  try {
-    return make(position, index, crop, codes);
-  } catch (const Error& error) {
-    reason = error.what();
-  } catch (const std::system_error& error) {  // while reading its file
-    reason = error.what();
-  }
-  skipped_.add(dataset_.key(index), reason);
-  return reason;
+  Sample sample;
+  std::optional<std::string> defect =
+      defect_of([&] { sample = make(position, index, crop, codes); });
+  if (!defect) return sample;
+  skipped_.add(dataset_.key(index), *defect);
+  return std::move(*defect);
 }
 
 at::Tensor SampleSource::image(int64_t index, int64_t crop) const {
-  std::string reason;
-  try {
-    return crop_to_tensor(dataset_.get(index), crop_seed(index, crop));
-  } catch (const Error& error) {
-    reason = error.what();
-  } catch (const std::system_error& error) {
-    reason = error.what();
-  }
-  skipped_.add(dataset_.key(index), reason);
-  return {};
+  at::Tensor image;
+  const std::optional<std::string> defect =
+      defect_of([&] { image = crop_to_tensor(dataset_.get(index), crop_seed(index, crop)); });
+  if (defect) skipped_.add(dataset_.key(index), *defect);
+  return image;
 }
 
 Sample SampleSource::make(int64_t position, int64_t index, int64_t crop,

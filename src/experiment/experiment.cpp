@@ -83,8 +83,9 @@ bool is_finished(const StageContext& context, Stage stage, const TrainConfig& tr
 }
 
 /// Warns if float32 would be faster: not every processor gains from its bfloat16 instructions.
+/// @param bfloat16  in FLOP/s, as measured in the precision of the stage
 void warn_of_slow_bfloat16(const TrainTask& task, const TrainConfig& train,
-                           const ExperimentOptions& options) {
+                           const ExperimentOptions& options, double bfloat16) {
   if (train.precision != Precision::kBfloat16 || !options.device.is_cpu() ||
       !options.group->is_rank_zero())
     return;
@@ -95,7 +96,6 @@ void warn_of_slow_bfloat16(const TrainTask& task, const TrainConfig& train,
         task.stage(), task.stage());
     return;
   }
-  const double bfloat16 = measure_matmul_flops(options.device, Precision::kBfloat16);
   const double float32 = measure_matmul_flops(options.device, Precision::kFloat32);
   constexpr double kNoise = 0.9;
   if (bfloat16 < kNoise * float32)
@@ -135,19 +135,21 @@ void report_on(const StageContext& context) {
 
 TrainOutcome train(TrainTask& task, const TrainConfig& train_config, const StageContext& context) {
   const auto& [config, run, data, options, stop] = context;
-  warn_of_slow_bfloat16(task, train_config, options);
   if (train_config.warmup_steps > train_config.steps)
     log_warning(
         "{}.train: the {} steps end within the {} warmup_steps, before the learning rate reaches "
         "its peak",
         task.stage(), train_config.steps, train_config.warmup_steps);
   std::optional<StopRelay> stop_relay = end_when_stopped(*options.group, stop);
+  const double matmul_flops = measure_matmul_flops(options.device, train_config.precision);
+  warn_of_slow_bfloat16(task, train_config, options, matmul_flops);
   Trainer trainer(task, train_config, run,
                   {.group = options.group,
                    .distributed = config.distributed,
                    .device = options.device,
                    .data_workers = config.data.workers,
-                   .prefetch = config.data.prefetch});
+                   .prefetch = config.data.prefetch,
+                   .matmul_flops = matmul_flops});
   options.group->barrier();  // from here on no rank ends at once when it is asked to stop
   stop_relay.emplace(*options.group, stop, [stage = task.stage()] {
     log_info(

@@ -65,9 +65,7 @@ Trainer::Trainer(TrainTask& task, const TrainConfig& config, const RunPaths& run
   restore();
   report_ = std::make_unique<TrainingReport>(
       task.traits(), run, *group_, state_.device(),
-      MetricPosition{.step = counters_.step, .lines = counters_.lines},
-      options.matmul_flops > 0 ? options.matmul_flops
-                               : measure_matmul_flops(options.device, config.precision));
+      MetricPosition{.step = counters_.step, .lines = counters_.lines}, options.matmul_flops);
   const RankSlice part(config.batch_size, group_->rank(), group_->world_size());
   loader_ = make_loader(task, part, counters_.step, options);
   const std::vector<FlatRange>& buckets = state_.reducer().buckets();

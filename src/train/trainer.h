@@ -34,8 +34,7 @@ struct TrainerOptions {
   c10::Device device = c10::kCPU;
   int64_t data_workers = 2;
   int64_t prefetch = 4;
-  /// In FLOP/s, the peak for matmul_utilization; 0: measured.
-  double matmul_flops = 0;
+  double matmul_flops = 0;  ///< of this rank: measure_matmul_flops(); must be more than 0
 };
 
 /// Throws if a stage's batches cannot be divided over that many ranks.

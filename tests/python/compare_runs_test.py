@@ -8,13 +8,15 @@ import tempfile
 import unittest
 import zlib
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts"))
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests/tools")]
 import compare_runs
+import png
 
 LINE = {"stage": "dalle", "step": 5, "loss": 2.0, "codes_used": 0.5, "time": {"step_ms": 3}}
 
 
-def png(values, width=20):
+def gray_png(values, width=20):
     """An 8-bit gray image, each row with another filter of the format."""
     rows, above = b"", bytes(width)
     for y in range(len(values) // width):
@@ -28,11 +30,8 @@ def png(values, width=20):
         rows += bytes([kind]) + bytes((x - guess) & 255 for x, guess in zip(row, guesses))
         above = row
 
-    def chunk(kind, content):
-        return struct.pack(">I4s", len(content), kind) + content + struct.pack(">I", zlib.crc32(kind + content))
-
     header = struct.pack(">IIBBBBB", width, len(values) // width, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return png.SIGNATURE + png.chunk(b"IHDR", header) + png.chunk(b"IDAT", zlib.compress(rows)) + png.chunk(b"IEND", b"")
 
 
 class CompareRunsTest(unittest.TestCase):
@@ -81,7 +80,7 @@ class CompareRunsTest(unittest.TestCase):
         def images(name, changed, difference):
             folder = self.folder / name
             folder.mkdir()
-            (folder / "0.png").write_bytes(png([value + difference if i < changed else value for i, value in enumerate(values)]))
+            (folder / "0.png").write_bytes(gray_png([value + difference if i < changed else value for i, value in enumerate(values)]))
             return folder
 
         expected = images("expected", 0, 0)

@@ -157,7 +157,9 @@ TEST_F(TrainerTest, AFlippedBitInTheWeightsOfOneRankIsReportedByName) {
   on_ranks(4, [&](ProcessGroup& group) {
     AffineTask& task = tasks[static_cast<size_t>(group.rank())];
     Trainer trainer(task, config, RunPaths(run.root, group.rank()),
-                    {.group = borrowed(group), .distributed = {.check_replicas_every = 3}});
+                    {.group = borrowed(group),
+                     .distributed = {.check_replicas_every = 3},
+                     .matmul_flops = kAnyRate});
     EXPECT_THAT(error_of([&] { trainer.run(stop); }),
                 HasSubstr("weight of rank 2 differs from the others'"));
     EXPECT_EQ(trainer.step(), 8);  // compared in the ninth update, which does not count
@@ -175,7 +177,8 @@ TEST_F(TrainerTest, AFlippedBitIsReportedWhereRanksOwnShardsToo) {
       AffineTask& task = tasks[static_cast<size_t>(group.rank())];
       Trainer trainer(task, config, RunPaths(run.root, group.rank()),
                       {.group = borrowed(group),
-                       .distributed = {.shard_optimizer = true, .check_replicas_every = 3}});
+                       .distributed = {.shard_optimizer = true, .check_replicas_every = 3},
+                       .matmul_flops = kAnyRate});
       EXPECT_THAT(error_of([&] { trainer.run(stop); }),
                   HasSubstr(fmt::format("the weights of rank {} have changed between two updates, "
                                         "in weight",
@@ -221,7 +224,9 @@ TEST_F(TrainerTest, ExactTrainingSaysHowManyRanksItCanUse) {
     const RunPaths paths(folder_ / "run", group.rank());
     EXPECT_THAT(error_of([&] {
                   Trainer(own, config, paths,
-                          {.group = borrowed(group), .distributed = {.bitwise = true}});
+                          {.group = borrowed(group),
+                           .distributed = {.bitwise = true},
+                           .matmul_flops = kAnyRate});
                 }),
                 HasSubstr("distributed.bitwise: found 3 ranks, expected a power of two up to 8"));
   });

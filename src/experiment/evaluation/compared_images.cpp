@@ -33,10 +33,7 @@ FeatureSet features_of_codes(const EvaluatedModel& model, const std::vector<at::
                              const std::vector<FeatureKind>& kinds, const SuitePhase& phase,
                              ChunkedWork& work) {
   const c10::Device device = device_of(*model.vae);
-  const ChunkedPhase chunked{.what = phase.what(),
-                             .folder = phase.folder(),
-                             .items = static_cast<int64_t>(codes.size()),
-                             .chunk_size = 32};
+  const ChunkedPhase chunked = phase.in_chunks(std::ssize(codes));
   return joined_features(work.records(chunked, [&](const Chunk& chunk) -> ordered_json {
     std::vector<at::Tensor> images;
     for (int64_t i = chunk.begin; i < chunk.end; ++i)

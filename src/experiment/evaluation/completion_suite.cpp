@@ -79,10 +79,8 @@ int64_t count_intact(const EvaluatedModel& model, const Prompts& prompts,
                      const std::vector<at::Tensor>& completions, ChunkedWork& work) {
   const double edge = static_cast<double>(kept_rows(model)) /
                       static_cast<double>(model.config.layout().grid_height);
-  const ChunkedPhase phase{.what = std::string(kSuite) + ": given halves",
-                           .folder = std::string(kSuite) + "/given halves",
-                           .items = std::ssize(completions),
-                           .chunk_size = 32};
+  const SuitePhase named{std::string(kSuite), "given halves"};
+  const ChunkedPhase phase = named.in_chunks(std::ssize(completions));
   const auto scene_of = [&](const at::Tensor& codes) {
     return detect_shapes(decode_image(model.vae, codes));
   };

@@ -106,8 +106,7 @@ std::vector<ordered_json> EvaluationData::training_records(ChunkedWork& work,
 std::vector<ordered_json> EvaluationData::records_of(const SampleSource& source, int64_t count,
                                                      ChunkedWork& work, const SuitePhase& phase,
                                                      const FindRecord& find) const {
-  const ChunkedPhase chunked{
-      .what = phase.what(), .folder = phase.folder(), .items = count, .chunk_size = batch_size_};
+  const ChunkedPhase chunked = phase.in_chunks(count, batch_size_);
   std::vector<ordered_json> chunks = work.records(chunked, [&](const Chunk& chunk) {
     std::vector<int64_t> invalid;
     const std::optional<Batch> batch = batch_of(source, chunk.begin, chunk.end, invalid);

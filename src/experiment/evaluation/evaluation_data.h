@@ -29,6 +29,9 @@ struct SuitePhase {
 
   std::string what() const { return suite + ": " + name; }
   std::string folder() const { return suite + "/" + version + name; }
+  ChunkedPhase in_chunks(int64_t items, int64_t chunk_size = 32) const {
+    return {.what = what(), .folder = folder(), .items = items, .chunk_size = chunk_size};
+  }
 };
 
 /// The first validation samples of a model's config. With a transformer, those without a caption

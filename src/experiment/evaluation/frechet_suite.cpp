@@ -113,16 +113,13 @@ ordered_json clip_score(const at::Tensor& images, const at::Tensor& captions) {
 at::Tensor embedded_captions(const FeatureSpace& space, const std::vector<std::string>& captions,
                              ChunkedWork& work) {
   if (!space.of_captions) return {};
-  const SuitePhase named{"frechet", space.name + " captions"};
-  const ChunkedPhase phase{.what = named.what(),
-                           .folder = named.folder(),
-                           .items = std::ssize(captions),
-                           .chunk_size = 32};
-  const auto records = work.records(phase, [&](const Chunk& chunk) -> ordered_json {
-    const auto part = std::span(captions).subspan(static_cast<size_t>(chunk.begin),
-                                                  static_cast<size_t>(chunk.end - chunk.begin));
-    return {{"captions", tensor_record(space.of_captions(part))}};
-  });
+  const SuitePhase phase{"frechet", space.name + " captions"};
+  const auto records =
+      work.records(phase.in_chunks(std::ssize(captions)), [&](const Chunk& chunk) -> ordered_json {
+        const auto part = std::span(captions).subspan(static_cast<size_t>(chunk.begin),
+                                                      static_cast<size_t>(chunk.end - chunk.begin));
+        return {{"captions", tensor_record(space.of_captions(part))}};
+      });
   return joined_tensors(records, "captions");
 }
 

@@ -110,8 +110,7 @@ std::vector<ShapesMatch> judge_codes(const EvaluatedModel& model,
                                      const std::vector<std::string>& captions,
                                      const std::vector<at::Tensor>& codes, const SuitePhase& phase,
                                      ChunkedWork& work) {
-  const ChunkedPhase chunked{
-      .what = phase.what(), .folder = phase.folder(), .items = std::ssize(codes), .chunk_size = 32};
+  const ChunkedPhase chunked = phase.in_chunks(std::ssize(codes));
   return joined_matches(work.records(chunked, [&](const Chunk& chunk) -> ordered_json {
     ordered_json matches = ordered_json::array();
     for (auto i = static_cast<size_t>(chunk.begin); i < static_cast<size_t>(chunk.end); ++i)

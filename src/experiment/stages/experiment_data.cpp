@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <filesystem>
 #include <string>
-#include <system_error>
 #include <vector>
 
 #include <ATen/CPUGeneratorImpl.h>
@@ -17,6 +16,7 @@
 #include "core/seeds.h"
 #include "data/batch_loader.h"
 #include "data/fingerprint.h"
+#include "data/invalid_sample.h"
 #include "tensor/device_of.h"
 
 namespace dalle {
@@ -78,19 +78,15 @@ void require_captions(const Dataset& dataset, double max_invalid_fraction) {
   std::string first;
   for (int64_t i = 0; i < checked; ++i) {
     const int64_t index = i * dataset.size() / checked;
+    bool has_caption = false;
     std::string reason;
-    try {
-      const std::vector<std::string> captions = dataset.captions(index);
-      if (!std::ranges::all_of(captions, is_blank)) continue;
-      if (missing == 0) reason = dataset.missing_caption(index);
-    } catch (const Error& error) {
-      reason = error.what();
-      is_first_invalid |= missing == 0;
-    } catch (const std::system_error& error) {
-      reason = error.what();
-      is_first_invalid |= missing == 0;
-    }
-    if (missing++ == 0) first = fmt::format("{}: {}", dataset.key(index), reason);
+    const auto defect = defect_of([&] {
+      has_caption = !std::ranges::all_of(dataset.captions(index), is_blank);
+      if (!has_caption && missing == 0) reason = dataset.missing_caption(index);
+    });
+    if (has_caption || missing++ > 0) continue;
+    is_first_invalid = defect.has_value();
+    first = fmt::format("{}: {}", dataset.key(index), defect.value_or(reason));
   }
   const double allowed = max_invalid_fraction + (checked < dataset.size() ? kSamplingError : 0);
   if (missing > 0 &&

@@ -4,7 +4,6 @@
 #include <filesystem>
 #include <optional>
 #include <string>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -14,6 +13,7 @@
 #include "core/files.h"
 #include "core/log.h"
 #include "core/progress.h"
+#include "data/invalid_sample.h"
 #include "data/text/tokenizer.h"
 
 namespace dalle {
@@ -30,13 +30,10 @@ class TrainingCaptions {
 
   std::optional<std::string> next() {
     while (pending_.empty() && index_ < dataset_.size()) {
-      try {
-        pending_ = dataset_.captions(index_);
-      } catch (const Error& error) {  // training counts and lists such a sample
-        note_unreadable(error.what());
-      } catch (const std::system_error& error) {
-        note_unreadable(error.what());
-      }
+      // Training counts and lists such a sample.
+      const auto defect = defect_of([&] { pending_ = dataset_.captions(index_); });
+      if (defect && ++unreadable_ == 1)
+        first_reason_ = fmt::format("{}: {}", dataset_.key(index_), *defect);
       index_ += stride_;
       if (progress_) progress_->update(std::min(index_, dataset_.size()));
     }
@@ -55,10 +52,6 @@ class TrainingCaptions {
   }
 
  private:
-  void note_unreadable(const char* reason) {
-    if (++unreadable_ == 1) first_reason_ = fmt::format("{}: {}", dataset_.key(index_), reason);
-  }
-
   /// All are read; sentencepiece starts, and does not report its progress.
   void end() {
     if (!progress_) return;
