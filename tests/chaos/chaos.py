@@ -26,6 +26,8 @@ import tempfile
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent / "tools"))
+from processes import is_running, ranks_of  # noqa: E402
 STAGES = ("dvae", "dalle")
 STEPS = 120  # of each stage
 SAVE_EVERY = 10
@@ -108,10 +110,10 @@ class Training:
         if self.ranks == 1:
             return [self.process.pid]
         try:
-            children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+            ranks = ranks_of(self.process)
         except FileNotFoundError:
             return []
-        return list(map(int, children)) if len(children) == self.ranks else []
+        return ranks if len(ranks) == self.ranks else []
 
     def wait(self, seconds):
         """The exit status; None if training is still running."""
@@ -314,18 +316,11 @@ class Chaos:
 
     def await_others(self, event, processes):
         begin = time.monotonic()
-        while any(self.is_running(process) for rank, process in enumerate(processes) if rank != event.victim):
+        while any(is_running(process) for rank, process in enumerate(processes) if rank != event.victim):
             demand(time.monotonic() - begin < TIMEOUT_S + 10, "a rank is gone, but the others did not exit in time")
             time.sleep(0.05)
         if event.ranks > 1:
             self.seconds_to_exit.append(time.monotonic() - begin)
-
-    @staticmethod
-    def is_running(process):
-        try:
-            return pathlib.Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-        except (FileNotFoundError, ProcessLookupError):
-            return False
 
     def damage(self, event):
         """Flips a bit in the newest checkpoint or truncates one of its files."""

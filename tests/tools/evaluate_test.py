@@ -14,7 +14,8 @@ import signal
 import subprocess
 import time
 
-from tool_case import BIN, STAGES, ToolCase, main, free_port, newest_checkpoint, ranks_of, run, start_rank, train
+from processes import ranks_of
+from tool_case import BIN, STAGES, ToolCase, main, free_port, newest_checkpoint, run, start_rank, train
 
 
 class ElementChecker(html.parser.HTMLParser):

@@ -4,7 +4,6 @@
 Usage: ranks_test.py FOLDER_OF_THE_BINARIES [-v] [-k PART_OF_A_NAME]...
 """
 import os
-import pathlib
 import pty
 import random
 import shlex
@@ -13,8 +12,9 @@ import signal
 import subprocess
 import time
 
+from processes import is_running, ranks_of
 from tool_case import (
-    BIN, CLIP, TINY, ToolCase, main, free_port, metrics, on_images, ranks_of, run, settings, start_rank, start_training,
+    BIN, CLIP, TINY, ToolCase, main, free_port, metrics, on_images, run, settings, start_rank, start_training,
     state_hashes, train)
 
 
@@ -103,8 +103,7 @@ class RanksTest(ToolCase):
             process, ranks = self.ranks_that_train_on(self.fresh(f"stopped_{stopped}"))
             os.kill(ranks[stopped], signal.SIGSTOP)
             begin = time.monotonic()
-            other = pathlib.Path(f"/proc/{ranks[1 - stopped]}/stat")
-            while other.exists() and other.read_text().split()[2] != "Z" and time.monotonic() - begin < 60:
+            while is_running(ranks[1 - stopped]) and time.monotonic() - begin < 60:
                 time.sleep(0.05)
             self.assertLess(time.monotonic() - begin, 2 + 10)
             os.kill(ranks[stopped], signal.SIGKILL)

@@ -56,11 +56,6 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def ranks_of(process):
-    """The processes started with --ranks, by rank."""
-    return list(map(int, pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()))
-
-
 def newest_checkpoint(folder, stage):
     return sorted((pathlib.Path(folder) / "checkpoints" / stage).glob("step-*"))[-1]
 

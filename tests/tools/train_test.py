@@ -5,16 +5,15 @@ Usage: train_test.py FOLDER_OF_THE_BINARIES [-v] [-k PART_OF_A_NAME]...
 """
 import contextlib
 import os
-import pathlib
 import random
 import shutil
 import signal
 import subprocess
 import time
 
+from processes import is_running, ranks_of
 from tool_case import (
-    BIN, CLIP, TINY, ToolCase, main, flip_a_bit, metrics, newest_checkpoint, ranks_of, start_training, state_hashes,
-    train)
+    BIN, CLIP, TINY, ToolCase, main, flip_a_bit, metrics, newest_checkpoint, start_training, state_hashes, train)
 
 
 @contextlib.contextmanager
@@ -151,7 +150,7 @@ class TrainTest(ToolCase):
             self.assertIsNone(process.poll(), "the first signal must wait for the checkpoint, which takes a minute")
             process.send_signal(second)
             self.assertEqual(process.wait(timeout=2), 128 + second)
-            self.assertEqual([rank for rank in processes if pathlib.Path(f"/proc/{rank}").exists()], [])
+            self.assertEqual([rank for rank in processes if is_running(rank)], [])
             result = train(folder, "--ranks", ranks, *(() if ranks == 1 else ("--stage", "dvae")))
             self.assert_succeeds(result)
             self.assertIn("dvae: resuming from step 5 of 40", result.stderr)
