@@ -181,9 +181,9 @@ int bench_decode(const BenchDecodeArguments& arguments) {
                         decode_kernels().name, at::get_num_threads(), bandwidth / 1e9)
           : device.str();
   std::cout << fmt::format(
-      "{}: {} image tokens; {}\n{:>6} {:>13} {:>10} {:>17} {:>9} {:>7} {:>6} {:>9} {:>7} {:>7}\n",
+      "{}: {} image tokens; {}\n{:>6} {:>13} {:>10} {:>17} {:>9} {:>7} {:>6} {:>9} {:>7} {:>12}\n",
       subject.name, subject.model->layout().image_length(), place, "images", "decode", "ms/image",
-      "fastest, slowest", "tokens/s", "passes", "rows", "MB/token", "GB/s", "peak");
+      "fastest, slowest", "tokens/s", "passes", "rows", "MB/token", "GB/s", "% bandwidth");
   Json results = Json::array();
   for (const int64_t images : arguments.images) {
     at::Tensor expected;

@@ -58,8 +58,8 @@ void add_options(CLI::App& app, Arguments& arguments) {
       ->check(CLI::IsMember(names))
       ->capture_default_str();
   app.add_option("--limit", arguments.limit,
-                 "validation images to use; 0: all. The suites frechet and memorization generate "
-                 "at most 1,000 images; best_of generates 64 for each of at most 100 captions")
+                 "validation images to use; 0: all, except that frechet and memorization then "
+                 "use the first 1,000; best_of generates 64 for each of at most 100 captions")
       ->transform(whole_number(0))
       ->capture_default_str();
   app.add_option("--extractor", arguments.extractor,
@@ -100,7 +100,7 @@ std::vector<EvaluationSuite> chosen_suites(const std::vector<std::string>& names
 void check_results(const fs::path& file) {
   const fs::path report = report_of_results(file);
   if (report == file)
-    throw Error("--out {}: expected a name such as {}, because this one is the report's",
+    throw Error("--out {}: this name is reserved for the report; use a name such as {}",
                 file.string(), fs::path(report).replace_extension(".json").string());
   check_can_write(file);
   check_can_write(report);
@@ -142,7 +142,7 @@ int evaluate_on_rank(const Arguments& arguments, const fs::path& path, const Run
     fmt::print("{}", evaluation_table(result));
     write_report(model.config, run, options.out);
   } catch (const StopRequested&) {
-    log_info("stopped; what is done is saved in {} and {}; run the same command{} to continue",
+    log_info("stopped; finished work is saved in {} and {}; run the same command{} to resume",
              options.out.string(), partial_results(options.out).string(),
              arguments.restart ? " without --restart" : "");
     return 128 + condition.signal();

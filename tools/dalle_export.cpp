@@ -34,7 +34,7 @@ void add_options(CLI::App& app, Arguments& arguments) {
                  "card")
       ->check(CLI::IsMember({"hf"}))
       ->capture_default_str();
-  app.add_option("--out", arguments.out, "folder to write; must not exist, or be empty")
+  app.add_option("--out", arguments.out, "folder to write; must be new or empty")
       ->required();
   app.add_option(
          "--max-shard-mb", arguments.max_shard_mb,

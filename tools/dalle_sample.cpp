@@ -171,7 +171,7 @@ int sample(const Arguments& arguments) {
     return kExitUsage;
   }
   if (!arguments.prompt.image.empty() && !arguments.prompt.names_what_to_keep()) {
-    log_error("--image: expected --keep-rows, --keep, --mask or --variation too");
+    log_error("--image requires --keep-rows, --keep, --mask or --variation");
     return kExitUsage;
   }
   check_captions(arguments.captions);

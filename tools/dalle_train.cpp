@@ -109,7 +109,7 @@ int train(const Arguments& arguments, char** argv) {
   if (arguments.json_schema)
     return std::cout << config_json_schema<ExperimentConfig>("dalle experiment"), 0;
   if (arguments.config.empty() && arguments.from.empty()) {
-    log_error("--config is required, or --from (--help lists the options)");
+    log_error("--config or --from is required (--help lists the options)");
     return kExitUsage;
   }
   const bool trains = !arguments.print_config && !arguments.dry_run;
@@ -148,7 +148,8 @@ int train(const Arguments& arguments, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Trains DALL-E from images and captions: tokenizer, dVAE, transformer, reranker.",
+  CLI::App app("Trains DALL-E from images and captions: tokenizer, dVAE, transformer, and "
+               "optionally a contrastive model that ranks images.",
                "dalle-train");
   Arguments arguments;
   add_options(app, arguments);

@@ -10,12 +10,12 @@ void add_decode_options(CLI::App& app, DecodeOptions& options) {
       ->transform(whole_number(1, 4096));
   app.add_option(
          "--decode", options.decode,
-         "sequential, parallel (guess codes ahead and keep the correct ones) or auto; does not "
+         "sequential, parallel (guess tokens ahead and keep the correct ones) or auto; does not "
          "change the images; default: the model's config")
       ->check(CLI::IsMember({"sequential", "parallel", "auto"}));
   app.add_option(
          "--window", options.window,
-         "maximum number of codes of an image to compute in one pass; default: the model's config")
+         "maximum number of tokens of an image to compute in one pass; default: the model's config")
       ->transform(whole_number(1, 1024));
 }
 

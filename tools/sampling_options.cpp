@@ -31,12 +31,12 @@ CLI::Validator range_of(std::string_view name) {
 
 void add_sampling_options(CLI::App& app, SamplingOverrides& options) {
   app.add_option("--temperature", options.temperature,
-                 "divides the logits; 0 takes the most likely code; default: the model's config")
+                 "divides the logits; 0 takes the most likely token; default: the model's config")
       ->transform(range_of("temperature"));
-  app.add_option("--top-k", options.top_k, "sample from the k most likely codes; 0 means all")
+  app.add_option("--top-k", options.top_k, "sample from the k most likely tokens; 0: all")
       ->transform(whole_number(0));
   app.add_option("--top-p", options.top_p,
-                 "nucleus sampling: sample from the smallest set of most likely codes whose total "
+                 "nucleus sampling: sample from the smallest set of most likely tokens whose total "
                  "probability reaches p")
       ->transform(range_of("top_p"))
       ->check(check_top_p);
@@ -46,10 +46,10 @@ void add_sampling_options(CLI::App& app, SamplingOverrides& options) {
                  "dalle.train.caption_dropout")
       ->transform(range_of("guidance"));
   app.add_option("--guidance-from", options.guidance_from,
-                 "fraction of an image's codes, 0 to 1, after which guidance begins")
+                 "fraction of an image's tokens, 0 to 1, after which guidance begins")
       ->transform(range_of("guidance_from"));
   app.add_option("--guidance-to", options.guidance_to,
-                 "fraction of an image's codes, 0 to 1, after which guidance ends")
+                 "fraction of an image's tokens, 0 to 1, after which guidance ends")
       ->transform(range_of("guidance_to"));
 }
 

@@ -18,7 +18,7 @@ void check_agreement(ProcessGroup& group, const std::string& what, const std::st
       if (!std::getline(other, found)) found = "nothing";
     } while (expected == found);
     const auto begin = [](const std::string& line) { return line.find_first_not_of(' '); };
-    throw Error("rank {} does not have the same {} as rank 0: found {:?}, expected {:?}", rank,
+    throw Error("rank {}: {} differs from that of rank 0: found {:?}, expected {:?}", rank,
                 what, found.substr(begin(found)), expected.substr(begin(expected)));
   }
 }

@@ -73,8 +73,8 @@ struct DistributedConfig {
            .may_change = true});
     visit("bitwise", self.bitwise,
           {.help = "reduce gradients in a fixed order, so that 1, 2, 4, 8, ... ranks give bitwise "
-                   "identical results; requires micro_batch_size, with a power of two "
-                   "micro-batches per batch; somewhat slower",
+                   "identical results; requires micro_batch_size; the number of "
+                   "micro-batches per batch must be a power of two; somewhat slower",
            .formerly = "exact"});
     visit("check_replicas_every", self.check_replicas_every,
           {.help = "updates between comparisons of the ranks' weights; 0: never",

@@ -185,7 +185,7 @@ bool ProcessGroup::announce_failure(const std::string& message) {
 /// The error of a collective; names the rank to blame if it can be found.
 RankLost ProcessGroup::failure(const char* name, const std::string& cause) {
   const std::string lost = heartbeat_ == nullptr ? "" : heartbeat_->find_lost_rank();
-  return RankLost("rank {} of {}: {} failed because another rank is gone or stuck: {}", rank_,
+  return RankLost("rank {} of {}: {} failed because another rank has exited or hangs: {}", rank_,
                   world_size_, name, lost.empty() ? cause : lost);
 }
 

@@ -55,7 +55,7 @@ void check(const RankInfo& info, const std::string& rank, const std::string& wor
     throw Error("{} is {}, but {} is {}; ranks count from 0", rank, info.rank, world,
                 info.world_size);
   if (info.local_rank >= info.local_world_size || info.local_world_size > info.world_size)
-    throw Error("{} is {} of {} ranks on this machine and {} in total, which is contradictory",
+    throw Error("{} is {}, but this machine has {} ranks, out of {} in total",
                 local_rank, info.local_rank, info.local_world_size, info.world_size);
 }
 

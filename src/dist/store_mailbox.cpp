@@ -13,7 +13,7 @@ namespace dalle {
 namespace {
 
 RankLost gone(const std::string& name) {
-  return RankLost("{}: rank 0, or the launcher that hosts the store, is gone", name);
+  return RankLost("{}: rank 0, or the launcher that hosts the store, has exited", name);
 }
 
 }  // namespace

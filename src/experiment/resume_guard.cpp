@@ -101,7 +101,7 @@ void check_data_change(const PreviousRun& previous, const ExperimentConfig& conf
   const bool same_contents = now == before || before == data.fingerprint();
   const bool differs = !same_names || (!same_contents && has_moved(previous, config));
   if (differs && !previous.started.empty()) {
-    const std::string change = fmt::format("found\n{}in place of\n{}", now, before);
+    const std::string change = fmt::format("it was\n{}and is now\n{}", before, now);
     if (!allowed)
       throw Error(
           "{}: the run started with a different data set; start over with --restart, resume with "

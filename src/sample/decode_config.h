@@ -34,13 +34,13 @@ struct DecodeConfig {
     visit("decode", self.decode,
           {.help =
                "how image tokens are computed on the CPU; does not change the images. sequential: "
-               "one position of an image at a time; parallel: guess ahead, compute up to "
-               "`window` positions in one pass and keep the correct ones; auto: parallel "
+               "one token of an image at a time; parallel: guess ahead, compute up to "
+               "`window` tokens in one pass and keep the correct ones; auto: parallel "
                "where the weights exceed the processor's caches, with the window that "
                "measurements show to be fastest; else sequential",
            .may_change = true});
     visit("window", self.window,
-          {.help = "maximum number of positions of an image to compute in one pass",
+          {.help = "maximum number of tokens of an image to compute in one pass",
            .min = 1,
            .max = 1024,
            .may_change = true});

@@ -34,8 +34,8 @@ constexpr RequestField kAnswerFields[] = {
     {.name = "size",
      .kind = kText,
      .help =
-         "auto (the model's size) or WIDTHxHEIGHT; the answer has the nearest integer multiple of "
-         "the model's size and says which",
+         "auto (the model's size) or WIDTHxHEIGHT; images have the nearest integer multiple of the "
+         "model's size, which the response states as size",
      .max = 16},
     {.name = "response_format",
      .kind = kChoice,

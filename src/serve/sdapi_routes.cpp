@@ -32,7 +32,7 @@ constexpr RequestField kTextToImageFields[] = {
     {.name = "negative_prompt", .kind = kText, .help = "ignored", .max = kMostPromptBytes},
     {.name = "seed",
      .kind = kInteger,
-     .help = "image i is the first image of the seed plus i; -1: random",
+     .help = "image i is the first image of seed + i; -1: random",
      .min = -1},
     {.name = "steps", .kind = kInteger, .help = "ignored", .min = 0, .max = 10'000},
     {.name = "cfg_scale",

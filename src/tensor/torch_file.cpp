@@ -76,7 +76,7 @@ class ZipEntries {
   std::string take(const std::string& name) {
     const auto found = entries_.find(name);
     if (found == entries_.end())
-      throw Error("{}: not a file of torch.save(): it has no entry {:?}", source_, name);
+      throw Error("{}: not written by torch.save(): no entry {:?}", source_, name);
     return std::move(found->second);
   }
 
@@ -195,7 +195,7 @@ TorchFile read_legacy(const fs::path& path) {
   LegacyParts parts(bytes, source);
   const Pickle magic = parts.next_pickle();
   if (magic.at(magic.root).text != kLegacyMagic)
-    throw Error("{}: a pickle, but not one of torch.save()", source);
+    throw Error("{}: a pickle that torch.save() did not write", source);
   const Pickle version = parts.next_pickle();
   if (version.at(version.root).integer != kLegacyVersion || !is_little_endian(parts.next_pickle()))
     throw Error("{}: expected version {} of torch.save()'s legacy format, little-endian", source,

@@ -101,7 +101,7 @@ struct TrainConfig {
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& visit) {
     visit("steps", self.steps,
-          {.help = "updates of the weights",
+          {.help = "training steps, each with one batch; steps that are skipped because of a non-finite loss or gradient count",
            .min = 1,
            .paper = "dVAE 3,000,000 (A.2); DALL-E 430,000 (B.2); CLIP 390,625",
            .may_change = true});
@@ -173,12 +173,12 @@ struct TrainConfig {
              "steps in a row with a non-finite loss or gradient before training ends with an error",
          .min = 0,
          .may_change = true});
-    visit("log_every", self.log_every, {.help = "updates between log lines", .min = 1});
-    visit("eval_every", self.eval_every, {.help = "updates between evaluations", .min = 1});
+    visit("log_every", self.log_every, {.help = "steps between log lines", .min = 1});
+    visit("eval_every", self.eval_every, {.help = "steps between evaluations", .min = 1});
     visit("eval_samples", self.eval_samples,
           {.help = "validation samples per evaluation", .min = 1});
     visit("save_every", self.save_every,
-          {.help = "updates between checkpoints", .min = 1, .may_change = true});
+          {.help = "steps between checkpoints", .min = 1, .may_change = true});
     visit(
         "save_every_minutes", self.save_every_minutes,
         {.help =

@@ -193,7 +193,7 @@ void Trainer::skip(const StepLosses& losses) {
     found.push_back(fmt::format("{} is {}", bad_loss->name, bad_loss->value));
   if (const std::string tensor = state_.non_finite_tensor(); !tensor.empty())
     found.push_back(tensor);
-  if (found.empty()) found.push_back("a gradient that another rank owns is not finite");
+  if (found.empty()) found.push_back("a gradient on another rank is not finite");
   const std::string culprit = fmt::format("{}", fmt::join(found, ", "));
   ++counters_.skipped_in_row;
   log_warning("step {}: skipped, {}", counters_.step + 1, culprit);
@@ -236,7 +236,7 @@ void Trainer::reduce_on_plateau() {
   if (plateau_.observe(counters_.since_evaluation.mean("loss")))
     log_info(
         "step {}: the training loss has plateaued; learning rate reduced to {:.3g} times its "
-        "schedule",
+        "scheduled value",
         counters_.step, plateau_.factor());
   counters_.plateau = plateau_.state();
   counters_.since_evaluation.clear();

@@ -107,10 +107,10 @@ std::vector<Metric> TrainingReport::timings(const GradientReducer::Communication
                        "overlap {:.0f}%"});
   const RankSpread compute = spread_over(group_, device_, speed.compute_ms);
   timings.push_back({"compute_ms", compute.median, "compute {:.0f} ms"});
-  timings.push_back({"compute_ms/min", compute.min, "from {:.0f}"});
-  timings.push_back({"compute_ms/max", compute.max, "to {:.0f}"});
+  timings.push_back({"compute_ms/min", compute.min, "({:.0f}"});
+  timings.push_back({"compute_ms/max", compute.max, "to {:.0f},"});
   timings.push_back(
-      {"compute_ms/slowest_rank", static_cast<double>(compute.max_rank), "(rank {:.0f})"});
+      {"compute_ms/slowest_rank", static_cast<double>(compute.max_rank), "slowest rank {:.0f})"});
   return timings;
 }
 

@@ -65,7 +65,7 @@ void TrainingState::throw_weight_corruption(const std::string& changed) const {
   for (size_t rank = 0; rank < found.size(); ++rank)
     if (!found[rank].empty())
       throw Error(
-          "the weights of rank {} have changed between two updates, in {}; probably "
+          "the weights of rank {} were corrupted between two updates, in {}; the likely cause is "
           "faulty memory or a faulty processor; exclude that machine and resume from the last "
           "checkpoint",
           rank, found[rank]);

@@ -24,9 +24,9 @@ TEST(Agreement, AcceptsEqualTexts) {
 
 TEST(Agreement, NamesTheRankAndTheLineThatDiffer) {
   EXPECT_EQ(disagreement({"a: 1\n  b: 2\n", "a: 1\n  b: 2\n", "a: 1\n  b: 3\n"}),
-            "rank 2 does not have the same config as rank 0: found \"b: 3\", expected \"b: 2\"");
+            "rank 2: config differs from that of rank 0: found \"b: 3\", expected \"b: 2\"");
   EXPECT_EQ(disagreement({"a: 1\n", "a: 1\nb: 3\n"}),
-            "rank 1 does not have the same config as rank 0: found \"b: 3\", expected \"nothing\"");
+            "rank 1: config differs from that of rank 0: found \"b: 3\", expected \"nothing\"");
 }
 
 }  // namespace

@@ -206,7 +206,7 @@ TEST(ProcessGroup, NamesTheCollectiveThatFailedBecauseARankLeft) {
   leaver.join();
   const std::string error = error_of([&] { group.all_reduce(torch::ones({4})); });
   EXPECT_THAT(error,
-              HasSubstr("rank 0 of 2: all-reduce failed because another rank is gone or stuck"));
+              HasSubstr("rank 0 of 2: all-reduce failed because another rank has exited or hangs"));
 }
 
 }  // namespace

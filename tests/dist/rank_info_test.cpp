@@ -244,7 +244,7 @@ TEST(RankInfo, NamesContradictions) {
   EXPECT_EQ(error_with(kTorchrun, {{"WORLD_SIZE", "0"}}),
             "WORLD_SIZE: found 0, expected at least 1");
   EXPECT_EQ(error_with(kTorchrun, {{"LOCAL_RANK", "4"}}),
-            "LOCAL_RANK is 4 of 4 ranks on this machine and 8 in total, which is contradictory");
+            "LOCAL_RANK is 4, but this machine has 4 ranks, out of 8 in total");
   EXPECT_THAT(error_with(kOpenMpi, {{"OMPI_COMM_WORLD_LOCAL_SIZE", "5"}}),
               HasSubstr("OMPI_COMM_WORLD_LOCAL_RANK is 2 of 5"));
 }

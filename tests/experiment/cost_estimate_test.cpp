@@ -354,7 +354,7 @@ TEST(CostEstimate, ReportsThePapersModelWithoutMakingIt) {
   parameters: encoder                       53,786,240
     decoder                                 43,829,766
     total                                   97,616,006
-  an image: encoder forward               272.29 GFLOP
+  FLOPs per image: encoder forward        272.29 GFLOP
     decoder forward                       307.96 GFLOP
     training                                1.74 TFLOP
   memory: weights                            372.4 MiB
@@ -371,9 +371,9 @@ transformer
     heads                                   97,525,504
     total                               12,292,816,384
   attention pairs, all layers               20,777,648
-  a sequence: forward                      31.39 TFLOP
+  FLOPs per sequence: forward              31.39 TFLOP
     training                               94.16 TFLOP
-    its image tokens, by the dVAE         272.29 GFLOP
+    dVAE encoding of its image            272.29 GFLOP
   memory: weights                            45.79 GiB
     gradients                                45.79 GiB
     optimizer moments                        91.59 GiB

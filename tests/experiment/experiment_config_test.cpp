@@ -38,8 +38,8 @@ INSTANTIATE_TEST_SUITE_P(
     Model, ExperimentConflict,
     testing::Values(
         Conflict{"data: {image_size: 100}",
-                 "x.yaml:1:20: data.image_size: found 100, expected a multiple of 8, by which the "
-                 "4 groups of dvae.model shrink an image"},
+                 "x.yaml:1:20: data.image_size: found 100, expected a multiple of 8, the "
+                 "downsampling factor of a dVAE with 4 groups"},
         Conflict{"dvae: {model: {hidden: 66}}",
                  "x.yaml:1:24: dvae.model.hidden: found 66, expected a multiple of 4"},
         Conflict{"dvae: {model: {post_gain: 0}}",
@@ -224,7 +224,7 @@ TEST(ExperimentConfig, TakesOnlyPlainFolderNames) {
     EXPECT_EQ(conflicts[0].message,
               "found \"" + name +
                   "\", expected the plain name of a folder: no slash, no control characters, no "
-                  "space or minus at its start, at most 200 bytes");
+                  "leading space or hyphen, at most 200 bytes");
   }
 }
 
@@ -233,7 +233,7 @@ TEST(ExperimentConfig, ReportsFileOverridesAndConflictsAtOnce) {
                           "dvae: {train: {stepz: 5}}\n"
                           "dalle: {model: {heads: 3}}\n",
                           {"dalle.model.depth=0", "sample.top_p=0"}),
-              ElementsAre(HasSubstr("x.yaml:2:16: dvae.train.stepz: found an unknown key"),
+              ElementsAre(HasSubstr("x.yaml:2:16: dvae.train.stepz: unknown key"),
                           HasSubstr("--set dalle.model.depth=0: dalle.model.depth: found 0"),
                           HasSubstr("x.yaml:1:34: data.image_size: found 100"),
                           HasSubstr("x.yaml:3:24: dalle.model.heads: found 3"),
@@ -246,7 +246,7 @@ TEST(ExperimentConfig, NamesEveryKeyWhenItsLastLetterIsDoubled) {
     EXPECT_THAT(
         problems_of("data: {kind: shapes}", {typo + "=1"}),
         ElementsAre("--set " + typo + "=1: " + typo +
-                    ": found an unknown key, expected a known one; the nearest is " + path));
+                    ": unknown key; the nearest is " + path));
   });
 }
 

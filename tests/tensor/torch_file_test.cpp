@@ -170,7 +170,7 @@ TEST_F(TorchFileTest, RefusesOtherFiles) {
   EXPECT_THAT(error_of([&] { read_foreign_tensors(folder_ / "none"); }), HasSubstr("No such file"));
   EXPECT_THAT(error_of([&] { read_foreign_tensors(folder_.path()); }),
               HasSubstr("expected a regular file"));
-  EXPECT_THAT(error_of_file(file("N")), HasSubstr("not one of torch.save()"));
+  EXPECT_THAT(error_of_file(file("N")), HasSubstr("a pickle that torch.save() did not write"));
   EXPECT_THAT(error_of_zip({{"a/b.txt", "text"}}), HasSubstr("no entry \"data.pkl\""));
   EXPECT_THAT(error_of_zip(with(entries(), {"archive/constants.pkl", ""})),
               HasSubstr("TorchScript"));

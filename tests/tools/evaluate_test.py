@@ -152,7 +152,7 @@ class EvaluateTest(ToolCase):
         os.kill(ranks_of(process)[1], signal.SIGTERM)
         errors = process.communicate(timeout=60)[1]
         self.assertEqual(process.returncode, 128 + signal.SIGTERM, errors)
-        self.assertIn("run the same command to continue", errors)
+        self.assertIn("run the same command to resume", errors)
         self.assertEqual(set(json.loads((model / "evaluation.json").read_text())["suites"]), {"codes"})
         again = run(*evaluate)
         self.assert_succeeds(again)

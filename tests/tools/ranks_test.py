@@ -127,7 +127,7 @@ class RanksTest(ToolCase):
         for process in [start_rank(rank, 2, port, folder, "--set", f"seed={3 + rank}") for rank in (0, 1)]:
             errors += process.communicate(timeout=60)[1]
             self.assertNotEqual(process.returncode, 0)
-        self.assertIn('rank 1 does not have the same config as rank 0: found "seed: 4", expected "seed: 3"', errors)
+        self.assertIn('rank 1: config differs from that of rank 0: found "seed: 4", expected "seed: 3"', errors)
 
     def test_ranks_need_a_shared_run_folder(self):
         port, folders = free_port(), [self.fresh(f"run-{rank}") for rank in (0, 1)]

@@ -78,7 +78,7 @@ class UsageTest(ToolCase):
             os.close(theirs)
             text = os.read(ours, 1000)
             os.close(ours)
-            self.assertIn(b"--config is required", text)
+            self.assertIn(b"--config or --from is required", text)
             return text
 
         self.assertIn(b"\x1b[", error_on_a_terminal(NO_COLOR=""))
@@ -97,7 +97,7 @@ class UsageTest(ToolCase):
         for number, advice in (("010", "without leading zeros"), ("1_0", "without underscores"), ("99999999999999999999", "")):
             self.assert_fails(run("dalle-train", "--ranks", number), 2,
                               f"--ranks: found {number}, expected an integer from 1 to 1024", advice)
-        self.assert_fails(run("dalle-train", "--ranks", "1e0"), 2, "--config is required")
+        self.assert_fails(run("dalle-train", "--ranks", "1e0"), 2, "--config or --from is required")
 
     def test_a_short_run_needs_only_fewer_steps(self):
         result = train(self.fresh("run"), "--stage", "dvae", "--set", "dvae.train.warmup_steps=100", "--set", "dvae.train.steps=2")

@@ -103,10 +103,10 @@ class Reader {
     std::string nearest = sibling.empty() ? namesake : join_key(parent(path), sibling);
     if (nearest.empty()) nearest = nearest_name(path, paths_);
     if (!nearest.empty())
-      report(place, path, "found an unknown key, expected a known one; the nearest is " + nearest);
+      report(place, path, "unknown key; the nearest is " + nearest);
     else
       report(place, path,
-             fmt::format("found an unknown key, expected one of {}",
+             fmt::format("unknown key, expected one of {}",
                          fmt::join(siblings.empty() ? paths_ : siblings, ", ")));
   }
 

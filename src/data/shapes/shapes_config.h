@@ -195,8 +195,8 @@ struct ShapesConfig {
     visit("recolored_copies", self.recolored_copies,
           {.help = "an image-to-image task: a scene is an object in the upper half and its copy in "
                    "another color below it; captions state the color of the copy alone, so what "
-                   "it looks like must be read from the upper half; shapes that are taller than "
-                   "half of an image do not occur"});
+                   "it looks like must be read from the upper half; requires max_objects: 1, "
+                   "sizes: [small], at least two colors and hold_out: false"});
   }
 };
 

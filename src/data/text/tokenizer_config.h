@@ -20,7 +20,7 @@ struct TokenizerConfig {
   static void fields(Self& self, Visitor&& visit) {
     visit("vocab_size", self.vocab_size,
           {.help = "maximum number of BPE tokens, including the 256 byte tokens; fewer if the "
-                   "captions contain too few merges",
+                   "captions yield too few merges",
            .min = 258,
            .max = 16384,
            .paper = "16384 (section 2.2)"});

@@ -186,7 +186,7 @@ std::string forward_text(const DvaeCost& cost) {
   text += row("parameters: encoder", count_text(cost.encoder_parameters));
   text += row("  decoder", count_text(cost.decoder_parameters));
   text += row("  total", count_text(cost.parameters()));
-  text += row("an image: encoder forward", flops_text(cost.encoder_flops));
+  text += row("FLOPs per image: encoder forward", flops_text(cost.encoder_flops));
   return text + row("  decoder forward", flops_text(cost.decoder_flops));
 }
 
@@ -300,10 +300,10 @@ std::string to_text(const DalleCost& cost) {
   text += row("  heads", count_text(cost.head_parameters));
   text += row("  total", count_text(cost.parameters()));
   text += row("attention pairs, all layers", count_text(cost.attention_pairs));
-  text += row("a sequence: forward", flops_text(cost.forward_flops));
+  text += row("FLOPs per sequence: forward", flops_text(cost.forward_flops));
   text += row("  training", flops_text(cost.training_flops));
   if (cost.token_flops > 0)
-    text += row("  its image tokens, by the dVAE", flops_text(cost.token_flops));
+    text += row("  dVAE encoding of its image", flops_text(cost.token_flops));
   return text +
          memory_text(cost.memory, cost.micro_batch_size,
                      row("  peak with recompute", bytes_text(cost.memory_with_recompute.total())) +
@@ -316,9 +316,9 @@ std::string to_text(const ClipCost& cost) {
   text += row("parameters: images", count_text(cost.image_parameters));
   text += row("  captions", count_text(cost.text_parameters));
   text += row("  total", count_text(cost.parameters()));
-  text += row("an image: forward", flops_text(cost.image_flops));
-  text += row("a caption: forward", flops_text(cost.text_flops));
-  text += row("both: training", flops_text(cost.training_flops));
+  text += row("FLOPs per image: forward", flops_text(cost.image_flops));
+  text += row("FLOPs per caption: forward", flops_text(cost.text_flops));
+  text += row("FLOPs per pair: training", flops_text(cost.training_flops));
   return text + memory_text(cost.memory, cost.micro_batch_size);
 }
 
@@ -326,7 +326,7 @@ std::string cost_report(const ExperimentConfig& config, int64_t ranks) {
   const std::string optimizer = config.distributed.shard_optimizer ? "sharded" : "replicated";
   const std::string heading =
       ranks == 1 ? ""
-                 : fmt::format("memory of one of {} ranks, the optimizer {}\n", ranks, optimizer);
+                 : fmt::format("memory per rank, {} ranks, optimizer state {}\n", ranks, optimizer);
   const DvaeCost dvae = estimate_dvae_cost(config, ranks);
   const std::string& given =
       config.dvae.checkpoint.empty() ? config.from.checkpoint : config.dvae.checkpoint;

@@ -40,8 +40,8 @@ void check_dvae(const ExperimentConfig& config, const ConfigChecks& checks) {
   const int64_t groups = config.dvae.model.groups;
   const int64_t factor = int64_t{1} << (groups - 1);
   checks.require(config.data.image_size % factor == 0, "data.image_size", {"dvae.model.groups"},
-                 "found {}, expected a multiple of {}, by which the {} groups of dvae.model shrink "
-                 "an image",
+                 "found {}, expected a multiple of {}, the downsampling factor of a dVAE with {} "
+                 "groups",
                  config.data.image_size, factor, groups);
   checks.require(config.dvae.checkpoint.empty() || config.from.checkpoint.empty(),
                  "dvae.checkpoint", {"from.checkpoint"},
@@ -144,7 +144,7 @@ std::vector<ConfigConflict> validate(const ExperimentConfig& config, ConfigUse u
   const ConfigChecks checks(conflicts);
   checks.require(is_plain_folder_name(config.name), "name", {},
                  "found \"{}\", expected the plain name of a folder: no slash, no control "
-                 "characters, no space or minus at its start, at most {} bytes",
+                 "characters, no leading space or hyphen, at most {} bytes",
                  config.name, kMaxNameLength);
   config.from.validate(checks.of("from"));
   check_data(config, use, checks);

@@ -22,7 +22,7 @@ fs::path followed(const fs::path& path) {
   while (name.ends_with('\n')) name.pop_back();
   const fs::path checkpoint = path.parent_path() / name;
   if (!fs::exists(checkpoint))
-    throw Error("{}: names the checkpoint {:?}, which is not next to it", path.string(), name);
+    throw Error("{}: points to checkpoint {:?}, which does not exist in its folder", path.string(), name);
   return checkpoint;
 }
 

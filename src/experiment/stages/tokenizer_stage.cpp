@@ -79,7 +79,7 @@ Tokenizer trained_tokenizer(const TokenizerConfig& config, const Dataset& datase
     if (const std::string unreadable = captions.unreadable(); !unreadable.empty())
       log_warning("tokenizer: {}", unreadable);
     log_info("tokenizer: {} tokens{}", tokenizer.vocab_size(),
-             tokenizer.vocab_size() < config.vocab_size ? ", all that the captions support" : "");
+             tokenizer.vocab_size() < config.vocab_size ? ", as many as the captions yield" : "");
     return tokenizer;
   } catch (const Error& error) {
     const std::string unreadable = captions.unreadable();
