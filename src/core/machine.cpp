@@ -1,8 +1,10 @@
 #include "core/machine.h"
 
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
@@ -78,6 +80,17 @@ int64_t usable_cpus() {
   const double quota = std::ceil(cpu_quota(read_text("/proc/self/cgroup"), "/sys/fs/cgroup"));
   const auto affinity = static_cast<double>(cpus_in_affinity_mask());
   return std::max<int64_t>(1, static_cast<int64_t>(std::min(quota, affinity)));
+}
+
+std::string cpus_of_thread() {
+  std::array<char, 256> host{};
+  ::gethostname(host.data(), host.size() - 1);
+  std::string text = host.data();
+  cpu_set_t mask;
+  if (sched_getaffinity(0, sizeof mask, &mask) == 0)
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+      if (CPU_ISSET(cpu, &mask)) text += ' ' + std::to_string(cpu);
+  return text;
 }
 
 double cpu_wait_s() {

@@ -27,6 +27,10 @@ Processor this_processor();
 /// each other down.
 int64_t usable_cpus();
 
+/// Returns the calling thread's CPUs: the machine's name and its affinity mask as one text, equal
+/// for threads that share their CPUs.
+std::string cpus_of_thread();
+
 /// Returns how long the calling thread has been ready to run but had to wait for a CPU since it
 /// started, in seconds; 0 where the system does not say.
 double cpu_wait_s();

@@ -11,9 +11,11 @@ struct StopRequested {};
 using CheckStop = std::function<void()>;
 
 /// Turns the first SIGINT, SIGTERM, SIGUSR1 or SIGHUP into a request to stop, which the trainer
-/// honors between two micro-batches. A second signal ends the process immediately, with status
-/// 128 + its number and without cleanup. SIGHUP never counts towards the two, because a closing
-/// terminal sends several, and stays ignored if the process was started by nohup.
+/// honors between two micro-batches. A second signal, at least one second later, ends the process
+/// immediately, with status 128 + its number and without cleanup. Signals within a second are one
+/// request: timeout(1), pkill, systemd and launchers deliver it to a process both directly and
+/// through its group or parent. SIGHUP never counts towards the two, because a closing terminal
+/// sends several, and stays ignored if the process was started by nohup.
 ///
 /// Signal handlers are global, so only one object may exist at a time. Its destructor restores the
 /// previous handlers.

@@ -54,10 +54,12 @@ void RandomAccessFile::write(int64_t offset, const void* bytes, int64_t size) {
 }
 
 void RandomAccessFile::allocate(int64_t size) {
-  int error = EINTR;
-  while (error == EINTR)
-    error = ::posix_fallocate(descriptor_.get(), 0, size);  // does not set errno
-  if (error != 0) fail("write", error);
+  // Not posix_fallocate(): where the file system cannot reserve space, it writes to every page.
+  while (::fallocate(descriptor_.get(), 0, 0, size) != 0) {
+    if (errno == EINTR) continue;
+    if (errno == EOPNOTSUPP || errno == ENOSYS) return;
+    fail("write", errno);
+  }
 }
 
 void RandomAccessFile::flush() {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <random>
 #include <string_view>
 #include <utility>
 
@@ -79,24 +80,38 @@ class ShardDataset::Reader {
 
 ShardDataset::ShardDataset(const std::string& path, const std::filesystem::path& index_cache)
     : shards_(list_shards(path)), stamps_(shards_.size()) {
-  std::vector<std::optional<ShardIndex>> indices;
+  bool is_indexing = false;
+  std::optional<Progress> progress;  // if indices cannot be stored
+  // One index at a time: it is several times as large as what is kept of it.
   for (size_t i = 0; i < shards_.size(); ++i) {
     stamps_[i] = shard_stamp(shards_[i].path);
-    indices.push_back(load_shard_index(shards_[i].path, index_cache));
-  }
-  const auto missing =
-      std::ranges::count_if(indices, [](const auto& index) { return !index.has_value(); });
-  if (missing > 0) log_info("data: indexing {} of {} shards in {}", missing, shards_.size(), path);
-  Progress progress("data: indexing shards", missing);
-  int64_t indexed = 0;
-  for (size_t i = 0; i < shards_.size(); ++i) {
-    if (!indices[i]) {
-      indices[i] = make_shard_index(shards_[i].path, index_cache);
-      progress.update(++indexed);
+    std::optional<ShardIndex> index = load_shard_index(shards_[i].path, index_cache);
+    if (!index) {
+      if (!is_indexing) log_info("data: indexing the shards in {}", path);
+      index = make_shard_index(shards_[i].path, index_cache);
+      if (!is_indexing && load_shard_index(shards_[i].path, index_cache))
+        index_shards(i + 1, index_cache);
+      else if (!is_indexing)
+        progress.emplace("data: indexing shards", std::ssize(shards_));
+      is_indexing = true;
     }
-    add_shard(i, *std::exchange(indices[i], std::nullopt));
+    if (progress) progress->update(static_cast<int64_t>(i) + 1);
+    add_shard(i, *std::move(index));
   }
   if (std::ssize(defects_) == size()) fail_without_samples(path);
+}
+
+/// Stores the indices that are missing, from `begin` on. It starts at a random shard, so that the
+/// ranks of a training run, which all do this, share the work instead of each reading everything.
+void ShardDataset::index_shards(size_t begin, const std::filesystem::path& index_cache) const {
+  const size_t count = shards_.size() - begin;
+  Progress progress("data: indexing shards", static_cast<int64_t>(count));
+  const size_t first = std::random_device()();
+  for (size_t i = 0; i < count; ++i) {
+    const std::filesystem::path& shard = shards_[begin + (first + i) % count].path;
+    if (!load_shard_index(shard, index_cache)) make_shard_index(shard, index_cache);
+    progress.update(static_cast<int64_t>(i) + 1);
+  }
 }
 
 void ShardDataset::add_shard(size_t shard, ShardIndex index) {

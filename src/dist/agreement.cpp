@@ -1,5 +1,6 @@
 #include "dist/agreement.h"
 
+#include <algorithm>
 #include <sstream>
 #include <vector>
 
@@ -18,9 +19,13 @@ void check_agreement(ProcessGroup& group, const std::string& what, const std::st
       if (!std::getline(other, found)) found = "nothing";
     } while (expected == found);
     const auto begin = [](const std::string& line) { return line.find_first_not_of(' '); };
-    throw Error("rank {}: {} differs from that of rank 0: found {:?}, expected {:?}", rank,
-                what, found.substr(begin(found)), expected.substr(begin(expected)));
+    throw Error("rank {}: {} differs from that of rank 0: found {:?}, expected {:?}", rank, what,
+                found.substr(begin(found)), expected.substr(begin(expected)));
   }
+}
+
+int64_t count_agreeing(ProcessGroup& group, const std::string& text) {
+  return std::ranges::count(group.all_gather_strings(text), text);
 }
 
 }  // namespace dalle

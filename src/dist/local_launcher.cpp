@@ -76,9 +76,9 @@ void become_rank(int64_t rank, int64_t ranks, const ListeningSocket& socket, cha
   set_variable("MASTER_PORT", fmt::format("{}", socket.port()));
   set_variable(kStoreSocketVariable, fmt::format("{}", socket.number()));
   if (rank != 0) ::close(socket.number());
-  // If torchrun started this launcher as its only process, its store is not for these ranks.
+  // If torchrun started this launcher as its only process, its store is not for these ranks. They
+  // keep TORCHELASTIC_RESTART_COUNT, by which a restarted job knows that it must resume.
   ::unsetenv("TORCHELASTIC_USE_AGENT_STORE");
-  ::unsetenv("TORCHELASTIC_RESTART_COUNT");
   ::execv("/proc/self/exe", arguments);
 }
 

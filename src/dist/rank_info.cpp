@@ -55,8 +55,8 @@ void check(const RankInfo& info, const std::string& rank, const std::string& wor
     throw Error("{} is {}, but {} is {}; ranks count from 0", rank, info.rank, world,
                 info.world_size);
   if (info.local_rank >= info.local_world_size || info.local_world_size > info.world_size)
-    throw Error("{} is {}, but this machine has {} ranks, out of {} in total",
-                local_rank, info.local_rank, info.local_world_size, info.world_size);
+    throw Error("{} is {}, but this machine has {} ranks, out of {} in total", local_rank,
+                info.local_rank, info.local_world_size, info.world_size);
 }
 
 RankInfo of_torchrun(const Environment& variable) {
@@ -81,7 +81,8 @@ RankInfo of_torchrun(const Environment& variable) {
     info.launcher = kLocalLauncher;
     if (info.rank == 0) info.store_socket = static_cast<int>(number(kStoreSocketVariable, *socket));
   }
-  if (const auto attempt = variable("TORCHELASTIC_RESTART_COUNT"))
+  if (const auto attempt = variable("TORCHELASTIC_RESTART_COUNT");
+      attempt && info.launcher != kLocalLauncher)
     info.store_prefix = "/worker/attempt_" + *attempt;
   return info;
 }

@@ -13,6 +13,8 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "core/machine.h"
+#include "dist/agreement.h"
 #include "dist/process_group.h"
 #include "experiment/torch_setup.h"
 
@@ -24,9 +26,10 @@ bool is_started_at_a_terminal() {
   return ::isatty(STDIN_FILENO) != 0 && ::getpgrp() != ::getsid(0);
 }
 
-void limit_threads_per_rank(const RankInfo& info, bool bitwise) {
+void limit_threads_per_rank(ProcessGroup& group, bool bitwise) {
+  const int64_t sharing = count_agreeing(group, cpus_of_thread());
   if (environment_variable("OMP_NUM_THREADS")) return;
-  const int64_t threads = bitwise ? 1 : at::get_num_threads() / info.local_world_size;
+  const int64_t threads = bitwise ? 1 : at::get_num_threads() / sharing;
   if (threads < at::get_num_threads())
     at::set_num_threads(static_cast<int>(std::max<int64_t>(1, threads)));
 }
@@ -36,6 +39,8 @@ void enable_deterministic_algorithms() {
   ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
   at::globalContext().setDeterministicCuDNN(true);
   at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
+  // Every element is written before it is read, so filling new tensors first would only take time.
+  at::globalContext().setDeterministicFillUninitializedMemory(false);
 }
 
 }  // namespace
@@ -59,9 +64,12 @@ c10::Device device_of(const RankInfo& info, const std::string& name) {
     throw Error("device {}: {} ranks on this machine need one GPU each; use \"cuda\"", name,
                 info.local_world_size);
   const auto gpus = static_cast<int64_t>(at::getNumGPUs());
-  // With srun --gpus-per-task=1 each rank sees only its own GPU, as the first one.
-  if (gpus == 1 && info.launcher == "Slurm" && environment_variable("SLURM_GPUS_PER_TASK"))
-    return device;
+  // Slurm (--gpus-per-task, --ntasks-per-gpu, --gpu-bind) and wrappers of mpirun can show each rank
+  // only its own GPU, as the first one.
+  const auto visible = environment_variable("CUDA_VISIBLE_DEVICES");
+  const bool is_bound = visible && visible->find(',') == std::string::npos &&
+                        (info.launcher == "Slurm" || info.launcher == "Open MPI");
+  if (gpus == 1 && (is_bound || environment_variable("SLURM_GPUS_PER_TASK"))) return device;
   if (info.local_world_size > gpus)
     throw Error("device {}: {} ranks on this machine need one GPU each, found {}", name,
                 info.local_world_size, gpus);
@@ -70,7 +78,6 @@ c10::Device device_of(const RankInfo& info, const std::string& name) {
 
 ExperimentOptions join_ranks(const ExperimentConfig& config, const RankInfo& info,
                              const std::string& device_name) {
-  limit_threads_per_rank(info, config.distributed.bitwise);
   const c10::Device device = device_of(info, device_name);
   if (device.is_cuda()) {
     // Otherwise each rank would create a context on the first GPU, which takes memory there.
@@ -82,6 +89,7 @@ ExperimentOptions join_ranks(const ExperimentConfig& config, const RankInfo& inf
       .timeout = std::chrono::seconds(config.distributed.timeout_s)};
   ExperimentOptions options;
   options.group = std::make_shared<ProcessGroup>(info, device, group_options);
+  limit_threads_per_rank(*options.group, config.distributed.bitwise);
   options.device = device;
   return options;
 }

@@ -22,9 +22,11 @@ c10::Device device_of(const RankInfo& info, const std::string& name);
 
 /// Prepares this process to train as one of the ranks and connects it to the others.
 ///
-/// Changes for the whole process: the number of threads, which is this rank's share of the cores
-/// (one with distributed.bitwise, because the division of work among threads affects rounding)
-/// unless OMP_NUM_THREADS is set; and with distributed.bitwise on a GPU, deterministic kernels.
+/// Changes for the whole process: the number of threads, which is this rank's share of the CPUs
+/// that it may use (one with distributed.bitwise, because the division of work among threads
+/// affects rounding) unless OMP_NUM_THREADS is set; and with distributed.bitwise on a GPU,
+/// deterministic kernels. Slurm and mpirun can bind each rank to CPUs of its own, which it does not
+/// share.
 ///
 /// @param device  see device_of()
 /// @return        options for run_experiment() with the group and the device

@@ -56,7 +56,10 @@ struct ClipConfig {
            .min = 1,
            .paper = "CLIP ViT-B/32: 32"});
     visit("image_depth", self.image_depth,
-          {.help = "layers of the image transformer", .min = 1, .paper = "CLIP ViT-B/32: 12"});
+          {.help = "layers of the image transformer",
+           .min = 1,
+           .max = 4096,
+           .paper = "CLIP ViT-B/32: 12"});
     visit("image_heads", self.image_heads,
           {.help = "attention heads per layer of the image transformer; must divide image_width",
            .min = 1,
@@ -64,9 +67,13 @@ struct ClipConfig {
     visit("image_width", self.image_width,
           {.help = "width of the image transformer's residual stream",
            .min = 1,
+           .max = 131072,
            .paper = "CLIP ViT-B/32: 768"});
     visit("text_depth", self.text_depth,
-          {.help = "layers of the text transformer", .min = 1, .paper = "CLIP ViT-B/32: 12"});
+          {.help = "layers of the text transformer",
+           .min = 1,
+           .max = 4096,
+           .paper = "CLIP ViT-B/32: 12"});
     visit("text_heads", self.text_heads,
           {.help = "attention heads per layer of the text transformer; must divide text_width",
            .min = 1,
@@ -74,6 +81,7 @@ struct ClipConfig {
     visit("text_width", self.text_width,
           {.help = "width of the text transformer's residual stream",
            .min = 1,
+           .max = 131072,
            .paper = "CLIP ViT-B/32: 512"});
     visit("text_length", self.text_length,
           {.help = "number of text positions, including start-of-text and end-of-text; further "
@@ -84,6 +92,7 @@ struct ClipConfig {
     visit("embed_dim", self.embed_dim,
           {.help = "size of the embeddings of images and captions that are compared",
            .min = 1,
+           .max = 65536,
            .paper = "CLIP ViT-B/32: 512"});
     visit("activation", self.activation,
           {.help = "activation of the MLPs: gelu or quick_gelu", .paper = "CLIP: quick_gelu"});

@@ -67,11 +67,15 @@ struct TransformerConfig {
 
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& visit) {
-    visit("depth", self.depth, {.help = "number of layers", .min = 1, .paper = "64 (B.1)"});
+    visit("depth", self.depth,
+          {.help = "number of layers", .min = 1, .max = 4096, .paper = "64 (B.1)"});
     visit("heads", self.heads,
           {.help = "attention heads per layer; must divide width", .min = 1, .paper = "62 (B.1)"});
     visit("width", self.width,
-          {.help = "width of the residual stream", .min = 1, .paper = "3968, heads of 64 (B.1)"});
+          {.help = "width of the residual stream",
+           .min = 1,
+           .max = 131072,
+           .paper = "3968, heads of 64 (B.1)"});
     visit("text_length", self.text_length,
           {.help = "number of text positions, including start-of-text",
            .min = 2,

@@ -33,8 +33,8 @@ class AdamW {
   void step(const at::Tensor& gradients, double learning_rate);
 
   /// Number of updates so far, on which the bias correction depends.
-  int64_t updates() const;
-  void set_updates(int64_t updates);
+  int64_t updates() const { return updates_; }
+  void set_updates(int64_t updates) { updates_ = updates; }
 
   /// Running means of the gradient and of its square, to be saved and restored with updates().
   const FlatState& first_moment() const { return first_moment_; }
@@ -47,7 +47,8 @@ class AdamW {
   at::Tensor values_;
   FlatState first_moment_;
   FlatState second_moment_;
-  at::Tensor updates_;  // [] float32 on the weights' device, as the fused kernel requires
+  int64_t updates_ = 0;
+  at::Tensor updates_on_device_;  // [] float32, as the fused kernel requires
 };
 
 }  // namespace dalle

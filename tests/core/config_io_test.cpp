@@ -225,18 +225,17 @@ TEST(ConfigIo, CutsLongValuesInMessages) {
 }
 
 TEST(ConfigIo, KeepsMessagesOnOneLine) {
-  EXPECT_THAT(problems_of("\"a\\nb\": 1"), ElementsAre(HasSubstr("x.yaml:1:1: a b: found an unk")));
+  EXPECT_THAT(problems_of("\"a\\nb\": 1"), ElementsAre(HasSubstr("x.yaml:1:1: a b: unknown key")));
   EXPECT_THAT(problems_of("", {"a\nb=1"}),
-              ElementsAre(HasSubstr("--set a b=1: a b: found an unk")));
+              ElementsAre(HasSubstr("--set a b=1: a b: unknown key")));
   EXPECT_THAT(problems_of("flag: \"a\\nb\""),
               ElementsAre("x.yaml:1:7: flag: found the text \"a b\", expected true or false "
                           "without quotes"));
 }
 
 TEST(ConfigIo, NamesTheKeyThatAnUnknownOneMeant) {
-  EXPECT_THAT(problems_of("trian: {}"),
-              ElementsAre(HasSubstr("trian: unknown key; the "
-                                    "nearest is train")));
+  EXPECT_THAT(problems_of("trian: {}"), ElementsAre(HasSubstr("trian: unknown key; the "
+                                                              "nearest is train")));
   EXPECT_THAT(problems_of("steps: 3"), ElementsAre(HasSubstr("the nearest is train.steps")));
   EXPECT_THAT(problems_of("layer: {steps: 3}"),
               ElementsAre(HasSubstr("layer.steps: unknown key; "
@@ -307,7 +306,7 @@ TEST(ConfigIo, ReportsWrongOverridesTogether) {
           "--set trian.steps=5: trian.steps: unknown key; "
           "the nearest is train.steps",
           "--set train.steps.x=1: train.steps.x: unknown key; "
-          "one; the nearest is train.steps",
+          "the nearest is train.steps",
           "--set train.steps=0: train.steps: found 0, expected an integer from 1 to 1000000",
           testing::StartsWith("--set fruit=[: fruit: found a YAML syntax error: "),
           "--set count=010: count: found 010, expected an integer without leading zeros",

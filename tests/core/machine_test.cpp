@@ -80,12 +80,14 @@ TEST(UsableCpus, AreAtMostThoseOfTheAffinityMask) {
   ASSERT_EQ(sched_getaffinity(0, sizeof before, &before), 0);
   EXPECT_GE(usable_cpus(), 1);
   EXPECT_LE(usable_cpus(), CPU_COUNT(&before));
+  const std::string cpus_of_all = cpus_of_thread();
   int first = 0;
   while (!CPU_ISSET(first, &before)) ++first;
   CPU_ZERO(&one);
   CPU_SET(first, &one);
   ASSERT_EQ(sched_setaffinity(0, sizeof one, &one), 0);
   EXPECT_EQ(usable_cpus(), 1);
+  EXPECT_EQ(cpus_of_thread() == cpus_of_all, CPU_COUNT(&before) == 1);
   ASSERT_EQ(sched_setaffinity(0, sizeof before, &before), 0);
 }
 

@@ -3,8 +3,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <initializer_list>
+#include <thread>
 
 #include <gtest/gtest.h>
 
@@ -27,12 +29,19 @@ TEST(StopSignal, ForgetsTheSignalsOfEarlierObjects) {
   EXPECT_FALSE(StopSignal().requested());
 }
 
+/// Stands for a pause in a list of signals, after which a signal is another request.
+constexpr int kPause = 0;
+
 /// The exit status of a process that receives these signals; 7 if it survives them.
 int status_after(std::initializer_list<int> signals) {
   const pid_t child = ::fork();
   if (child == 0) {
     const StopSignal stop;
-    for (const int number : signals) std::raise(number);
+    for (const int number : signals)
+      if (number == kPause)
+        std::this_thread::sleep_for(std::chrono::milliseconds(1010));
+      else
+        std::raise(number);
     ::_exit(7);
   }
   int status = 0;
@@ -42,8 +51,14 @@ int status_after(std::initializer_list<int> signals) {
 
 TEST(StopSignal, TheSecondSignalEndsTheProcessImmediately) {
   EXPECT_EQ(status_after({SIGINT}), 7);
-  EXPECT_EQ(status_after({SIGINT, SIGINT}), 128 + SIGINT);
-  EXPECT_EQ(status_after({SIGUSR1, SIGTERM}), 128 + SIGTERM);
+  EXPECT_EQ(status_after({SIGINT, kPause, SIGINT}), 128 + SIGINT);
+  EXPECT_EQ(status_after({SIGUSR1, kPause, SIGTERM}), 128 + SIGTERM);
+}
+
+TEST(StopSignal, SignalsInQuickSuccessionAreOneRequest) {
+  EXPECT_EQ(status_after({SIGTERM, SIGTERM, SIGTERM}), 7);
+  EXPECT_EQ(status_after({SIGTERM, SIGINT}), 7);
+  EXPECT_EQ(status_after({SIGTERM, SIGTERM, kPause, SIGTERM}), 128 + SIGTERM);
 }
 
 TEST(StopSignal, SighupRequestsAStopButIsNeverTheSecondSignal) {
@@ -51,7 +66,8 @@ TEST(StopSignal, SighupRequestsAStopButIsNeverTheSecondSignal) {
   EXPECT_EQ(status_after({SIGHUP, SIGHUP, SIGHUP}), 7);
   EXPECT_EQ(status_after({SIGTERM, SIGHUP}), 7);
   EXPECT_EQ(status_after({SIGHUP, SIGTERM}), 7);
-  EXPECT_EQ(status_after({SIGHUP, SIGTERM, SIGTERM}), 128 + SIGTERM);
+  EXPECT_EQ(status_after({SIGHUP, SIGTERM, SIGTERM}), 7);
+  EXPECT_EQ(status_after({SIGHUP, SIGTERM, kPause, SIGTERM}), 128 + SIGTERM);
   const StopSignal stop;
   std::raise(SIGHUP);
   EXPECT_EQ(stop.number(), SIGHUP);

@@ -29,5 +29,14 @@ TEST(Agreement, NamesTheRankAndTheLineThatDiffer) {
             "rank 1: config differs from that of rank 0: found \"b: 3\", expected \"nothing\"");
 }
 
+TEST(Agreement, CountsTheRanksThatAgreeWithEachRank) {
+  const std::vector<std::string> texts{"node1 0 1", "node1 2 3", "node1 0 1", "node2 0 1"};
+  const std::vector<int64_t> expected{2, 1, 2, 1};
+  on_ranks(4, [&](ProcessGroup& group) {
+    const auto rank = static_cast<size_t>(group.rank());
+    EXPECT_EQ(count_agreeing(group, texts[rank]), expected[rank]);
+  });
+}
+
 }  // namespace
 }  // namespace dalle

@@ -246,7 +246,7 @@ TEST(RankInfo, NamesContradictions) {
   EXPECT_EQ(error_with(kTorchrun, {{"LOCAL_RANK", "4"}}),
             "LOCAL_RANK is 4, but this machine has 4 ranks, out of 8 in total");
   EXPECT_THAT(error_with(kOpenMpi, {{"OMPI_COMM_WORLD_LOCAL_SIZE", "5"}}),
-              HasSubstr("OMPI_COMM_WORLD_LOCAL_RANK is 2 of 5"));
+              HasSubstr("OMPI_COMM_WORLD_LOCAL_RANK is 2, but this machine has 5 ranks"));
 }
 
 }  // namespace

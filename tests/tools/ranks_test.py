@@ -155,6 +155,16 @@ class RanksTest(ToolCase):
             self.assertIn("stopped at step 10 of 40", errors)
             self.assertTrue((folder / "checkpoints" / "dvae" / "step-00000010").is_dir())
 
+    def test_a_signal_to_all_processes_at_once_is_one_request(self):
+        # Like pkill or systemd: each rank gets it directly, and again from the launcher.
+        folder = self.fresh("run")
+        process, ranks = self.ranks_that_train_on(folder)
+        for pid in (*ranks, process.pid):
+            os.kill(pid, signal.SIGTERM)
+        self.assertIn("dvae: stopped at step", process.communicate(timeout=60)[1])
+        self.assertEqual(process.returncode, 128 + signal.SIGTERM)
+        self.assertTrue(any((folder / "checkpoints" / "dvae").glob("step-*")))
+
     def test_every_rank_needs_a_sample(self):
         folder = self.fresh("run")
         self.assert_fails(train(folder, "--ranks", "3", "--set", "dvae.train.batch_size=2"), 1, "dvae.train.batch_size", "3 ranks")

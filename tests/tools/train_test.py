@@ -146,7 +146,7 @@ class TrainTest(ToolCase):
                 self.assertIsNone(process.poll())
             processes = ranks_of(process)
             process.send_signal(first)
-            time.sleep(1)
+            time.sleep(1.5)
             self.assertIsNone(process.poll(), "the first signal must wait for the checkpoint, which takes a minute")
             process.send_signal(second)
             self.assertEqual(process.wait(timeout=2), 128 + second)
