@@ -181,8 +181,9 @@ toolkit_root() {  # the CUDA toolkit, if its compiler and the libraries that Lib
   root=$(dirname "$(dirname "$(readlink -f "$nvcc")")")
   "$nvcc" --version | grep -q 'release 13\.' ||
     { say "the CUDA toolkit at $root is not 13.x; building for the CPU" >&2; return 1; }
-  if ! folder_of libcudnn.so.9 "$root" >/dev/null || ! folder_of libnccl.so.2 "$root" >/dev/null; then
-    say "the CUDA toolkit at $root has no cuDNN 9 or NCCL 2 (packages libcudnn9-cuda-13, libnccl2); building for the CPU" >&2
+  if ! folder_of libcudnn.so.9 "$root" >/dev/null || ! folder_of libnccl.so.2 "$root" >/dev/null ||
+    [ -z "$(ls "$root"/include/nccl.h "$root"/targets/*/include/nccl.h /usr/{local/,}include/nccl.h 2>/dev/null)" ]; then
+    say "the CUDA toolkit at $root has no cuDNN 9 or NCCL 2 (packages libcudnn9-cuda-13, libnccl-dev); building for the CPU" >&2
     return 1
   fi
   printf '%s\n' "$root"

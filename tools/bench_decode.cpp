@@ -1,19 +1,19 @@
-#include "bench_decode.h"
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <iostream>
-#include <numeric>
+#include <memory>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 #include <torch/types.h>
 
+#include "bench.h"
 #include "core/error.h"
-#include "core/files.h"
 #include "core/machine.h"
 #include "core/seconds.h"
 #include "experiment/config/load_experiment.h"
@@ -32,6 +32,39 @@ using Json = nlohmann::ordered_json;
 /// For a config without a tokenizer; only the size of an embedding depends on it.
 constexpr int64_t kTextVocab = 16'384;
 
+struct DecodeArguments {
+  std::string model;
+  std::string config;
+  std::vector<std::string> overrides;
+  std::vector<int64_t> images = {1, 16};
+  std::vector<int64_t> windows = {1, 8, 16, 32};
+  int64_t repeat = 3;
+  std::string device = "cpu";
+  std::string json;
+};
+
+void add_options(CLI::App& app, DecodeArguments& arguments) {
+  app.add_option("--model", arguments.model, "run folder or checkpoint");
+  app.add_option("--config", arguments.config,
+                 "the YAML file of a model to measure untrained, instead of --model");
+  app.add_option("--set", arguments.overrides, "override a key of the config; repeatable")
+      ->allow_extra_args(false);
+  app.add_option("--images", arguments.images, "numbers of images generated at once, e.g. 1,16")
+      ->delimiter(',')
+      ->transform(whole_number(1, 4096))
+      ->capture_default_str();
+  app.add_option("--windows", arguments.windows,
+                 "windows of parallel decoding to compare, on the CPU; 1: sequential decoding")
+      ->delimiter(',')
+      ->transform(whole_number(1, 1024))
+      ->capture_default_str();
+  app.add_option("--repeat", arguments.repeat, "number of repetitions; the medians are printed")
+      ->transform(whole_number(1, 1000))
+      ->capture_default_str();
+  add_device_option(app, arguments.device);
+  add_json_option(app, arguments.json);
+}
+
 struct Subject {
   std::string name;
   DalleModel model = nullptr;
@@ -39,7 +72,7 @@ struct Subject {
 };
 
 /// A hard case for parallel decoding: random weights, so that no code says much about the next one.
-Subject untrained(const BenchDecodeArguments& arguments, c10::Device device) {
+Subject untrained(const DecodeArguments& arguments, c10::Device device) {
   std::vector<std::string> overrides = arguments.overrides;
   overrides.insert(overrides.begin(), "data.path=none");  // required, but not read
   const ExperimentConfig config = load_experiment(arguments.config, overrides);
@@ -56,7 +89,7 @@ Subject untrained(const BenchDecodeArguments& arguments, c10::Device device) {
   return {.name = config.name + ", untrained", .model = model, .sampling = config.sample};
 }
 
-Subject subject_of(const BenchDecodeArguments& arguments, c10::Device device) {
+Subject subject_of(const DecodeArguments& arguments, c10::Device device) {
   if (arguments.model.empty() == arguments.config.empty())
     throw Error("decode: expected exactly one of --model and --config");
   if (arguments.model.empty()) return untrained(arguments, device);
@@ -158,7 +191,7 @@ std::string row(const Json& result) {
       or_dash("weight_bytes_per_s", 1e-9, "{:.1f}"), or_dash("share_of_bandwidth", 100, "{:.0f}%"));
 }
 
-std::vector<std::pair<std::string, DecodeConfig>> modes_of(const BenchDecodeArguments& arguments,
+std::vector<std::pair<std::string, DecodeConfig>> modes_of(const DecodeArguments& arguments,
                                                            c10::Device device) {
   if (!device.is_cpu()) return {{"sequential", DecodeConfig{}}};
   std::vector<std::pair<std::string, DecodeConfig>> modes;
@@ -169,9 +202,7 @@ std::vector<std::pair<std::string, DecodeConfig>> modes_of(const BenchDecodeArgu
   return modes;
 }
 
-}  // namespace
-
-int bench_decode(const BenchDecodeArguments& arguments) {
+int bench_decode(const DecodeArguments& arguments) {
   const c10::Device device = find_device(arguments.device);
   const Subject subject = subject_of(arguments, device);
   const double bandwidth = device.is_cpu() ? measure_bandwidth() : 0;
@@ -196,17 +227,22 @@ int bench_decode(const BenchDecodeArguments& arguments) {
       std::cout << row(results.back()) << std::flush;
     }
   }
-  if (!arguments.json.empty())
-    write_file_atomically(arguments.json, Json{{"model", subject.name},
-                                               {"device", device.str()},
-                                               {"processor", this_processor().model},
-                                               {"kernels", decode_kernels().name},
-                                               {"threads", at::get_num_threads()},
-                                               {"bandwidth", bandwidth},
-                                               {"results", results}}
-                                                  .dump(2) +
-                                              "\n");
+  write_numbers(arguments.json, {{"model", subject.name},
+                                 {"device", device.str()},
+                                 {"processor", this_processor().model},
+                                 {"kernels", decode_kernels().name},
+                                 {"threads", at::get_num_threads()},
+                                 {"bandwidth", bandwidth},
+                                 {"results", results}});
   return 0;
+}
+
+}  // namespace
+
+Benchmark add_bench_decode(CLI::App& app) {
+  const auto arguments = std::make_shared<DecodeArguments>();
+  add_options(app, *arguments);
+  return [arguments] { return bench_decode(*arguments); };
 }
 
 }  // namespace dalle

@@ -1,20 +1,18 @@
-#include "bench_serve.h"
-
 #include <algorithm>
 #include <chrono>
 #include <future>
 #include <iostream>
 #include <map>
 #include <memory>
-#include <thread>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 
+#include "bench.h"
 #include "core/error.h"
-#include "core/files.h"
 #include "core/machine.h"
 #include "core/seconds.h"
 #include "experiment/trained/trained_dalle.h"
@@ -30,6 +28,29 @@ using Json = nlohmann::ordered_json;
 using Clock = std::chrono::steady_clock;
 
 constexpr int64_t kSeed = 1, kPreviews = 3;
+
+struct ServeArguments {
+  std::string model;
+  int64_t clients = 32;
+  int64_t images = 8;
+  int64_t repeat = 3;
+  std::string json;
+};
+
+void add_options(CLI::App& app, ServeArguments& arguments) {
+  app.add_option("--model", arguments.model, "run folder or checkpoint")->required();
+  app.add_option("--clients", arguments.clients,
+                 "number of clients; each waits for its image before it asks for the next one")
+      ->transform(whole_number(1, 256))
+      ->capture_default_str();
+  app.add_option("--images", arguments.images, "images per client")
+      ->transform(whole_number(1, 100'000))
+      ->capture_default_str();
+  app.add_option("--repeat", arguments.repeat, "number of repetitions; the medians are printed")
+      ->transform(whole_number(1, 1000))
+      ->capture_default_str();
+  add_json_option(app, arguments.json);
+}
 
 std::string caption_of(int64_t client) {
   const std::vector<std::string> colors = {"red", "blue", "green", "yellow"};
@@ -48,7 +69,7 @@ struct ServeMeasurement {
 };
 
 /// All images of all clients, image by image, with or without decoding them.
-ServeMeasurement offline(const TrainedDalle& dalle, const BenchServeArguments& arguments,
+ServeMeasurement offline(const TrainedDalle& dalle, const ServeArguments& arguments,
                          bool with_pixels) {
   std::vector<CaptionImages> requests;
   for (int64_t client = 0; client < arguments.clients; ++client)
@@ -104,7 +125,7 @@ Received ask(GenerationEngine& engine, int64_t client, int64_t image, int64_t pr
   return received;
 }
 
-ServeMeasurement served(GenerationEngine& engine, const BenchServeArguments& arguments,
+ServeMeasurement served(GenerationEngine& engine, const ServeArguments& arguments,
                         int64_t previews) {
   std::vector<std::future<std::vector<Received>>> clients;
   const auto start = Clock::now();
@@ -132,9 +153,7 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-}  // namespace
-
-int bench_serve(const BenchServeArguments& arguments) {
+int bench_serve(const ServeArguments& arguments) {
   const TrainedDalle dalle = load_trained_dalle(arguments.model, c10::kCPU);
   GenerationEngine engine(load_trained_dalle(arguments.model, c10::kCPU),
                           {.batch_size = arguments.clients, .decode = dalle.config.sample});
@@ -169,17 +188,22 @@ int bench_serve(const BenchServeArguments& arguments) {
   report(fmt::format("served, {} previews", kPreviews), previewed_s);
   std::cout << fmt::format("first of {} previews after {:.0f}% of an image's time\n", kPreviews,
                            100 * median(first_preview));
-  if (!arguments.json.empty())
-    write_file_atomically(arguments.json, Json{{"model", dalle.config.name},
-                                               {"processor", this_processor().model},
-                                               {"threads", at::get_num_threads()},
-                                               {"clients", arguments.clients},
-                                               {"images", arguments.images},
-                                               {"first_preview", median(first_preview)},
-                                               {"results", results}}
-                                                  .dump(2) +
-                                              "\n");
+  write_numbers(arguments.json, {{"model", dalle.config.name},
+                                 {"processor", this_processor().model},
+                                 {"threads", at::get_num_threads()},
+                                 {"clients", arguments.clients},
+                                 {"images", arguments.images},
+                                 {"first_preview", median(first_preview)},
+                                 {"results", results}});
   return 0;
+}
+
+}  // namespace
+
+Benchmark add_bench_serve(CLI::App& app) {
+  const auto arguments = std::make_shared<ServeArguments>();
+  add_options(app, *arguments);
+  return [arguments] { return bench_serve(*arguments); };
 }
 
 }  // namespace dalle

@@ -8,8 +8,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <iostream>
-#include <new>
 #include <optional>
 #include <string_view>
 
@@ -22,8 +22,7 @@
 #include "dist/process_group.h"
 #include "experiment/torch_setup.h"
 #include "experiment/trained/trained_dalle.h"
-#include "tensor/error_text.h"
-#include "train/out_of_memory.h"
+#include "tensor/torch_error.h"
 
 namespace dalle {
 namespace {
@@ -51,6 +50,17 @@ int finish_output(int status) {
   if (fails && errno == EPIPE) return 128 + SIGPIPE;
   throw Error("standard output: cannot write: {}",
               fails ? std::strerror(errno) : "an earlier write failed");
+}
+
+/// An error's text or, if memory ran out, that and the advice.
+std::string error_line(const std::exception& error, std::string_view memory_advice) {
+  const std::string what = error_text(error);
+  if (!is_out_of_memory(error)) return what;
+  return fmt::format("out of memory: {} ({})", memory_advice, what.substr(0, what.find('\n')));
+}
+
+int exit_status_of(const std::exception& error) {
+  return dynamic_cast<const RankLost*>(&error) != nullptr ? kExitRankLost : kExitFailure;
 }
 
 int parse_and_run(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
@@ -119,14 +129,16 @@ int run_tool(CLI::App& app, int argc, char** argv, const ToolText& text,
   }
 }
 
-std::string error_line(const std::exception& error, std::string_view memory_advice) {
-  const std::string what = error_text(error);
-  if (!is_out_of_memory(error)) return what;
-  return fmt::format("out of memory: {} ({})", memory_advice, what.substr(0, what.find('\n')));
-}
-
-int exit_status_of(const std::exception& error) {
-  return dynamic_cast<const RankLost*>(&error) != nullptr ? kExitRankLost : kExitFailure;
+int run_rank(ProcessGroup& group, std::string_view memory_advice,
+             const std::function<int()>& body) {
+  try {
+    return body();
+  } catch (const std::exception& error) {
+    const std::string message = error_line(error, memory_advice);
+    if (group.announce_failure(message)) throw;
+    log_warning("{}", message);  // only in this rank's log; another rank reports it
+    return exit_status_of(error);
+  }
 }
 
 std::filesystem::path find_model(const std::string& argument) {

@@ -1,18 +1,23 @@
 #pragma once
 
+#include <algorithm>
+#include <concepts>
 #include <cstdint>
-#include <exception>
 #include <filesystem>
 #include <functional>
 #include <limits>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "core/fields.h"
 #include "experiment/torch_setup.h"
 
 #include <CLI/CLI.hpp>
 
 namespace dalle {
+
+class ProcessGroup;
 
 /// Exit statuses of the tools. A tool that was asked to stop exits with 128 + the signal's number
 /// after saving its work.
@@ -33,16 +38,32 @@ struct ToolText {
 int run_tool(CLI::App& app, int argc, char** argv, const ToolText& text,
              const std::function<int()>& body);
 
-/// An error as run_tool() logs it: its text or, if memory ran out, that and the advice.
-std::string error_line(const std::exception& error, std::string_view memory_advice);
-
-/// The exit status of a tool that fails with `error`.
-int exit_status_of(const std::exception& error);
+/// Runs a rank's part of the work. If it fails, the other ranks are told why.
+/// @param memory_advice  see ToolText
+/// @return  the exit status of `body`, or that of a failure that another rank reports
+/// @throws  what `body` does, if this rank must report it on the console
+int run_rank(ProcessGroup& group, std::string_view memory_advice, const std::function<int()>& body);
 
 /// Check an option's value like the config does its keys: decimal, without leading zeros, in range.
 /// CLI11 alone would parse 010 as 8. To be passed to transform().
 CLI::Validator whole_number(int64_t min, int64_t max = std::numeric_limits<int64_t>::max());
 CLI::Validator number(double min, double max);
+
+/// Adds an option whose value is one of an enum's names.
+///
+/// @param value    an E, whose name the help shows as the default, or a std::optional<E>
+/// @param choices  the values that the option accepts; empty: all
+template <NamedEnum E, class Value>
+CLI::Option* add_enum_option(CLI::App& app, const std::string& flag, Value& value,
+                             const std::string& help, const std::vector<E>& choices = {}) {
+  std::vector<std::string> names;
+  for (const auto& [choice, name] : enum_names(E{}))
+    if (choices.empty() || std::ranges::count(choices, choice) > 0) names.emplace_back(name);
+  CLI::Option* const option = app.add_option_function<std::string>(
+      flag, [&value](const std::string& name) { value = find_enum<E>(name).value(); }, help);
+  if constexpr (std::same_as<Value, E>) option->default_str(std::string(to_string(value)));
+  return option->check(CLI::IsMember(names));
+}
 
 /// What find_model() does without an argument, for --help.
 inline constexpr std::string_view kDefaultModel =

@@ -1,7 +1,7 @@
 // dalle-eval: measures a trained model on the validation data of its config.
 
-#include <exception>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,7 +19,7 @@
 #include "experiment/report/evaluation_numbers.h"
 #include "experiment/report/run_report.h"
 #include "experiment/stop_relay.h"
-#include "sampling_options.h"
+#include "generation_options.h"
 #include "start_ranks.h"
 #include "train/run_folder.h"
 
@@ -47,15 +47,15 @@ struct Arguments {
 };
 
 void add_options(CLI::App& app, Arguments& arguments) {
-  std::vector<std::string> names = {"all"};
-  for (const auto& [suite, name] : enum_names(EvaluationSuite{})) names.emplace_back(name);
+  std::vector<std::string> suites = list_enum_names<EvaluationSuite>();
+  suites.insert(suites.begin(), "all");
   app.add_option("--model", arguments.model,
                  fmt::format("run folder or checkpoint; {}", kDefaultModel));
   app.add_option("--suite", arguments.suites,
                  "what to measure: reconstruction, codes, likelihood, ranking, shapes, "
                  "completion, levels, frechet, memorization, best_of, or all, which selects those "
                  "that the model and its data allow")
-      ->check(CLI::IsMember(names))
+      ->check(CLI::IsMember(suites))
       ->capture_default_str();
   app.add_option("--limit", arguments.limit,
                  "validation images to use; 0: all, except that frechet and memorization then "
@@ -88,10 +88,10 @@ void add_options(CLI::App& app, Arguments& arguments) {
 
 std::vector<EvaluationSuite> chosen_suites(const std::vector<std::string>& names) {
   std::vector<EvaluationSuite> suites;
-  for (const std::string& chosen : names) {
-    if (chosen == "all") return {};
-    for (const auto& [suite, name] : enum_names(EvaluationSuite{}))
-      if (name == chosen) suites.push_back(suite);
+  for (const std::string& name : names) {
+    const std::optional<EvaluationSuite> suite = find_enum<EvaluationSuite>(name);
+    if (!suite) return {};  // "all"
+    suites.push_back(*suite);
   }
   return suites;
 }
@@ -116,8 +116,9 @@ int launch_ranks(const Arguments& arguments, const RankInfo& launched, char** ar
 
 /// One rank's evaluation. Rank 0 reports.
 /// @return  the exit status
-int evaluate_on_rank(const Arguments& arguments, const fs::path& path, const RunPaths& run,
-                     ProcessGroup& group, c10::Device device) {
+int evaluate_on_rank(const Arguments& arguments, const fs::path& path, ProcessGroup& group,
+                     c10::Device device) {
+  const RunPaths run(run_of_model(path));
   EvaluatedModel model = load_evaluated_model(path, device);
   set_sampling(model, override_sampling(model.config.sample, arguments.sampling));
   const ModelEvaluationOptions options{
@@ -135,9 +136,7 @@ int evaluate_on_rank(const Arguments& arguments, const fs::path& path, const Run
   const StopAnnouncer announcer(group, stop);
   const StopCondition condition(stop, group);
   try {
-    const auto result = evaluate_model(model, options, group, [&] {
-      if (condition.requested()) throw StopRequested();
-    });
+    const auto result = evaluate_model(model, options, group, condition.check_stop());
     if (!group.is_rank_zero()) return 0;
     fmt::print("{}", evaluation_table(result));
     write_report(model.config, run, options.out);
@@ -162,15 +161,8 @@ int evaluate(const Arguments& arguments, char** argv) {
   config.distributed.bitwise &= device_of(info, arguments.device).is_cuda();
   const ExperimentOptions joined = join_ranks(config, info, arguments.device);
   if (!joined.group->is_rank_zero()) set_console_rank(joined.group->rank());
-  try {
-    const RunPaths run(run_of_model(path));
-    return evaluate_on_rank(arguments, path, run, *joined.group, joined.device);
-  } catch (const std::exception& error) {
-    const std::string message = error_line(error, kMemoryAdvice);
-    if (joined.group->announce_failure(message)) throw;
-    log_warning("{}", message);  // another rank reports it
-    return exit_status_of(error);
-  }
+  return run_rank(*joined.group, kMemoryAdvice,
+                  [&] { return evaluate_on_rank(arguments, path, *joined.group, joined.device); });
 }
 
 }  // namespace

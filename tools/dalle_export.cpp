@@ -34,8 +34,7 @@ void add_options(CLI::App& app, Arguments& arguments) {
                  "card")
       ->check(CLI::IsMember({"hf"}))
       ->capture_default_str();
-  app.add_option("--out", arguments.out, "folder to write; must be new or empty")
-      ->required();
+  app.add_option("--out", arguments.out, "folder to write; must be new or empty")->required();
   app.add_option(
          "--max-shard-mb", arguments.max_shard_mb,
          "maximum size of a safetensors file in megabytes; larger models are split into shards")
@@ -58,9 +57,8 @@ void check_is_free(const fs::path& out) {
     throw Error("--out {}: found {}, expected a new or an empty folder", out.string(), found);
 }
 
-int export_model(Arguments arguments) {
-  fs::path& out = arguments.out = arguments.out.lexically_normal();
-  if (!out.has_filename()) out = out.parent_path();  // a/b/ is a/b
+int export_model(const Arguments& arguments) {
+  const fs::path out = without_trailing_slash(arguments.out.lexically_normal());
   check_is_free(out);
   const fs::path path = find_model(arguments.model);
   const StagingFolder staging(out);

@@ -12,7 +12,7 @@
 #include "experiment/config/experiment_config.h"
 #include "import_clip.h"
 #include "model/released_dvae.h"
-#include "new_checkpoint.h"
+#include "staging_folder.h"
 #include "tensor/named_tensors.h"
 
 namespace {

@@ -19,8 +19,8 @@
 #include "core/stop_signal.h"
 #include "core/utf8.h"
 #include "data/image/image.h"
-#include "decode_options.h"
 #include "experiment/trained/trained_dalle.h"
+#include "generation_options.h"
 #include "prompt_options.h"
 #include "rerank_options.h"
 #include "sample/generate_codes.h"
@@ -29,7 +29,6 @@
 #include "sample/image_prompt.h"
 #include "sample/sample_files.h"
 #include "sample_writer.h"
-#include "sampling_options.h"
 
 namespace {
 
@@ -37,7 +36,7 @@ using namespace dalle;
 namespace fs = std::filesystem;
 
 /// CLI11 splits a caption in [brackets] into a list, so main() puts this character in front of all
-/// arguments that begin with a bracket.
+/// arguments that begin with a bracket, and each option removes it from its values.
 constexpr char kBracketMark = '\x1f';
 
 std::string without_mark(const std::string& argument) {
@@ -65,12 +64,10 @@ std::string check_format(const std::string& name) {
 
 void add_options(CLI::App& app, Arguments& arguments) {
   app.add_option("captions", arguments.captions,
-                 "text to generate images from; each argument is one caption")
-      ->transform(without_mark);
+                 "text to generate images from; each argument is one caption");
   app.add_option("--model", arguments.model,
                  fmt::format("run folder, checkpoint, or the file latest or best of a stage; {}",
-                             kDefaultModel))
-      ->transform(without_mark);
+                             kDefaultModel));
   app.add_option(
          "--count", arguments.count,
          "images per caption; default: sample.count of the model's config, at most --best-of")
@@ -82,19 +79,15 @@ void add_options(CLI::App& app, Arguments& arguments) {
   add_sampling_options(app, arguments.sampling);
   add_prompt_options(app, arguments.prompt);
   add_rerank_options(app, arguments.rerank);
-  for (const char* path : {"--image", "--mask", "--reranker"})
-    app.get_option(path)->transform(without_mark);
   add_decode_options(app, arguments.decode);
-  app.add_option("--out", arguments.out, "folder for the images")
-      ->transform(without_mark)
-      ->capture_default_str();
+  app.add_option("--out", arguments.out, "folder for the images")->capture_default_str();
   app.add_option("--grid", arguments.grid,
-                 "also write all images into one file (.png, .jpg or .webp), one row per caption")
-      ->transform(without_mark);
+                 "also write all images into one file (.png, .jpg or .webp), one row per caption");
   app.add_option("--format", arguments.format, "png, jpg or webp")
       ->check(check_format)
       ->capture_default_str();
   add_device_option(app, arguments.device);
+  for (CLI::Option* option : app.get_options()) option->transform(without_mark);
 }
 
 void check_captions(const std::vector<std::string>& captions) {
@@ -164,6 +157,23 @@ void generate_all(const TrainedDalle& dalle, const std::vector<CaptionImages>& r
   writer.finish();
 }
 
+/// Logs what was written.
+/// @param images  number that were to be generated
+/// @return        the exit status
+int report_images(const SampleWriter& writer, int64_t images, const Arguments& arguments,
+                  const StopSignal& stop) {
+  const int64_t generated = writer.added(), written = writer.written();
+  if (generated == images) {
+    log_info("wrote {} image{} to {}", written, written == 1 ? "" : "s", arguments.out);
+    return 0;
+  }
+  const std::string kept =
+      written == generated ? "" : fmt::format("were generated, {} of them ", written);
+  log_info("stopped: {} of {} images {}are in {}{}", generated, images, kept, arguments.out,
+           arguments.grid.empty() ? "" : "; the grid was not written");
+  return 128 + stop.number();
+}
+
 int sample(const Arguments& arguments) {
   if (arguments.captions.empty()) {
     log_error(
@@ -207,17 +217,8 @@ int sample(const Arguments& arguments) {
                        .pasted = arguments.prompt.paste_original ? &prompt->parts : nullptr});
   generate_all(dalle, requests_of(dalle, arguments, images, prompt), sampling, arguments, stop,
                writer);
-  const int64_t written = writer.written();
-  if (const int64_t generated = writer.added(); generated < captions * images) {
-    const std::string kept =
-        written == generated ? "" : fmt::format("were generated, {} of them ", written);
-    log_info("stopped: {} of {} images {}are in {}{}", generated, captions * images, kept,
-             arguments.out, grid ? "; the grid was not written" : "");
-    return 128 + stop.number();
-  }
-  if (grid) grid->write();
-  log_info("wrote {} image{} to {}", written, written == 1 ? "" : "s", arguments.out);
-  return 0;
+  if (grid && writer.added() == captions * images) grid->write();
+  return report_images(writer, captions * images, arguments, stop);
 }
 
 }  // namespace

@@ -16,21 +16,21 @@
 
 #include "command_line.h"
 #include "core/error.h"
+#include "core/files.h"
 #include "core/log.h"
 #include "core/loopback.h"
 #include "core/stop_signal.h"
-#include "decode_options.h"
 #include "experiment/evaluation/evaluated_model.h"
 #include "experiment/trained/trained_dalle.h"
+#include "generation_options.h"
+#include "serve/api_context.h"
 #include "serve/api_error.h"
 #include "serve/api_routes.h"
 #include "serve/engine/generation_engine.h"
 #include "serve/http/access.h"
 #include "serve/http/http_server.h"
 #include "serve/http/image_store.h"
-#include "serve/page_routes.h"
 #include "serve/routes.h"
-#include "serve/run_routes.h"
 #include "serve_options.h"
 
 namespace {
@@ -68,8 +68,7 @@ AccessRules access_rules(const ServeOptions& options) {
 
 /// The folder of a model's run.
 fs::path run_folder(const fs::path& model) {
-  const fs::path folder = fs::absolute(run_of_model(model)).lexically_normal();
-  return folder.has_filename() ? folder : folder.parent_path();  // "runs/x/." is "runs/x"
+  return without_trailing_slash(fs::absolute(run_of_model(model)).lexically_normal());
 }
 
 ServedModel load_model(const fs::path& path, const ServeOptions& options) {
@@ -132,12 +131,14 @@ int serve(ServeOptions options) {
   const fs::path runs =
       options.runs.empty() ? run_folder(paths.front()).parent_path() : fs::path(options.runs);
   ImageStore store({});
-  ApiRoutes api({.models = load_models(paths, options), .store = &store});
+  ApiContext api(load_models(paths, options), store);
   std::vector<std::string> served;
-  for (const ServedModel& model : api.models())
+  for (const ServedModel& model : api.models)
     served.push_back(fmt::format("{} (step {})", model.id, model.engine->dalle().step));
   Routes routes;
-  api.add_to(routes);
+  add_image_routes(routes, api);
+  add_sdapi_routes(routes, api);
+  add_service_routes(routes, api);
   add_page_routes(routes);
   add_run_routes(routes, runs);
   const HttpRefusal refusal = [](int status, const std::string& message) {
@@ -151,12 +152,12 @@ int serve(ServeOptions options) {
   const StopSignal stop;
   options.http.listening = [&](uint16_t port) {
     const std::string address = address_of(options.http.host, port);
-    api.set_base_url(options.public_url.empty() ? address : options.public_url);
+    api.base_url = options.public_url.empty() ? address : options.public_url;
     log_info("serving {} at {}", fmt::join(served, ", "), address);
   };
   options.http.completed = [&](const HttpCompletion& completion) {
     log_request(completion);
-    api.count_request(completion.method, routes.path_of(completion.path), completion.status,
+    api.metrics.count(completion.method, routes.path_of(completion.path), completion.status,
                       completion.seconds);
   };
   HttpServer server(options.http,

@@ -1,7 +1,6 @@
 // dalle-train: trains an experiment from its YAML, stage by stage. The same command resumes it.
 
 #include <cstdlib>
-#include <exception>
 #include <filesystem>
 #include <iostream>
 #include <optional>
@@ -17,6 +16,7 @@
 #include "dist/rank_info.h"
 #include "experiment/config/cost_estimate.h"
 #include "experiment/config/load_experiment.h"
+#include "experiment/config/stages.h"
 #include "experiment/config/weight_source.h"
 #include "experiment/experiment.h"
 #include "experiment/rank_setup.h"
@@ -35,7 +35,7 @@ struct Arguments {
   std::string config;
   std::string from;
   std::vector<std::string> overrides;
-  std::string stage;
+  std::optional<Stage> stage;
   std::string run_folder;
   std::string device = "auto";
   int64_t ranks = 1;
@@ -60,8 +60,8 @@ void add_options(CLI::App& app, Arguments& arguments) {
          "override a key, e.g. --set dalle.train.batch_size=8; text is taken literally, other "
          "values are parsed as YAML; repeatable")
       ->allow_extra_args(false);
-  app.add_option("--stage", arguments.stage, "run one stage only: tokenizer, dvae, dalle or clip")
-      ->check(CLI::IsMember({"tokenizer", "dvae", "dalle", "clip"}));
+  add_enum_option<Stage>(app, "--stage", arguments.stage,
+                         "run one stage only: tokenizer, dvae, dalle or clip");
   app.add_option("--run-dir", arguments.run_folder, "run folder; default runs/<name>");
   add_device_option(app, arguments.device);
   app.add_option(
@@ -90,7 +90,7 @@ int launch_ranks(const ExperimentConfig& config, const Arguments& arguments,
   // Checks here what otherwise every rank would find out and report.
   const std::optional<RunPaths> run =
       arguments.restart ? std::nullopt : std::optional(RunPaths(folder));
-  check_ranks(config, run, find_stage(arguments.stage), arguments.ranks);
+  check_ranks(config, run, arguments.stage, arguments.ranks);
   check_devices_of_ranks(arguments.ranks, arguments.device);
   return start_ranks(arguments.ranks, arguments.config, piped, argv);
 }
@@ -127,9 +127,9 @@ int train(const Arguments& arguments, char** argv) {
   if (arguments.ranks > 1 && info.launcher != kLocalLauncher)
     return launch_ranks(config, arguments, folder, info, piped, argv);
   ExperimentOptions options = join_ranks(config, info, arguments.device);
-  options.only = find_stage(arguments.stage);
+  options.only = arguments.stage;
   options.allow_config_change = arguments.allow_config_change;
-  try {
+  return run_rank(*options.group, kMemoryAdvice, [&] {
     const bool restarts = arguments.restart && !is_later_attempt();
     const FolderUse folder_use = restarts ? FolderUse::kRestart : FolderUse::kResume;
     const TrainingEnd end = run_training(config, folder, folder_use, options);
@@ -137,20 +137,16 @@ int train(const Arguments& arguments, char** argv) {
     log_info("stopped and saved; run the same command{} to resume",
              arguments.restart ? " without --restart" : "");
     return 128 + end.signal;
-  } catch (const std::exception& error) {
-    const std::string message = error_line(error, kMemoryAdvice);
-    if (options.group->announce_failure(message)) throw;
-    log_warning("{}", message);  // only in this rank's log; another rank reports it
-    return exit_status_of(error);
-  }
+  });
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Trains DALL-E from images and captions: tokenizer, dVAE, transformer, and "
-               "optionally a contrastive model that ranks images.",
-               "dalle-train");
+  CLI::App app(
+      "Trains DALL-E from images and captions: tokenizer, dVAE, transformer, and "
+      "optionally a contrastive model that ranks images.",
+      "dalle-train");
   Arguments arguments;
   add_options(app, arguments);
   const dalle::ToolText text{

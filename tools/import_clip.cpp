@@ -11,7 +11,7 @@
 #include "data/text/clip_tokenizer.h"
 #include "experiment/config/experiment_config.h"
 #include "model/released_clip.h"
-#include "new_checkpoint.h"
+#include "staging_folder.h"
 #include "tensor/named_tensors.h"
 
 #include <nlohmann/json.hpp>
@@ -21,12 +21,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-std::optional<Activation> find_activation(std::string_view name) {
-  for (const auto& [activation, known] : enum_names(Activation{}))
-    if (known == name) return activation;
-  return std::nullopt;
-}
 
 json read_json(const fs::path& file) {
   json content = json::parse(read_file(file), nullptr, /*allow_exceptions=*/false);
@@ -66,7 +60,7 @@ void read_transformers_config(const fs::path& file, const json& config,
     if (has_activation) continue;
     const json act = part.value("hidden_act", json("quick_gelu"));
     const auto activation =
-        act.is_string() ? find_activation(act.get<std::string>()) : std::nullopt;
+        act.is_string() ? find_enum<Activation>(act.get<std::string>()) : std::nullopt;
     if (!activation || activation != options.activation.value_or(*activation))
       throw Error("{}: {}.hidden_act: found {}, expected gelu or quick_gelu, as in the other part",
                   file.string(), name, act.dump());
@@ -157,17 +151,17 @@ void add_clip_options(CLI::App& app, ClipImport& options) {
   app.add_option("--merges", options.merges,
                  "merges.txt of the tokenizer; default: the one next to the weights");
   app.add_option("--out", options.out, "folder of the new checkpoint; must not exist")->required();
-  app.add_option("--activation", options.activation,
-                 "quick_gelu or gelu; default: that of the config next to the weights, or else "
-                 "quick_gelu for transformers' tensor names, gelu for OpenCLIP's")
-      ->check(CLI::IsMember({"quick_gelu", "gelu"}));
+  add_enum_option<Activation>(
+      app, "--activation", options.activation,
+      "quick_gelu or gelu; default: that of the config next to the weights, or else quick_gelu for "
+      "transformers' tensor names, gelu for OpenCLIP's");
 }
 
 int import_clip(const ClipImport& options) {
   const fs::path out = checked_out(options.out);
   const TokenizerFiles tokenizer = read_tokenizer(options);
   ReleasedClipOptions facts;
-  if (!options.activation.empty()) facts.activation = find_activation(options.activation);
+  facts.activation = options.activation;
   read_config(options.weights.parent_path(), facts);
   facts.text_vocab_size = tokenizer.vocab_size;
   const ReleasedClip clip = read_released_clip(options.weights, facts);

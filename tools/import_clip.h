@@ -1,9 +1,10 @@
 #pragma once
 
 #include <filesystem>
-#include <string>
+#include <optional>
 
 #include "command_line.h"
+#include "nn/activation.h"
 
 namespace dalle {
 
@@ -12,7 +13,7 @@ struct ClipImport {
   std::filesystem::path weights;
   std::filesystem::path vocabulary, merges;  ///< empty: next to the weights
   std::filesystem::path out;
-  std::string activation;  ///< empty: not given
+  std::optional<Activation> activation;  ///< none: not given
 };
 
 void add_clip_options(CLI::App& app, ClipImport& options);

@@ -17,20 +17,11 @@ void add_rerank_options(CLI::App& app, RerankOptions& options) {
              "how well they fit the caption; scores and ranks are in the metadata, and the log "
              "names the best ones")
           ->transform(whole_number(1, 100'000));
-  std::vector<std::string> names;
-  for (const auto& [kind, name] : enum_names(RankBy{})) names.emplace_back(name);
-  CLI::Option* const rank_by =
-      app.add_option_function<std::string>(
-             "--rank-by",
-             [&options](const std::string& chosen) {
-               for (const auto& [kind, name] : enum_names(RankBy{}))
-                 if (name == chosen) options.rank_by = kind;
-             },
-             "clip: similarity of image and caption, by the contrastive model of the model's run; "
-             "likelihood: how much more probable the model finds the image with the caption than "
-             "without, for models trained with dalle.train.caption_dropout")
-          ->check(CLI::IsMember(names))
-          ->default_str(std::string(to_string(options.rank_by)));
+  CLI::Option* const rank_by = add_enum_option<RankBy>(
+      app, "--rank-by", options.rank_by,
+      "clip: similarity of image and caption, by the contrastive model of the model's run; "
+      "likelihood: how much more probable the model finds the image with the caption than "
+      "without, for models trained with dalle.train.caption_dropout");
   CLI::Option* const reranker =
       app.add_option(
              "--reranker", options.reranker,
@@ -50,13 +41,7 @@ std::unique_ptr<Reranker> load_reranker(const RerankOptions& options, const Trai
   if (*options.best_of < count)
     throw Error("--best-of: found {}, expected at least {}, the images to keep (--count)",
                 *options.best_of, count);
-  if (options.rank_by == RankBy::kLikelihood) {
-    if (!options.reranker.empty())
-      throw Error("--reranker: found {}, expected none with --rank-by likelihood",
-                  options.reranker);
-    return make_likelihood_reranker(dalle);
-  }
-  return make_clip_reranker(dalle, options.reranker, device);
+  return make_reranker(dalle, options.rank_by, options.reranker, device);
 }
 
 std::string ranking_line(const std::string& caption, const BestCandidates<RgbImage>& candidates) {

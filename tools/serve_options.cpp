@@ -1,7 +1,5 @@
 #include "serve_options.h"
 
-#include <array>
-
 #include "core/error.h"
 #include "core/loopback.h"
 #include "serve/http/access.h"
@@ -29,18 +27,10 @@ void add_model_options(CLI::App& app, ServeOptions& options) {
   app.add_option("--reranker", options.reranker,
                  "contrastive model that ranks the images of best_of: run folder, checkpoint, or "
                  "a CLIP model from dalle-import; default: that of the model's run");
-  std::vector<std::string> names;
-  for (const auto& [kind, name] : enum_names(RankBy{})) names.emplace_back(name);
-  app.add_option_function<std::string>(
-         "--rank-by",
-         [&options](const std::string& chosen) {
-           for (const auto& [kind, name] : enum_names(RankBy{}))
-             if (name == chosen) options.rank_by = kind;
-         },
-         "clip or likelihood, as for dalle-sample; default: clip if the run has a contrastive "
-         "model; "
-         "otherwise likelihood if trained with caption dropout; otherwise best_of is refused")
-      ->check(CLI::IsMember(names));
+  add_enum_option<RankBy>(
+      app, "--rank-by", options.rank_by,
+      "clip or likelihood, as for dalle-sample; default: clip if the run has a contrastive model; "
+      "otherwise likelihood if trained with caption dropout; otherwise best_of is refused");
   add_device_option(app, options.device);
 }
 

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "command_line.h"
-#include "decode_options.h"
 #include "experiment/trained/reranker.h"
+#include "generation_options.h"
 #include "serve/engine/generation_engine.h"
 #include "serve/http/http_server.h"
 

@@ -35,4 +35,16 @@ void move_into_place(const fs::path& folder, const fs::path& out) {
   flush_to_disk(fs::absolute(out).parent_path());
 }
 
+fs::path checked_out(const fs::path& out) {
+  const fs::path folder = without_trailing_slash(out);
+  if (fs::exists(folder)) throw Error("--out {}: exists, expected a new folder", folder.string());
+  return folder;
+}
+
+void write_new_checkpoint(const fs::path& out, const CheckpointContent& content) {
+  const StagingFolder staging(out);
+  CheckpointStore(staging.path(), /*keep_last=*/1).save(content);
+  move_into_place(checkpoints_in(staging.path()).front(), out);
+}
+
 }  // namespace dalle

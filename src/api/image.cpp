@@ -2,9 +2,8 @@
 
 #include "core/error.h"
 #include "core/files.h"
-#include "core/seeds.h"
 #include "data/image/image.h"
-#include "tensor/describe_tensor.h"
+#include "tensor/tensor_checks.h"
 
 namespace dalle {
 namespace {
@@ -33,9 +32,7 @@ at::Tensor load_image(const std::filesystem::path& path) {
 at::Tensor load_image(const std::filesystem::path& path, int64_t size) {
   if (size < 1) throw Error("{}: found size {}, expected at least 1", path.string(), size);
   const RgbImage image = read_image(path);
-  SeedStream unused(0);
-  return naming(
-      path, [&] { return image_to_tensor(crop_image(image, size, CropKind::kCenter, unused)); });
+  return naming(path, [&] { return image_to_tensor(center_crop(image, size)); });
 }
 
 void save_image(const at::Tensor& image, const std::filesystem::path& path) {

@@ -18,8 +18,7 @@
 #include "experiment/trained/trained_dalle.h"
 #include "sample/best_candidates.h"
 #include "sample/generate_images.h"
-#include "tensor/code_range.h"
-#include "tensor/describe_tensor.h"
+#include "tensor/tensor_checks.h"
 
 namespace dalle {
 namespace {

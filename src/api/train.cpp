@@ -12,7 +12,7 @@
 #include "experiment/rank_setup.h"
 #include "experiment/run_training.h"
 #include "experiment/torch_setup.h"
-#include "tensor/error_text.h"
+#include "tensor/torch_error.h"
 
 namespace dalle {
 namespace {

@@ -44,6 +44,14 @@ std::string format_manifest(const Manifest& manifest) {
   return json.dump(2) + "\n";
 }
 
+bool is_checkpoint(const std::filesystem::path& path) {
+  return std::filesystem::exists(path / Manifest::kFileName);
+}
+
+std::string manifest_hash(const std::filesystem::path& checkpoint) {
+  return sha256_of_file(checkpoint / Manifest::kFileName);
+}
+
 Manifest read_manifest(const std::filesystem::path& checkpoint) {
   const std::filesystem::path path = checkpoint / Manifest::kFileName;
   if (!std::filesystem::is_directory(checkpoint))

@@ -23,6 +23,13 @@ struct Manifest {
 /// The manifest as JSON, with the SHA-256 of its own content.
 std::string format_manifest(const Manifest& manifest);
 
+/// Whether a path is the folder of a checkpoint: whether it has a manifest, intact or not.
+bool is_checkpoint(const std::filesystem::path& path);
+
+/// The SHA-256 of the manifest of a checkpoint, which names its exact content.
+/// @throws dalle::Error if it cannot be read
+std::string manifest_hash(const std::filesystem::path& checkpoint);
+
 /// Reads the manifest of a checkpoint and verifies it, but not the files that it lists.
 /// @throws dalle::Error naming the file if it is missing, corrupt or of another format version
 Manifest read_manifest(const std::filesystem::path& checkpoint);

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -65,6 +66,22 @@ std::string_view to_string(E value) {
   for (const auto& [candidate, name] : enum_names(E{}))
     if (candidate == value) return name;
   throw Error("enum value {} has no name", static_cast<int>(value));
+}
+
+/// The value with this name; none if there is no such name.
+template <NamedEnum E>
+std::optional<E> find_enum(std::string_view name) {
+  for (const auto& [value, known] : enum_names(E{}))
+    if (known == name) return value;
+  return std::nullopt;
+}
+
+/// All names, in the enum's order.
+template <NamedEnum E>
+std::vector<std::string> list_enum_names() {
+  std::vector<std::string> names;
+  for (const auto& [value, name] : enum_names(E{})) names.emplace_back(name);
+  return names;
 }
 
 }  // namespace dalle

@@ -147,6 +147,10 @@ void make_directories(const fs::path& path) {
   if (error) throw Error("{}: cannot create the directory: {}", path.string(), error.message());
 }
 
+fs::path without_trailing_slash(const fs::path& path) {
+  return path.has_filename() ? path : path.parent_path();
+}
+
 std::string sha256(std::string_view bytes) {
   Sha256 digest;
   digest.update(bytes.data(), bytes.size());

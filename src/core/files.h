@@ -33,6 +33,9 @@ void flush_to_disk(const std::filesystem::path& path);
 /// @throws dalle::Error naming the path and the reason
 void make_directories(const std::filesystem::path& path);
 
+/// Returns the path without a slash at its end: "a/b" for "a/b/". The path "/" stays the same.
+std::filesystem::path without_trailing_slash(const std::filesystem::path& path);
+
 /// Returns the SHA-256 in lowercase hexadecimal digits.
 std::string sha256(std::string_view bytes);
 std::string sha256_of_file(const std::filesystem::path& path);

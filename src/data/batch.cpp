@@ -6,7 +6,7 @@
 #include <ATen/ops/stack.h>
 
 #include "core/error.h"
-#include "tensor/describe_tensor.h"
+#include "tensor/tensor_checks.h"
 
 namespace dalle {
 namespace {

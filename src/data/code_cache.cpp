@@ -21,8 +21,7 @@
 #include "core/files.h"
 #include "core/log.h"
 #include "data/batch_loader.h"
-#include "data/random_access_file.h"
-#include "tensor/code_range.h"
+#include "tensor/tensor_checks.h"
 
 #include <nlohmann/json.hpp>
 
@@ -111,46 +110,34 @@ void check(const CodeCacheContent& content) {
 
 }  // namespace
 
-struct CodeCache::Implementation {
-  RandomAccessFile file;
-  CodeCacheContent content;
-};
-
 CodeCache::CodeCache(fs::path path, const CodeCacheContent& expected)
-    : implementation_(new Implementation{.file = {std::move(path), RandomAccessFile::Mode::kRead},
-                                         .content = expected}) {
+    : file_(std::move(path), RandomAccessFile::Mode::kRead), content_(expected) {
   check(expected);
-  const RandomAccessFile& file = implementation_->file;
-  const std::string name = file.path().string();
-  const std::string found = read_description(file);
+  const std::string name = file_.path().string();
+  const std::string found = read_description(file_);
   if (found != describe(expected))
     throw Error("{}: found codes of {}, expected {}", name, found, describe(expected));
-  if (file.size() != file_bytes(expected))
-    throw Error("{}: found {} bytes, expected {}", name, file.size(), file_bytes(expected));
-  if (const int64_t done = read_rows_done(file); done != expected.rows())
+  if (file_.size() != file_bytes(expected))
+    throw Error("{}: found {} bytes, expected {}", name, file_.size(), file_bytes(expected));
+  if (const int64_t done = read_rows_done(file_); done != expected.rows())
     throw Error("{}: found {} rows of codes, expected {}: its computation was interrupted", name,
                 done, expected.rows());
 }
 
-CodeCache::~CodeCache() = default;
-CodeCache::CodeCache(CodeCache&&) noexcept = default;
-CodeCache& CodeCache::operator=(CodeCache&&) noexcept = default;
-
 at::Tensor CodeCache::lookup(int64_t index, int64_t crop) const {
-  const CodeCacheContent& content = implementation_->content;
-  DALLE_CHECK(0 <= index && index < content.size && 0 <= crop && crop < content.crops);
-  const int64_t row = index * content.crops + crop;
-  std::string stored(static_cast<size_t>(row_bytes(content)), '\0');
-  implementation_->file.read(kPage + row * row_bytes(content), stored.data(), row_bytes(content));
-  std::vector<uint16_t> row_codes(static_cast<size_t>(content.codes_per_image));
+  DALLE_CHECK(0 <= index && index < content_.size && 0 <= crop && crop < content_.crops);
+  const int64_t row = index * content_.crops + crop;
+  std::string stored(static_cast<size_t>(row_bytes(content_)), '\0');
+  file_.read(kPage + row * row_bytes(content_), stored.data(), row_bytes(content_));
+  std::vector<uint16_t> row_codes(static_cast<size_t>(content_.codes_per_image));
   std::memcpy(row_codes.data(), stored.data(), std::span(row_codes).size_bytes());
   if (row_of(row_codes) != stored)
     throw Error(
         "{}: the codes of crop {} of sample {} do not match their checksum: the file is corrupt; "
         "delete it, and the next run will recompute it",
-        implementation_->file.path().string(), crop, index);
+        file_.path().string(), crop, index);
   if (std::ranges::all_of(row_codes, [](uint16_t code) { return code == kInvalidCode; })) return {};
-  at::Tensor codes = at::empty({content.codes_per_image}, at::kLong);
+  at::Tensor codes = at::empty({content_.codes_per_image}, at::kLong);
   std::ranges::copy(row_codes, codes.mutable_data_ptr<int64_t>());
   return codes;
 }

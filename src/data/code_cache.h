@@ -3,10 +3,11 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
-#include <memory>
 #include <string>
 
 #include <ATen/core/Tensor.h>
+
+#include "data/random_access_file.h"
 
 namespace dalle {
 
@@ -37,9 +38,6 @@ class CodeCache {
   /// @throws dalle::Error naming the path and the difference if the file is missing, incomplete,
   ///         not a code cache, or has other content than `expected` or the wrong size
   CodeCache(std::filesystem::path path, const CodeCacheContent& expected);
-  ~CodeCache();
-  CodeCache(CodeCache&&) noexcept;
-  CodeCache& operator=(CodeCache&&) noexcept;
 
   /// Thread-safe.
   /// @return [N] int64 in [0, K); undefined if the sample is invalid
@@ -47,8 +45,8 @@ class CodeCache {
   at::Tensor lookup(int64_t index, int64_t crop) const;
 
  private:
-  struct Implementation;
-  std::unique_ptr<Implementation> implementation_;
+  RandomAccessFile file_;
+  CodeCacheContent content_;
 };
 
 struct CodeCacheOptions {

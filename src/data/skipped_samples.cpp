@@ -73,14 +73,8 @@ void SkippedSamples::read_known_keys() {
 /// another machine may be writing it, is read later.
 void SkippedSamples::read_other_lists() {
   for (OtherList& list : other_lists_) {
-    std::error_code error;
-    const uintmax_t bytes = std::filesystem::file_size(list.path, error);
-    if (error || bytes <= list.read_bytes) continue;
     try {
-      std::string added(bytes - list.read_bytes, '\0');
-      std::ifstream file(list.path, std::ios::binary);
-      file.seekg(static_cast<std::streamoff>(list.read_bytes));
-      if (!file.read(added.data(), static_cast<std::streamsize>(added.size()))) continue;
+      std::string added = read_file(list.path, list.read_bytes);
       added.resize(added.rfind('\n') + 1);  // 0 if there is no complete line
       for_each_key(added, list.path, [&](std::string key) {
         if (!keys_.contains(key)) keys_of_others_.insert(std::move(key));

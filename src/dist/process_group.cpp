@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include <c10/core/impl/VirtualGuardImpl.h>
+
 #if __has_include(<gloo/rendezvous/store.h>)  // LibTorch has Gloo inside, but not its headers
 #define USE_C10D_GLOO
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
@@ -28,7 +30,7 @@
 #include "core/seconds.h"
 #include "dist/network_address.h"
 #include "dist/rendezvous.h"
-#include "tensor/error_text.h"
+#include "tensor/torch_error.h"
 
 namespace dalle {
 namespace {
@@ -64,9 +66,10 @@ c10::intrusive_ptr<c10d::Backend> open_backend(const RankInfo& info,
   const int rank = static_cast<int>(info.rank), world_size = static_cast<int>(info.world_size);
 #ifdef DALLE_CUDA
   if (device.is_cuda() && wanted != CommunicationBackend::kGloo) {
-    // When a rank dies, c10d's watchdog thread would throw and abort this process before the
-    // heartbeats can name that rank.
-    ::setenv("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0", /*overwrite=*/0);
+    // When a rank dies or this rank's own GPU fails, c10d's watchdog thread would throw and abort
+    // this process before the heartbeats can say so. torchrun sets the first variable to 1.
+    ::setenv("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0", /*overwrite=*/1);
+    ::setenv("TORCH_NCCL_RETHROW_CUDA_ERRORS", "0", /*overwrite=*/0);
     auto options = c10d::ProcessGroupNCCL::Options::create();
     options->timeout = kForever;
     return c10::make_intrusive<c10d::ProcessGroupNCCL>(store, rank, world_size, options);
@@ -129,7 +132,8 @@ ProcessGroup::ProcessGroup(const RankInfo& info, c10::Device device,
   std::atomic<const char*> obstacle =
       "rank 0, or the launcher that hosts the store, does not respond";
   // A store whose process is stopped rather than dead accepts connections and never responds.
-  const Alarm deadline(2 * options.timeout + std::chrono::seconds(5), [&] {
+  // Three phases, each of which may take that long.
+  const Alarm deadline(3 * options.timeout + std::chrono::seconds(5), [&] {
     options.on_lost({.text = connection_error(obstacle.load()).what()});
     return std::nullopt;
   });
@@ -196,6 +200,9 @@ Work& Work::operator=(Work&&) noexcept = default;
 
 void Work::wait(bool on_host) {
   if (work_ == nullptr) return;
+  // What this rank's GPU still has to compute is not time spent waiting for others.
+  if (on_host && group_->device_.is_cuda())
+    c10::impl::VirtualGuardImpl(c10::kCUDA).getStream(group_->device_).synchronize();
   const auto began = Clock::now();
   const Waiting waiting(group_->heartbeat_.get(), name_);
   try {

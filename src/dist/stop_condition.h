@@ -17,6 +17,13 @@ class StopCondition {
 
   bool requested() const { return signal_.requested() || group_.stop_requested(); }
 
+  /// A function that throws StopRequested once a stop is requested. This object must outlive it.
+  CheckStop check_stop() const {
+    return [this] {
+      if (requested()) throw StopRequested();
+    };
+  }
+
   /// The signal that asked this rank to stop; SIGTERM if another rank was asked.
   int signal() const { return signal_.requested() ? signal_.number() : SIGTERM; }
 

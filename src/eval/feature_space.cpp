@@ -9,6 +9,8 @@
 #include <torch/types.h>
 
 #include "core/seeds.h"
+#include "data/image/image.h"
+#include "eval/gaussian_blur.h"
 #include "tensor/device_of.h"
 #include "tensor/seeded_uniform.h"
 
@@ -64,6 +66,14 @@ FeatureSpace dvae_space(DiscreteVae vae) {
           .features = [vae = std::move(vae)](const at::Tensor& images) mutable {
             return vae->features(images.to(device_of(*vae))).cpu();
           }};
+}
+
+std::vector<at::Tensor> features_of(std::span<const FeatureKind> kinds, const at::Tensor& images) {
+  const at::Tensor sharp = unit_images(images, images.device());
+  std::vector<at::Tensor> features;
+  for (const auto& [space, blur] : kinds)
+    features.push_back(space.features(blur > 0 ? gaussian_blur(sharp, blur) : sharp));
+  return features;
 }
 
 }  // namespace dalle

@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>
@@ -55,5 +56,16 @@ FeatureSpace dvae_space(DiscreteVae vae);
 ///         fails, or returns something else or values that are not finite, also from features()
 FeatureSpace torchscript_space(const std::filesystem::path& file, c10::Device device,
                                int64_t image_size);
+
+/// A space, and what is done to images before.
+struct FeatureKind {
+  FeatureSpace space;
+  double blur = 0;  ///< standard deviation for gaussian_blur(), in pixels; 0: none
+};
+
+/// The features of images, of each kind.
+/// @param images  [B, 3, H, W] uint8, on the device that blurs them
+/// @return        each [B, D] float32 on the CPU
+std::vector<at::Tensor> features_of(std::span<const FeatureKind> kinds, const at::Tensor& images);
 
 }  // namespace dalle

@@ -10,8 +10,7 @@
 
 #include "core/error.h"
 #include "eval/gaussian_blur.h"
-#include "tensor/code_range.h"
-#include "tensor/describe_tensor.h"
+#include "tensor/tensor_checks.h"
 
 namespace dalle {
 namespace {

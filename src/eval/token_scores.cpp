@@ -7,7 +7,11 @@
 #include "core/error.h"
 
 namespace dalle {
+namespace {
 
+/// @param states   [N, width], of DalleModelImpl::hidden_states()
+/// @param head     [V, width]
+/// @param targets  [N] int64 in [0, V)
 TokenScores score_tokens(const at::Tensor& states, const at::Tensor& head,
                          const at::Tensor& targets) {
   const auto logits = at::matmul(states.to(head.scalar_type()), head.t()).to(at::kFloat);  // [N, V]
@@ -17,6 +21,8 @@ TokenScores score_tokens(const at::Tensor& states, const at::Tensor& head,
   return {.bits = nats.to(at::kCPU, at::kDouble) / std::numbers::ln2,
           .rank = logits.ge(own).sum(1).sub(1).cpu()};
 }
+
+}  // namespace
 
 SequenceScores score_sequence(const DalleModel& model, const at::Tensor& states,
                               const at::Tensor& caption, const at::Tensor& codes) {

@@ -14,13 +14,6 @@ struct TokenScores {
   at::Tensor rank;  ///< [N] int64, how many other tokens are at least as likely
 };
 
-/// @param states   [N, width], of DalleModelImpl::hidden_states()
-/// @param head     [V, width]
-/// @param targets  [N] int64 in [0, V)
-/// @throws dalle::Error if a logit is not finite
-TokenScores score_tokens(const at::Tensor& states, const at::Tensor& head,
-                         const at::Tensor& targets);
-
 /// The scores of a caption's tokens, without padding, and of the tokens of its image.
 struct SequenceScores {
   TokenScores text;

@@ -6,9 +6,9 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "eval/feature_space.h"
-#include "tensor/describe_tensor.h"
-#include "tensor/error_text.h"
 #include "tensor/seeded_uniform.h"
+#include "tensor/tensor_checks.h"
+#include "tensor/torch_error.h"
 
 namespace dalle {
 namespace {

@@ -68,9 +68,10 @@ bool is_newest_intact(const RunPaths& run, Stage stage) {
   }
 }
 
-/// Whether rank 0 finds nothing left to do in the stage; logs it.
+/// Begins the preparation of a stage. Whether rank 0 finds nothing left to do in it, which it logs.
 bool is_finished(const StageContext& context, Stage stage, const TrainConfig& train) {
   ProcessGroup& group = *context.options.group;
+  group.set_phase(Phase::kPreparing, 0);
   std::string finished;
   if (group.is_rank_zero())
     if (const TrainingCounters state = saved_state(context.run, stage);
@@ -133,7 +134,8 @@ void report_on(const StageContext& context) {
   }
 }
 
-TrainOutcome train(TrainTask& task, const TrainConfig& train_config, const StageContext& context) {
+TrainOutcome train(TrainTask& task, Stage stage, const TrainConfig& train_config,
+                   const StageContext& context) {
   const auto& [config, run, data, options, stop] = context;
   if (train_config.warmup_steps > train_config.steps)
     log_warning(
@@ -141,6 +143,7 @@ TrainOutcome train(TrainTask& task, const TrainConfig& train_config, const Stage
         "its peak",
         task.stage(), train_config.steps, train_config.warmup_steps);
   std::optional<StopRelay> stop_relay = end_when_stopped(*options.group, stop);
+  load_initial_weights(task, stage, context);
   const double matmul_flops = measure_matmul_flops(options.device, train_config.precision);
   warn_of_slow_bfloat16(task, train_config, options, matmul_flops);
   Trainer trainer(task, train_config, run,
@@ -151,11 +154,11 @@ TrainOutcome train(TrainTask& task, const TrainConfig& train_config, const Stage
                    .prefetch = config.data.prefetch,
                    .matmul_flops = matmul_flops});
   options.group->barrier();  // from here on no rank ends at once when it is asked to stop
-  stop_relay.emplace(*options.group, stop, [stage = task.stage()] {
+  stop_relay.emplace(*options.group, stop, [&task] {
     log_info(
         "{}: stop requested; saving after the current micro-batch (a second signal exits at once, "
         "without saving)",
-        stage);
+        task.stage());
   });
   const TrainOutcome outcome = trainer.run(stop);
   log_info("{}: {} at step {} of {}", task.stage(),
@@ -215,12 +218,9 @@ Tokenizer trained_tokenizer(const RunPaths& run) {
 
 TrainOutcome run_tokenizer(const StageContext& context) {
   const StopRelay stop_relay = end_when_stopped(*context.options.group, context.stop);
-  if (context.options.group->is_rank_zero()) {
-    if (const auto given = initial_tokenizer(context.config, context.run))
-      copy_tokenizer(*given, context.run);
-    else
-      run_tokenizer_stage(context.config.tokenizer, context.data.train(), context.run);
-  }
+  if (context.options.group->is_rank_zero())
+    run_tokenizer_stage(context.config.tokenizer, context.data.train(), context.run,
+                        initial_tokenizer(context.config, context.run));
   context.options.group->barrier();
   return TrainOutcome::kFinished;
 }
@@ -236,16 +236,13 @@ TrainOutcome run_dvae(const StageContext& context) {
                config.from.checkpoint);
     return TrainOutcome::kFinished;
   }
-  context.options.group->set_phase(Phase::kPreparing, 0);
   if (is_finished(context, Stage::kDvae, config.dvae.train)) return TrainOutcome::kFinished;
   DvaeTask task(config, context.data, context.options.device);
-  load_initial_weights(task, Stage::kDvae, context);
-  return train(task, config.dvae.train, context);
+  return train(task, Stage::kDvae, config.dvae.train, context);
 }
 
 TrainOutcome run_dalle(const StageContext& context) {
   const auto& [config, run, data, options, stop] = context;
-  options.group->set_phase(Phase::kPreparing, 0);
   if (is_finished(context, Stage::kDalle, config.dalle.train)) return TrainOutcome::kFinished;
   warn_of_untrained_guidance(config, config.sample);
   std::optional<StopRelay> stop_relay = end_when_stopped(*options.group, stop);
@@ -254,7 +251,6 @@ TrainOutcome run_dalle(const StageContext& context) {
   if (options.group->world_size() > 1)
     check_agreement(*options.group, "dVAE", sha256(safetensors_bytes(weights_of(*vae))));
   DalleTask task(config, data, tokenizer, vae, options.device);
-  load_initial_weights(task, Stage::kDalle, context);
   if (config.dalle.cache_codes) {
     stop_relay.emplace(*options.group, stop, [] {
       log_info("dalle: stop requested; saving the image tokens after the current batch of images");
@@ -262,20 +258,18 @@ TrainOutcome run_dalle(const StageContext& context) {
     if (!task.cache_codes(run.codes(), *options.group, stop)) return TrainOutcome::kStopped;
   }
   stop_relay.reset();
-  return train(task, config.dalle.train, context);
+  return train(task, Stage::kDalle, config.dalle.train, context);
 }
 
 TrainOutcome run_clip(const StageContext& context) {
   const auto& [config, run, data, options, stop] = context;
   if (!config.clip) return TrainOutcome::kFinished;
-  options.group->set_phase(Phase::kPreparing, 0);
   if (is_finished(context, Stage::kClip, config.clip->train)) return TrainOutcome::kFinished;
   std::optional<StopRelay> stop_relay = end_when_stopped(*options.group, stop);
   const Tokenizer tokenizer = trained_tokenizer(run);
   ClipTask task(config, data, tokenizer, options.device);
-  load_initial_weights(task, Stage::kClip, context);
   stop_relay.reset();
-  return train(task, config.clip->train, context);
+  return train(task, Stage::kClip, config.clip->train, context);
 }
 
 /// In the order in which they run.

@@ -172,9 +172,10 @@ void MetricLog::image(int64_t step, std::string_view name, const PngImage& png) 
   events_.image(step, name, png);
 }
 
-void MetricLog::sync() {
+int64_t MetricLog::sync(int64_t step) {
   flush_to_disk(path_);
   flush_to_disk(events_.path());
+  return lines_of(step);
 }
 
 }  // namespace dalle

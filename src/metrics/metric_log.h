@@ -97,12 +97,13 @@ class MetricLog {
   void image(int64_t step, std::string_view name, const PngImage& png);
 
   /// Flushes what was written to the disk.
-  void sync();
-
-  /// Lines of a step that were written, the last one or a later one.
-  int64_t lines_of(int64_t step) const { return step == last_.step ? last_.lines : 0; }
+  /// @param step  the last one that was written, or a later one
+  /// @return      how many lines of it were written
+  int64_t sync(int64_t step);
 
  private:
+  int64_t lines_of(int64_t step) const { return step == last_.step ? last_.lines : 0; }
+
   std::string stage_;
   MetricPosition last_;
   std::filesystem::path path_;

@@ -10,7 +10,7 @@
 #include "core/sequence_layout.h"
 #include "nn/attention_pattern.h"
 #include "nn/recompute.h"
-#include "tensor/describe_tensor.h"
+#include "tensor/tensor_checks.h"
 
 namespace dalle {
 namespace {

@@ -12,7 +12,7 @@
 #include "nn/attention_pattern.h"
 #include "nn/chunked_cross_entropy.h"
 #include "nn/recompute.h"
-#include "tensor/describe_tensor.h"
+#include "tensor/tensor_checks.h"
 
 namespace dalle {
 namespace {

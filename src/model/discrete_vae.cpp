@@ -10,8 +10,7 @@
 #include "core/error.h"
 #include "nn/gumbel.h"
 #include "nn/logit_laplace.h"
-#include "tensor/code_range.h"
-#include "tensor/describe_tensor.h"
+#include "tensor/tensor_checks.h"
 
 namespace dalle {
 namespace {

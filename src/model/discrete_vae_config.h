@@ -36,6 +36,13 @@ struct DiscreteVaeConfig {
   /// Channels of the encoder's group `group` in [1, groups]; the decoder has the reverse order.
   int64_t width_of_group(int64_t group) const { return hidden << (group - 1); }
 
+  /// width_of_group() of all groups, from the encoder's first.
+  std::vector<int64_t> group_widths() const {
+    std::vector<int64_t> widths;
+    for (int64_t group = 1; group <= groups; ++group) widths.push_back(width_of_group(group));
+    return widths;
+  }
+
   /// The factor on each residual branch: post_gain, or the published 1 / (number of blocks)^2.
   double residual_gain() const {
     const auto blocks = static_cast<double>(groups * blocks_per_group);
@@ -105,12 +112,14 @@ struct DiscreteVaeConfig {
     visit("hidden", self.hidden,
           {.help = "channels at full resolution, doubled in each group; a multiple of 4",
            .min = 4,
+           .max = 32768,
            .paper = "256 (released code)"});
     visit("vocab_size", self.vocab_size,
           {.help = "number of codes", .min = 2, .max = 65536, .paper = "8192 (section 2.1)"});
     visit("codebook_width", self.codebook_width,
           {.help = "width of a code's embedding, the decoder's first convolution",
            .min = 1,
+           .max = 65536,
            .paper = "128 (released code)"});
     visit(
         "bottleneck", self.bottleneck,

@@ -1,8 +1,9 @@
 #include "model/image_decoder.h"
 
+#include <algorithm>
 #include <memory>
+#include <vector>
 
-#include <fmt/format.h>
 #include <torch/types.h>
 
 namespace dalle {
@@ -10,26 +11,18 @@ namespace dalle {
 ImageDecoderImpl::ImageDecoderImpl(const DiscreteVaeConfig& config, Precision precision)
     : log_scale_floor_(config.log_scale_floor) {
   const auto blocks = register_module("blocks", std::make_shared<torch::nn::Module>());
-  int64_t channels = config.codebook_width;
-  input_ = blocks->register_module(
-      "input", Conv2d(config.decoder_inputs(), channels, /*kernel=*/1, Precision::kFloat32));
-  for (int64_t g = 1; g <= config.groups; ++g) {
-    const auto group =
-        blocks->register_module(fmt::format("group_{}", g), std::make_shared<torch::nn::Module>());
-    auto& members = groups_.emplace_back();
-    for (int64_t b = 1; b <= config.blocks_per_group; ++b) {
-      const ResidualBlockOptions options{
-          .kind = ResidualBlockKind::kDecoder,
-          .in_channels = channels,
-          .out_channels = config.width_of_group(config.groups + 1 - g),
-          .post_gain = config.residual_gain(),
-          .precision = precision};
-      members.push_back(group->register_module(fmt::format("block_{}", b), ResidualBlock(options)));
-      channels = options.out_channels;
-    }
-  }
+  input_ = blocks->register_module("input", Conv2d(config.decoder_inputs(), config.codebook_width,
+                                                   /*kernel=*/1, Precision::kFloat32));
+  std::vector<int64_t> widths = config.group_widths();
+  std::ranges::reverse(widths);
+  groups_ = register_groups(*blocks,
+                            {.kind = ResidualBlockKind::kDecoder,
+                             .in_channels = config.codebook_width,
+                             .post_gain = config.residual_gain(),
+                             .precision = precision},
+                            widths, config.blocks_per_group);
   const auto output = blocks->register_module("output", std::make_shared<torch::nn::Module>());
-  output_ = output->register_module("conv", Conv2d(channels, 6, /*kernel=*/1, precision));
+  output_ = output->register_module("conv", Conv2d(widths.back(), 6, /*kernel=*/1, precision));
 }
 
 PixelDistribution ImageDecoderImpl::forward(const at::Tensor& embeddings) {
@@ -53,8 +46,7 @@ void ImageDecoderImpl::initialize(at::Generator generator,
     input_->initialize(generator, *codebook_init_std);
   else
     input_->initialize(generator);
-  for (auto& group : groups_)
-    for (ResidualBlock& block : group) block->initialize(generator);
+  dalle::initialize(groups_, generator);
   output_->initialize(generator);
 }
 

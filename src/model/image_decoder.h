@@ -1,7 +1,6 @@
 #pragma once
 
 #include <optional>
-#include <vector>
 
 #include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
@@ -46,7 +45,7 @@ class ImageDecoderImpl : public torch::nn::Module {
  private:
   std::optional<double> log_scale_floor_;
   Conv2d input_ = nullptr;
-  std::vector<std::vector<ResidualBlock>> groups_;
+  ResidualGroups groups_;
   Conv2d output_ = nullptr;
 };
 TORCH_MODULE(ImageDecoder);

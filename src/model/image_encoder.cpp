@@ -1,8 +1,8 @@
 #include "model/image_encoder.h"
 
 #include <memory>
+#include <vector>
 
-#include <fmt/format.h>
 #include <torch/types.h>
 
 namespace dalle {
@@ -10,24 +10,16 @@ namespace dalle {
 ImageEncoderImpl::ImageEncoderImpl(const DiscreteVaeConfig& config, Precision precision) {
   const auto blocks = register_module("blocks", std::make_shared<torch::nn::Module>());
   input_ = blocks->register_module("input", Conv2d(3, config.hidden, /*kernel=*/7, precision));
-  int64_t channels = config.hidden;
-  for (int64_t g = 1; g <= config.groups; ++g) {
-    const auto group =
-        blocks->register_module(fmt::format("group_{}", g), std::make_shared<torch::nn::Module>());
-    auto& members = groups_.emplace_back();
-    for (int64_t b = 1; b <= config.blocks_per_group; ++b) {
-      const ResidualBlockOptions options{.kind = ResidualBlockKind::kEncoder,
-                                         .in_channels = channels,
-                                         .out_channels = config.width_of_group(g),
-                                         .post_gain = config.residual_gain(),
-                                         .precision = precision};
-      members.push_back(group->register_module(fmt::format("block_{}", b), ResidualBlock(options)));
-      channels = options.out_channels;
-    }
-  }
+  const std::vector<int64_t> widths = config.group_widths();
+  groups_ = register_groups(*blocks,
+                            {.kind = ResidualBlockKind::kEncoder,
+                             .in_channels = config.hidden,
+                             .post_gain = config.residual_gain(),
+                             .precision = precision},
+                            widths, config.blocks_per_group);
   const auto output = blocks->register_module("output", std::make_shared<torch::nn::Module>());
   output_ = output->register_module(
-      "conv", Conv2d(channels, config.latent_channels(), /*kernel=*/1, Precision::kFloat32));
+      "conv", Conv2d(widths.back(), config.latent_channels(), /*kernel=*/1, Precision::kFloat32));
 }
 
 at::Tensor ImageEncoderImpl::forward(const at::Tensor& pixels) {
@@ -45,8 +37,7 @@ at::Tensor ImageEncoderImpl::activations(const at::Tensor& pixels) {
 
 void ImageEncoderImpl::initialize(at::Generator generator) {
   input_->initialize(generator);
-  for (auto& group : groups_)
-    for (ResidualBlock& block : group) block->initialize(generator);
+  dalle::initialize(groups_, generator);
   output_->initialize(generator);
 }
 

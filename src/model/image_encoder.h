@@ -1,7 +1,5 @@
 #pragma once
 
-#include <vector>
-
 #include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
 #include <torch/nn/module.h>
@@ -39,7 +37,7 @@ class ImageEncoderImpl : public torch::nn::Module {
 
  private:
   Conv2d input_ = nullptr;
-  std::vector<std::vector<ResidualBlock>> groups_;
+  ResidualGroups groups_;
   Conv2d output_ = nullptr;
 };
 TORCH_MODULE(ImageEncoder);

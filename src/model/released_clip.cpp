@@ -13,7 +13,7 @@
 #include <torch/types.h>
 
 #include "core/error.h"
-#include "tensor/describe_tensor.h"
+#include "tensor/tensor_checks.h"
 #include "tensor/torch_tensors.h"
 
 namespace dalle {

@@ -8,8 +8,8 @@
 #include <torch/types.h>
 
 #include "core/error.h"
-#include "tensor/describe_tensor.h"
 #include "tensor/seeded_uniform.h"
+#include "tensor/tensor_checks.h"
 
 namespace dalle {
 namespace {

@@ -6,7 +6,7 @@
 #include <torch/types.h>
 
 #include "core/error.h"
-#include "tensor/describe_tensor.h"
+#include "tensor/tensor_checks.h"
 
 namespace dalle {
 

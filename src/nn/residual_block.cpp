@@ -60,6 +60,27 @@ void ResidualBlockImpl::initialize(at::Generator generator) {
   for (Conv2d& convolution : res_path_) convolution->initialize(generator);
 }
 
+ResidualGroups register_groups(torch::nn::Module& parent, ResidualBlockOptions block,
+                               const std::vector<int64_t>& widths, int64_t blocks_per_group) {
+  ResidualGroups groups;
+  for (const int64_t width : widths) {
+    auto& members = groups.emplace_back();
+    const auto group = parent.register_module(fmt::format("group_{}", groups.size()),
+                                              std::make_shared<torch::nn::Module>());
+    block.out_channels = width;
+    for (int64_t b = 1; b <= blocks_per_group; ++b) {
+      members.push_back(group->register_module(fmt::format("block_{}", b), ResidualBlock(block)));
+      block.in_channels = width;
+    }
+  }
+  return groups;
+}
+
+void initialize(ResidualGroups& groups, const at::Generator& generator) {
+  for (auto& group : groups)
+    for (ResidualBlock& block : group) block->initialize(generator);
+}
+
 at::Tensor upsample_twofold(const at::Tensor& x) {
   return at::upsample_nearest2d(x, {2 * x.size(2), 2 * x.size(3)});
 }

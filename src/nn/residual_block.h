@@ -2,7 +2,9 @@
 
 #include <array>
 #include <cstdint>
+#include <vector>
 
+#include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
 #include <torch/nn/module.h>
 #include <torch/nn/pimpl.h>
@@ -62,6 +64,19 @@ class ResidualBlockImpl : public torch::nn::Module {
   std::array<Conv2d, 4> res_path_;
 };
 TORCH_MODULE(ResidualBlock);
+
+/// The blocks of each group, one after the other.
+using ResidualGroups = std::vector<std::vector<ResidualBlock>>;
+
+/// Registers groups of residual blocks in `parent`, as `group_1.block_1`, `group_1.block_2`, ...
+/// @param block   the first of them, apart from its output channels; the others differ only in
+///                their channels
+/// @param widths  output channels of the blocks of each group
+ResidualGroups register_groups(torch::nn::Module& parent, ResidualBlockOptions block,
+                               const std::vector<int64_t>& widths, int64_t blocks_per_group);
+
+/// Initializes every block from `generator`, in that order.
+void initialize(ResidualGroups& groups, const at::Generator& generator);
 
 /// Repeats every pixel twice in both directions: [B, C, H, W] -> [B, C, 2H, 2W].
 at::Tensor upsample_twofold(const at::Tensor& x);

@@ -46,6 +46,9 @@ class GradientReducer {
 
   const std::vector<FlatRange>& buckets() const { return layout_.buckets(); }
 
+  /// Whether ranks share the optimizer's work: shard_optimizer, and more than one rank.
+  bool is_sharded() const { return sharded_; }
+
   /// The weights that this rank updates: all of them, or its shard.
   const std::vector<FlatRange>& owned() const { return owned_; }
 

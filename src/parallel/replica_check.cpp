@@ -9,7 +9,6 @@
 #include <torch/types.h>
 
 #include "core/error.h"
-#include "optim/gradient_norm.h"
 
 namespace dalle {
 namespace {
@@ -17,36 +16,21 @@ namespace {
 /// [parameters] int64: the sum over each parameter of its bits, read as 32-bit numbers, times
 /// 2 i + 1 for the i-th of the flat buffer. It is modulo 2^64, where odd factors lose no bit.
 at::Tensor bit_sums(const FlatParameters& parameters) {
-  constexpr int64_t kChunk = 1 << 20;  // values of which a copy is made at a time
+  const torch::NoGradGuard no_grad;
   const auto bits = parameters.values().view(torch::kInt);
+  // Values of which a copy is made at a time: few kernels on a GPU, and what fits in a CPU's cache.
+  const int64_t chunk = bits.is_cuda() ? 1 << 24 : 1 << 16;
   const auto options = bits.options().dtype(torch::kLong);
   const auto sums = torch::zeros({static_cast<int64_t>(parameters.slices().size())}, options);
   for (size_t n = 0; n < parameters.slices().size(); ++n) {
     const FlatParameters::Slice& slice = parameters.slices()[n];
     const auto sum = sums[static_cast<int64_t>(n)];
     const int64_t end = slice.offset + slice.size;
-    for (int64_t begin = slice.offset; begin < end; begin += kChunk) {
-      const int64_t size = std::min(kChunk, end - begin);
+    for (int64_t begin = slice.offset; begin < end; begin += chunk) {
+      const int64_t size = std::min(chunk, end - begin);
       const auto factors = torch::arange(2 * begin + 1, 2 * (begin + size) + 1, 2, options);
       sum.add_(bits.narrow(0, begin, size).to(torch::kLong).mul_(factors).sum());
     }
-  }
-  return sums;
-}
-
-/// [P / kNormBlock] int64: the sum of each block's bits, read as 32-bit numbers, times odd factors.
-/// Without these a flip of one bit in two places would cancel.
-at::Tensor block_sums(const FlatParameters& parameters) {
-  const torch::NoGradGuard no_grad;
-  const auto bits = parameters.values().view(torch::kInt).view({-1, kNormBlock});
-  const auto options = bits.options().dtype(torch::kLong);
-  const auto factors = torch::arange(1, 2 * kNormBlock, 2, options);
-  const auto sums = torch::empty({bits.size(0)}, options);
-  constexpr int64_t kBlocks = (1 << 17) / kNormBlock;  // of which a copy is made at a time
-  for (int64_t begin = 0; begin < bits.size(0); begin += kBlocks) {
-    const int64_t count = std::min(kBlocks, bits.size(0) - begin);
-    auto sum = sums.narrow(0, begin, count);
-    at::sum_out(sum, bits.narrow(0, begin, count).to(torch::kLong).mul_(factors), 1);
   }
   return sums;
 }
@@ -67,23 +51,18 @@ std::string odd_ranks(const at::Tensor& values) {
 }  // namespace
 
 void WeightChecksum::set(const FlatParameters& parameters) {
-  sums_ = block_sums(parameters);
+  sums_ = bit_sums(parameters);
 }
 
 std::string WeightChecksum::changed_parameter(const FlatParameters& parameters) const {
-  const at::Tensor sums = block_sums(parameters);
+  const at::Tensor sums = bit_sums(parameters);
   if (at::equal(sums, sums_)) return "";
-  const int64_t block = sums.ne(sums_).to(torch::kInt).argmax().item<int64_t>();
-  std::vector<std::string> names;
-  for (const FlatParameters::Slice& slice : parameters.slices())
-    if (slice.offset < (block + 1) * kNormBlock && block * kNormBlock < slice.offset + slice.size)
-      names.push_back(slice.name);
-  return fmt::format("{}", fmt::join(names, " or "));
+  const auto changed = sums.ne(sums_).nonzero()[0].item<int64_t>();
+  return parameters.slices()[static_cast<size_t>(changed)].name;
 }
 
 void check_replicas(const FlatParameters& parameters, ProcessGroup& group) {
   if (group.world_size() == 1) return;
-  const torch::NoGradGuard no_grad;
   const auto own = bit_sums(parameters);
   auto all = torch::empty({group.world_size() * own.numel()}, own.options());
   group.all_gather(all, own);

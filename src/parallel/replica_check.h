@@ -28,12 +28,11 @@ class WeightChecksum {
   /// Remembers the weights as they are now.
   void set(const FlatParameters& parameters);
 
-  /// @return the parameter that has changed since then, or several of which one has; empty if none
-  ///         has
+  /// @return the first parameter that has changed since then; empty if none has
   std::string changed_parameter(const FlatParameters& parameters) const;
 
  private:
-  at::Tensor sums_;  ///< [blocks] int64
+  at::Tensor sums_;  ///< [parameters] int64
 };
 
 }  // namespace dalle

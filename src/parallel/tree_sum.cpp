@@ -59,4 +59,11 @@ void sum_in_tree(ProcessGroup& group, const at::Tensor& tensor) {
   if (!even) tensor.view({-1}).copy_(padded.narrow(0, 0, tensor.numel()));
 }
 
+void sum_over_ranks(ProcessGroup& group, const at::Tensor& tensor, bool bitwise) {
+  if (bitwise)
+    sum_in_tree(group, tensor);
+  else
+    group.all_reduce(tensor);
+}
+
 }  // namespace dalle

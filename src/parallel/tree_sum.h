@@ -44,4 +44,8 @@ void reduce_scatter_in_tree(ProcessGroup& group, const at::Tensor& tensor);
 /// Same, but every rank gets the whole sum, in place, for any number of elements.
 void sum_in_tree(ProcessGroup& group, const at::Tensor& tensor);
 
+/// Adds up a tensor over the ranks, in place on every rank: with sum_in_tree() if `bitwise` (see
+/// DistributedConfig), else with an all-reduce.
+void sum_over_ranks(ProcessGroup& group, const at::Tensor& tensor, bool bitwise);
+
 }  // namespace dalle

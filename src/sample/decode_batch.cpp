@@ -9,7 +9,6 @@
 #include "core/error.h"
 #include "core/seconds.h"
 #include "core/sequence_layout.h"
-#include "sample/forced_codes.h"
 
 namespace dalle {
 namespace {

@@ -5,8 +5,8 @@
 #include <optional>
 
 #include "data/image/image.h"
+#include "data/image/image_grid.h"
 #include "data/image/rgb_image.h"
-#include "sample/image_grid.h"
 
 namespace dalle {
 

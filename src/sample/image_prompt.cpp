@@ -8,7 +8,6 @@
 #include <fmt/format.h>
 #include <torch/types.h>
 
-#include "core/seeds.h"
 #include "data/image/image.h"
 #include "data/image/image_file.h"
 #include "sample/caption_images.h"
@@ -84,7 +83,7 @@ at::Tensor keep_masked(std::string_view file, const RgbImage& original, int64_t 
   };
   if (!has_size(original.height, original.width) && !has_size(size, size))
     throw wrong_size(kept.size(1), kept.size(0));
-  // The square that crop_image() takes. Each pixel of the result stands for all that it is scaled
+  // The square that center_crop() takes. Each pixel of the result stands for all that it is scaled
   // from.
   const int64_t side = std::min(kept.size(0), kept.size(1));
   const at::Tensor square =
@@ -104,9 +103,7 @@ int64_t count_unseen(const at::Tensor& kept_codes) {
 }
 
 at::Tensor prompt_codes(DiscreteVae vae, const RgbImage& image, const at::Tensor& kept_codes) {
-  const at::Device device = device_of(*vae);
-  const at::Tensor pixels =
-      image_to_tensor(image).unsqueeze(0).to(device).to(torch::kFloat32).div(255);
+  const at::Tensor pixels = unit_images(image_to_tensor(image).unsqueeze(0), device_of(*vae));
   const at::Tensor codes = vae->encode(pixels)[0].cpu();  // [h, w]
   return at::where(kept_codes, codes, at::full_like(codes, kFreeCode)).flatten().contiguous();
 }
@@ -119,8 +116,7 @@ ImagePrompt prepare_image_prompt(const ImagePromptRequest& request, const Discre
   RgbImage original;
   blaming_member("image", [&] {
     original = decode_image(request.image, background);
-    SeedStream unused(0);
-    prompt.image = crop_image(original, size, CropKind::kCenter, unused);
+    prompt.image = center_crop(original, size);
   });
   const std::string member = keeping_member(request);
   prompt.kept_pixels =

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "core/config/config_checks.h"
 #include "core/fields.h"
@@ -63,6 +64,16 @@ struct SamplingConfig {
 /// What the ranges of the keys and validate() require, for settings that are not from a config.
 /// @throws dalle::Error naming the key, what was found, and what was expected
 void check_sampling(const SamplingConfig& sampling);
+
+/// What a user overrides in a model's SamplingConfig, by the same names: see override_sampling().
+struct SamplingOverrides {
+  std::optional<double> temperature;
+  std::optional<int64_t> top_k;
+  std::optional<double> top_p;
+  std::optional<double> guidance;
+  std::optional<double> guidance_from;
+  std::optional<double> guidance_to;
+};
 
 /// The settings, with those replaced that have a value in `overrides`.
 /// @tparam Overrides  has a std::optional for each setting, with its name

@@ -1,11 +1,13 @@
 #include "sample/stepwise_generation.h"
 
 #include <algorithm>
+#include <span>
 #include <vector>
 
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
 #include <torch/types.h>
 
-#include "sample/forced_codes.h"
 #include "sample/guidance.h"
 #include "sample/image_noise.h"
 #include "sample/token_sampler.h"
@@ -14,20 +16,35 @@
 namespace dalle {
 namespace {
 
-/// Images [first, first + count) of a request, which are generated together.
+/// An image of a request.
+struct RequestedImage {
+  size_t request = 0;
+  int64_t number = 0;
+};
+
+/// Images that are generated together, a row each.
 class ImageBatch {
  public:
-  ImageBatch(const CaptionImages& request, int64_t image_length, uint64_t seed, int64_t first,
-             int64_t count)
-      : first_(first),
-        noise_(seed, {request.caption.const_data_ptr<int64_t>(),
-                      static_cast<size_t>(request.caption.numel())}),
-        codes_(torch::empty({count, image_length}, at::kLong)) {
-    for (int64_t row = 0; row < count; ++row) {
-      const std::vector<int64_t> forced = forced_codes(request, image_length, seed, first + row);
+  ImageBatch(std::span<const CaptionImages> requests, std::span<const RequestedImage> images,
+             int64_t image_length, uint64_t seed)
+      : images_(images.begin(), images.end()),
+        codes_(torch::empty({std::ssize(images), image_length}, at::kLong)) {
+    for (size_t row = 0; row < images.size(); ++row) {
+      const CaptionImages& request = requests[images[row].request];
+      captions_.push_back(request.caption);
+      noise_.emplace_back(seed, std::span(request.caption.const_data_ptr<int64_t>(),
+                                          static_cast<size_t>(request.caption.numel())));
+      const std::vector<int64_t> forced =
+          forced_codes(request, image_length, seed, images[row].number);
       end_ = std::max(end_, evaluated_positions(forced));
-      std::ranges::copy(forced, codes_.accessor<int64_t, 2>()[row].data());
+      std::ranges::copy(forced, codes_.accessor<int64_t, 2>()[static_cast<int64_t>(row)].data());
     }
+  }
+
+  /// [count, text_length - 1], followed by as many null captions with guidance
+  at::Tensor captions(bool with_null) const {
+    const at::Tensor captions = at::stack(captions_);
+    return with_null ? at::cat({captions, at::full_like(captions, kPadToken)}) : captions;
   }
 
   int64_t count() const { return codes_.size(0); }
@@ -40,32 +57,33 @@ class ImageBatch {
 
   /// Samples the free codes of a position.
   /// @param logits  [count, V]; with guidance [2 count, V], the unconditional ones last
-  void sample(TokenSampler& sampler, int64_t position, const at::Tensor& logits) {
+  void sample(const SamplingConfig& sampling, int64_t position, const at::Tensor& logits) {
     const at::Tensor on_cpu = logits.cpu().contiguous();
+    const auto classes = static_cast<size_t>(on_cpu.size(1));
     const auto row_of = [&](int64_t row) {
-      return std::span(on_cpu[row].const_data_ptr<float>(), static_cast<size_t>(on_cpu.size(1)));
+      return std::span(on_cpu.const_data_ptr<float>() + row * on_cpu.size(1), classes);
     };
     auto codes = codes_.accessor<int64_t, 2>();
-    for (int64_t row = 0; row < count(); ++row) {
-      if (codes[row][position] != kFreeCode) continue;
-      std::span<const float> of_row = row_of(row);
-      if (on_cpu.size(0) > count()) of_row = sampler.guided(of_row, row_of(count() + row));
-      codes[row][position] = sampler.sample(of_row, noise_.at(first_ + row, position));
-    }
+    at::parallel_for(0, count(), /*grain_size=*/1, [&](int64_t begin, int64_t end) {
+      TokenSampler sampler(sampling);
+      for (int64_t row = begin; row < end; ++row) {
+        if (codes[row][position] != kFreeCode) continue;
+        std::span<const float> of_row = row_of(row);
+        if (on_cpu.size(0) > count()) of_row = sampler.guided(of_row, row_of(count() + row));
+        const auto image = static_cast<size_t>(row);
+        codes[row][position] =
+            sampler.sample(of_row, noise_[image].at(images_[image].number, position));
+      }
+    });
   }
 
  private:
-  int64_t first_;
-  ImageNoise noise_;
+  std::vector<RequestedImage> images_;
+  std::vector<at::Tensor> captions_;
+  std::vector<ImageNoise> noise_;
   at::Tensor codes_;
   int64_t end_ = 0;
 };
-
-/// [count, text_length - 1], followed by as many null captions with guidance
-at::Tensor captions_of(const CaptionImages& request, int64_t count, bool with_null) {
-  const at::Tensor captions = request.caption.expand({count, -1});
-  return with_null ? at::cat({captions, at::full_like(captions, kPadToken)}) : captions;
-}
 
 void keep_first(DecodeState& state, int64_t count) {
   for (KvCache& layer : state.layers) {
@@ -74,15 +92,27 @@ void keep_first(DecodeState& state, int64_t count) {
   }
 }
 
+/// Keeps cuDNN from computing attention: it prepares each number of keys anew, which takes longer
+/// than many tokens.
+class WithoutCudnnAttention {
+ public:
+  WithoutCudnnAttention() { at::globalContext().setSDPUseCuDNN(false); }
+  ~WithoutCudnnAttention() { at::globalContext().setSDPUseCuDNN(former_); }
+  WithoutCudnnAttention(const WithoutCudnnAttention&) = delete;
+  WithoutCudnnAttention& operator=(const WithoutCudnnAttention&) = delete;
+
+ private:
+  bool former_ = at::globalContext().userEnabledCuDNNSDP();
+};
+
 /// @return  rows that were evaluated
-int64_t generate(DalleModel& model, const CaptionImages& request, const SamplingConfig& sampling,
-                 ImageBatch& batch, const std::function<void(int64_t)>& add_progress) {
+int64_t generate(DalleModel& model, const SamplingConfig& sampling, ImageBatch& batch,
+                 const std::function<void(int64_t)>& add_progress) {
   const int64_t length = model->layout().image_length();
   const GuidedPositions guided = guided_positions(sampling, length);
   const at::Device device = device_of(*model);
   const int64_t count = batch.count();
-  TokenSampler sampler(sampling);
-  DecodeState state = model->prefill(captions_of(request, count, guided.end > 0).to(device));
+  DecodeState state = model->prefill(batch.captions(guided.end > 0).to(device));
   auto previous =
       torch::zeros({guided.end > 0 ? 2 * count : count}, at::device(device).dtype(at::kLong));
   int64_t rows = 0;
@@ -93,7 +123,7 @@ int64_t generate(DalleModel& model, const CaptionImages& request, const Sampling
     }
     const at::Tensor logits = model->decode_step(state, previous);  // [rows, V]
     if (batch.is_free(position))
-      batch.sample(sampler, position,
+      batch.sample(sampling, position,
                    guided.contains(position) ? logits : logits.narrow(0, 0, count));
     previous = batch.codes().select(1, position).to(device);
     if (position < guided.end) previous = previous.repeat({2});
@@ -111,18 +141,22 @@ GenerateStatistics generate_stepwise(DalleModel& model, std::span<const CaptionI
                                      int64_t images, const CodesDone& codes_done,
                                      const std::function<void(int64_t)>& add_progress) {
   const SequenceLayout& layout = model->layout();
+  const WithoutCudnnAttention without_cudnn;
+  std::vector<RequestedImage> all;
+  for (size_t r = 0; r < requests.size(); ++r)
+    for (int64_t i = 0; i < requests[r].count; ++i) all.push_back({r, requests[r].first_image + i});
   GenerateStatistics statistics;
-  for (size_t r = 0; r < requests.size(); ++r) {
-    const int64_t end = requests[r].first_image + requests[r].count;
-    for (int64_t first = requests[r].first_image; first < end; first += images) {
-      const int64_t count = std::min(images, end - first);
-      ImageBatch batch(requests[r], layout.image_length(), options.seed, first, count);
-      statistics.rows += generate(model, requests[r], sampling, batch, add_progress);
-      statistics.passes += batch.end();
-      statistics.codes += batch.codes().numel();
-      for (int64_t i = 0; i < count; ++i)
-        codes_done(r, first + i, batch.codes()[i].view({layout.grid_height, layout.grid_width}));
-    }
+  for (size_t begin = 0; begin < all.size(); begin += static_cast<size_t>(images)) {
+    const size_t count = std::min(static_cast<size_t>(images), all.size() - begin);
+    ImageBatch batch(requests, std::span(all).subspan(begin, count), layout.image_length(),
+                     options.seed);
+    statistics.rows += generate(model, sampling, batch, add_progress);
+    statistics.passes += batch.end();
+    statistics.codes += batch.codes().numel();
+    for (size_t row = 0; row < count; ++row)
+      codes_done(
+          all[begin + row].request, all[begin + row].number,
+          batch.codes()[static_cast<int64_t>(row)].view({layout.grid_height, layout.grid_width}));
   }
   return statistics;
 }

@@ -12,7 +12,7 @@
 namespace dalle {
 
 /// generate_codes() with the model's own decode_step(), on any device: one position of several
-/// images of one caption at a time. DecodeBatch gives the same codes within rounding.
+/// images at a time, whatever their captions. DecodeBatch gives the same codes within rounding.
 /// @param images        generated at once
 /// @param add_progress  called after each step with the number of codes that it adds
 GenerateStatistics generate_stepwise(DalleModel& model, std::span<const CaptionImages> requests,

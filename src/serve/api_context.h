@@ -5,30 +5,26 @@
 #include <cstdint>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "serve/engine/generation_engine.h"
 #include "serve/http/image_store.h"
 #include "serve/request_metrics.h"
-#include "serve/served_model.h"
 
 #include <boost/asio/thread_pool.hpp>
 
 namespace dalle {
 
-struct ApiOptions {
-  std::vector<ServedModel> models;  ///< at least one; the first is the default
-  ImageStore* store = nullptr;      ///< of images served by URL; must outlive the API
-  std::string base_url = {};        ///< of these URLs, "http://127.0.0.1:8080"
-  size_t threads = 2;               ///< that decode and encode images
-};
-
 /// What all routes share.
 struct ApiContext {
-  explicit ApiContext(ApiOptions options)
-      : store(*options.store),
-        base_url(std::move(options.base_url)),
-        workers(options.threads),
-        models(std::move(options.models)) {}
+  /// @param served   at least one; the first is the default
+  /// @param images   served by URL; must outlive the API
+  /// @param url      see base_url
+  /// @param threads  that decode and encode images
+  ApiContext(std::vector<ServedModel> served, ImageStore& images, std::string url = "",
+             size_t threads = 2)
+      : store(images), base_url(std::move(url)), workers(threads), models(std::move(served)) {}
   /// The workers use the engines, so they end first.
   ~ApiContext() { workers.join(); }
   ApiContext(const ApiContext&) = delete;
@@ -52,7 +48,7 @@ struct ApiContext {
   }
 
   ImageStore& store;
-  std::string base_url;
+  std::string base_url;  ///< of images, "http://127.0.0.1:8080"; set before the first request
   RequestMetrics metrics;
   std::atomic<int64_t> waiting_requests = 0;  ///< for a worker
   boost::asio::thread_pool workers;

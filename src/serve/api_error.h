@@ -4,6 +4,10 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
+#include <utility>
+
+#include <fmt/format.h>
 
 #include "core/error.h"
 #include "serve/http/http_exchange.h"
@@ -21,6 +25,13 @@ struct ApiError : std::runtime_error {
   std::string field;  ///< of the request; empty: none
   std::optional<double> retry_after_s = {};
 };
+
+/// A field whose value is refused. The message begins with the field.
+template <class... Args>
+ApiError wrong_field(std::string_view field, fmt::format_string<Args...> format, Args&&... args) {
+  return {400, fmt::format("{}: {}", field, fmt::format(format, std::forward<Args>(args)...)),
+          std::string(field)};
+}
 
 /// {"error": {"message", "type", "param", "code"}}
 nlohmann::ordered_json error_body(const ApiError& error);

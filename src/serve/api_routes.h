@@ -1,37 +1,40 @@
 #pragma once
 
-#include <memory>
-#include <string>
-#include <utility>
-#include <vector>
+#include <filesystem>
 
-#include "serve/api_context.h"
 #include "serve/routes.h"
 
 namespace dalle {
 
-/// The whole API: OpenAI's routes for images, those of AUTOMATIC1111's web UI, models, health,
-/// metrics and the description of all of them. Must outlive the HttpServer that uses it.
-class ApiRoutes {
- public:
-  explicit ApiRoutes(ApiOptions options) : context_(std::move(options)) {}
+struct ApiContext;
 
-  void add_to(Routes& routes);
+/// Adds OpenAI's /v1/images/generations, /edits and /variations, and /images/*, where the images
+/// are that an answer names by URL.
+/// @param context  must outlive the routes
+void add_image_routes(Routes& routes, ApiContext& context);
 
-  const std::vector<ServedModel>& models() const { return context_.models; }
+/// Adds the routes of AUTOMATIC1111's web UI that clients use to generate images. Fields without a
+/// counterpart, such as steps, are accepted, and `info` says that they had no effect.
+/// @param context  must outlive the routes
+void add_sdapi_routes(Routes& routes, ApiContext& context);
 
-  /// For a port that is known only later. To be called before any request is answered.
-  void set_base_url(std::string url) { context_.base_url = std::move(url); }
+/// Adds /v1/models, /v1/models/*, /health, /metrics and /openapi.json.
+/// @param context  must outlive the routes
+void add_service_routes(Routes& routes, ApiContext& context);
 
-  /// Counts a request that is complete, for /metrics. Thread-safe.
-  /// @param route  Routes::path_of() of its path
-  void count_request(const std::string& method, const std::string& route, int status,
-                     double seconds) {
-    context_.metrics.count(method, route, status, seconds);
-  }
+/// Adds `GET /` and the scripts and the style sheet of the page. They contain nothing secret.
+void add_page_routes(Routes& routes);
 
- private:
-  ApiContext context_;
-};
+/// Adds the routes that show the runs of a folder, also while they train:
+///
+///     GET /v1/runs                           {"object": "list", "data": [{"id", "updated"}, ...]},
+///                                            the run that wrote last first
+///     GET /v1/runs/ID                        the run's curves, and which images it has
+///     GET /v1/runs/ID/images/STAGE/FILE      a sample image that the run lists
+///     GET /v1/runs/ID/report.html            its report, if it has been written
+///
+/// All answers have an etag. Names in requests are only compared with those of files that a run
+/// writes; they never become part of a path.
+void add_run_routes(Routes& routes, const std::filesystem::path& runs);
 
 }  // namespace dalle

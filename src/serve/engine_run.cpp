@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <string>
 #include <utility>
 
 namespace dalle {
@@ -26,9 +29,7 @@ class EngineRun : public std::enable_shared_from_this<EngineRun> {
     }
   }
 
-  void cancel() {
-    for (const uint64_t number : numbers_) engine_.cancel(number);
-  }
+  void cancel() { canceler()(); }
 
   /// Cancels without keeping the run alive.
   std::function<void()> canceler() const {

@@ -1,24 +1,15 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
-#include <memory>
-#include <string>
 #include <vector>
 
+#include "serve/answered_request.h"
 #include "serve/api_error.h"
 #include "serve/engine/generation_engine.h"
-#include "serve/http/client_presence.h"
-#include "serve/http/worker_queue.h"
 
 namespace dalle {
-
-/// A request in progress.
-struct AnsweredRequest {
-  std::string id;                          ///< for the log
-  std::shared_ptr<WorkerQueue> tasks;      ///< of this request
-  std::shared_ptr<ClientPresence> client;  ///< who waits for the answer
-};
 
 /// What becomes of requests to an engine. May throw: that is reported as a failure of the server.
 /// Either `done` or `failed` is called last, unless the client disconnects: then, none is called.

@@ -1,9 +1,8 @@
 #include "serve/generation_request.h"
 
+#include <cstdint>
 #include <random>
 #include <utility>
-
-#include <fmt/format.h>
 
 #include "core/error.h"
 #include "data/image/image_file.h"
@@ -12,6 +11,9 @@
 
 namespace dalle {
 namespace {
+
+/// Images of a request may have as many pixels, whatever their size is after scaling.
+constexpr int64_t kMostPromptPixels = int64_t{4096} * 4096;
 
 /// @throws dalle::Error if the file is not an image, or if its header declares too many pixels
 void check_prompt_pixels(const std::string& file) {
@@ -38,7 +40,18 @@ void add_image_prompt(GenerationRequest& request, const ImageFields& fields,
     request.original = std::move(prompt.image);
   } catch (const ImagePromptError& error) {
     const std::string field = error.member == "image" ? fields.image_field : error.member;
-    throw ApiError(400, fmt::format("{}: {}", field, error.what()), field);
+    throw wrong_field(field, "{}", error.what());
+  }
+}
+
+/// The settings of the model's config, with those that the request replaces.
+/// @throws ApiError naming the field
+SamplingConfig requested_sampling(const SamplingOverrides& overrides, const TrainedDalle& dalle) {
+  try {
+    return override_sampling<SamplingOverrides>(dalle.config.sample, overrides);
+  } catch (const Error& error) {  // its message begins with the name
+    const std::string message = error.what();
+    throw ApiError(400, message, message.substr(0, message.find(':')));
   }
 }
 
@@ -47,15 +60,6 @@ void add_image_prompt(GenerationRequest& request, const ImageFields& fields,
 int64_t random_seed() {
   std::random_device device;
   return device();
-}
-
-SamplingConfig requested_sampling(const SamplingOverrides& overrides, const TrainedDalle& dalle) {
-  try {
-    return override_sampling<SamplingOverrides>(dalle.config.sample, overrides);
-  } catch (const Error& error) {  // its message begins with the name
-    const std::string message = error.what();
-    throw ApiError(400, message, message.substr(0, message.find(':')));
-  }
 }
 
 GenerationRequest generation_request(const ImageFields& fields, const TrainedDalle& dalle,
@@ -70,10 +74,9 @@ GenerationRequest generation_request(const ImageFields& fields, const TrainedDal
   if (request.caption.empty() && !dalle.config.sample.captions.empty())
     request.caption = dalle.config.sample.captions.front();
   if (request.caption.empty())
-    throw ApiError(400, "prompt: missing; this model's config has no caption to use instead",
-                   "prompt");
+    throw wrong_field("prompt", "missing; this model's config has no caption to use instead");
   if (dalle.tokenizer.encode(request.caption).empty())
-    throw ApiError(400, "prompt: contains no tokens of the model's tokenizer", "prompt");
+    throw wrong_field("prompt", "contains no tokens of the model's tokenizer");
   if (!fields.image_prompt.image.empty()) add_image_prompt(request, fields, dalle);
   return request;
 }

@@ -4,8 +4,6 @@
 #include <type_traits>
 #include <utility>
 
-#include <fmt/format.h>
-
 #include "core/ascii.h"
 #include "sample/sampling_config.h"
 #include "serve/api_error.h"
@@ -140,8 +138,7 @@ ImageFormatFields parse_format(const RequestFields& fields) {
   const std::string size = fields.text("size").value_or("");
   if (!size.empty() && size != "auto") {
     answer.size = parse_image_size(size);
-    if (!answer.size)
-      throw ApiError(400, "size: expected auto or WIDTHxHEIGHT, such as 512x512", "size");
+    if (!answer.size) throw wrong_field("size", "expected auto or WIDTHxHEIGHT, such as 512x512");
   }
   if (const auto format = fields.choice("output_format"))
     answer.format = *find_image_format(*format);
@@ -149,12 +146,24 @@ ImageFormatFields parse_format(const RequestFields& fields) {
   return answer;
 }
 
+/// @throws ApiError if two fields contradict one another, or if no image is given
+void check_image_prompt(const ImagePromptRequest& prompt) {
+  if (prompt.image.empty()) throw wrong_field("image", "missing, expected an image file");
+  const auto refuse_both = [](const char* field, const char* other) {
+    throw wrong_field(field, "cannot be combined with {}", other);
+  };
+  if (prompt.keep_rows && prompt.keep) refuse_both("keep", "keep_rows");
+  if (prompt.keep_rows && prompt.mask) refuse_both("mask", "keep_rows");
+  if (prompt.keep && prompt.mask) refuse_both("mask", "keep");
+  if (prompt.variation && prompt.paste_original) refuse_both("paste_original", "variation");
+  // In a variation, almost all kept codes come after a generated one, which `strict` refuses.
+  if (prompt.variation && prompt.strict) refuse_both("strict", "variation");
+}
+
 ImagePromptRequest parse_image_prompt(const RequestFields& fields, ImageEndpoint endpoint) {
   ImagePromptRequest prompt;
   std::vector<std::string> images = fields.files("image");
-  if (images.size() > 1)
-    throw ApiError(400, fmt::format("image: found {} images, expected one", images.size()),
-                   "image");
+  if (images.size() > 1) throw wrong_field("image", "found {} images, expected one", images.size());
   if (images.size() == 1) prompt.image = std::move(images.front());
   prompt.variation = fields.number("variation");
   if (endpoint == ImageEndpoint::kEdits) {
@@ -166,9 +175,10 @@ ImagePromptRequest parse_image_prompt(const RequestFields& fields, ImageEndpoint
     (void)fields.choice("input_fidelity");
   }
   const bool says_what_to_keep = prompt.mask || prompt.keep_rows || prompt.keep;
-  for (const char* field : {"paste_original", "strict"})
-    if (!says_what_to_keep && (field[0] == 'p' ? prompt.paste_original : prompt.strict))
-      throw ApiError(400, fmt::format("{}: requires mask, keep or keep_rows", field), field);
+  if (!says_what_to_keep && prompt.paste_original)
+    throw wrong_field("paste_original", "requires mask, keep or keep_rows");
+  if (!says_what_to_keep && prompt.strict)
+    throw wrong_field("strict", "requires mask, keep or keep_rows");
   if (!says_what_to_keep && !prompt.variation) prompt.variation = kUsualVariation;
   check_image_prompt(prompt);
   return prompt;
@@ -182,8 +192,7 @@ void parse_stream_fields(const RequestFields& fields, ImageFields& parsed) {
   (void)fields.choice("background");
   (void)fields.choice("moderation");
   if (parsed.is_streamed && parsed.as_url)
-    throw ApiError(400, "response_format: found url, expected b64_json in a stream",
-                   "response_format");
+    throw wrong_field("response_format", "found url, expected b64_json in a stream");
 }
 
 }  // namespace
@@ -227,21 +236,8 @@ SamplingOverrides sampling_overrides(const RequestFields& fields) {
 }
 
 std::string checked_prompt(std::string prompt) {
-  if (is_blank(prompt)) throw ApiError(400, "prompt: empty; expected text", "prompt");
+  if (is_blank(prompt)) throw wrong_field("prompt", "empty; expected text");
   return prompt;
-}
-
-void check_image_prompt(const ImagePromptRequest& prompt) {
-  if (prompt.image.empty()) throw ApiError(400, "image: missing, expected an image file", "image");
-  const auto refuse_both = [](const char* field, const char* other) {
-    throw ApiError(400, fmt::format("{}: cannot be combined with {}", field, other), field);
-  };
-  if (prompt.keep_rows && prompt.keep) refuse_both("keep", "keep_rows");
-  if (prompt.keep_rows && prompt.mask) refuse_both("mask", "keep_rows");
-  if (prompt.keep && prompt.mask) refuse_both("mask", "keep");
-  if (prompt.variation && prompt.paste_original) refuse_both("paste_original", "variation");
-  // In a variation, almost all kept codes come after a generated one, which `strict` refuses.
-  if (prompt.variation && prompt.strict) refuse_both("strict", "variation");
 }
 
 ImageFields parse_image_fields(const HttpRequest& request, ImageEndpoint endpoint) {
@@ -259,10 +255,8 @@ ImageFields parse_image_fields(const HttpRequest& request, ImageEndpoint endpoin
   if (endpoint != ImageEndpoint::kGenerations)
     parsed.image_prompt = parse_image_prompt(fields, endpoint);
   if (parsed.best_of != 0 && parsed.best_of < parsed.n)
-    throw ApiError(400,
-                   fmt::format("best_of: found {}, expected at least n, which is {}",
-                               parsed.best_of, parsed.n),
-                   "best_of");
+    throw wrong_field("best_of", "found {}, expected at least n, which is {}", parsed.best_of,
+                      parsed.n);
   parsed.safety_identifier = fields.text("user").value_or("");
   const std::string identifier = fields.text("safety_identifier").value_or("");
   if (!identifier.empty()) parsed.safety_identifier = identifier;

@@ -7,7 +7,7 @@
 
 #include "data/image/image.h"
 #include "sample/image_prompt.h"
-#include "sample/sampling_overrides.h"
+#include "sample/sampling_config.h"
 #include "serve/image_size.h"
 #include "serve/request_fields.h"
 
@@ -65,8 +65,5 @@ ImageFields parse_image_fields(const HttpRequest& request, ImageEndpoint endpoin
 /// A prompt that words can be read from.
 /// @throws ApiError
 std::string checked_prompt(std::string prompt);
-
-/// @throws ApiError naming the field if two contradict one another, or if no image is given
-void check_image_prompt(const ImagePromptRequest& prompt);
 
 }  // namespace dalle

@@ -1,13 +1,14 @@
-#include "serve/image_routes.h"
-
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
 
+#include "serve/answered_request.h"
+#include "serve/api_context.h"
 #include "serve/api_error.h"
+#include "serve/api_routes.h"
+#include "serve/engine_run.h"
 #include "serve/generation_request.h"
-#include "serve/http/client_presence.h"
-#include "serve/http/worker_queue.h"
 #include "serve/image_fields.h"
 #include "serve/images_reply.h"
 
@@ -20,8 +21,7 @@ void generate_images_for(ApiContext& context, ImageEndpoint endpoint, const Http
   ImageFields fields = parse_image_fields(request, endpoint);
   const ServedModel& model = context.model_of(fields.model);
   if (fields.best_of > 0 && !model.engine->has_reranker())
-    throw ApiError(400, fmt::format("best_of: the model {} cannot rank images", model.id),
-                   "best_of");
+    throw wrong_field("best_of", "the model {} cannot rank images", model.id);
   GenerationRequest generation = generation_request(fields, model.engine->dalle(), request.client);
   fields.image_prompt = {};  // files of many megabytes, which are not needed any more
   const auto answer =
@@ -41,7 +41,7 @@ void generate_images_for(ApiContext& context, ImageEndpoint endpoint, const Http
   } catch (const QueueFull&) {
     throw;
   } catch (const Error& error) {  // only their number has not been checked yet
-    throw ApiError(400, fmt::format("{}: {}", counting_field, error.what()), counting_field);
+    throw wrong_field(counting_field, "{}", error.what());
   }
   answer->begin();  // the events come later, in other tasks
 }
@@ -58,33 +58,13 @@ void send_stored_image(const ApiContext& context, const HttpRequest& request, Ht
 
 }  // namespace
 
-void answer_on_worker(ApiContext& context, const std::string& request_id,
-                      const std::shared_ptr<HttpReply>& reply,
-                      std::function<void(const AnsweredRequest&)> work) {
-  const auto client = std::make_shared<ClientPresence>();
-  reply->on_disconnect([client] { client->leave(); });
-  if (++context.waiting_requests > kMostWaitingRequests) {
-    --context.waiting_requests;
-    throw ApiError(503, "too many requests are waiting to be parsed; try again later");
-  }
-  const auto tasks = std::make_shared<WorkerQueue>(context.workers);
-  tasks->post([&context, reply, answered = AnsweredRequest{request_id, tasks, client},
-               work = std::move(work)] {
-    --context.waiting_requests;
-    if (answered.client->has_left()) return;
-    answer_errors(answered.id, *reply, [&] { work(answered); });
-  });
-}
-
 void add_image_routes(Routes& routes, ApiContext& context) {
   const auto add = [&](const char* path, ImageEndpoint endpoint) {
     routes.add("POST", path, [&context, endpoint](HttpRequest request, const auto& reply) {
-      const std::string id = request.id;
-      answer_on_worker(
-          context, id, reply,
-          [&context, endpoint, reply, request = std::move(request)](const auto& answered) {
-            generate_images_for(context, endpoint, request, reply, answered);
-          });
+      answer_on_worker(context, std::move(request), reply,
+                       [&context, endpoint, reply](const HttpRequest& asked, const auto& answered) {
+                         generate_images_for(context, endpoint, asked, reply, answered);
+                       });
     });
   };
   add("/v1/images/generations", ImageEndpoint::kGenerations);

@@ -9,6 +9,12 @@
 namespace dalle {
 namespace {
 
+/// The longest side of an answer, unless the model's own is longer.
+constexpr int64_t kLongestServedSide = 2048;
+
+/// The most pixels of all images of an answer, unless they have more without being enlarged.
+constexpr int64_t kMostServedPixels = int64_t{1} << 26;
+
 std::optional<int64_t> parse_side(std::string_view text) {
   constexpr size_t kMostDigits = 5;
   if (text.size() > kMostDigits || text.find_first_not_of("0123456789") != text.npos)

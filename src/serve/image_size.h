@@ -17,12 +17,6 @@ struct ImageSize {
 /// Reads "WIDTHxHEIGHT". Nothing for other texts, and if a side is 0 or has more than five digits.
 std::optional<ImageSize> parse_image_size(std::string_view text);
 
-/// The longest side of an answer, unless the model's own is longer.
-inline constexpr int64_t kLongestServedSide = 2048;
-
-/// The most pixels of all images of an answer, unless they have more without being enlarged.
-inline constexpr int64_t kMostServedPixels = int64_t{1} << 26;
-
 /// How many times larger than the model's square image the answer is: as close as possible to the
 /// shorter side that was asked for.
 /// @param side    of the model's image, in pixels

@@ -101,9 +101,7 @@ void ImagesReply::add(const GeneratedImage& image) {
 }
 
 void ImagesReply::finish(const GenerationTimes& times) {
-  const RequestTimes all{.generation = times, .encode_s = encode_s_};
-  context_.metrics.add(all);
-  reply_->note(describe_times(all));
+  context_.metrics.record({.generation = times, .encode_s = encode_s_}, *reply_);
   if (!fields_.is_streamed) return reply_->send(naming_model(json_response(answer()), model_));
   reply_->write("data: [DONE]\n\n");
   reply_->end();

@@ -10,7 +10,7 @@
 #include "core/build_info.h"
 #include "serve/image_fields.h"
 #include "serve/request_fields.h"
-#include "serve/sdapi_routes.h"
+#include "serve/sdapi_fields.h"
 
 #include <nlohmann/json.hpp>
 
@@ -138,10 +138,10 @@ Json paths() {
   paths["/openapi.json"] = get_operation("This document");
   paths["/sdapi/v1/txt2img"] =
       post_operation("txt2img: generate images from a prompt, as in AUTOMATIC1111's web UI",
-                     sdapi_request_fields(/*with_image=*/false), {"prompt"});
+                     sdapi_request_fields(SdapiEndpoint::kTextToImage), {"prompt"});
   paths["/sdapi/v1/img2img"] =
-      post_operation("img2img: starts from an image", sdapi_request_fields(/*with_image=*/true),
-                     {"prompt", "init_images"});
+      post_operation("img2img: starts from an image",
+                     sdapi_request_fields(SdapiEndpoint::kImageToImage), {"prompt", "init_images"});
   paths["/sdapi/v1/options"] = get_operation("The default model");
   paths["/sdapi/v1/options"].update(
       post_operation("Select the default model", sdapi_option_fields(), {}));

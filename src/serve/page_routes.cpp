@@ -1,10 +1,9 @@
-#include "serve/page_routes.h"
-
 #include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
 
+#include "serve/api_routes.h"
 #include "serve/http/revalidation.h"
 #include "serve/page_files.h"
 

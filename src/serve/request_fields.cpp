@@ -20,8 +20,7 @@ namespace {
 
 [[noreturn]] void refuse_field(std::string_view name, const std::string& found,
                                const std::string& expected) {
-  throw ApiError(400, fmt::format("{}: found {}, expected {}", name, found, expected),
-                 std::string(name));
+  throw wrong_field(name, "found {}, expected {}", found, expected);
 }
 
 /// A value as messages show it: short, whatever was sent.
@@ -69,8 +68,8 @@ std::optional<std::string> given(std::string file) {
   return file.empty() ? std::nullopt : std::optional(std::move(file));
 }
 
-}  // namespace
-
+/// Parses JSON with bounds on its depth and its number of values.
+/// @throws dalle::Error if it is invalid or exceeds them
 nlohmann::json parse_bounded_json(std::string_view text) {
   constexpr int kDeepest = 32;
   constexpr size_t kMostValues = 100'000;
@@ -92,6 +91,8 @@ nlohmann::json parse_bounded_json(std::string_view text) {
     throw Error("not valid JSON: {}", utf8_prefix(reason, kLongestReason));
   }
 }
+
+}  // namespace
 
 RequestFields::RequestFields(const HttpRequest& request, std::span<const RequestField> known)
     : known_(known) {

@@ -41,10 +41,6 @@ struct RequestField {
   std::string_view choices = "";                         ///< separated by blanks
 };
 
-/// Parses JSON with bounds on its depth and its number of values.
-/// @throws dalle::Error if it is invalid or exceeds them
-nlohmann::json parse_bounded_json(std::string_view text);
-
 /// The fields of a request, from JSON or multipart/form-data. Those that are not known are ignored,
 /// and a null counts as not given. Each function returns nothing if the field is not given, and
 /// throws an ApiError that names it if its value is wrong.

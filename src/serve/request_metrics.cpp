@@ -46,13 +46,14 @@ constexpr EngineMetric kEngineMetrics[] = {
     {"dalle_codes_total", "counter", "Codes that have been generated.", &EngineStatus::codes},
 };
 
-}  // namespace
-
+/// "queue 0.001 s, generate 1.201 s, decode 0.013 s, encode 0.004 s"
 std::string describe_times(const RequestTimes& times) {
   const auto& [queue, generate, decode] = times.generation;
   return fmt::format("queue {:.3f} s, generate {:.3f} s, decode {:.3f} s, encode {:.3f} s", queue,
                      generate, decode, times.encode_s);
 }
+
+}  // namespace
 
 void RequestMetrics::count(const std::string& method, const std::string& route, int status,
                            double seconds) {
@@ -65,7 +66,8 @@ void RequestMetrics::count(const std::string& method, const std::string& route, 
   durations.seconds += seconds;
 }
 
-void RequestMetrics::add(const RequestTimes& times) {
+void RequestMetrics::record(const RequestTimes& times, HttpReply& reply) {
+  reply.note(describe_times(times));
   const std::lock_guard lock(mutex_);
   ++generations_;
   sums_.generation.queue_s += times.generation.queue_s;

@@ -9,7 +9,8 @@
 #include <tuple>
 
 #include "serve/engine/engine_request.h"
-#include "serve/served_model.h"
+#include "serve/engine/generation_engine.h"
+#include "serve/http/http_exchange.h"
 
 namespace dalle {
 
@@ -19,15 +20,13 @@ struct RequestTimes {
   double encode_s = 0;  ///< of image files
 };
 
-/// "queue 0.001 s, generate 1.201 s, decode 0.013 s, encode 0.004 s"
-std::string describe_times(const RequestTimes& times);
-
 /// Counts of requests and sums of their times. Thread-safe.
 class RequestMetrics {
  public:
   /// @param route  as Routes::path_of() names it: few, whatever is requested
   void count(const std::string& method, const std::string& route, int status, double seconds);
-  void add(const RequestTimes& times);
+  /// Adds the times of a request for images, and notes them in its reply.
+  void record(const RequestTimes& times, HttpReply& reply);
 
   /// These and what the engines say, in the text format of Prometheus 0.0.4.
   std::string text(std::span<const ServedModel> models) const;

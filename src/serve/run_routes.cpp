@@ -1,7 +1,4 @@
-#include "serve/run_routes.h"
-
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -21,9 +18,11 @@
 #include "experiment/config/load_experiment.h"
 #include "experiment/config/stages.h"
 #include "experiment/report/run_report.h"
+#include "experiment/report/run_samples.h"
 #include "experiment/report/training_curves.h"
 #include "report/charts.h"
 #include "serve/api_error.h"
+#include "serve/api_routes.h"
 #include "serve/http/revalidation.h"
 #include "train/run_folder.h"
 
@@ -61,38 +60,6 @@ std::vector<RunPaths> runs_in(const fs::path& folder) {
       runs.push_back(run);
   }
   return runs;
-}
-
-struct SampleFile {
-  std::string kind;  ///< "reconstructions"
-  int64_t step = 0;
-  std::string file;  ///< "reconstructions-00001000.png"
-};
-
-/// Nothing for names that training does not give to sample images, such as that of a partial file.
-std::optional<SampleFile> sample_file(const std::string& name) {
-  constexpr std::string_view kExtension = ".png";
-  const size_t dash = name.rfind('-');
-  if (dash == name.npos || !name.ends_with(kExtension)) return std::nullopt;
-  const char* const begin = name.data() + dash + 1;
-  const char* const end = name.data() + name.size() - kExtension.size();
-  SampleFile sample{.kind = name.substr(0, dash), .step = 0, .file = name};
-  const auto [stop, error] = std::from_chars(begin, end, sample.step);
-  if (stop != end || error != std::errc()) return std::nullopt;
-  return sample;
-}
-
-/// The sample images of a stage, by kind and step.
-std::vector<SampleFile> samples_of(const RunPaths& run, std::string_view stage) {
-  std::vector<SampleFile> samples;
-  std::error_code missing;
-  for (const auto& entry : fs::directory_iterator(run.samples() / stage, missing))
-    if (auto sample = sample_file(entry.path().filename().string()))
-      samples.push_back(std::move(*sample));
-  std::ranges::sort(samples, {}, [](const SampleFile& sample) {
-    return std::pair(std::string_view(sample.kind), sample.step);
-  });
-  return samples;
 }
 
 ordered_json images_json(const RunPaths& run, std::string_view stage) {
@@ -152,7 +119,7 @@ ordered_json run_json(const RunPaths& run, ShownRun& shown) {
   shown.update_captions(run);
   const std::vector<StageCurves> curves = shown.curves.read();
   ordered_json stages = ordered_json::array();
-  for (const auto& [number, name] : enum_names(Stage{})) {
+  for (const auto& [stage, name] : enum_names(Stage{})) {
     const auto found = std::ranges::find(curves, name, &StageCurves::stage);
     const bool has_curves = found != curves.end();
     ordered_json images = images_json(run, name);
@@ -241,12 +208,12 @@ class ShownRuns {
 
   /// @param path  /images/STAGE/FILE
   static HttpResponse show_image(const RunPaths& run, std::string_view path) {
-    for (const auto& [number, stage] : enum_names(Stage{})) {
-      const std::string folder = "/images/" + std::string(stage) + "/";
+    for (const auto& [stage, name] : enum_names(Stage{})) {
+      const std::string folder = "/images/" + std::string(name) + "/";
       if (!path.starts_with(folder)) continue;
-      for (const SampleFile& sample : samples_of(run, stage)) {
+      for (const SampleFile& sample : samples_of(run, name)) {
         if (sample.file != path.substr(folder.size())) continue;
-        if (auto content = read_if_there(run.samples() / stage / sample.file))
+        if (auto content = read_if_there(run.samples() / name / sample.file))
           return {.content_type = "image/png", .body = std::move(*content)};
       }
     }

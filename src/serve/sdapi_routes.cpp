@@ -1,110 +1,45 @@
-#include "serve/sdapi_routes.h"
-
 #include <algorithm>
 #include <chrono>
 #include <limits>
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
 #include "core/base64.h"
 #include "core/seconds.h"
+#include "serve/answered_request.h"
+#include "serve/api_context.h"
 #include "serve/api_error.h"
+#include "serve/api_routes.h"
+#include "serve/engine_run.h"
 #include "serve/generation_request.h"
 #include "serve/image_fields.h"
-#include "serve/image_routes.h"
 #include "serve/images_reply.h"
+#include "serve/sdapi_fields.h"
 
 namespace dalle {
 namespace {
 
 using Json = nlohmann::ordered_json;
-using enum FieldKind;
 
 constexpr const char* kSampler = "autoregressive";
-constexpr double kLongestSide = 16'384;
 constexpr double kUsualDenoising = 0.75;  // the web UI's
-
-constexpr RequestField kTextToImageFields[] = {
-    {.name = "prompt", .kind = kText, .help = "the caption", .max = kMostPromptBytes},
-    {.name = "negative_prompt", .kind = kText, .help = "ignored", .max = kMostPromptBytes},
-    {.name = "seed",
-     .kind = kInteger,
-     .help = "image i is the first image of seed + i; -1: random",
-     .min = -1},
-    {.name = "steps", .kind = kInteger, .help = "ignored", .min = 0, .max = 10'000},
-    {.name = "cfg_scale",
-     .kind = kNumber,
-     .help = "ignored, because clients always send one; use the field guidance instead",
-     .min = 0,
-     .max = 1'000},
-    {.name = "sampler_name", .kind = kText, .help = "ignored", .max = 256},
-    {.name = "batch_size",
-     .kind = kInteger,
-     .help = "images per iteration",
-     .min = 1,
-     .max = kMostImages},
-    {.name = "n_iter",
-     .kind = kInteger,
-     .help = "number of iterations; total = batch_size x n_iter",
-     .min = 1,
-     .max = kMostImages},
-    {.name = "width",
-     .kind = kInteger,
-     .help = "as size in the Images API",
-     .min = 1,
-     .max = kLongestSide},
-    {.name = "height",
-     .kind = kInteger,
-     .help = "as size in the Images API",
-     .min = 1,
-     .max = kLongestSide},
-    {.name = "override_settings",
-     .kind = kObject,
-     .help = "sd_model_checkpoint names the model of this request"},
-};
-
-constexpr RequestField kImageToImageFields[] = {
-    {.name = "init_images", .kind = kFiles, .help = "one image file, in base64"},
-    {.name = "denoising_strength",
-     .kind = kNumber,
-     .help = "fraction of the image's codes that is regenerated; ignored if there is a mask; "
-             "default: 0.75",
-     .min = 0,
-     .max = 1},
-    {.name = "mask",
-     .kind = kFile,
-     .help = "an image file as large as the image: light pixels are generated"},
-    {.name = "inpainting_mask_invert",
-     .kind = kInteger,
-     .help = "1: dark pixels are generated instead",
-     .min = 0,
-     .max = 1},
-};
-
-constexpr RequestField kOptionFields[] = {
-    {.name = "sd_model_checkpoint",
-     .kind = kText,
-     .help = "the model of requests that do not name one: an id of /v1/models",
-     .max = 512},
-};
 
 /// The id of a model by its title in sd-models.
 std::string known_model(const ApiContext& context, const std::string& title) {
   for (const ServedModel& model : context.models)
     if (model.id == title) return model.id;
-  throw ApiError(400, "sd_model_checkpoint: unknown model; see /sdapi/v1/sd-models",
-                 "sd_model_checkpoint");
+  throw wrong_field("sd_model_checkpoint", "unknown model; see /sdapi/v1/sd-models");
 }
 
 ImagePromptRequest parse_init_image(const RequestFields& fields) {
   ImagePromptRequest prompt;
   std::vector<std::string> images = fields.files("init_images");
   if (images.size() != 1)
-    throw ApiError(400, fmt::format("init_images: found {} images, expected one", images.size()),
-                   "init_images");
+    throw wrong_field("init_images", "found {} images, expected one", images.size());
   prompt.image = std::move(images.front());
   const double denoising = fields.number("denoising_strength").value_or(kUsualDenoising);
   prompt.mask = fields.file("mask");
@@ -122,9 +57,9 @@ struct SdapiFields {
   Json parameters;  ///< as received, without files
 };
 
-SdapiFields parse_sdapi_fields(const ApiContext& context, const HttpRequest& request,
-                               bool with_image) {
-  const std::vector<RequestField> known = sdapi_request_fields(with_image);
+SdapiFields parse_sdapi_fields(const ApiContext& context, SdapiEndpoint endpoint,
+                               const HttpRequest& request) {
+  const std::vector<RequestField> known = sdapi_request_fields(endpoint);
   const RequestFields fields(request, known);
   SdapiFields parsed;
   ImageFields& images = parsed.images;
@@ -136,18 +71,16 @@ SdapiFields parse_sdapi_fields(const ApiContext& context, const HttpRequest& req
   const int64_t n_iter = fields.integer("n_iter").value_or(1);
   images.n = batch_size * n_iter;
   if (images.n > kMostImages)
-    throw ApiError(
-        400,
-        fmt::format("n_iter: found {} images in total, expected at most {}", images.n, kMostImages),
-        "n_iter");
+    throw wrong_field("n_iter", "found {} images in total, expected at most {}", images.n,
+                      kMostImages);
   if (*images.seed > std::numeric_limits<int64_t>::max() - images.n)
-    throw ApiError(400, "seed: too large for this many images", "seed");
+    throw wrong_field("seed", "too large for this many images");
   const auto width = fields.integer("width"), height = fields.integer("height");
   if (width || height)
     images.answer.size = ImageSize{width.value_or(*(width ? width : height)),
                                    height.value_or(*(width ? width : height))};
   images.sampling = sampling_overrides(fields);
-  if (with_image) {
+  if (endpoint == SdapiEndpoint::kImageToImage) {
     images.image_prompt = parse_init_image(fields);
     images.image_field = "init_images";
   }
@@ -204,19 +137,17 @@ struct SdapiReply {
   }
 
   void finish(const GenerationTimes& times) {
-    const RequestTimes all{.generation = times, .encode_s = encode_s};
-    context.metrics.add(all);
-    reply->note(describe_times(all));
+    context.metrics.record({.generation = times, .encode_s = encode_s}, *reply);
     const Json answer{
         {"images", std::move(images)}, {"parameters", parameters}, {"info", json_text(info())}};
     reply->send(naming_model(json_response(answer), model));
   }
 };
 
-void generate_sdapi_images(ApiContext& context, const HttpRequest& request, bool with_image,
+void generate_sdapi_images(ApiContext& context, SdapiEndpoint endpoint, const HttpRequest& request,
                            const std::shared_ptr<HttpReply>& reply,
                            const AnsweredRequest& answered) {
-  SdapiFields parsed = parse_sdapi_fields(context, request, with_image);
+  SdapiFields parsed = parse_sdapi_fields(context, endpoint, request);
   ImageFields& fields = parsed.images;
   const ServedModel& model =
       context.model_of(fields.model.empty() ? context.sdapi_model() : fields.model);
@@ -286,40 +217,25 @@ Json progress_of(const ApiContext& context) {
 
 }  // namespace
 
-std::vector<RequestField> sdapi_request_fields(bool with_image) {
-  std::vector<RequestField> fields(std::begin(kTextToImageFields), std::end(kTextToImageFields));
-  if (with_image)
-    fields.insert(fields.end(), std::begin(kImageToImageFields), std::end(kImageToImageFields));
-  const std::vector<RequestField> sampling = sampling_request_fields();
-  fields.insert(fields.end(), sampling.begin(), sampling.end());
-  return fields;
-}
-
-std::vector<RequestField> sdapi_option_fields() {
-  return {std::begin(kOptionFields), std::end(kOptionFields)};
-}
-
 void add_sdapi_routes(Routes& routes, ApiContext& context) {
-  for (const bool with_image : {false, true})
-    routes.add(
-        "POST", with_image ? "/sdapi/v1/img2img" : "/sdapi/v1/txt2img",
-        [&context, with_image](HttpRequest request, const auto& reply) {
-          const std::string id = request.id;
-          answer_on_worker(
-              context, id, reply,
-              [&context, with_image, reply, request = std::move(request)](const auto& answered) {
-                generate_sdapi_images(context, request, with_image, reply, answered);
-              });
-        });
+  const auto add = [&](const char* path, SdapiEndpoint endpoint) {
+    routes.add("POST", path, [&context, endpoint](HttpRequest request, const auto& reply) {
+      answer_on_worker(context, std::move(request), reply,
+                       [&context, endpoint, reply](const HttpRequest& asked, const auto& answered) {
+                         generate_sdapi_images(context, endpoint, asked, reply, answered);
+                       });
+    });
+  };
+  add("/sdapi/v1/txt2img", SdapiEndpoint::kTextToImage);
+  add("/sdapi/v1/img2img", SdapiEndpoint::kImageToImage);
   routes.add("GET", "/sdapi/v1/options", [&context](const HttpRequest&, const auto& reply) {
     const std::string title = context.model_of(context.sdapi_model()).id;
     reply->send(json_response({{"sd_model_checkpoint", title}, {"samples_format", "png"}}));
   });
   routes.add("POST", "/sdapi/v1/options", [&context](HttpRequest request, const auto& reply) {
-    const std::string id = request.id;
-    answer_on_worker(context, id, reply,
-                     [&context, reply, request = std::move(request)](const auto&) {
-                       choose_sdapi_model(context, request);
+    answer_on_worker(context, std::move(request), reply,
+                     [&context, reply](const HttpRequest& asked, const auto&) {
+                       choose_sdapi_model(context, asked);
                        reply->send(json_response(nullptr));
                      });
   });

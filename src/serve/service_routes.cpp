@@ -1,9 +1,9 @@
-#include "serve/service_routes.h"
-
 #include <string>
-#include <utility>
+#include <string_view>
 
+#include "serve/api_context.h"
 #include "serve/api_error.h"
+#include "serve/api_routes.h"
 #include "serve/image_fields.h"
 #include "serve/openapi.h"
 

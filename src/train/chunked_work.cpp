@@ -155,17 +155,17 @@ ChunkedWork::~ChunkedWork() {
 
 std::vector<ordered_json> ChunkedWork::records(const ChunkedPhase& phase, const FindRecord& find) {
   StoredRecords stored = read_stored(group_, store_, phase);
-  const auto parts = run_on_ranks(group_, check_stop_, [&](const RankShare& share) {
-    std::vector<int64_t> own;
-    for (size_t i = 0; i < stored.missing.size(); ++i)
-      if (share.has(static_cast<int64_t>(i))) own.push_back(stored.missing[i]);
-    ChunkRecords found = compute(phase, own, find);
-    found.merge(stored.records);
-    return to_bytes(found);
-  });
-  if (!parts) throw StopRequested();
+  const std::vector<std::string> parts =
+      run_on_ranks(group_, check_stop_, [&](const RankShare& share) {
+        std::vector<int64_t> own;
+        for (size_t i = 0; i < stored.missing.size(); ++i)
+          if (share.has(static_cast<int64_t>(i))) own.push_back(stored.missing[i]);
+        ChunkRecords found = compute(phase, own, find);
+        found.merge(stored.records);
+        return to_bytes(found);
+      });
   ChunkRecords all;
-  for (const std::string& part : *parts) all.merge(chunk_records(part));
+  for (const std::string& part : parts) all.merge(chunk_records(part));
   std::vector<ordered_json> result;
   for (int64_t chunk = 0; chunk < phase.chunks(); ++chunk)
     result.push_back(std::move(all.at(chunk)));

@@ -4,7 +4,7 @@
 #include <exception>
 
 #include "core/error.h"
-#include "tensor/error_text.h"
+#include "tensor/torch_error.h"
 
 namespace dalle {
 namespace {
@@ -14,20 +14,8 @@ constexpr char kShareDone = 'd', kShareStopped = 's', kShareFailed = 'f';
 
 }  // namespace
 
-std::optional<std::vector<std::string>> run_on_ranks(
-    ProcessGroup& group, const StopCondition& stop,
-    const std::function<std::string(const RankShare&)>& work) {
-  return run_on_ranks(
-      group,
-      [&] {
-        if (stop.requested()) throw StopRequested();
-      },
-      work);
-}
-
-std::optional<std::vector<std::string>> run_on_ranks(
-    ProcessGroup& group, const CheckStop& check_stop,
-    const std::function<std::string(const RankShare&)>& work) {
+std::vector<std::string> run_on_ranks(ProcessGroup& group, const CheckStop& check_stop,
+                                      const std::function<std::string(const RankShare&)>& work) {
   const RankShare share{
       .rank = group.rank(), .world_size = group.world_size(), .check_stop = check_stop};
   std::string report;
@@ -46,7 +34,7 @@ std::optional<std::vector<std::string>> run_on_ranks(
     if (reports[rank].front() == kShareFailed)
       throw Error("rank {}: {}", rank, reports[rank].substr(1));
   for (std::string& result : reports) {
-    if (result.front() == kShareStopped) return std::nullopt;
+    if (result.front() == kShareStopped) throw StopRequested();
     result.erase(0, 1);
   }
   return reports;

@@ -2,13 +2,11 @@
 
 #include <cstdint>
 #include <functional>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/stop_signal.h"
 #include "dist/process_group.h"
-#include "dist/stop_condition.h"
 
 namespace dalle {
 
@@ -25,15 +23,11 @@ struct RankShare {
 /// Has each rank do its share of some work and gathers the results. A collective; `work` itself
 /// must not call any, so that a rank whose work fails never leaves the others waiting.
 /// @param work  returns this rank's result as bytes
-/// @return      the results by rank, on every rank; nothing, on all ranks, if a stop was noticed in
-///              the work of one of them
+/// @return      the results by rank, on every rank
+/// @throws StopRequested  on all ranks, if the work of one of them throws it
 /// @throws      on the ranks whose work failed, its exception; on the others, a dalle::Error that
 ///              names one of these, with its message: "rank 3: no space left on device"
-std::optional<std::vector<std::string>> run_on_ranks(
-    ProcessGroup& group, const CheckStop& check_stop,
-    const std::function<std::string(const RankShare&)>& work);
-std::optional<std::vector<std::string>> run_on_ranks(
-    ProcessGroup& group, const StopCondition& stop,
-    const std::function<std::string(const RankShare&)>& work);
+std::vector<std::string> run_on_ranks(ProcessGroup& group, const CheckStop& check_stop,
+                                      const std::function<std::string(const RankShare&)>& work);
 
 }  // namespace dalle

@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include "core/error.h"
+#include "core/files.h"
 
 namespace dalle {
 namespace {
@@ -16,8 +17,7 @@ namespace fs = std::filesystem;
 
 /// Without a slash at the end, so that a suffix can be appended.
 fs::path plain(const fs::path& path) {
-  const fs::path normal = path.lexically_normal();
-  return normal.has_filename() ? normal : normal.parent_path();
+  return without_trailing_slash(path.lexically_normal());
 }
 
 void check_is_folder(const fs::path& path) {

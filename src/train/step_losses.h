@@ -16,8 +16,8 @@ namespace dalle {
 struct StepVotes {
   bool stop = false;
   bool save = false;
-  bool abandon = false;  ///< discard the step: a rank skipped micro-batches to stop sooner
-  bool report = false;   ///< a rank's weights have changed between two updates
+  bool abandon = false;          ///< discard the step: a rank skipped micro-batches to stop sooner
+  bool weights_changed = false;  ///< on a rank, between two updates
 };
 
 /// The losses of a step: added up over its micro-batches and then over the ranks, in the tree's

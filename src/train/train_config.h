@@ -101,13 +101,14 @@ struct TrainConfig {
   template <class Self, class Visitor>
   static void fields(Self& self, Visitor&& visit) {
     visit("steps", self.steps,
-          {.help = "training steps, each with one batch; steps that are skipped because of a non-finite loss or gradient count",
+          {.help = "training steps, each with one batch; skipped ones count too",
            .min = 1,
            .paper = "dVAE 3,000,000 (A.2); DALL-E 430,000 (B.2); CLIP 390,625",
            .may_change = true});
     visit("batch_size", self.batch_size,
           {.help = "samples per update, over all micro-batches",
            .min = 1,
+           .max = 1e9,
            .paper = "dVAE 512 (A.2); DALL-E 1024 (B.2); CLIP 32,768"});
     visit("micro_batch_size", self.micro_batch_size,
           {.help = "samples computed at once; must divide batch_size; 0: all of them",

@@ -11,7 +11,6 @@
 
 #include "checkpoint/checkpoint.h"
 #include "data/batch.h"
-#include "data/image/rgb_image.h"
 #include "dist/process_group.h"
 #include "metrics/metric_log.h"
 #include "nn/loss_counts.h"
@@ -29,6 +28,7 @@ struct StageTraits {
   std::string name = {};     ///< "dvae", "dalle": names the checkpoints' folder and the metrics
   int64_t sample_every = 1;  ///< updates between two sets of sample images
   std::string sample_every_key = {};  ///< the config key of this value, for messages
+  std::string sample_name = {};       ///< what the sample images are called in files and reports
   double flops_per_sample = 0;        ///< useful FLOPs of training, forward and backward
   /// Whether Muon updates a parameter: the matrix or the kernels of a hidden layer.
   std::function<bool(const std::string& parameter)> uses_muon = [](const std::string&) {
@@ -55,11 +55,6 @@ struct TaskLoss {
   std::vector<std::pair<std::string, at::Tensor>> parts;  ///< [] each, to be logged as well
 };
 
-struct NamedImage {
-  std::string name;
-  RgbImage image;
-};
-
 /// What one stage trains: a module, its samples, and a loss. The Trainer does the rest, the same
 /// for all stages.
 class TrainTask {
@@ -76,7 +71,7 @@ class TrainTask {
   virtual Sample sample(int64_t position) const = 0;
 
   /// What this rank's part of a global batch adds to its counts.
-  virtual LossCounts count(const Batch& batch) const = 0;
+  virtual LossCounts count(const Batch& batch) const { return {.samples = batch.size()}; }
 
   /// @param micro_batch  on the host; the task moves what it needs to its device
   virtual TaskLoss loss(const Batch& micro_batch, const LossContext& context) = 0;
@@ -108,14 +103,9 @@ class TrainTask {
   /// images do not depend on the share.
   virtual ImageGroups sample_images(int64_t step, const RankShare& share) = 0;
 
-  /// One image that shows all sample images, in the order of their groups.
-  virtual NamedImage arrange(const std::vector<RgbImage>& images) const = 0;
-
-  /// Adds what makes a checkpoint self-contained: config, tokenizer, frozen models.
+  /// Adds what makes a checkpoint self-contained: config, tokenizer, frozen models. Training does
+  /// not resume with a tokenizer that differs from the checkpoint's.
   virtual void add_to_checkpoint(CheckpointContent& content) const = 0;
-
-  /// Throws if a checkpoint was made with frozen parts that differ from this run's.
-  virtual void check_checkpoint(const CheckpointContent& content) const { (void)content; }
 
  private:
   StageTraits traits_;

@@ -35,6 +35,16 @@ std::unique_ptr<BatchLoader> make_loader(const TrainTask& task, const RankSlice&
                          .prefetch = options.prefetch});
 }
 
+/// @throws dalle::Error if a checkpoint of the task was made with another tokenizer
+void check_tokenizer(const TrainTask& task, const CheckpointContent& checkpoint) {
+  CheckpointContent own;
+  task.add_to_checkpoint(own);
+  const auto tokenizer = own.files.find(kTokenizerFile);
+  if (tokenizer != own.files.end() && checkpoint.files.at(kTokenizerFile) != tokenizer->second)
+    throw Error("{}: the tokenizer of its checkpoint differs from the one in the run folder",
+                task.stage());
+}
+
 }  // namespace
 
 void check_ranks(const std::string& stage, const TrainConfig& config,
@@ -65,7 +75,8 @@ Trainer::Trainer(TrainTask& task, const TrainConfig& config, const RunPaths& run
   restore();
   report_ = std::make_unique<TrainingReport>(
       task.traits(), run, *group_, state_.device(),
-      MetricPosition{.step = counters_.step, .lines = counters_.lines}, options.matmul_flops);
+      MetricPosition{.step = counters_.step, .lines = counters_.lines_of_step},
+      options.matmul_flops);
   const RankSlice part(config.batch_size, group_->rank(), group_->world_size());
   loader_ = make_loader(task, part, counters_.step, options);
   const std::vector<FlatRange>& buckets = state_.reducer().buckets();
@@ -96,9 +107,13 @@ TrainOutcome Trainer::run(const StopSignal& signal) {
 /// Evaluates, saves and generates sample images, if that is due and no stop was requested. What can
 /// run out of memory comes last.
 void Trainer::finish_step(const StopCondition& stop) {
-  if (counters_.evaluation_due && !votes_.stop) evaluate(stop);
-  if (counters_.checkpoint_due && !votes_.stop) save();
-  if (counters_.samples_due && !votes_.stop) sample_images(stop);
+  try {
+    if (counters_.evaluation_due && !votes_.stop) evaluate(stop);
+    if (counters_.checkpoint_due && !votes_.stop) save();
+    if (counters_.samples_due && !votes_.stop) sample_images(stop);
+  } catch (const StopRequested&) {  // on all ranks; the resumed run does the rest
+    votes_.stop = true;
+  }
   checkpoints_.check();
 }
 
@@ -143,6 +158,7 @@ void Trainer::train_step(const StopCondition& stop) {
 /// What the losses of the global batch are divided by.
 LossCounts Trainer::count_over_ranks(const Batch& batch) {
   const LossCounts own = task_.count(batch);
+  if (group_->world_size() == 1) return own;
   const auto counts = torch::tensor({own.samples, own.text_tokens, own.image_tokens}, torch::kLong)
                           .to(state_.device());
   group_->all_reduce(counts);
@@ -165,8 +181,8 @@ void Trainer::vote(StepLosses& losses, bool is_cut_short, const StopCondition& s
                            {.stop = stop.requested() || is_cut_short,
                             .save = is_save_time(),
                             .abandon = is_cut_short,
-                            .report = !changed.empty()});
-  if (votes_.report) state_.throw_weight_corruption(changed);
+                            .weights_changed = !changed.empty()});
+  if (votes_.weights_changed) state_.throw_weight_corruption(changed);
 }
 
 /// Whether rank 0's clock says that it is time for a checkpoint.
@@ -215,8 +231,7 @@ void Trainer::log() {
 
 void Trainer::evaluate(const StopCondition& stop) {
   const auto begin = Clock::now();
-  const auto [is_stopped, evaluation] = evaluate_ema(task_, state_, *group_, stop, counters_.step);
-  if (is_stopped) return void(votes_.stop = true);
+  const auto evaluation = evaluate_ema(task_, state_, *group_, stop.check_stop(), counters_.step);
   if (evaluation) {
     const bool is_best = evaluation->score < counters_.best_score;
     counters_.score = evaluation->score;
@@ -243,9 +258,8 @@ void Trainer::reduce_on_plateau() {
 }
 
 void Trainer::sample_images(const StopCondition& stop) {
-  const auto [is_stopped, image] = sample_ema(task_, state_, *group_, stop, counters_.step);
-  if (is_stopped) return void(votes_.stop = true);
-  if (image) report_->show(counters_.step, *image);
+  const auto grid = sample_ema(task_, state_, *group_, stop.check_stop(), counters_.step);
+  if (grid) report_->show(counters_.step, *grid);
   counters_.samples_due = false;
   unsaved_ = true;
 }
@@ -262,7 +276,7 @@ void Trainer::save() {
   state_.save_into(own,
                    [&](int64_t part) { return checkpoints_.writes(part, TrainingState::kParts); });
   if (group_->is_rank_zero()) {
-    counters_.lines = report_->sync(counters_.step);
+    counters_.lines_of_step = report_->sync(counters_.step);
     own.files[kTrainerFile] = counters_.to_json();
     for (const auto& [name, tensor] : task_.state())
       own.tensors[kTaskTensors].emplace_back(name, tensor.to(torch::kCPU).clone());
@@ -278,7 +292,7 @@ void Trainer::restore() {
   const NamedTensors state = task_.state();
   if (group_->is_rank_zero()) {
     if (const auto checkpoint = checkpoints_.load_newest(TrainingState::tensor_names())) {
-      task_.check_checkpoint(*checkpoint);
+      check_tokenizer(task_, *checkpoint);
       counters_ = TrainingCounters::from_json(checkpoint->files.at(kTrainerFile),
                                               task_.stage() + " checkpoint");
       path = checkpoint->path;

@@ -48,7 +48,7 @@ std::string TrainingCounters::to_json() const {
       {"since_evaluation", since_evaluation},
       {"score", score ? to_json_number(*score) : Json(nullptr)},
       {"best_score", to_json_number(best_score)},
-      {"lines", lines},
+      {"lines", lines_of_step},
       {"evaluation_due", evaluation_due},
       {"samples_due", samples_due},
       {"checkpoint_due", checkpoint_due},
@@ -74,7 +74,7 @@ TrainingCounters TrainingCounters::from_json(const std::string& text, const std:
     if (const Json score = json.value("score", Json()); !score.is_null())
       counters.score = score.get<double>();
     counters.best_score = from_json_number(json.value("best_score", Json()));
-    counters.lines = json.value("lines", std::numeric_limits<int64_t>::max());
+    counters.lines_of_step = json.value("lines", std::numeric_limits<int64_t>::max());
     counters.evaluation_due = json.value("evaluation_due", false);
     counters.samples_due = json.value("samples_due", json.value("pictures_due", false));
     counters.checkpoint_due = json.value("checkpoint_due", false);

@@ -22,7 +22,7 @@ struct TrainingCounters {
 
   std::optional<double> score;  ///< of these weights, once they are evaluated; lower is better
   double best_score = std::numeric_limits<double>::infinity();  ///< of all evaluations so far
-  int64_t lines = 0;  ///< lines of this step in metrics.jsonl
+  int64_t lines_of_step = 0;                                    ///< in metrics.jsonl
   /// What is still to be done after this step's update; a stop leaves it to the resumed run.
   bool evaluation_due = false;
   bool samples_due = false;

@@ -1,12 +1,12 @@
 #include "train/training_report.h"
 
 #include <algorithm>
-#include <string>
 #include <utility>
 
 #include <fmt/format.h>
 #include <torch/types.h>
 
+#include "core/error.h"
 #include "core/files.h"
 #include "core/log.h"
 #include "core/seconds.h"
@@ -35,7 +35,7 @@ RankSpread spread_over(ProcessGroup& group, c10::Device device, double own) {
           .max_rank = ranks[last].item<int64_t>()};
 }
 
-double sum_over_ranks(ProcessGroup& group, c10::Device device, double own) {
+double total_over_ranks(ProcessGroup& group, c10::Device device, double own) {
   const auto sum = torch::tensor({own}, torch::TensorOptions(device).dtype(torch::kDouble));
   group.all_reduce(sum);
   return sum.item<double>();
@@ -62,8 +62,9 @@ TrainingReport::TrainingReport(const StageTraits& stage, const RunPaths& run, Pr
                                double matmul_flops)
     : group_(group),
       device_(device),
-      throughput_(stage.flops_per_sample, sum_over_ranks(group, device, matmul_flops)),
-      samples_(run.samples() / stage.name) {
+      throughput_(stage.flops_per_sample, total_over_ranks(group, device, matmul_flops)),
+      samples_(run.samples() / stage.name),
+      sample_name_(stage.sample_name) {
   if (!group.is_rank_zero()) return;
   make_directories(samples_);
   log_ =
@@ -137,17 +138,15 @@ void TrainingReport::log_evaluation(int64_t step, const std::vector<Metric>& met
   log_->write(step, metrics, std::vector<Metric>{{"evaluation_s", seconds, "{:.1f} s"}});
 }
 
-void TrainingReport::show(int64_t step, const NamedImage& image) {
+void TrainingReport::show(int64_t step, const RgbImage& grid) {
   if (!group_.is_rank_zero()) return;
-  const std::string png = encode_image(image.image, ImageFormat::kPng);
-  log_->image(step, image.name,
-              {.file = png, .width = image.image.width, .height = image.image.height});
-  write_file_atomically(samples_ / fmt::format("{}-{:08d}.png", image.name, step), png);
-}
-
-int64_t TrainingReport::sync(int64_t step) {
-  log_->sync();
-  return log_->lines_of(step);
+  try {
+    const std::string png = encode_image(grid, ImageFormat::kPng);
+    log_->image(step, sample_name_, {.file = png, .width = grid.width, .height = grid.height});
+    write_file_atomically(samples_ / fmt::format("{}-{:08d}.png", sample_name_, step), png);
+  } catch (const Error& error) {  // no reason to lose the updates since the last checkpoint
+    log_warning("step {}: sample images cannot be written: {}", step, error.what());
+  }
 }
 
 }  // namespace dalle

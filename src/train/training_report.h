@@ -4,12 +4,14 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include <c10/core/Device.h>
 
 #include "core/machine.h"
 #include "data/batch_loader.h"
+#include "data/image/rgb_image.h"
 #include "dist/process_group.h"
 #include "metrics/metric_log.h"
 #include "metrics/throughput.h"
@@ -60,12 +62,12 @@ class TrainingReport {
 
   void log_evaluation(int64_t step, const std::vector<Metric>& metrics, double seconds);
 
-  /// Writes an image into the folder of samples, and into TensorBoard.
-  void show(int64_t step, const NamedImage& image);
+  /// Writes sample images into the folder of samples, and into TensorBoard.
+  void show(int64_t step, const RgbImage& grid);
 
   /// Flushes the metrics, so that a run resumed from a checkpoint made now finds its lines.
   /// @return how many lines there are of the step
-  int64_t sync(int64_t step);
+  int64_t sync(int64_t step) { return log_->sync(step); }
 
  private:
   std::vector<Metric> timings(const GradientReducer::Communication& communication);
@@ -79,6 +81,7 @@ class TrainingReport {
   std::chrono::steady_clock::time_point logged_ = std::chrono::steady_clock::now();
   bool reported_cpu_wait_ = false;
   std::filesystem::path samples_;
+  std::string sample_name_;
   std::unique_ptr<MetricLog> log_;  ///< rank 0's
 };
 

@@ -72,8 +72,7 @@ void TrainingState::throw_weight_corruption(const std::string& changed) const {
 }
 
 bool TrainingState::checks_owned_weights() const {
-  return distributed_.check_replicas_every > 0 && distributed_.shard_optimizer &&
-         group_.world_size() > 1;
+  return distributed_.check_replicas_every > 0 && reducer_->is_sharded();
 }
 
 /// What the ranks' states hold of a flat buffer [P], complete on every rank: in the memory of the

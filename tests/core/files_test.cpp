@@ -32,6 +32,13 @@ TEST(Files, WriteReplacesTheFileAndLeavesNoTemporaryFile) {
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);
 }
 
+TEST(Files, ATrailingSlashIsRemovedExceptFromTheRoot) {
+  EXPECT_EQ(without_trailing_slash("a/b/"), "a/b");
+  EXPECT_EQ(without_trailing_slash("a/b"), "a/b");
+  EXPECT_EQ(without_trailing_slash("/"), "/");
+  EXPECT_EQ(without_trailing_slash(""), "");
+}
+
 TEST(Files, ReadingCanBeginAtAnyByte) {
   const TemporaryDirectory folder;
   write_file_atomically(folder / "a", "0123456789");

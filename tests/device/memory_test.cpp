@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>
 #include <fmt/format.h>
@@ -83,6 +84,7 @@ TEST_P(MemoryTest, PeakIsNearTheEstimate) {
   constexpr double kMinRatio = 0.7, kMaxRatio = 1.5;
   const std::array<std::string, 1> overrides{"data.path=none"};  // it is not read
   const ExperimentConfig config = load_experiment(GetParam().file, overrides);
+  at::globalContext().lazyInitDevice(device.type());
   const int64_t before = bytes_in_use(device).now;
   reset_peak(device);
   Subject subject = GetParam().make_subject(config, device);

@@ -77,6 +77,7 @@ class DeterministicAlgorithms {
   static void set(bool enabled) {
     at::globalContext().setDeterministicCuDNN(enabled);
     at::globalContext().setDeterministicAlgorithms(enabled, /*warn_only=*/false);
+    at::globalContext().setDeterministicFillUninitializedMemory(false);
   }
 };
 

@@ -9,7 +9,6 @@
 
 #include "core/files.h"
 #include "error_of.h"
-#include "eval/feature_set.h"
 #include "eval/gaussian_blur.h"
 #include "temporary_directory.h"
 

@@ -1,5 +1,5 @@
-#include <algorithm>
 #include <string>
+#include <string_view>
 
 #include "core/utf8.h"
 #include "fuzz/fuzz.h"
@@ -7,11 +7,6 @@
 
 namespace dalle {
 namespace {
-
-void check_decoded(const std::string& text) {
-  DALLE_CHECK(first_invalid_utf8(text) == text.size());
-  for (const char c : text) DALLE_CHECK(static_cast<unsigned char>(c) >= 0x20 && c != 0x7f);
-}
 
 std::string percent_encoded(std::string_view text) {
   std::string encoded;
@@ -21,21 +16,16 @@ std::string percent_encoded(std::string_view text) {
 
 }  // namespace
 
-/// What comes out is text, and encoding all of it gives the same again.
+/// What comes out is text, and encoding all of it gives the same again, also in front of a query.
 void fuzz(std::string_view input) {
-  RequestTarget target;
-  if (!accepts([&] { target = parse_request_target(input); })) return;
-  check_decoded(target.path);
-  if (target.path == "*") return;
-  DALLE_CHECK(target.path.starts_with('/'));
-  std::string encoded = "/" + percent_encoded(std::string_view(target.path).substr(1)) + "?";
-  for (const auto& [name, value] : target.query) {
-    check_decoded(name);
-    check_decoded(value);
-    encoded += percent_encoded(name) + "=" + percent_encoded(value) + "&";
-  }
-  const RequestTarget again = parse_request_target(encoded);
-  DALLE_CHECK(again.path == target.path && again.query == target.query);
+  std::string path;
+  if (!accepts([&] { path = parse_request_target(input); })) return;
+  DALLE_CHECK(first_invalid_utf8(path) == path.size());
+  for (const char c : path) DALLE_CHECK(static_cast<unsigned char>(c) >= 0x20 && c != 0x7f);
+  if (path == "*") return;
+  DALLE_CHECK(path.starts_with('/'));
+  const std::string encoded = percent_encoded(std::string_view(path).substr(1));
+  DALLE_CHECK(parse_request_target("/" + encoded + "?" + encoded) == path);
 }
 
 }  // namespace dalle

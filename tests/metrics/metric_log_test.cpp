@@ -144,7 +144,7 @@ TEST(MetricLog, ShowsImages) {
   const std::string png = small_png();
   MetricLog log = log_in(folder.path(), "dvae", {});
   log.image(1, "samples", {.file = png, .width = 3, .height = 2});
-  log.sync();
+  log.sync(1);
   EXPECT_THAT(read_file(folder / "tensorboard/dvae/events.out.tfevents.000000"), HasSubstr(png));
 }
 
@@ -209,11 +209,11 @@ TEST(MetricLog, OfTheStepThatIsGoneOnFromTheFirstLinesStay) {
     {
       MetricLog log = log_in(folder.path(), "dvae", {});
       log.write(1, Metrics{{"loss", 1, ""}});
-      EXPECT_EQ(log.lines_of(1), 1);
+      EXPECT_EQ(log.sync(1), 1);
       log.write(2, Metrics{{"loss", 2, ""}});
       log.write(2, Metrics{{"validation", 2, ""}});
-      EXPECT_EQ(log.lines_of(2), 2);
-      EXPECT_EQ(log.lines_of(3), 0);
+      EXPECT_EQ(log.sync(2), 2);
+      EXPECT_EQ(log.sync(3), 0);
     }
     MetricLog log = log_in(folder.path(), "dvae", {.step = 2, .lines = kept});
     const std::string content = read_file(folder / "metrics.jsonl");

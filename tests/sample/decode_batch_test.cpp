@@ -12,8 +12,8 @@
 
 #include "core/error.h"
 #include "counted_new.h"
+#include "sample/caption_images.h"
 #include "sample/generate_codes.h"
-#include "sample/preview_codes.h"
 #include "sample/small_dalle.h"
 
 namespace dalle::decode_batch_test {  // test sources are joined, and others use the same names

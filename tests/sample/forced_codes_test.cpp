@@ -1,5 +1,3 @@
-#include "sample/forced_codes.h"
-
 #include <algorithm>
 #include <span>
 #include <utility>
@@ -10,6 +8,7 @@
 #include <torch/types.h>
 
 #include "core/error.h"
+#include "sample/caption_images.h"
 #include "sample/generate_codes.h"
 #include "sample/small_dalle.h"
 #include "sample/stepwise_generation.h"

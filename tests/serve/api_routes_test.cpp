@@ -15,6 +15,7 @@
 #include "core/base64.h"
 #include "data/image/image.h"
 #include "sample/generate_images.h"
+#include "serve/api_context.h"
 #include "serve/api_error.h"
 #include "serve/awaited_reply.h"
 #include "serve/route_answers.h"
@@ -41,9 +42,10 @@ class ApiRoutesTest : public testing::Test {
            .created = 5,
            .engine = std::make_unique<GenerationEngine>(std::move(*dalle), EngineOptions{})});
     routes_ = Routes();
-    api_ = std::make_unique<ApiRoutes>(ApiOptions{
-        .models = std::move(models), .store = &store_, .base_url = "http://example.org"});
-    api_->add_to(routes_);
+    api_ = std::make_unique<ApiContext>(std::move(models), store_, "http://example.org");
+    add_image_routes(routes_, *api_);
+    add_sdapi_routes(routes_, *api_);
+    add_service_routes(routes_, *api_);
   }
 
   HttpResponse answer(HttpRequest request) {
@@ -60,7 +62,7 @@ class ApiRoutesTest : public testing::Test {
 
   ImageStore store_{ImageStore::Limits{}};
   Routes routes_;
-  std::unique_ptr<ApiRoutes> api_;
+  std::unique_ptr<ApiContext> api_;
 };
 
 nlohmann::json body_of(const HttpResponse& response) {
@@ -166,11 +168,11 @@ TEST_F(ApiRoutesTest, NothingIsDoneForAClientThatHasLeft) {
                  reply);
   reply->disconnect();
   const auto is_idle = [&] {
-    const EngineStatus status = api_->models().front().engine->status();
+    const EngineStatus status = api_->models.front().engine->status();
     return status.active + status.queued == 0;
   };
   while (reply.use_count() > 1 || !is_idle()) std::this_thread::yield();
-  EXPECT_LT(api_->models().front().engine->status().finished, 512);
+  EXPECT_LT(api_->models.front().engine->status().finished, 512);
 }
 
 TEST_F(ApiRoutesTest, EndsWhileRequestsAreInProgress) {
@@ -207,10 +209,10 @@ TEST_F(ApiRoutesTest, NotesTheTimesOfARequest) {
 TEST_F(ApiRoutesTest, MetricsCountRequestsAndPhases) {
   (void)generate(R"({"prompt": "a red circle", "n": 2})");
   // The engine counts an image after it has passed it on.
-  while (api_->models().front().engine->status().finished < 2) std::this_thread::yield();
-  api_->count_request("GET", "/health", 200, 0.5);
-  api_->count_request("GET", "/health", 200, 0.25);
-  api_->count_request("BREW", "", 405, 0.25);
+  while (api_->models.front().engine->status().finished < 2) std::this_thread::yield();
+  api_->metrics.count("GET", "/health", 200, 0.5);
+  api_->metrics.count("GET", "/health", 200, 0.25);
+  api_->metrics.count("BREW", "", 405, 0.25);
   const std::string text = get("/metrics").body;
   for (const char* line :
        {"dalle_request_seconds_sum{method=\"GET\",route=\"/health\",status=\"200\"} 0.75\n",

@@ -26,7 +26,7 @@ TEST(GenerationEngine, OnlyTheRequestsOfImagesThatCannotBeCompletedFail) {
     else
       corrupt.model->named_parameters()["image_embedding"][kCorrupt].fill_(nan);
     // Few slots, so that images come after failed ones in the same slot.
-    GenerationEngine engine(std::move(corrupt), {.batch_size = 3});
+    AwaitedEngine engine(std::move(corrupt), {.batch_size = 3});
     std::vector<GenerationRequest> requests;
     for (int64_t seed = 0; seed < 40; ++seed)
       requests.push_back({.caption = "a red circle", .seed = seed});
@@ -82,7 +82,7 @@ class FailingAllocator : public c10::Allocator {
 TEST(GenerationEngine, GoesOnAfterMemoryRanOut) {
   const TrainedDalle dalle = small_trained_dalle();
   const FailingAllocator allocator;
-  GenerationEngine engine(small_trained_dalle(), {.batch_size = 2});
+  AwaitedEngine engine(small_trained_dalle(), {.batch_size = 2});
   std::vector<Outcome> outcomes(4);
   std::vector<GenerationRequest> requests;
   for (int64_t seed = 0; seed < 4; ++seed)
@@ -114,7 +114,7 @@ TEST(GenerationEngine, GoesOnAfterMemoryRanOut) {
 }
 
 TEST(GenerationEngine, AnEventThatThrowsFailsItsRequestOnly) {
-  GenerationEngine engine(small_trained_dalle(), {.batch_size = 2});
+  AwaitedEngine engine(small_trained_dalle(), {.batch_size = 2});
   std::vector<Outcome> outcomes(4);
   std::vector<GenerationEvents> events;
   for (Outcome& outcome : outcomes) events.push_back(outcome.events());

@@ -18,7 +18,7 @@ namespace dalle::engine_test {
 namespace {
 
 TEST(GenerationEngine, TakesTurnsBetweenClients) {
-  GenerationEngine engine(small_trained_dalle(), {.batch_size = 1});
+  AwaitedEngine engine(small_trained_dalle(), {.batch_size = 1});
   Blocker blocker(engine);
   std::vector<std::string> order;
   const auto submit = [&](const std::string& client, int64_t count) {
@@ -37,7 +37,7 @@ TEST(GenerationEngine, TakesTurnsBetweenClients) {
 }
 
 TEST(GenerationEngine, RefusesWhatDoesNotFitIntoItsQueue) {
-  GenerationEngine engine(small_trained_dalle(), {.batch_size = 1, .queued_images = 4});
+  AwaitedEngine engine(small_trained_dalle(), {.batch_size = 1, .queued_images = 4});
   Blocker blocker(engine);
   std::vector<Outcome> outcomes(3);
   const auto submit = [&](Outcome& outcome, int64_t count) {
@@ -89,7 +89,7 @@ TEST(GenerationEngine, RefusesInvalidRequests) {
 TEST(GenerationEngine, ACanceledRequestLeavesAtTheNextToken) {
   const TrainedDalle dalle = small_trained_dalle();
   for (const EngineBatching batching : {EngineBatching::kContinuous, EngineBatching::kOneRequest}) {
-    GenerationEngine engine(small_trained_dalle(), {.batch_size = 1, .batching = batching});
+    AwaitedEngine engine(small_trained_dalle(), {.batch_size = 1, .batching = batching});
     Outcome canceled, other;
     GenerationEvents events = canceled.events();
     std::promise<uint64_t> number;
@@ -118,7 +118,7 @@ TEST(GenerationEngine, ACanceledRequestLeavesAtTheNextToken) {
 }
 
 TEST(GenerationEngine, ACanceledRequestThatWaitsLeavesTheQueue) {
-  GenerationEngine engine(small_trained_dalle(), {.batch_size = 1, .queued_images = 4});
+  AwaitedEngine engine(small_trained_dalle(), {.batch_size = 1, .queued_images = 4});
   Blocker blocker(engine);
   Outcome canceled, other;
   const uint64_t number = engine.submit({.caption = "a red circle", .count = 4}, canceled.events());
@@ -132,7 +132,7 @@ TEST(GenerationEngine, ACanceledRequestThatWaitsLeavesTheQueue) {
 }
 
 TEST(GenerationEngine, CountsAnImageBeforeItIsReported) {
-  GenerationEngine engine(small_trained_dalle(), {});
+  AwaitedEngine engine(small_trained_dalle(), {});
   std::vector<int64_t> finished;
   GenerationEvents events = no_events();
   events.image = [&](const GeneratedImage&) { finished.push_back(engine.status().finished); };
@@ -163,7 +163,7 @@ TEST(GenerationEngine, CancelsWhatIsNotFinishedWhenItIsDestroyed) {
 
 TEST(GenerationEngine, ServesManyThreadsThatSubmitAndCancel) {
   const TrainedDalle dalle = small_trained_dalle();
-  GenerationEngine engine(small_trained_dalle(), {.batch_size = 5, .queued_images = 12});
+  AwaitedEngine engine(small_trained_dalle(), {.batch_size = 5, .queued_images = 12});
   constexpr int kThreads = 6, kRequests = 12;
   std::vector<std::vector<GenerationRequest>> requests(kThreads);
   std::vector<std::vector<Outcome>> outcomes(kThreads, std::vector<Outcome>(kRequests));

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <future>
 #include <map>
+#include <memory>
 #include <random>
 #include <span>
 #include <string>
@@ -61,11 +62,36 @@ inline GenerationEvents no_events() {
           .failed = [](const std::string&) {}};
 }
 
+/// An engine that can be awaited, because it destroys the events of a request when it forgets it.
+class AwaitedEngine : public GenerationEngine {
+ public:
+  AwaitedEngine(TrainedDalle dalle, const EngineOptions& options)
+      : GenerationEngine(std::move(dalle), options),
+        open_(nullptr, [forgotten = forgotten_](void*) { forgotten->set_value(); }) {}
+
+  uint64_t submit(GenerationRequest request, GenerationEvents events) {
+    events.failed = [open = open_, failed = std::move(events.failed)](const std::string& error) {
+      failed(error);
+    };
+    return GenerationEngine::submit(std::move(request), std::move(events));
+  }
+
+  /// Waits until all requests are complete, and counted in status(). To be called once.
+  void wait_until_idle() {
+    open_.reset();
+    forgotten_->get_future().wait();
+  }
+
+ private:
+  const std::shared_ptr<std::promise<void>> forgotten_ = std::make_shared<std::promise<void>>();
+  std::shared_ptr<void> open_;  ///< held by the events of all requests
+};
+
 /// A request that occupies the engine's thread until it is released, so that others can be
 /// submitted meanwhile.
 class Blocker {
  public:
-  explicit Blocker(GenerationEngine& engine) {
+  explicit Blocker(AwaitedEngine& engine) {
     GenerationEvents events = outcome_.events();
     events.preview = [this](int64_t, int64_t, const RgbImage&) {
       reached_.set_value();
@@ -82,7 +108,7 @@ class Blocker {
 };
 
 /// Submits a request as soon as the queue has room for it.
-inline uint64_t submit_patiently(GenerationEngine& engine, const GenerationRequest& request,
+inline uint64_t submit_patiently(AwaitedEngine& engine, const GenerationRequest& request,
                                  const GenerationEvents& events) {
   while (true) {
     try {

@@ -12,7 +12,7 @@
 #include "error_of.h"
 #include "experiment/trained/reranker.h"
 #include "sample/best_candidates.h"
-#include "sample/preview_codes.h"
+#include "sample/caption_images.h"
 #include "serve/engine_requests.h"
 
 namespace dalle::engine_test {
@@ -27,9 +27,8 @@ TEST(GenerationEngine, GivesTheImagesOfTheSamplerInAnyMixOfRequests) {
         std::vector<GenerationRequest> requests;
         for (int i = 0; i < 12; ++i) requests.push_back(random_request(random));
         std::vector<Outcome> outcomes(requests.size());
-        GenerationEngine engine(
-            small_trained_dalle(),
-            {.batch_size = batch_size, .decode = {mode, 4}, .batching = batching});
+        AwaitedEngine engine(small_trained_dalle(),
+                             {.batch_size = batch_size, .decode = {mode, 4}, .batching = batching});
         int64_t images = 0;
         for (size_t i = 0; i < requests.size(); ++i) {
           engine.submit(requests[i], outcomes[i].events());
@@ -68,7 +67,7 @@ TEST(GenerationEngine, KeepsTheBestByTheRerankerLikeTheSampler) {
               .content = pixels});
   }
   for (const EngineBatching batching : {EngineBatching::kContinuous, EngineBatching::kOneRequest}) {
-    GenerationEngine engine(small_trained_dalle(), {.batch_size = 4, .batching = batching});
+    AwaitedEngine engine(small_trained_dalle(), {.batch_size = 4, .batching = batching});
     EXPECT_EQ(engine.reranker_name(), "likelihood");
     Outcome outcome;
     engine.submit(request, outcome.events());
@@ -85,7 +84,7 @@ TEST(GenerationEngine, KeepsTheBestByTheRerankerLikeTheSampler) {
 }
 
 TEST(GenerationEngine, RanksAsManyImagesAsItKeeps) {
-  GenerationEngine engine(small_trained_dalle(), {});
+  AwaitedEngine engine(small_trained_dalle(), {});
   Outcome outcome;
   engine.submit({.caption = "a red circle", .count = 3, .best_of = 3}, outcome.events());
   engine.wait_until_idle();
@@ -117,7 +116,7 @@ TEST(GenerationEngine, ShowsPreviewsOfTheCodesSoFar) {
       request.original = RgbImage{32, 32, std::vector<uint8_t>(3 * 32 * 32, 99)};
       request.pasted_pixels = keep_upper_rows(0.5, 32);
     }
-    GenerationEngine engine(small_trained_dalle(), {.batch_size = 2});
+    AwaitedEngine engine(small_trained_dalle(), {.batch_size = 2});
     Outcome outcome;
     engine.submit(request, outcome.events());
     engine.wait_until_idle();

@@ -149,6 +149,8 @@ TEST(HttpLimitsTest, RefusesMalformedRequests) {
       {400, "GET /%0 HTTP/1.1\r\nHost: x\r\n\r\n"},
       {400, "GET /%00 HTTP/1.1\r\nHost: x\r\n\r\n"},
       {400, "GET /%ff HTTP/1.1\r\nHost: x\r\n\r\n"},
+      {400, "GET /?%0 HTTP/1.1\r\nHost: x\r\n\r\n"},
+      {400, "GET /?a=%ff HTTP/1.1\r\nHost: x\r\n\r\n"},
       {400, "GET x HTTP/1.1\r\nHost: x\r\n\r\n"},
       {400, "CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n"},
       {400, head + "content-length: -1\r\n\r\n"},
@@ -178,7 +180,6 @@ TEST(HttpLimitsTest, RefusesConnectionsBeyondTheLimit) {
   EXPECT_EQ(test.client.ask(kGet).status, 200);
   auto second = std::make_unique<RawClient>(test.server.port());
   EXPECT_EQ(second->ask(kGet).status, 200);
-  EXPECT_EQ(test.server.connections(), 2U);
   std::vector<std::unique_ptr<RawClient>> more;
   for (int i = 0; i < 100; ++i) more.push_back(std::make_unique<RawClient>(test.server.port()));
   EXPECT_EQ(more.front()->ask(kGet).status, 503);

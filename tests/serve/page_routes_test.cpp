@@ -1,5 +1,4 @@
-#include "serve/page_routes.h"
-
+#include <filesystem>
 #include <set>
 #include <string>
 
@@ -8,6 +7,7 @@
 
 #include "core/files.h"
 #include "route_answers.h"
+#include "serve/api_routes.h"
 #include "serve/page_files.h"
 
 namespace dalle {

@@ -9,26 +9,19 @@
 namespace dalle {
 namespace {
 
-std::string path_of_target(std::string_view target) {
-  return parse_request_target(target).path;
-}
-
-TEST(RequestTargetTest, DecodesPathAndQuery) {
-  const RequestTarget target = parse_request_target("/a%2fb/%C3%A4?x=1%262&y=a+b%2B&z&x=3&&=e");
-  EXPECT_EQ(target.path, "/a/b/ä");
-  EXPECT_EQ(target.query, (std::map<std::string, std::string>{
-                              {"", "e"}, {"x", "1&2"}, {"y", "a b+"}, {"z", ""}}));
-  EXPECT_EQ(path_of_target("/a+b"), "/a+b");
+TEST(RequestTargetTest, DecodesThePathWithoutTheQuery) {
+  EXPECT_EQ(parse_request_target("/a%2fb/%C3%A4?x=1%262&y=a+b%2B&%C3%A4&x=3&&=e?"), "/a/b/ä");
+  EXPECT_EQ(parse_request_target("/a+b"), "/a+b");
 }
 
 TEST(RequestTargetTest, AcceptsTheFormThatProxiesGet) {
-  EXPECT_EQ(path_of_target("http://example.org:80/x?y=/z"), "/x");
-  EXPECT_EQ(path_of_target("HTTPS://example.org/x"), "/x");
-  EXPECT_EQ(path_of_target("*"), "*");
+  EXPECT_EQ(parse_request_target("http://example.org:80/x?y=/z"), "/x");
+  EXPECT_EQ(parse_request_target("HTTPS://example.org/x"), "/x");
+  EXPECT_EQ(parse_request_target("*"), "*");
 }
 
 TEST(RequestTargetTest, TakesDotsForText) {
-  EXPECT_EQ(path_of_target("/../%2e%2e/etc/passwd"), "/../../etc/passwd");
+  EXPECT_EQ(parse_request_target("/../%2e%2e/etc/passwd"), "/../../etc/passwd");
 }
 
 TEST(RequestTargetTest, RefusesOtherForms) {
@@ -39,8 +32,9 @@ TEST(RequestTargetTest, RefusesOtherForms) {
 
 TEST(RequestTargetTest, RefusesWhatIsNoText) {
   for (const char* target :
-       {"/%",  "/%4",   "/%4x",    "/%x4",    "/%-1",     "/%00", "/%0a", "/%7f",  "/%ff", "/%c3",
-        "/?%", "/?a=%", "/?a=%00", "/?%1b=a", "/?%c0%80", "/ ",   "/\t",  "/\x7f", "/ä",   "/#a"})
+       {"/%",       "/%4",  "/%4x", "/%x4",  "/%-1",    "/%00",    "/%0a",     "/%7f",
+        "/%ff",     "/%c3", "/?%",  "/?a=%", "/?a=%00", "/?%1b=a", "/?%c0%80", "/?%c3=%a4",
+        "/?a=%4&1", "/ ",   "/\t",  "/\x7f", "/ä",      "/#a"})
     EXPECT_NE(error_of([&] { parse_request_target(target); }), "no error") << target;
 }
 

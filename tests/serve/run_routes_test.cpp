@@ -1,16 +1,16 @@
-#include "serve/run_routes.h"
-
 #include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "core/files.h"
 #include "route_answers.h"
+#include "serve/api_routes.h"
 #include "temporary_directory.h"
 
 #include <nlohmann/json.hpp>

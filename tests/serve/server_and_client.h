@@ -22,9 +22,7 @@ inline HttpResponse refuse_plainly(int status, const std::string& message) {
 
 /// Answers with what it understood of the request.
 inline void echo(const HttpRequest& request, const std::shared_ptr<HttpReply>& reply) {
-  std::string text = request.method + " " + request.path;
-  for (const auto& [name, value] : request.query) text += " " + name + "=" + value;
-  reply->send(plain(text + " body=" + request.body));
+  reply->send(plain(request.method + " " + request.path + " body=" + request.body));
 }
 
 inline HttpServer::Options options_with(const HttpLimits& limits = {}) {

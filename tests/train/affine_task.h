@@ -18,6 +18,7 @@
 #include <torch/nn/module.h>
 #include <torch/types.h>
 
+#include "checkpoint/checkpoint_files.h"
 #include "core/files.h"
 #include "core/seeds.h"
 #include "ranks.h"
@@ -46,6 +47,7 @@ class AffineTask : public TrainTask {
       : TrainTask({.name = "affine",
                    .sample_every = 8,
                    .sample_every_key = "affine.train.eval_every",
+                   .sample_name = "grey",
                    .flops_per_sample = 100}) {}
 
   torch::nn::Module& module() override { return module_; }
@@ -59,8 +61,6 @@ class AffineTask : public TrainTask {
     for (int64_t i = 0; i < 5; ++i) sample.codes[i] = static_cast<int64_t>(random.below(1000));
     return sample;
   }
-
-  LossCounts count(const Batch& batch) const override { return {.samples = batch.size()}; }
 
   TaskLoss loss(const Batch& micro_batch, const LossContext& context) override {
     const int64_t step = context.step;
@@ -128,18 +128,13 @@ class AffineTask : public TrainTask {
     return groups;
   }
 
-  NamedImage arrange(const std::vector<RgbImage>& images) const override {
-    RgbImage row{.width = static_cast<int64_t>(images.size()), .height = 1, .pixels = {}};
-    for (const RgbImage& image : images)
-      row.pixels.insert(row.pixels.end(), image.pixels.begin(), image.pixels.end());
-    return {"grey", row};
-  }
-
   void add_to_checkpoint(CheckpointContent& content) const override {
     note_event();
     content.files["note.txt"] = "affine";
+    if (!tokenizer.empty()) content.files[kTokenizerFile] = tokenizer;
   }
 
+  std::string tokenizer;  ///< its file in the checkpoint; empty: none
   std::set<int64_t> bad_steps;
   int64_t stop_after = -1;     ///< the step in which the process is asked to stop
   int64_t stop_at_event = -1;  ///< the call of this task in which the process is asked to stop

@@ -49,7 +49,6 @@ class WideTask : public TrainTask {
     sample.codes = torch::full({1}, position, torch::kInt64);
     return sample;
   }
-  LossCounts count(const Batch& batch) const override { return {.samples = batch.size()}; }
   TaskLoss loss(const Batch& micro_batch, const LossContext& context) override {
     if (before_loss) before_loss();
     auto sum = torch::zeros({});
@@ -63,7 +62,6 @@ class WideTask : public TrainTask {
   }
   Evaluation summarize(int64_t, const EvaluationTotals&) const override { return {}; }
   ImageGroups sample_images(int64_t, const RankShare&) override { return {}; }
-  NamedImage arrange(const std::vector<RgbImage>&) const override { return {}; }
   void add_to_checkpoint(CheckpointContent&) const override {}
 
   std::function<void()> before_loss;

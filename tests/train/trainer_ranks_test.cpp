@@ -179,10 +179,11 @@ TEST_F(TrainerTest, AFlippedBitIsReportedWhereRanksOwnShardsToo) {
                       {.group = borrowed(group),
                        .distributed = {.shard_optimizer = true, .check_replicas_every = 3},
                        .matmul_flops = kAnyRate});
-      EXPECT_THAT(error_of([&] { trainer.run(stop); }),
-                  HasSubstr(fmt::format("the weights of rank {} were corrupted between two updates, "
-                                        "in weight",
-                                        flipping)));
+      EXPECT_THAT(
+          error_of([&] { trainer.run(stop); }),
+          HasSubstr(fmt::format("the weights of rank {} were corrupted between two updates, "
+                                "in weight;",
+                                flipping)));
       EXPECT_EQ(trainer.step(), 7);
     });
   }

@@ -10,6 +10,8 @@
 #include <gmock/gmock.h>
 
 #include "core/error.h"
+#include "data/image/image.h"
+#include "error_of.h"
 #include "tensor/named_tensors.h"
 #include "train/affine_task.h"
 #include "train/training_counters.h"
@@ -86,6 +88,23 @@ TEST_F(TrainerTest, AFinishedRunIsNotTrainedAgain) {
   AffineTask task;
   train("run", small_config(), task);
   EXPECT_TRUE(task.seen.empty());
+}
+
+TEST_F(TrainerTest, DoesNotResumeWithADifferentTokenizer) {
+  AffineTask first;
+  first.tokenizer = "of the run";
+  train("run", small_config(), first);
+  AffineTask second;
+  second.tokenizer = "retrained";
+  EXPECT_EQ(error_of([&] { train("run", small_config(), second); }),
+            "affine: the tokenizer of its checkpoint differs from the one in the run folder");
+}
+
+TEST_F(TrainerTest, ShowsAGroupOfSampleImagesPerRow) {
+  train("run", small_config());
+  const RgbImage grid = decode_image(read_file(folder_ / "run/samples/affine/grey-00000024.png"));
+  EXPECT_EQ(grid.width, 2 + 1 + 2);  // three groups of one pixel each, with margins
+  EXPECT_EQ(grid.height, 2 + 3 * (1 + 2));
 }
 
 TEST_F(TrainerTest, SavesAStepBeforeItsSampleImages) {

@@ -21,7 +21,7 @@ TEST(TrainingCounters, ComesBackBitForBit) {
   for (int i = 1; i < 50; ++i) counters.since_log.add("loss", std::sqrt(i) * 1e-7);
   counters.since_log.add("grad_norm", 0.1 + 0.2);
   counters.since_evaluation.add("loss", 5e-324);
-  counters.lines = 2;
+  counters.lines_of_step = 2;
   counters.score = -1.0 / 7;
   counters.evaluation_due = counters.checkpoint_due = true;
   const TrainingCounters back = TrainingCounters::from_json(counters.to_json(), "test");
@@ -56,7 +56,7 @@ TEST(TrainingCounters, OfAnEarlierVersionHasAllLinesOfItsStepAndNothingDue) {
   std::string text = TrainingCounters().to_json();
   text.replace(text.find("\"score\""), std::string::npos, "\"skipped\": 0}");
   const TrainingCounters counters = TrainingCounters::from_json(text, "test");
-  EXPECT_GT(counters.lines, 1'000'000);
+  EXPECT_GT(counters.lines_of_step, 1'000'000);
   EXPECT_TRUE(counters.finished(0));
 }
 
@@ -87,7 +87,7 @@ TEST(TrainingCounters, OfVersion01KeepTheirValuesUnderTheirPresentNames) {
   EXPECT_EQ(counters.since_evaluation.mean("loss"), 1.5);
   EXPECT_EQ(counters.score, 0.5);
   EXPECT_EQ(counters.best_score, 0.25);
-  EXPECT_EQ(counters.lines, 2);
+  EXPECT_EQ(counters.lines_of_step, 2);
   EXPECT_FALSE(counters.evaluation_due);
   EXPECT_TRUE(counters.samples_due);
   EXPECT_TRUE(counters.checkpoint_due);

@@ -107,8 +107,7 @@ void assign_config_value(const ConfigValue& value, T& member) {
         if (name == entry.key) assign_config_value(entry.value, child);
       });
   } else if constexpr (NamedEnum<T>) {
-    for (const auto& [candidate, name] : enum_names(T{}))
-      if (name == std::get<std::string>(value.data)) member = candidate;
+    member = find_enum<T>(std::get<std::string>(value.data)).value();
   } else if constexpr (detail::kIsA<T, std::optional>) {
     const bool is_null = std::holds_alternative<std::monostate>(value.data);
     if (is_null || !ConfigStruct<typename T::value_type>) member.reset();
@@ -148,7 +147,7 @@ ConfigSchema config_schema(const T& defaults = {}, const Field& field = {}) {
     });
   } else if constexpr (NamedEnum<T>) {
     schema.type = ConfigType::kChoice;
-    for (const auto& [value, name] : enum_names(T{})) schema.choices.emplace_back(name);
+    schema.choices = list_enum_names<T>();
   } else if constexpr (detail::kIsA<T, std::optional>) {
     schema = config_schema(typename T::value_type{}, field);
     schema.is_nullable = true;

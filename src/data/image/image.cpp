@@ -237,11 +237,20 @@ RgbImage crop_image(const RgbImage& image, int64_t size, CropKind kind, SeedStre
   return to_rgb_image(cropped);
 }
 
+RgbImage center_crop(const RgbImage& image, int64_t size) {
+  SeedStream unused(0);
+  return crop_image(image, size, CropKind::kCenter, unused);
+}
+
 at::Tensor image_to_tensor(const RgbImage& image) {
   const cv::Mat pixels = view(image);
   return torch::from_blob(pixels.data, {image.height, image.width, 3}, torch::kUInt8)
       .permute({2, 0, 1})
       .clone(at::MemoryFormat::Contiguous);  // [3, H, W]
+}
+
+at::Tensor unit_images(const at::Tensor& images, c10::Device device) {
+  return images.to(device).to(torch::kFloat32).div_(255);
 }
 
 RgbImage tensor_to_image(const at::Tensor& image) {

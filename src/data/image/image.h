@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
 
 #include "core/seeds.h"
 #include "data/image/rgb_image.h"
@@ -52,8 +53,15 @@ enum class CropKind {
 /// Source: Ramesh et al. 2021, listings 1 and 2; with cv::INTER_AREA for TensorFlow's AREA
 RgbImage crop_image(const RgbImage& image, int64_t size, CropKind kind, SeedStream& random);
 
+/// crop_image() with CropKind::kCenter.
+RgbImage center_crop(const RgbImage& image, int64_t size);
+
 /// @return [3, height, width] uint8
 at::Tensor image_to_tensor(const RgbImage& image);
+
+/// @param images  [B, 3, H, W] uint8
+/// @return        float32 in [0, 1] on `device`
+at::Tensor unit_images(const at::Tensor& images, c10::Device device);
 
 /// @param image  [3, H, W] uint8, or floating point in [0, 1], which is clamped and rounded
 /// @throws dalle::Error if a value is not finite

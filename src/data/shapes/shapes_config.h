@@ -26,53 +26,53 @@ enum class ShapesSplit { kTrain, kL0, kL1, kL2, kL3, kL4, kL5, kL6, kL7, kL8 };
 
 constexpr auto enum_names(ShapeKind) {
   using enum ShapeKind;
-  return std::array<std::pair<ShapeKind, std::string_view>, 8>{{{kCircle, "circle"},
+  return std::to_array<std::pair<ShapeKind, std::string_view>>({{kCircle, "circle"},
                                                                 {kSquare, "square"},
                                                                 {kTriangle, "triangle"},
                                                                 {kDiamond, "diamond"},
                                                                 {kStar, "star"},
                                                                 {kCross, "cross"},
                                                                 {kRing, "ring"},
-                                                                {kCrescent, "crescent"}}};
+                                                                {kCrescent, "crescent"}});
 }
 constexpr auto enum_names(ShapeColor) {
   using enum ShapeColor;
-  return std::array<std::pair<ShapeColor, std::string_view>, 8>{{{kRed, "red"},
+  return std::to_array<std::pair<ShapeColor, std::string_view>>({{kRed, "red"},
                                                                  {kOrange, "orange"},
                                                                  {kYellow, "yellow"},
                                                                  {kGreen, "green"},
                                                                  {kCyan, "cyan"},
                                                                  {kBlue, "blue"},
                                                                  {kPurple, "purple"},
-                                                                 {kPink, "pink"}}};
+                                                                 {kPink, "pink"}});
 }
 constexpr auto enum_names(ShapeSize) {
   using enum ShapeSize;
-  return std::array<std::pair<ShapeSize, std::string_view>, 2>{
-      {{kSmall, "small"}, {kLarge, "large"}}};
+  return std::to_array<std::pair<ShapeSize, std::string_view>>(
+      {{kSmall, "small"}, {kLarge, "large"}});
 }
 constexpr auto enum_names(ShapeTexture) {
   using enum ShapeTexture;
-  return std::array<std::pair<ShapeTexture, std::string_view>, 4>{
-      {{kSolid, "solid"}, {kStriped, "striped"}, {kDotted, "dotted"}, {kCheckered, "checkered"}}};
+  return std::to_array<std::pair<ShapeTexture, std::string_view>>(
+      {{kSolid, "solid"}, {kStriped, "striped"}, {kDotted, "dotted"}, {kCheckered, "checkered"}});
 }
 constexpr auto enum_names(ShapeBackground) {
   using enum ShapeBackground;
-  return std::array<std::pair<ShapeBackground, std::string_view>, 3>{
-      {{kWhite, "white"}, {kGrey, "grey"}, {kBlack, "black"}}};
+  return std::to_array<std::pair<ShapeBackground, std::string_view>>(
+      {{kWhite, "white"}, {kGrey, "grey"}, {kBlack, "black"}});
 }
 constexpr auto enum_names(ShapesSplit) {
   using enum ShapesSplit;
-  return std::array<std::pair<ShapesSplit, std::string_view>, 10>{{{kTrain, "train"},
-                                                                   {kL0, "L0"},
-                                                                   {kL1, "L1"},
-                                                                   {kL2, "L2"},
-                                                                   {kL3, "L3"},
-                                                                   {kL4, "L4"},
-                                                                   {kL5, "L5"},
-                                                                   {kL6, "L6"},
-                                                                   {kL7, "L7"},
-                                                                   {kL8, "L8"}}};
+  return std::to_array<std::pair<ShapesSplit, std::string_view>>({{kTrain, "train"},
+                                                                  {kL0, "L0"},
+                                                                  {kL1, "L1"},
+                                                                  {kL2, "L2"},
+                                                                  {kL3, "L3"},
+                                                                  {kL4, "L4"},
+                                                                  {kL5, "L5"},
+                                                                  {kL6, "L6"},
+                                                                  {kL7, "L7"},
+                                                                  {kL8, "L8"}});
 }
 
 /// The values in use: all values of the enum if the config lists none.

@@ -27,8 +27,8 @@ enum class ShapesRelation { kLeft, kRight, kAbove, kBelow };
 
 constexpr auto enum_names(ShapesRelation) {
   using enum ShapesRelation;
-  return std::array<std::pair<ShapesRelation, std::string_view>, 4>{
-      {{kLeft, "left"}, {kRight, "right"}, {kAbove, "above"}, {kBelow, "below"}}};
+  return std::to_array<std::pair<ShapesRelation, std::string_view>>(
+      {{kLeft, "left"}, {kRight, "right"}, {kAbove, "above"}, {kBelow, "below"}});
 }
 
 struct ShapesScene {

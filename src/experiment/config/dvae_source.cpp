@@ -32,8 +32,7 @@ void check_is_finished(const fs::path& stage) {
 
 std::vector<fs::path> dvae_checkpoints(const fs::path& given, DvaeCheckpoint which) {
   const fs::path path = followed(given);
-  if (fs::exists(path / Manifest::kFileName))
-    return is_of_dvae(path) ? std::vector{path} : std::vector<fs::path>();
+  if (is_checkpoint(path)) return is_of_dvae(path) ? std::vector{path} : std::vector<fs::path>();
   for (const fs::path& folder : folders_of_stage(path, Stage::kDvae)) {
     std::vector<fs::path> checkpoints = checkpoints_in(folder);
     if (checkpoints.empty() || (folder == path && std::ranges::none_of(checkpoints, is_of_dvae)))
@@ -67,15 +66,14 @@ DvaeSource find_trained_dvae(const fs::path& given, DvaeCheckpoint which) {
         "{}: found a file, expected the folder of a run or of a checkpoint; dalle-import converts "
         "the files of OpenAI's dVAE",
         path.string());
-  const bool is_checkpoint = fs::exists(path / Manifest::kFileName);
-  if (is_checkpoint) read_manifest(path);  // names a corrupt one, of which stage_of() says nothing
-  if (const auto stage = is_checkpoint ? stage_of(path) : std::nullopt;
-      stage && stage != Stage::kDvae)
+  const bool is_single = is_checkpoint(path);
+  if (is_single) read_manifest(path);  // names a corrupt one, of which stage_of() says nothing
+  if (const auto stage = is_single ? stage_of(path) : std::nullopt; stage && stage != Stage::kDvae)
     throw Error("{}: a checkpoint of the {} stage, expected one of the dvae stage", path.string(),
                 to_string(*stage));
   const std::vector<fs::path> checkpoints = dvae_checkpoints(path, which);
   if (checkpoints.empty()) throw Error("{}: holds no checkpoint of the dvae stage", path.string());
-  if (!is_checkpoint) check_is_finished(checkpoints.front().parent_path());
+  if (!is_single) check_is_finished(checkpoints.front().parent_path());
   const CheckpointContent found =
       read_dvae_checkpoint(checkpoints, {kConfigFile, kEmaTensors}, /*later=*/{kEmaTensors});
   const std::string weights = tensors_file(found.path, kEmaTensors).filename().string();

@@ -92,7 +92,7 @@ ExperimentConfig finish(ConfigReading reading, std::string_view source, ConfigUs
 /// sections of stages that were added later, or its checkpoint's.
 std::string config_to_tune(const fs::path& path) {
   const fs::path of_run = RunPaths(path).config();
-  const bool is_run = fs::exists(of_run) && !fs::exists(path / Manifest::kFileName);
+  const bool is_run = fs::exists(of_run) && !is_checkpoint(path);
   ExperimentConfig config =
       is_run ? load_config<ExperimentConfig>(of_run) : find_weight_source(path).config;
   config.name += "-tuned";

@@ -22,7 +22,8 @@ fs::path followed(const fs::path& path) {
   while (name.ends_with('\n')) name.pop_back();
   const fs::path checkpoint = path.parent_path() / name;
   if (!fs::exists(checkpoint))
-    throw Error("{}: points to checkpoint {:?}, which does not exist in its folder", path.string(), name);
+    throw Error("{}: points to checkpoint {:?}, which does not exist in its folder", path.string(),
+                name);
   return checkpoint;
 }
 

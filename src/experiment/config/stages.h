@@ -27,8 +27,7 @@ constexpr auto enum_names(Stage) {
 /// @throws dalle::Error for any other name
 inline std::optional<Stage> find_stage(std::string_view name) {
   if (name.empty()) return std::nullopt;
-  for (const auto& [stage, stage_name] : enum_names(Stage{}))
-    if (stage_name == name) return stage;
+  if (const std::optional<Stage> stage = find_enum<Stage>(name)) return stage;
   throw Error("stage {:?}: expected tokenizer, dvae, dalle or clip", name);
 }
 

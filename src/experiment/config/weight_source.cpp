@@ -11,7 +11,6 @@
 #include "checkpoint/checkpoint_files.h"
 #include "checkpoint/manifest.h"
 #include "core/error.h"
-#include "core/files.h"
 #include "core/log.h"
 #include "experiment/config/dvae_source.h"
 #include "experiment/config/model_files.h"
@@ -26,7 +25,7 @@ WeightSource source_at(const fs::path& checkpoint, Stage stage) {
   const auto files = read_manifest(checkpoint).files;
   const auto tokenizer = files.find(kTokenizerFile);
   return {.checkpoint = checkpoint,
-          .hash = sha256_of_file(checkpoint / Manifest::kFileName),
+          .hash = manifest_hash(checkpoint),
           .step = content.step,
           .stage = stage,
           .tokenizer_hash = tokenizer == files.end() ? "" : tokenizer->second.sha256,
@@ -64,9 +63,21 @@ std::optional<WeightSource> finished_stage(const fs::path& path, Stage stage) {
 }
 
 std::optional<WeightSource> checkpoint_itself(const fs::path& path) {
-  if (!fs::exists(path / Manifest::kFileName)) return std::nullopt;
+  if (!is_checkpoint(path)) return std::nullopt;
   read_manifest(path);  // names a corrupt one, of which stage_of() says nothing
   return source_at(path, *stage_of(path));
+}
+
+/// The contrastive model that from.clip_checkpoint names; see find_weight_source().
+WeightSource find_clip_source(const fs::path& given) {
+  const fs::path path = existing_folder(given);
+  if (auto found = checkpoint_itself(path)) {
+    if (found->stage == Stage::kClip) return std::move(*found);
+    throw Error("{}: a checkpoint of the {} stage, expected one of the clip stage", path.string(),
+                to_string(found->stage));
+  }
+  if (auto found = finished_stage(path, Stage::kClip)) return std::move(*found);
+  throw Error("{}: holds no checkpoint of the clip stage", path.string());
 }
 
 /// The contrastive model of the run that a checkpoint belongs to, if it has a finished one.
@@ -161,12 +172,6 @@ void take_clip(const WeightSource& clip, const std::optional<WeightSource>& sour
   from.clip_checkpoint_sha256 = clip.hash;
 }
 
-/// The SHA-256 of a checkpoint's manifest; empty if there is none.
-std::string hash_at(const fs::path& checkpoint) {
-  const fs::path manifest = checkpoint / Manifest::kFileName;
-  return fs::exists(manifest) ? sha256_of_file(manifest) : "";
-}
-
 }  // namespace
 
 WeightSource find_weight_source(const fs::path& given) {
@@ -180,17 +185,6 @@ WeightSource find_weight_source(const fs::path& given) {
   if (dvae_checkpoints(path, DvaeCheckpoint::kBest).empty())
     throw Error("{}: holds no checkpoint of the dalle or dvae stage", path.string());
   return source_at(find_trained_dvae(path, DvaeCheckpoint::kBest).checkpoint, Stage::kDvae);
-}
-
-WeightSource find_clip_source(const fs::path& given) {
-  const fs::path path = existing_folder(given);
-  if (auto found = checkpoint_itself(path)) {
-    if (found->stage == Stage::kClip) return std::move(*found);
-    throw Error("{}: a checkpoint of the {} stage, expected one of the clip stage", path.string(),
-                to_string(found->stage));
-  }
-  if (auto found = finished_stage(path, Stage::kClip)) return std::move(*found);
-  throw Error("{}: holds no checkpoint of the clip stage", path.string());
 }
 
 std::vector<ConfigChange> mismatches(const WeightSource& source, const ExperimentConfig& config) {
@@ -258,7 +252,7 @@ std::string source_report(const ExperimentConfig& config) {
     return fmt::format("  {:<28} {}\n", model, begin);
   };
   std::string text = fmt::format("initialized from {}\n", from.checkpoint);
-  if (hash_at(from.checkpoint) != from.checkpoint_sha256)
+  if (!is_checkpoint(from.checkpoint) || manifest_hash(from.checkpoint) != from.checkpoint_sha256)
     return text + row("source", "not found; a resumed run uses its copy");
   const bool is_dalle = stage_of(from.checkpoint) == Stage::kDalle;
   text += row("tokenizer", is_dalle ? "kept" : "new");

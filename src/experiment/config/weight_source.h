@@ -31,17 +31,15 @@ struct WeightSource {
 /// @throws dalle::Error if there is none, naming what was found instead
 WeightSource find_weight_source(const std::filesystem::path& path);
 
-/// Finds the contrastive model that from.clip_checkpoint names, in the same way.
-WeightSource find_clip_source(const std::filesystem::path& path);
-
 /// The keys in which a config differs from the source's so that its weights do not fit or would
 /// mean something else: sizes, vocabularies, image size, attention masks; old_value is the
 /// source's. Keys that matter only to training are left out.
 std::vector<ConfigChange> mismatches(const WeightSource& source, const ExperimentConfig& config);
 
-/// Records in `config.from` what find_weight_source() and find_clip_source() say. What does not fit
-/// is added to the problems of the reading, all of it at once. What a file recorded, with its
-/// SHA-256, stays as it is if it is gone or has been replaced: its run has a copy.
+/// Records in `config.from` what find_weight_source() says, and the same of the contrastive model
+/// that from.clip_checkpoint names. What does not fit is added to the problems of the reading, all
+/// of it at once. What a file recorded, with its SHA-256, stays as it is if it is gone or has been
+/// replaced: its run has a copy.
 /// @return false if there is no such source, which is a problem too
 bool take_weight_source(ConfigReading& reading, ExperimentConfig& config);
 

@@ -148,14 +148,13 @@ std::vector<std::vector<JudgedCandidate>> judge_candidates(const EvaluatedModel&
                                                            const std::vector<std::string>& captions,
                                                            const SuitePhase& named,
                                                            ChunkedWork& work) {
-  ChunkedPhase phase = generation_phase(model, work, std::ssize(captions), kMostImages);
-  phase.what = named.what();
-  phase.folder = named.folder();
+  const ChunkedPhase phase =
+      generation_phase(named, model, work, std::ssize(captions), kMostImages);
   const auto records = work.records(phase, [&](const Chunk& chunk) {
     const TrainedDalle& dalle = *model.dalle;
     const std::string& caption = captions[static_cast<size_t>(chunk.begin)];
-    const auto codes = generate_chunk(
-        model, {{.caption = caption_tokens(dalle, caption), .count = kMostImages}}, chunk);
+    const CaptionImages request{.caption = caption_tokens(dalle, caption), .count = kMostImages};
+    const auto codes = generate_chunk(model, {&request, 1}, chunk);
     auto of_caption = ordered_json::array();
     for (const at::Tensor& code : codes)
       of_caption.push_back(
@@ -230,7 +229,6 @@ ordered_json best_of_numbers(std::span<const std::vector<JudgedCandidate>> image
 ordered_json evaluate_best_of(EvaluatedModel& model, const EvaluationData& data,
                               const std::filesystem::path& contrastive,
                               const std::optional<TrainedClip>& judge, ChunkedWork& work) {
-  const torch::NoGradGuard no_grad;
   TrainedClip clip = load_trained_clip(contrastive, device_of(*model.vae), Precision::kFloat32);
   require_readable(clip, model.config.data.image_size, model.checkpoint);
   ordered_json numbers{{"reranker", clip.hash}};

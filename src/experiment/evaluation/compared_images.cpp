@@ -36,8 +36,8 @@ FeatureSet features_of_codes(const EvaluatedModel& model, const std::vector<at::
   const ChunkedPhase chunked = phase.in_chunks(std::ssize(codes));
   return joined_features(work.records(chunked, [&](const Chunk& chunk) -> ordered_json {
     std::vector<at::Tensor> images;
-    for (int64_t i = chunk.begin; i < chunk.end; ++i)
-      images.push_back(image_to_tensor(decode_image(model.vae, codes[static_cast<size_t>(i)])));
+    for (const at::Tensor& one : items_of(chunk, codes))
+      images.push_back(image_to_tensor(decode_image(model.vae, one)));
     return {{"features", feature_record(features_of(kinds, torch::stack(images).to(device)))}};
   }));
 }
@@ -45,7 +45,6 @@ FeatureSet features_of_codes(const EvaluatedModel& model, const std::vector<at::
 ComparedImages compare_images(EvaluatedModel& model, const EvaluationData& data,
                               ImageGenerator& generator, const std::vector<FeatureKind>& kinds,
                               const std::string& suite, ChunkedWork& work) {
-  warn_of_untrained_guidance(model.config, model.config.sample);
   const c10::Device device = device_of(*model.vae);
   const auto records = data.records(
       work, {suite, "validation images"},

@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "eval/feature_set.h"
+#include "eval/feature_space.h"
 #include "experiment/evaluation/evaluation_suites.h"
 
 namespace dalle {

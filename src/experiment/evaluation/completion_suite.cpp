@@ -37,11 +37,10 @@ Prompts prompts_of(EvaluatedModel& model, const EvaluationData& data, ChunkedWor
       work, {kSuite, "prompts"},
       [&](const Batch& batch) -> ordered_json {
         const at::Tensor codes = model.vae->encode(unit_images(batch, device));  // [B, h, w]
-        return {{"captions", batch.texts}, {"codes", tensor_record(codes.to(at::kInt))}};
+        return {{"captions", batch.texts}, {"codes", codes_record(codes)}};
       },
       kMaxCompletions);
-  return {.captions = joined<std::string>(records, "captions"),
-          .codes = joined_tensors(records, "codes").to(at::kLong).unbind()};
+  return {.captions = joined<std::string>(records, "captions"), .codes = joined_codes(records)};
 }
 
 /// The rows of the grid that are given.
@@ -63,15 +62,13 @@ std::vector<at::Tensor> complete(const EvaluatedModel& model, const Prompts& pro
                         .count = 1,
                         .forced = forced.flatten()});
   }
-  ChunkedPhase phase = generation_phase(model, work, std::ssize(requests));
-  phase.what = std::string(kSuite) + ": image tokens";
-  phase.folder = std::string(kSuite) + "/images";
+  const ChunkedPhase phase =
+      generation_phase({kSuite, "image tokens"}, model, work, std::ssize(requests));
   const auto records = work.records(phase, [&](const Chunk& chunk) -> ordered_json {
-    const auto codes = generate_chunk(
-        model, {requests.begin() + chunk.begin, requests.begin() + chunk.end}, chunk);
-    return {{"codes", tensor_record(torch::stack(codes).to(at::kInt))}};
+    const auto codes = generate_chunk(model, items_of(chunk, requests), chunk);
+    return {{"codes", codes_record(torch::stack(codes))}};
   });
-  return joined_tensors(records, "codes").to(at::kLong).unbind();
+  return joined_codes(records);
 }
 
 /// How many completions have the same objects in the given half as the images that it is from.
@@ -85,9 +82,10 @@ int64_t count_intact(const EvaluatedModel& model, const Prompts& prompts,
     return detect_shapes(decode_image(model.vae, codes));
   };
   const auto records = work.records(phase, [&](const Chunk& chunk) -> ordered_json {
+    const auto given = items_of(chunk, prompts.codes), completed = items_of(chunk, completions);
     int64_t intact = 0;
-    for (auto i = static_cast<size_t>(chunk.begin); i < static_cast<size_t>(chunk.end); ++i)
-      intact += has_same_objects_above(edge, scene_of(prompts.codes[i]), scene_of(completions[i]));
+    for (size_t i = 0; i < given.size(); ++i)
+      intact += has_same_objects_above(edge, scene_of(given[i]), scene_of(completed[i]));
     return {{"intact", std::vector<int64_t>{intact}}};
   });
   int64_t total = 0;
@@ -99,8 +97,6 @@ int64_t count_intact(const EvaluatedModel& model, const Prompts& prompts,
 
 SuiteResult evaluate_completion(EvaluatedModel& model, const EvaluationData& data,
                                 ImageGenerator& generator, ChunkedWork& work) {
-  const torch::NoGradGuard no_grad;
-  warn_of_untrained_guidance(model.config, model.config.sample);
   const Prompts prompts = prompts_of(model, data, work);
   const std::vector<std::string>& captions = prompts.captions;
   const auto judge = [&](const std::vector<at::Tensor>& codes, const char* what) {

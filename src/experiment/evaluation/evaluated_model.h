@@ -24,10 +24,12 @@ struct EvaluatedModel {
   std::optional<TrainedDalle> dalle;
 };
 
-/// Reads a model as load_trained_dalle() does or, if there is no checkpoint of the dalle stage, as
-/// load_trained_dvae() does. It computes in float32, whatever it was trained with, so that numbers
-/// are comparable between devices.
-/// @throws dalle::Error as they do
+/// Reads a model as load_trained_dalle() does or, if there is a dVAE but no checkpoint of the dalle
+/// stage, its newest valid checkpoint. It computes in float32, whatever it was trained with, so
+/// that numbers are comparable between devices.
+///
+/// @param path  as for load_trained_dalle(), or for dvae_checkpoints()
+/// @throws dalle::Error as load_trained_dalle() does
 EvaluatedModel load_evaluated_model(const std::filesystem::path& path, c10::Device device);
 
 /// The config of the model that load_evaluated_model() would read, without reading its weights.

@@ -5,6 +5,7 @@
 #include <limits>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -33,6 +34,13 @@ struct SuitePhase {
     return {.what = what(), .folder = folder(), .items = items, .chunk_size = chunk_size};
   }
 };
+
+/// The items of a chunk.
+template <class T>
+std::span<const T> items_of(const Chunk& chunk, const std::vector<T>& items) {
+  return std::span(items).subspan(static_cast<size_t>(chunk.begin),
+                                  static_cast<size_t>(chunk.end - chunk.begin));
+}
 
 /// The first validation samples of a model's config. With a transformer, those without a caption
 /// are invalid. Thread-safe.

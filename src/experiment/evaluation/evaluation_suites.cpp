@@ -81,7 +81,6 @@ ordered_json number_of(const Interval& interval) {
 
 SuiteResult evaluate_reconstruction(EvaluatedModel& model, const EvaluationData& data,
                                     ChunkedWork& work) {
-  const torch::NoGradGuard no_grad;
   const DvaeTrainConfig& train = model.config.dvae.train;
   // A checkpoint of the dalle stage does not record which step its dVAE is of.
   const double temperature = train.temperature.at(model.dalle ? train.steps : model.step);
@@ -147,7 +146,7 @@ ordered_json evaluate_codes(EvaluatedModel& model, const EvaluationData& data, C
         const at::Tensor images = unit_images(batch, device_of(*model.vae));
         const at::Tensor codes = model.vae->encode(images);  // [B, h, w]
         const at::Tensor shifted = model.vae->encode(shift_right(images));
-        return {{"codes", tensor_record(codes.to(at::kInt))},
+        return {{"codes", codes_record(codes)},
                 {"flips", doubles_of(codes.ne(shifted).to(at::kDouble).sum({1, 2}))}};
       });
   at::Tensor counts;  // [h w, K]

@@ -1,7 +1,6 @@
 #include <algorithm>
 #include <iterator>
 #include <optional>
-#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -10,7 +9,6 @@
 
 #include "core/log.h"
 #include "eval/feature_distances.h"
-#include "eval/feature_set.h"
 #include "experiment/evaluation/compared_images.h"
 #include "experiment/evaluation/evaluation_suites.h"
 #include "experiment/stages/experiment_data.h"
@@ -116,9 +114,7 @@ at::Tensor embedded_captions(const FeatureSpace& space, const std::vector<std::s
   const SuitePhase phase{"frechet", space.name + " captions"};
   const auto records =
       work.records(phase.in_chunks(std::ssize(captions)), [&](const Chunk& chunk) -> ordered_json {
-        const auto part = std::span(captions).subspan(static_cast<size_t>(chunk.begin),
-                                                      static_cast<size_t>(chunk.end - chunk.begin));
-        return {{"captions", tensor_record(space.of_captions(part))}};
+        return {{"captions", tensor_record(space.of_captions(items_of(chunk, captions)))}};
       });
   return joined_tensors(records, "captions");
 }
@@ -169,7 +165,6 @@ FeatureSet features_of_training(const EvaluatedModel& model, const EvaluationDat
 SuiteResult evaluate_frechet(EvaluatedModel& model, const EvaluationData& data,
                              ImageGenerator& generator,
                              const std::optional<FeatureSpace>& extractor, ChunkedWork& work) {
-  const torch::NoGradGuard no_grad;
   const c10::Device device = device_of(*model.vae);
   std::vector<FeatureSpace> spaces = {random_space(device), dvae_space(model.vae)};
   if (extractor) spaces.push_back(*extractor);

@@ -12,15 +12,15 @@ namespace dalle {
 
 using nlohmann::ordered_json;
 
-ChunkedPhase generation_phase(const EvaluatedModel& model, const ChunkedWork& work, int64_t items,
-                              int64_t images) {
+ChunkedPhase generation_phase(const SuitePhase& phase, const EvaluatedModel& model,
+                              const ChunkedWork& work, int64_t items, int64_t images) {
   constexpr int64_t kMostBytes = int64_t{1} << 30;
   const TrainedDalle& dalle = model.dalle.value();
   const SequenceLayout layout = dalle.config.layout();
   const int64_t at_once = default_batch_size(dalle.model->config(), layout, dalle.config.sample);
   const int64_t bytes = 2 * at_once * CpuDecoder::cache_bytes(dalle.model->config(), layout);
-  return {.what = "",
-          .folder = "",
+  return {.what = phase.what(),
+          .folder = phase.folder(),
           .items = items,
           .chunk_size = std::max<int64_t>(at_once / images, 1),
           .units = images * layout.image_length(),
@@ -29,7 +29,7 @@ ChunkedPhase generation_phase(const EvaluatedModel& model, const ChunkedWork& wo
 }
 
 std::vector<at::Tensor> generate_chunk(const EvaluatedModel& model,
-                                       const std::vector<CaptionImages>& requests,
+                                       std::span<const CaptionImages> requests,
                                        const Chunk& chunk) {
   const TrainedDalle& dalle = model.dalle.value();
   std::vector<size_t> begins;  // of the requests' images in the result
@@ -55,6 +55,14 @@ std::vector<at::Tensor> generate_chunk(const EvaluatedModel& model,
   return codes;
 }
 
+ordered_json codes_record(const at::Tensor& codes) {
+  return tensor_record(codes.to(at::kInt));
+}
+
+std::vector<at::Tensor> joined_codes(std::span<const ordered_json> records) {
+  return joined_tensors(records, "codes").to(at::kLong).unbind();
+}
+
 std::vector<at::Tensor> ImageGenerator::codes(const std::vector<std::string>& captions,
                                               const std::string& what) {
   std::map<std::string, int64_t> occurrences;
@@ -66,14 +74,12 @@ std::vector<at::Tensor> ImageGenerator::codes(const std::vector<std::string>& ca
     for (const auto& key : wanted) known.push_back(codes_.at(key));
     return known;
   }
-  ChunkedPhase phase = generation_phase(model_, work_, static_cast<int64_t>(wanted.size()));
-  phase.what = what + ": image tokens";
+  ChunkedPhase phase = generation_phase({what, "image tokens"}, model_, work_, std::ssize(wanted));
   // Several suites share these images, of which a resumed one no longer knows.
   phase.folder =
       std::string(kGeneratedImages) + "/" + sha256(ordered_json(captions).dump()).substr(0, 12);
   const auto records = work_.records(phase, [&](const Chunk& chunk) -> ordered_json {
-    const auto keys = std::span(wanted).subspan(static_cast<size_t>(chunk.begin),
-                                                static_cast<size_t>(chunk.end - chunk.begin));
+    const auto keys = items_of(chunk, wanted);
     std::vector<CaptionImages> requests;
     for (const auto& key : keys)
       if (!codes_.contains(key))
@@ -84,9 +90,9 @@ std::vector<at::Tensor> ImageGenerator::codes(const std::vector<std::string>& ca
     std::vector<at::Tensor> all;
     for (size_t next = 0; const auto& key : keys)
       all.push_back(codes_.contains(key) ? codes_.at(key) : found[next++]);
-    return {{"codes", tensor_record(torch::stack(all).to(at::kInt))}};
+    return {{"codes", codes_record(torch::stack(all))}};
   });
-  std::vector<at::Tensor> codes = joined_tensors(records, "codes").to(at::kLong).unbind();
+  std::vector<at::Tensor> codes = joined_codes(records);
   for (size_t i = 0; i < wanted.size(); ++i) codes_[wanted[i]] = codes[i];
   return codes;
 }

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,8 +10,11 @@
 #include <ATen/core/Tensor.h>
 
 #include "experiment/evaluation/evaluated_model.h"
+#include "experiment/evaluation/evaluation_data.h"
 #include "sample/generate_codes.h"
 #include "train/chunked_work.h"
+
+#include <nlohmann/json_fwd.hpp>
 
 namespace dalle {
 
@@ -41,13 +45,19 @@ class ImageGenerator {
 
 /// How to divide the generation of images among threads and chunks.
 /// @param images  per item
-ChunkedPhase generation_phase(const EvaluatedModel& model, const ChunkedWork& work, int64_t items,
-                              int64_t images = 1);
+ChunkedPhase generation_phase(const SuitePhase& phase, const EvaluatedModel& model,
+                              const ChunkedWork& work, int64_t items, int64_t images = 1);
 
 /// Generates the images of requests.
 /// @return  the codes of each image, [h, w] int64 on the CPU, by request and then by number
 std::vector<at::Tensor> generate_chunk(const EvaluatedModel& model,
-                                       const std::vector<CaptionImages>& requests,
-                                       const Chunk& chunk);
+                                       std::span<const CaptionImages> requests, const Chunk& chunk);
+
+/// The codes of images as part of a record, in 32 bits; and those of all records, which have them
+/// under the name `codes`, in order.
+/// @param codes  [B, h, w] int64
+/// @return       each [h, w] int64 on the CPU
+nlohmann::ordered_json codes_record(const at::Tensor& codes);
+std::vector<at::Tensor> joined_codes(std::span<const nlohmann::ordered_json> records);
 
 }  // namespace dalle

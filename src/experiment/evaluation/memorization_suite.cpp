@@ -8,7 +8,6 @@
 
 #include "data/image/image.h"
 #include "eval/feature_distances.h"
-#include "eval/feature_set.h"
 #include "experiment/evaluation/compared_images.h"
 #include "experiment/evaluation/evaluation_suites.h"
 #include "sample/generate_images.h"
@@ -117,7 +116,6 @@ ordered_json compare_in_space(const std::string& space, const MemorizationSets& 
 SuiteResult evaluate_memorization(EvaluatedModel& model, const EvaluationData& data,
                                   ImageGenerator& generator,
                                   const std::optional<FeatureSpace>& extractor, ChunkedWork& work) {
-  const torch::NoGradGuard no_grad;
   const c10::Device device = device_of(*model.vae);
   std::vector<FeatureKind> kinds = {{pixel_space()}, {dvae_space(model.vae)}};
   if (extractor) kinds.push_back({*extractor});

@@ -7,6 +7,8 @@
 #include <string>
 #include <utility>
 
+#include <torch/types.h>
+
 #include "checkpoint/checkpoint.h"
 #include "core/build_info.h"
 #include "core/error.h"
@@ -35,6 +37,15 @@ bool compares_images(EvaluationSuite suite) {
   return suite == EvaluationSuite::kFrechet || suite == EvaluationSuite::kMemorization;
 }
 
+bool needs_shapes(EvaluationSuite suite) {
+  return suite == EvaluationSuite::kShapes || suite == EvaluationSuite::kCompletion ||
+         suite == EvaluationSuite::kLevels;
+}
+
+bool generates_images(EvaluationSuite suite) {
+  return needs_shapes(suite) || compares_images(suite) || suite == EvaluationSuite::kBestOf;
+}
+
 /// The contrastive model of the suite best_of, which needs model.dalle.
 fs::path contrastive_model(const EvaluatedModel& model, const ModelEvaluationOptions& options) {
   return options.reranker.empty() ? clip_folder(model.dalle->checkpoint) : options.reranker;
@@ -53,10 +64,7 @@ std::string obstacle_to(EvaluationSuite suite, const EvaluatedModel& model,
   if (needs_transformer && !model.dalle)
     return fmt::format("{} contains a dVAE but no transformer; train the dalle stage first",
                        model.checkpoint.string());
-  const bool needs_shapes = suite == EvaluationSuite::kShapes ||
-                            suite == EvaluationSuite::kCompletion ||
-                            suite == EvaluationSuite::kLevels;
-  if (needs_shapes && model.config.data.kind != DatasetKind::kShapes)
+  if (needs_shapes(suite) && model.config.data.kind != DatasetKind::kShapes)
     return fmt::format("the data of {} is of kind {}, expected shapes", model.checkpoint.string(),
                        to_string(model.config.data.kind));
   if (suite == EvaluationSuite::kBestOf && options.reranker.empty() &&
@@ -183,13 +191,9 @@ void move_aside(const fs::path& file) {
 
 /// The suites that a results file contains for this model. A file of another one is moved aside.
 ordered_json finished_suites(const fs::path& file, const ordered_json& identity) {
-  if (!fs::exists(file)) return ordered_json::object();
-  const ordered_json found =
-      ordered_json::parse(read_file(file), nullptr, /*allow_exceptions=*/false);
-  if (!found.is_object() || !found.contains("suites") || !found.at("suites").is_object())
-    throw Error("{}: not a results file; choose another file with --out, or remove it",
-                file.string());
-  if (found.value("model", ordered_json()) == identity) return found.at("suites");
+  const ordered_json found = read_results(file);
+  if (found.is_null()) return ordered_json::object();
+  if (found.at("model") == identity) return found.at("suites");
   move_aside(file);
   return ordered_json::object();
 }
@@ -310,6 +314,7 @@ fs::path partial_results(const fs::path& results) {
 
 ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions& options,
                             ProcessGroup& group, const CheckStop& check_stop) {
+  const torch::NoGradGuard no_grad;
   const std::vector<EvaluationSuite> suites = suites_to_run(model, options);
   check_reranker(suites, options.reranker);
   const Extractor extractor = extractor_for(suites, model, options.extractor);
@@ -334,6 +339,11 @@ ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions&
   const ChunkStore store = open_store(suites, options, result["model"], group);
   ChunkedWork work(group, check_stop, device_of(*model.vae), store);
   ImageGenerator generator(model, work);
+  const auto will_generate = [&](EvaluationSuite suite) {
+    return generates_images(suite) && !result["suites"].contains(std::string(to_string(suite)));
+  };
+  if (std::ranges::any_of(suites, will_generate))
+    warn_of_untrained_guidance(model.config, model.config.sample);
   for (const EvaluationSuite suite : suites) {
     const std::string name(to_string(suite));
     if (result["suites"].contains(name)) {

@@ -32,7 +32,7 @@ enum class EvaluationSuite {
 
 constexpr auto enum_names(EvaluationSuite) {
   using enum EvaluationSuite;
-  return std::array<std::pair<EvaluationSuite, std::string_view>, 10>{
+  return std::to_array<std::pair<EvaluationSuite, std::string_view>>(
       {{kReconstruction, "reconstruction"},
        {kCodes, "codes"},
        {kLikelihood, "likelihood"},
@@ -42,7 +42,7 @@ constexpr auto enum_names(EvaluationSuite) {
        {kLevels, "levels"},
        {kFrechet, "frechet"},
        {kMemorization, "memorization"},
-       {kBestOf, "best_of"}}};
+       {kBestOf, "best_of"}});
 }
 
 struct ModelEvaluationOptions {

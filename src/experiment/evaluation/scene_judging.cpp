@@ -49,15 +49,7 @@ std::vector<std::string> wrong_parts(const ShapesMatch& match) {
   return parts;
 }
 
-std::vector<ShapesMatch> joined_matches(const std::vector<ordered_json>& records) {
-  std::vector<ShapesMatch> matches;
-  for (const ordered_json& record : records)
-    for (const ordered_json& match : record.at("matches")) matches.push_back(recorded_match(match));
-  return matches;
-}
-
-}  // namespace
-
+/// A verdict as part of a record, and back.
 ordered_json match_record(const ShapesMatch& match) {
   ordered_json record = {match.exact, match.count};
   for_each_number(match, [&](int64_t number) { record.push_back(number); });
@@ -72,6 +64,15 @@ ShapesMatch recorded_match(const ordered_json& record) {
   for_each_number(match, [&](int64_t& number) { number = record.at(next++).get<int64_t>(); });
   return match;
 }
+
+std::vector<ShapesMatch> joined_matches(const std::vector<ordered_json>& records) {
+  std::vector<ShapesMatch> matches;
+  for (const ordered_json& record : records)
+    for (const ordered_json& match : record.at("matches")) matches.push_back(recorded_match(match));
+  return matches;
+}
+
+}  // namespace
 
 ordered_json named_proportion(const JudgedImages& judged, std::string_view name) {
   for (const auto& [found, proportion] : judged.proportions())
@@ -113,8 +114,11 @@ std::vector<ShapesMatch> judge_codes(const EvaluatedModel& model,
   const ChunkedPhase chunked = phase.in_chunks(std::ssize(codes));
   return joined_matches(work.records(chunked, [&](const Chunk& chunk) -> ordered_json {
     ordered_json matches = ordered_json::array();
-    for (auto i = static_cast<size_t>(chunk.begin); i < static_cast<size_t>(chunk.end); ++i)
-      matches.push_back(match_record(judge_image(captions[i], decode_image(model.vae, codes[i]))));
+    const auto of_captions = items_of(chunk, captions);
+    const auto of_codes = items_of(chunk, codes);
+    for (size_t i = 0; i < of_codes.size(); ++i)
+      matches.push_back(
+          match_record(judge_image(of_captions[i], decode_image(model.vae, of_codes[i]))));
     return {{"matches", std::move(matches)}};
   }));
 }

@@ -31,10 +31,6 @@ std::vector<ShapesMatch> judge_codes(const EvaluatedModel& model,
                                      const std::vector<at::Tensor>& codes, const SuitePhase& phase,
                                      ChunkedWork& work);
 
-/// A verdict as part of a record.
-nlohmann::ordered_json match_record(const ShapesMatch& match);
-ShapesMatch recorded_match(const nlohmann::ordered_json& record);
-
 /// One of JudgedImages::proportions().
 nlohmann::ordered_json named_proportion(const JudgedImages& judged, std::string_view name);
 

@@ -101,14 +101,10 @@ bool can_read(const EvaluatedModel& model, const ShapesDataset& scenes, int64_t 
 
 SuiteResult evaluate_shapes(EvaluatedModel& model, const EvaluationData& data,
                             ImageGenerator& generator, ChunkedWork& work) {
-  const torch::NoGradGuard no_grad;
-  warn_of_untrained_guidance(model.config, model.config.sample);
   return judge_captions(model, data, generator, {"shapes", ""}, work);
 }
 
 ordered_json evaluate_levels(EvaluatedModel& model, const EvaluationData& data, ChunkedWork& work) {
-  const torch::NoGradGuard no_grad;
-  warn_of_untrained_guidance(model.config, model.config.sample);
   const ExperimentConfig& config = model.config;
   const auto seed = static_cast<uint64_t>(config.seed);
   ordered_json numbers = ordered_json::object();

@@ -118,18 +118,6 @@ constexpr Entry kEntries[] = {
      "the same for the most similar of the images 0 to 3"},
     {"best_of", "exact_of_16", "exact, best of 16", "%", "of 16 images"},
     {"best_of", "exact_of_64", "exact, best of 64", "%", "of 64 images"},
-    {"best_of", "retrieved_of_4_by_likelihood", "retrieved, best of 4 by likelihood", "%",
-     "the same for the image, of 0 to 3, with the highest likelihood score"},
-    {"best_of", "retrieved_of_16_by_likelihood", "retrieved, best of 16 by likelihood", "%",
-     "of 16 images"},
-    {"best_of", "retrieved_of_64_by_likelihood", "retrieved, best of 64 by likelihood", "%",
-     "of 64 images"},
-    {"best_of", "exact_of_4_by_likelihood", "exact, best of 4 by likelihood", "%",
-     "the same for the image, of 0 to 3, with the highest likelihood score"},
-    {"best_of", "exact_of_16_by_likelihood", "exact, best of 16 by likelihood", "%",
-     "of 16 images"},
-    {"best_of", "exact_of_64_by_likelihood", "exact, best of 64 by likelihood", "%",
-     "of 64 images"},
     {"best_of", "possible_of_1", "any of 1 exact", "%", "equal to exact, one image"},
     {"best_of", "possible_of_4", "any of 4 exact", "%", "what a perfect ranking of 4 would reach"},
     {"best_of", "possible_of_16", "any of 16 exact", "%",
@@ -174,6 +162,8 @@ constexpr Variant kVariants[] = {
     {"_reconstructed", ", reconstructions",
      "the same for reconstructions of the validation images"},
     {"_validation", ", validation images", "the same for validation images and their captions"},
+    {"_by_likelihood", " by likelihood",
+     "the same for the image with the highest likelihood score"},
 };
 
 /// Suites that compare images in several feature spaces name their numbers SPACE_NUMBER.
@@ -204,7 +194,7 @@ std::optional<EvaluationNumber> describe_number(std::string_view suite, std::str
     return number;
   }
   for (const auto& [suffix, label, definition] : kVariants)
-    if (has_spaces(suite) && name.ends_with(suffix)) {
+    if (name.ends_with(suffix)) {
       auto number = describe_number(suite, name.substr(0, name.size() - suffix.size()));
       if (number) number->label += label, number->definition = definition;
       return number;

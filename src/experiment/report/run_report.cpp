@@ -5,7 +5,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -18,6 +17,7 @@
 #include "experiment/config/stages.h"
 #include "experiment/report/comparison_figures.h"
 #include "experiment/report/evaluation_numbers.h"
+#include "experiment/report/run_samples.h"
 #include "experiment/report/training_curves.h"
 #include "report/charts.h"
 #include "report/html.h"
@@ -29,16 +29,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::ordered_json;
-
-/// The content of a results file; null if there is none.
-ordered_json read_results(const fs::path& results) {
-  if (!fs::exists(results)) return nullptr;
-  ordered_json content = ordered_json::parse(read_file(results), nullptr,
-                                             /*allow_exceptions=*/false);
-  if (!content.is_object() || !content.contains("model") || !content.contains("suites"))
-    throw Error("{}: not a results file", results.string());
-  return content;
-}
 
 bool is_number(const ordered_json& metric) {
   return metric.is_object() && metric.contains("value");
@@ -282,28 +272,20 @@ void add_suites(std::vector<ReportSection>& sections, const ordered_json& result
   }
 }
 
-/// The last image file of a stage's samples, whose names end with the step.
-std::optional<fs::path> last_samples(const RunPaths& run, const std::string& stage) {
-  std::vector<fs::path> files;
-  std::error_code missing;
-  for (const auto& entry : fs::directory_iterator(run.samples() / stage, missing))
-    if (entry.path().extension() == ".png") files.push_back(entry.path());
-  const auto last = std::ranges::max_element(files);
-  return last == files.end() ? std::nullopt : std::optional(*last);
-}
-
 std::string samples_figure(const RunPaths& run, const std::string& stage,
                            const ExperimentConfig& config) {
-  const std::optional<fs::path> file = last_samples(run, stage);
-  if (!file) return "";
-  std::string caption = file->filename().string();
+  const std::vector<SampleFile> samples = samples_of(run, stage);
+  const auto last = std::ranges::max_element(samples, {}, &SampleFile::step);
+  if (last == samples.end()) return "";
+  std::string caption = last->file;
   if (stage == to_string(Stage::kDvae)) caption += ": validation images and reconstructions";
   if (stage == to_string(Stage::kClip))
     caption += ": validation images, each followed by those most similar to its caption";
   if (stage == to_string(Stage::kDalle) && !config.sample.captions.empty())
     caption += fmt::format(": a row for each of {}", fmt::join(config.sample.captions, ", "));
   return "<h3>Last samples</h3>\n" +
-         html_figure(html_image(read_file(*file), caption), caption, "wide");
+         html_figure(html_image(read_file(run.samples() / stage / last->file), caption), caption,
+                     "wide");
 }
 
 std::string final_numbers(const StageCurves& curves) {
@@ -370,6 +352,18 @@ fs::path report_of_results(const fs::path& results) {
 
 fs::path images_of_results(const fs::path& results) {
   return results.parent_path() / (results.stem().string() + "_images");
+}
+
+ordered_json read_results(const fs::path& results) {
+  if (!fs::exists(results)) return nullptr;
+  ordered_json content = ordered_json::parse(read_file(results), nullptr,
+                                             /*allow_exceptions=*/false);
+  const auto has_object = [&](const char* key) {
+    return content.is_object() && content.contains(key) && content.at(key).is_object();
+  };
+  if (!has_object("model") || !has_object("suites"))
+    throw Error("{}: not a results file of dalle-eval; rename or remove it", results.string());
+  return content;
 }
 
 void write_report(const ExperimentConfig& config, const RunPaths& run, const fs::path& results) {

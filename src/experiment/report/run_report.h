@@ -5,6 +5,8 @@
 #include "experiment/config/experiment_config.h"
 #include "train/run_folder.h"
 
+#include <nlohmann/json_fwd.hpp>
+
 namespace dalle {
 
 /// The name of the report about a results file, next to it: report.html for evaluation.json, and
@@ -13,6 +15,11 @@ std::filesystem::path report_of_results(const std::filesystem::path& results);
 
 /// The folder of the images that a results file names, next to it: NAME_images for NAME.json.
 std::filesystem::path images_of_results(const std::filesystem::path& results);
+
+/// The content of a results file of dalle-eval, which has the objects `model` and `suites`; null if
+/// there is no file.
+/// @throws dalle::Error if the file has other content
+nlohmann::ordered_json read_results(const std::filesystem::path& results);
 
 /// Writes the report of a run: one HTML file that needs no other file and no network. It shows what
 /// there is of the numbers and images of an evaluation, the training curves, the last sample images

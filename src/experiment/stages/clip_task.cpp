@@ -17,7 +17,6 @@
 #include "eval/retrieval.h"
 #include "experiment/config/cost_estimate.h"
 #include "nn/contrastive_loss.h"
-#include "sample/image_grid.h"
 
 namespace dalle {
 namespace {
@@ -82,6 +81,7 @@ ClipTask::ClipTask(const ExperimentConfig& config, ExperimentData& data, const T
           {.name = std::string(to_string(Stage::kClip)),
            .sample_every = config.clip->train.eval_every,
            .sample_every_key = "clip.train.eval_every",
+           .sample_name = "retrieval",
            .flops_per_sample = estimate_clip_cost(config, tokenizer.vocab_size()).training_flops,
            .uses_muon = is_clip_block_matrix,
            .decays =
@@ -227,20 +227,9 @@ ImageGroups ClipTask::sample_images(int64_t, const RankShare& share) {
   return groups;
 }
 
-NamedImage ClipTask::arrange(const std::vector<RgbImage>& images) const {
-  const int64_t samples =
-      std::min({train_config_.eval_samples, train_config_.eval_chunk, validation_.order().size()});
-  return {"retrieval", image_grid(images, 1 + std::min(kShownColumns - 1, samples))};
-}
-
 void ClipTask::add_to_checkpoint(CheckpointContent& content) const {
   content.files[kTokenizerFile] = tokenizer_.model();
   content.files[kConfigFile] = dump_config(config_);
-}
-
-void ClipTask::check_checkpoint(const CheckpointContent& content) const {
-  if (content.files.at(kTokenizerFile) != tokenizer_.model())
-    throw Error("clip: the tokenizer of its checkpoint differs from the one in the run folder");
 }
 
 }  // namespace dalle

@@ -37,16 +37,13 @@ class ClipTask : public TrainTask {
 
   torch::nn::Module& module() override { return *model_; }
   Sample sample(int64_t position) const override { return train_.at(position); }
-  LossCounts count(const Batch& batch) const override { return {.samples = batch.size()}; }
   TaskLoss loss(const Batch& micro_batch, const LossContext& context) override;
   void after_update(const LossContext&) override { model_->limit_logit_scale(); }
   std::vector<Metric> scheduled(int64_t step) const override;
   std::optional<EvaluationPart> evaluate(int64_t step, const RankShare& share) override;
   Evaluation summarize(int64_t step, const EvaluationTotals& totals) const override;
   ImageGroups sample_images(int64_t step, const RankShare& share) override;
-  NamedImage arrange(const std::vector<RgbImage>& images) const override;
   void add_to_checkpoint(CheckpointContent& content) const override;
-  void check_checkpoint(const CheckpointContent& content) const override;
 
  private:
   struct Embeddings {

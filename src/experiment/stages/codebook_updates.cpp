@@ -64,10 +64,7 @@ void CodebookUpdates::apply(const LossContext& context, bool bitwise) {
   if (is_averaged() || revives()) {
     DALLE_CHECK(step_ == context.step);
     const at::Tensor sums = sums_.total().clone();  // [K, 1 + D]
-    if (bitwise)
-      sum_in_tree(context.group, sums);
-    else
-      context.group.all_reduce(sums);
+    sum_over_ranks(context.group, sums, bitwise);
     if (is_averaged())
       codes().copy_(update_code_averages(average_, sums, config_.decay, config_.epsilon));
     if (revives()) usage_ += sums.select(1, 0);

@@ -1,21 +1,23 @@
 #include "experiment/stages/dalle_task.h"
 
+#include <utility>
+#include <vector>
+
 #include <torch/types.h>
 
 #include "checkpoint/checkpoint_files.h"
 #include "core/config/config_io.h"
-#include "core/error.h"
 #include "core/files.h"
 #include "core/log.h"
 #include "core/progress.h"
 #include "core/seeds.h"
 #include "data/fingerprint.h"
+#include "data/image/image.h"
 #include "data/rank_slice.h"
 #include "dist/agreement.h"
 #include "dist/stop_condition.h"
 #include "experiment/config/cost_estimate.h"
 #include "sample/generate_images.h"
-#include "sample/image_grid.h"
 #include "tensor/named_tensors.h"
 
 namespace dalle {
@@ -56,6 +58,7 @@ DalleTask::DalleTask(const ExperimentConfig& config, ExperimentData& data,
           {.name = std::string(to_string(Stage::kDalle)),
            .sample_every = config.dalle.train.sample_every,
            .sample_every_key = "dalle.train.sample_every",
+           .sample_name = "samples",
            .flops_per_sample = estimate_dalle_cost(config, tokenizer.vocab_size()).training_flops,
            .uses_muon = is_block_matrix}),
       config_(config),
@@ -100,7 +103,7 @@ bool DalleTask::cache_codes(const std::filesystem::path& path, ProcessGroup& gro
   const auto encode = [this, at_once](const at::Tensor& images) {
     const int64_t count = images.size(0);
     const auto filled = images.index_select(0, torch::arange(at_once).clamp_max(count - 1));
-    return vae_->encode(filled.to(device_).to(torch::kFloat32).div_(255)).narrow(0, 0, count);
+    return vae_->encode(unit_images(filled, device_)).narrow(0, 0, count);
   };
   std::optional<Progress> shown;
   const StopCondition condition(stop, group);
@@ -208,19 +211,10 @@ ImageGroups DalleTask::sample_images(int64_t, const RankShare& share) {
   return groups;
 }
 
-NamedImage DalleTask::arrange(const std::vector<RgbImage>& images) const {
-  return {"samples", image_grid(images, config_.sample.count)};
-}
-
 void DalleTask::add_to_checkpoint(CheckpointContent& content) const {
   content.tensors[kDvaeTensors] = weights_of(*vae_);
   content.files[kTokenizerFile] = tokenizer_.model();
   content.files[kConfigFile] = dump_config(config_);
-}
-
-void DalleTask::check_checkpoint(const CheckpointContent& content) const {
-  if (content.files.at(kTokenizerFile) != tokenizer_.model())
-    throw Error("dalle: the tokenizer of its checkpoint differs from the one in the run folder");
 }
 
 }  // namespace dalle

@@ -3,7 +3,6 @@
 #include <filesystem>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include <c10/core/Device.h>
 
@@ -45,9 +44,7 @@ class DalleTask : public TrainTask {
   std::optional<EvaluationPart> evaluate(int64_t step, const RankShare& share) override;
   Evaluation summarize(int64_t step, const EvaluationTotals& totals) const override;
   ImageGroups sample_images(int64_t step, const RankShare& share) override;
-  NamedImage arrange(const std::vector<RgbImage>& images) const override;
   void add_to_checkpoint(CheckpointContent& content) const override;
-  void check_checkpoint(const CheckpointContent& content) const override;
 
  private:
   at::Tensor codes_of(const Batch& batch);

@@ -10,10 +10,10 @@
 #include "checkpoint/checkpoint_files.h"
 #include "core/config/config_io.h"
 #include "core/log.h"
+#include "data/image/image.h"
 #include "eval/reconstruction.h"
 #include "experiment/config/cost_estimate.h"
 #include "metrics/running_means.h"
-#include "sample/image_grid.h"
 
 namespace dalle {
 namespace {
@@ -53,6 +53,7 @@ DvaeTask::DvaeTask(const ExperimentConfig& config, ExperimentData& data, c10::De
     : TrainTask({.name = std::string(to_string(Stage::kDvae)),
                  .sample_every = config.dvae.train.eval_every,
                  .sample_every_key = "dvae.train.eval_every",
+                 .sample_name = "reconstructions",
                  .flops_per_sample = estimate_dvae_cost(config).training_flops,
                  .uses_muon = is_residual_kernel}),
       config_(config),
@@ -179,10 +180,6 @@ ImageGroups DvaeTask::sample_images(int64_t, const RankShare& share) {
     }
   }
   return rows;
-}
-
-NamedImage DvaeTask::arrange(const std::vector<RgbImage>& images) const {
-  return {"reconstructions", image_grid(images, 2 * kShownPairsPerRow)};
 }
 
 void DvaeTask::add_to_checkpoint(CheckpointContent& content) const {

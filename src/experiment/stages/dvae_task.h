@@ -29,7 +29,6 @@ class DvaeTask : public TrainTask {
 
   torch::nn::Module& module() override { return *vae_; }
   Sample sample(int64_t position) const override { return train_.at(position); }
-  LossCounts count(const Batch& batch) const override { return {.samples = batch.size()}; }
   TaskLoss loss(const Batch& micro_batch, const LossContext& context) override;
   void after_update(const LossContext& context) override;
   NamedTensors state() override;
@@ -37,7 +36,6 @@ class DvaeTask : public TrainTask {
   std::optional<EvaluationPart> evaluate(int64_t step, const RankShare& share) override;
   Evaluation summarize(int64_t step, const EvaluationTotals& totals) const override;
   ImageGroups sample_images(int64_t step, const RankShare& share) override;
-  NamedImage arrange(const std::vector<RgbImage>& images) const override;
   void add_to_checkpoint(CheckpointContent& content) const override;
 
  private:

@@ -16,6 +16,7 @@
 #include "core/seeds.h"
 #include "data/batch_loader.h"
 #include "data/fingerprint.h"
+#include "data/image/image.h"
 #include "data/invalid_sample.h"
 #include "tensor/device_of.h"
 
@@ -152,7 +153,7 @@ Batch first_samples(const SampleSource& source, int64_t count) {
 }
 
 at::Tensor unit_images(const Batch& batch, c10::Device device) {
-  return batch.images.to(device).to(torch::kFloat32).div_(255);
+  return unit_images(batch.images, device);
 }
 
 at::Tensor gumbel_noise(DiscreteVae vae, const Batch& batch, const ExperimentConfig& config) {

@@ -11,7 +11,6 @@
 #include "checkpoint/checkpoint_files.h"
 #include "checkpoint/manifest.h"
 #include "core/error.h"
-#include "core/files.h"
 #include "core/log.h"
 #include "experiment/config/model_files.h"
 
@@ -42,10 +41,9 @@ std::string hash_of_original(const fs::path& folder) {
 void check_original(const char* key, const fs::path& original, const std::string& hash,
                     const std::string& remedy) {
   DALLE_CHECK(!hash.empty());
-  const fs::path manifest = original / Manifest::kFileName;
-  if (!fs::exists(manifest))
+  if (!is_checkpoint(original))
     throw Error("{}: {}: no such checkpoint{}", key, original.string(), remedy);
-  if (const std::string found = sha256_of_file(manifest); found != hash)
+  if (const std::string found = manifest_hash(original); found != hash)
     throw Error("{}: found SHA-256 {} at {}, expected {}{}", key, found, original.string(), hash,
                 remedy);
 }

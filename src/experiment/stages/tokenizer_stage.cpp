@@ -25,17 +25,20 @@ class TrainingCaptions {
   TrainingCaptions(const Dataset& dataset, int64_t limit)
       : dataset_(dataset),
         limit_(limit),
-        stride_(std::max<int64_t>(1, dataset.size() / limit)),
-        progress_(std::in_place, "tokenizer: reading captions of images", dataset.size()) {}
+        images_(std::min(dataset.size(), limit)),
+        progress_(std::in_place, "tokenizer: reading captions of images", images_) {}
 
   std::optional<std::string> next() {
-    while (pending_.empty() && index_ < dataset_.size()) {
+    while (pending_.empty() && visited_ < images_) {
+      const int64_t index = visited_ * dataset_.size() / images_;
       // Training counts and lists such a sample.
-      const auto defect = defect_of([&] { pending_ = dataset_.captions(index_); });
+      const auto defect = defect_of([&] { pending_ = dataset_.captions(index); });
       if (defect && ++unreadable_ == 1)
-        first_reason_ = fmt::format("{}: {}", dataset_.key(index_), *defect);
-      index_ += stride_;
-      if (progress_) progress_->update(std::min(index_, dataset_.size()));
+        first_reason_ = fmt::format("{}: {}", dataset_.key(index), *defect);
+      if (const int64_t share = limit_ / images_; std::ssize(pending_) > share)
+        pending_.resize(static_cast<size_t>(share));
+      ++visited_;
+      if (progress_) progress_->update(visited_);
     }
     if (pending_.empty()) return end(), std::nullopt;
     std::string caption = std::move(pending_.back());
@@ -61,8 +64,8 @@ class TrainingCaptions {
 
   const Dataset& dataset_;
   int64_t limit_;
-  int64_t stride_;
-  int64_t index_ = 0;
+  int64_t images_;  ///< to visit, an equal share of the limit each
+  int64_t visited_ = 0;
   int64_t read_ = 0;
   std::optional<Progress> progress_;
   std::vector<std::string> pending_;
@@ -89,27 +92,20 @@ Tokenizer trained_tokenizer(const TokenizerConfig& config, const Dataset& datase
 
 }  // namespace
 
-void run_tokenizer_stage(const TokenizerConfig& config, const Dataset& dataset,
-                         const RunPaths& run) {
+void run_tokenizer_stage(const TokenizerConfig& config, const Dataset& dataset, const RunPaths& run,
+                         const std::optional<std::string>& given) {
   if (std::filesystem::exists(run.tokenizer())) {
-    log_info("tokenizer: already finished");
-    return;
-  }
-  const Tokenizer tokenizer =
-      config.model.empty() ? trained_tokenizer(config, dataset) : load_tokenizer(config.model);
-  write_file_atomically(run.tokenizer(), tokenizer.model());
-}
-
-void copy_tokenizer(const std::string& model, const RunPaths& run) {
-  if (std::filesystem::exists(run.tokenizer())) {
-    if (read_file(run.tokenizer()) != model)
+    if (given && read_file(run.tokenizer()) != *given)
       throw Error("{}: differs from the tokenizer of from.checkpoint; start over with --restart",
                   run.tokenizer().string());
     log_info("tokenizer: already finished");
     return;
   }
-  write_file_atomically(run.tokenizer(), model);
-  log_info("tokenizer: copied from the source model");
+  const auto made = [&] {
+    return config.model.empty() ? trained_tokenizer(config, dataset) : load_tokenizer(config.model);
+  };
+  write_file_atomically(run.tokenizer(), given ? *given : made().model());
+  if (given) log_info("tokenizer: copied from the source model");
 }
 
 }  // namespace dalle

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "data/datasets.h"
@@ -8,14 +9,13 @@
 
 namespace dalle {
 
-/// Trains the tokenizer on the captions of `dataset`, or copies the existing model that the config
-/// names, into the run folder; unless the folder has one already. On one rank only.
-/// @throws dalle::Error if the captions cannot be read or are too few, or the model is invalid
-void run_tokenizer_stage(const TokenizerConfig& config, const Dataset& dataset,
-                         const RunPaths& run);
-
-/// Writes an existing model, byte for byte, into the run folder instead. On one rank only.
-/// @throws dalle::Error if the folder has another tokenizer
-void copy_tokenizer(const std::string& model, const RunPaths& run);
+/// Writes the tokenizer into the run folder, unless the folder has one already: `given`, or else
+/// the existing model that the config names, or else one trained on the captions of `dataset`. On
+/// one rank only.
+/// @param given  the bytes of a tokenizer: see initial_tokenizer()
+/// @throws dalle::Error if the captions cannot be read or are too few, if the model is invalid, or
+///         if the folder has a tokenizer that differs from `given`
+void run_tokenizer_stage(const TokenizerConfig& config, const Dataset& dataset, const RunPaths& run,
+                         const std::optional<std::string>& given);
 
 }  // namespace dalle

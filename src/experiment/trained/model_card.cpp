@@ -12,10 +12,10 @@
 
 #include "core/build_info.h"
 #include "core/config/config_io.h"
-#include "core/error.h"
 #include "core/files.h"
 #include "core/log.h"
 #include "experiment/report/evaluation_numbers.h"
+#include "experiment/report/run_report.h"
 #include "metrics/metric_log.h"
 
 #include <nlohmann/json.hpp>
@@ -92,35 +92,30 @@ std::vector<CardNumber> training_numbers(const Measured& lines) {
 
 /// What dalle-eval measured, if it measured this checkpoint.
 std::vector<CardNumber> evaluation_numbers(const TrainedDalle& dalle, const RunPaths& run) {
-  std::vector<CardNumber> numbers;
-  if (!fs::exists(run.evaluation())) return numbers;
-  try {
-    const ordered_json evaluation = ordered_json::parse(read_file(run.evaluation()));
-    if (evaluation.at("model").at("manifest") != dalle.hash) {
-      log_warning("{}: measures a different checkpoint, so the model card omits it",
-                  run.evaluation().string());
-      return numbers;
-    }
-    for (const auto& [suite, metrics] : evaluation.at("suites").items())
-      for (const auto& [name, metric] : metrics.items()) {
-        const auto known = describe_number(suite, name);
-        if (!known || !metric.is_object() || !metric.contains("value")) continue;
-        const double value = metric.at("value");
-        numbers.push_back({suite, name, suite + ", " + known->label, value,
-                           format_value(value, known->unit),
-                           metric.contains("low")
-                               ? format_interval(metric.at("low"), metric.at("high"), known->unit)
-                               : ""});
-      }
-  } catch (const ordered_json::exception& error) {
-    throw Error("{}: not the results of dalle-eval: {}", run.evaluation().string(), error.what());
+  const ordered_json evaluation = read_results(run.evaluation());
+  if (evaluation.is_null()) return {};
+  if (evaluation.at("model").value("manifest", "") != dalle.hash) {
+    log_warning("{}: measures a different checkpoint, so the model card omits it",
+                run.evaluation().string());
+    return {};
   }
+  std::vector<CardNumber> numbers;
+  for (const auto& [suite, metrics] : evaluation.at("suites").items())
+    for (const auto& [name, metric] : metrics.items()) {
+      const auto known = describe_number(suite, name);
+      if (!known || !metric.is_object() || !metric.contains("value")) continue;
+      const double value = metric.at("value");
+      numbers.push_back({suite, name, suite + ", " + known->label, value,
+                         format_value(value, known->unit),
+                         metric.contains("low")
+                             ? format_interval(metric.at("low"), metric.at("high"), known->unit)
+                             : ""});
+    }
   return numbers;
 }
 
 std::string name_alone(const std::string& path) {
-  const fs::path normal = fs::path(path).lexically_normal();
-  return (normal.has_filename() ? normal : normal.parent_path()).filename().string();
+  return without_trailing_slash(fs::path(path).lexically_normal()).filename().string();
 }
 
 /// RUN/checkpoints/STAGE/step-N of such a checkpoint; the name alone of another path.

@@ -117,4 +117,12 @@ std::unique_ptr<Reranker> make_likelihood_reranker(const TrainedDalle& dalle) {
   return std::make_unique<LikelihoodReranker>(dalle);
 }
 
+std::unique_ptr<Reranker> make_reranker(const TrainedDalle& dalle, RankBy rank_by,
+                                        const fs::path& path, c10::Device device) {
+  if (rank_by == RankBy::kClip) return make_clip_reranker(dalle, path, device);
+  if (!path.empty())
+    throw Error("--reranker: found {}, expected none with --rank-by likelihood", path.string());
+  return make_likelihood_reranker(dalle);
+}
+
 }  // namespace dalle

@@ -66,4 +66,10 @@ std::unique_ptr<Reranker> make_clip_reranker(const TrainedDalle& dalle,
 ///         p(image | no caption)
 std::unique_ptr<Reranker> make_likelihood_reranker(const TrainedDalle& dalle);
 
+/// make_clip_reranker() or make_likelihood_reranker().
+/// @param path  for RankBy::kClip only
+/// @throws dalle::Error as these do, or if a path is given for RankBy::kLikelihood
+std::unique_ptr<Reranker> make_reranker(const TrainedDalle& dalle, RankBy rank_by,
+                                        const std::filesystem::path& path, c10::Device device);
+
 }  // namespace dalle

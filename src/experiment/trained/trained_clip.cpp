@@ -12,7 +12,6 @@
 #include "checkpoint/checkpoint_files.h"
 #include "checkpoint/manifest.h"
 #include "core/error.h"
-#include "core/files.h"
 #include "core/log.h"
 #include "data/batch.h"
 #include "data/image/bicubic.h"
@@ -40,7 +39,7 @@ std::set<std::string> parts_in(const fs::path& checkpoint, std::set<std::string>
 CheckpointContent read_clip(const fs::path& given, const std::set<std::string>& parts) {
   const fs::path path = followed(given);
   if (!fs::exists(path)) throw Error("{}: no such reranker", path.string());
-  if (fs::exists(path / Manifest::kFileName)) {
+  if (is_checkpoint(path)) {
     if (const auto stage = stage_of(path); stage && *stage != Stage::kClip)
       throw Error("{}: found a checkpoint of the {} stage, expected one of the clip stage",
                   path.string(), to_string(*stage));
@@ -52,10 +51,6 @@ CheckpointContent read_clip(const fs::path& given, const std::set<std::string>& 
       "{}: holds no checkpoint of the clip stage; add a clip section to the config and train it "
       "with dalle-train --stage clip",
       path.string());
-}
-
-std::string hash_of(const CheckpointContent& content) {
-  return sha256_of_file(content.path / Manifest::kFileName);
 }
 
 /// What encodes captions, and how many tokens it has.
@@ -80,7 +75,7 @@ CaptionEncoder encoder_in(const CheckpointContent& content) {
 }  // namespace
 
 std::string trained_clip_hash(const fs::path& path) {
-  return hash_of(read_clip(path, {kConfigFile}));
+  return manifest_hash(read_clip(path, {kConfigFile}).path);
 }
 
 TrainedClip load_trained_clip(const fs::path& path, c10::Device device,
@@ -96,7 +91,7 @@ TrainedClip load_trained_clip(const fs::path& path, c10::Device device,
                tensors_file(content.path, kEmaTensors).string());
   model->to(device);
   return {.checkpoint = content.path,
-          .hash = hash_of(content),
+          .hash = manifest_hash(content.path),
           .step = content.step,
           .config = config,
           .encode = encode,
@@ -130,14 +125,12 @@ at::Tensor embed_captions(TrainedClip& clip, std::span<const std::string> captio
 at::Tensor embed_images(TrainedClip& clip, std::span<const RgbImage> images) {
   const torch::NoGradGuard no_grad;
   const int64_t size = clip.config.data.image_size;
-  SeedStream unused(0);
   std::vector<at::Tensor> pixels;
   for (const RgbImage& image : images)
     pixels.push_back(image_to_tensor(clip.scaling == ImageScaling::kBicubic
                                          ? crop_bicubic(image, size)
-                                         : crop_image(image, size, CropKind::kCenter, unused)));
-  return clip.model->embed_images(
-      torch::stack(pixels).to(device_of(*clip.model)).to(torch::kFloat32).div_(255));
+                                         : center_crop(image, size)));
+  return clip.model->embed_images(unit_images(torch::stack(pixels), device_of(*clip.model)));
 }
 
 FeatureSpace clip_space(TrainedClip clip) {

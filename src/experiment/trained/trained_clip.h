@@ -22,7 +22,7 @@ namespace dalle {
 
 /// How an image gets the size that a contrastive model reads: as in its training.
 enum class ImageScaling {
-  kArea,     ///< crop_image(), which only makes images smaller
+  kArea,     ///< center_crop(), which only makes images smaller
   kBicubic,  ///< crop_bicubic(): imported models
 };
 

@@ -10,10 +10,8 @@
 #include "checkpoint/checkpoint_files.h"
 #include "checkpoint/manifest.h"
 #include "core/error.h"
-#include "core/files.h"
 #include "core/log.h"
 #include "data/batch.h"
-#include "experiment/config/dvae_source.h"
 #include "experiment/config/model_files.h"
 #include "metrics/metric_log.h"
 #include "tensor/named_tensors.h"
@@ -31,32 +29,19 @@ CheckpointContent read_model(const fs::path& given, const std::set<std::string>&
   if (!fs::exists(path)) throw Error("{}: no such model", path.string());
   if (!fs::is_directory(path))
     throw Error("{}: expected a run folder or a checkpoint folder, found a file", path.string());
-  const bool is_checkpoint = fs::exists(path / Manifest::kFileName);
-  const std::vector<fs::path> checkpoints =
-      is_checkpoint ? std::vector{path} : checkpoints_in(path);
+  const bool is_single = is_checkpoint(path);
+  const std::vector<fs::path> checkpoints = is_single ? std::vector{path} : checkpoints_in(path);
   const auto stage = checkpoints.empty() ? std::nullopt : stage_of(checkpoints.front());
   if (stage && *stage != Stage::kDalle)
     throw Error(
         "{}: found {} of the {} stage, which cannot {}; expected a run folder or a checkpoint of "
         "the dalle stage",
-        path.string(), is_checkpoint ? "a checkpoint" : "checkpoints", to_string(*stage),
+        path.string(), is_single ? "a checkpoint" : "checkpoints", to_string(*stage),
         *stage == Stage::kDvae ? "read captions" : "generate images");
-  if (is_checkpoint) return read_checkpoint(path, parts);
+  if (is_single) return read_checkpoint(path, parts);
   for (const fs::path& folder : folders_of_stage(path, Stage::kDalle))
     if (auto newest = read_newest_checkpoint(folder, parts)) return std::move(*newest);
   throw Error("{}: holds no DALL-E checkpoint; train the dalle stage first", path.string());
-}
-
-/// These parts of a dVAE's checkpoint; nothing where load_trained_dvae() returns nothing.
-std::optional<CheckpointContent> read_dvae(const fs::path& given,
-                                           const std::set<std::string>& parts) {
-  const fs::path path = followed(given);
-  if (!fs::is_directory(path)) return std::nullopt;
-  for (const fs::path& folder : {RunPaths(path).checkpoints("dalle"), path / "dalle"})
-    if (!checkpoints_in(folder).empty()) return std::nullopt;
-  const std::vector<fs::path> checkpoints = dvae_checkpoints(path, DvaeCheckpoint::kLast);
-  if (checkpoints.empty()) return std::nullopt;
-  return read_dvae_checkpoint(checkpoints, parts);
 }
 
 /// A run whose DALL-E is finished.
@@ -103,7 +88,7 @@ TrainedDalle load_trained_dalle(const fs::path& path, c10::Device device,
   model->to(device);
   model->eval();
   return {.checkpoint = checkpoint,
-          .hash = sha256_of_file(checkpoint / Manifest::kFileName),
+          .hash = manifest_hash(checkpoint),
           .step = content.step,
           .config = config,
           .tokenizer = std::move(tokenizer),
@@ -111,28 +96,8 @@ TrainedDalle load_trained_dalle(const fs::path& path, c10::Device device,
           .model = model};
 }
 
-std::optional<TrainedDvae> load_trained_dvae(const fs::path& path, c10::Device device) {
-  const std::optional<CheckpointContent> content = read_dvae(path, {kEmaTensors, kConfigFile});
-  if (!content) return std::nullopt;
-  const ExperimentConfig config = config_of(*content);
-  DiscreteVae vae(config.dvae.model, Precision::kFloat32);
-  load_weights(*vae, content->tensors.at(kEmaTensors),
-               tensors_file(content->path, kEmaTensors).string());
-  vae->to(device);
-  return TrainedDvae{.checkpoint = content->path,
-                     .hash = sha256_of_file(content->path / Manifest::kFileName),
-                     .step = content->step,
-                     .config = config,
-                     .vae = vae};
-}
-
 ExperimentConfig config_of_trained_dalle(const fs::path& path) {
   return config_of(read_model(path, {kConfigFile}));
-}
-
-std::optional<ExperimentConfig> config_of_trained_dvae(const fs::path& path) {
-  const std::optional<CheckpointContent> content = read_dvae(path, {kConfigFile});
-  return content ? std::optional(config_of(*content)) : std::nullopt;
 }
 
 at::Tensor caption_tokens(const TrainedDalle& dalle, const std::string& caption,

@@ -42,27 +42,6 @@ TrainedDalle load_trained_dalle(const std::filesystem::path& path, c10::Device d
 /// @throws dalle::Error as it does
 ExperimentConfig config_of_trained_dalle(const std::filesystem::path& path);
 
-/// A dVAE of a checkpoint without a transformer.
-struct TrainedDvae {
-  std::filesystem::path checkpoint;  ///< its folder
-  std::string hash;                  ///< of the checkpoint's manifest
-  int64_t step = 0;
-  ExperimentConfig config;
-  DiscreteVae vae;
-};
-
-/// Reads a checkpoint of the dvae stage; the model computes in float32.
-///
-/// @param path  as for dvae_checkpoints(); the newest valid checkpoint of a run is read
-/// @return      nothing if the path does not exist or belongs to the dalle stage, or if the run has
-///              checkpoints of the dalle stage
-/// @throws dalle::Error as load_trained_dalle() does
-std::optional<TrainedDvae> load_trained_dvae(const std::filesystem::path& path, c10::Device device);
-
-/// The config of the model that load_trained_dvae() would read, without reading its weights.
-/// @throws dalle::Error as it does
-std::optional<ExperimentConfig> config_of_trained_dvae(const std::filesystem::path& path);
-
 /// What to do about captions of which the model does not read all tokens.
 enum class LongCaptions { kWarn, kAccept };
 

@@ -47,7 +47,7 @@ struct GenerationTimes {
 
 /// What becomes of a request. Called on the engine's thread, one at a time; must not block.
 /// Either `done` or `failed` is called last, and exactly once unless the request is canceled. They
-/// may call the engine, except wait_until_idle() and its destructor.
+/// may call the engine, except its destructor.
 struct GenerationEvents {
   /// @param number  of the preview, from 0; several may show the same codes
   std::function<void(int64_t image, int64_t number, const RgbImage& pixels)> preview = {};

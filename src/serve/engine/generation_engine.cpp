@@ -13,26 +13,19 @@
 #include "core/stop_signal.h"
 #include "experiment/config/model_files.h"
 #include "experiment/trained/reranker.h"
+#include "sample/caption_images.h"
 #include "sample/generate_codes.h"
-#include "sample/preview_codes.h"
 #include "serve/engine/generation_job.h"
 #include "tensor/device_of.h"
-#include "tensor/error_text.h"
-#include "train/out_of_memory.h"
+#include "tensor/torch_error.h"
 
 namespace dalle {
 namespace {
 
 std::unique_ptr<Reranker> engine_reranker(const TrainedDalle& dalle, const EngineOptions& options) {
   const c10::Device device = device_of(*dalle.model);
-  if (options.rank_by == RankBy::kLikelihood) {
-    if (!options.reranker.empty())
-      throw Error("reranker: found {}, expected none for ranking by likelihood",
-                  options.reranker.string());
-    return make_likelihood_reranker(dalle);
-  }
-  if (!options.reranker.empty() || options.rank_by == RankBy::kClip)
-    return make_clip_reranker(dalle, options.reranker, device);
+  if (options.rank_by || !options.reranker.empty())
+    return make_reranker(dalle, options.rank_by.value_or(RankBy::kClip), options.reranker, device);
   if (std::filesystem::exists(clip_folder(dalle.checkpoint))) try {
       return make_clip_reranker(dalle, "", device);
     } catch (const Error& error) {  // its training may not have saved anything yet
@@ -106,12 +99,6 @@ void GenerationEngine::cancel(uint64_t number) {
   has_canceled_ = true;
 }
 
-void GenerationEngine::wait_until_idle() {
-  DALLE_CHECK(std::this_thread::get_id() != thread_.get_id());
-  std::unique_lock lock(mutex_);
-  idle_.wait(lock, [&] { return open_.empty() && is_waiting_; });
-}
-
 EngineStatus GenerationEngine::status() const {
   return {.queued = queued_,
           .active = active_,
@@ -146,11 +133,8 @@ bool GenerationEngine::take_in() {
   bool has_canceled = false;
   {
     std::unique_lock lock(mutex_);
-    is_waiting_ = true;
-    if (open_.empty()) idle_.notify_all();
     wake_.wait(lock,
                [&] { return is_stopping_ || last_number_ > last_taken_in_ || !jobs_.empty(); });
-    is_waiting_ = false;
     if (is_stopping_) return false;
     for (auto next = open_.upper_bound(last_taken_in_); next != open_.end(); ++next) {
       const auto& [number, job] = *jobs_.insert(*next).first;

@@ -91,9 +91,6 @@ class GenerationEngine {
   /// except one that is being called. Does nothing if it is complete. Thread-safe.
   void cancel(uint64_t number);
 
-  /// Waits until all requests are complete. Thread-safe.
-  void wait_until_idle();
-
   EngineStatus status() const;
 
  private:
@@ -133,11 +130,9 @@ class GenerationEngine {
   // Guarded by mutex_, which is never held while an event is called.
   mutable std::mutex mutex_;
   std::condition_variable wake_;         ///< of the engine's thread
-  std::condition_variable idle_;         ///< all requests are complete, and the thread waits
   std::map<uint64_t, JobPointer> open_;  ///< requests that are not complete, by number
   uint64_t last_number_ = 0;             ///< of open_
   bool has_canceled_ = false;            ///< since the engine's thread looked
-  bool is_waiting_ = false;              ///< the engine's thread, for something to do
   bool is_stopping_ = false;
 
   // Written by the engine's thread, except that submit() adds to queued_.
@@ -155,6 +150,13 @@ class GenerationEngine {
   double recent_seconds_ = 0, recent_codes_ = 0;
 
   std::thread thread_;  ///< the last member: it begins when all others are ready
+};
+
+/// A model under the name by which requests ask for it: that of its run folder.
+struct ServedModel {
+  std::string id;
+  int64_t created = 0;  ///< seconds since 1970
+  std::unique_ptr<GenerationEngine> engine;
 };
 
 }  // namespace dalle

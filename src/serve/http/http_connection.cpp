@@ -10,8 +10,6 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "core/seconds.h"
-#include "serve/http/random_id.h"
-#include "serve/http/request_problem.h"
 #include "serve/http/request_target.h"
 
 #include <boost/asio/post.hpp>
@@ -77,7 +75,7 @@ asio::awaitable<void> HttpConnection::serve() {
 asio::awaitable<void> HttpConnection::refuse() {
   try {
     begin_ = steady_clock::now();
-    const Problem problem{.status = 503, .message = "too many connections"};
+    const RequestProblem problem{.status = 503, .message = "too many connections"};
     co_await answer_problem(problem);
   } catch (const std::exception& error) {
     log_error("connection closed: {}", error.what());
@@ -120,37 +118,28 @@ asio::awaitable<bool> HttpConnection::serve_request() {
   Parser parser;
   parser.header_limit(static_cast<uint32_t>(context_.limits.header_bytes));
   parser.body_limit(context_.limits.body_bytes);
-  auto received = std::make_shared<ReceivedBody>(context_.body_bytes);
+  HttpRequest request{.client = client_, .id = completion_.id};
 
-  Problem problem = co_await read_head(parser);
+  RequestProblem problem = co_await read_head(parser);
+  if (!problem) problem = copy_head(parser, request);
   if (problem.is_gone) co_return false;
-  if (problem.status != 0) co_return co_await answer_problem(problem);
-  const http::request_header<>& head = parser.get();
-  completion_.method = std::string(head.method_string());
-  HttpRequest request{.method = completion_.method == "HEAD" ? "GET" : completion_.method,
-                      .client = client_,
-                      .id = completion_.id,
-                      .body_share = received};
-  try {
-    RequestTarget target = parse_request_target(head.target());
-    request.path = std::move(target.path);
-    request.query = std::move(target.query);
-  } catch (const Error& error) {
-    problem = {.status = 400, .message = error.what()};
-  }
-  if (problem.status != 0) co_return co_await answer_problem(problem);
-  completion_.target = std::string(head.target());
-  completion_.path = request.path;
-  for (const auto& field : head)  // before the body, after which there may be trailers
-    request.headers.emplace_back(field.name_string(), field.value());
-  const ReplyFraming framing{.is_head = completion_.method == "HEAD",
-                             .has_chunks = head.version() == kHttp11,
-                             .keep_alive = parser.keep_alive(),
-                             .request_id = completion_.id};
+  if (problem) co_return co_await answer_problem(problem);
+  co_return co_await answer_request(parser, request);
+}
 
+/// Reads the body of a request whose head has been read, and has it answered.
+/// @return  whether another request may follow
+asio::awaitable<bool> HttpConnection::answer_request(Parser& parser, HttpRequest& request) {
+  auto received = std::make_shared<ReceivedBody>(context_.body_bytes);
+  request.body_share = received;
+  const ReplyFraming framing{.is_head = completion_.method == "HEAD",
+                             .has_chunks = parser.get().version() == kHttp11,
+                             .keep_alive = parser.keep_alive(),  // before there may be trailers
+                             .request_id = completion_.id};
+  RequestProblem problem;
   if (!parser.is_done() && context_.admit) problem.response = context_.admit(request);
   if (problem.response) problem.status = problem.response->status;
-  if (problem.status == 0) problem = co_await read_body(parser, *received);
+  if (!problem) problem = co_await read_body(parser, *received);
   if (problem.is_gone) co_return false;
   auto queue = std::make_shared<ReplyQueue>(
       framing, context_.limits.unsent_bytes,
@@ -159,9 +148,9 @@ asio::awaitable<bool> HttpConnection::serve_request() {
           if (const auto self = connection.lock()) self->on_reply_changed();
         });
       });
-  if (problem.status == 0 && !context_.begin_reply())
+  if (!problem && !context_.begin_reply())
     problem = {.status = 503, .message = "the server is stopping"};
-  if (problem.status != 0) {
+  if (problem) {
     parser.get().body() = std::string();  // not to be kept while the client reads the answer
     received->resize(0);
     co_return co_await answer_problem(problem);
@@ -174,56 +163,69 @@ asio::awaitable<bool> HttpConnection::serve_request() {
   co_return co_await send_reply();
 }
 
-asio::awaitable<HttpConnection::Problem> HttpConnection::read_head(Parser& parser) {
+asio::awaitable<RequestProblem> HttpConnection::read_head(Parser& parser) {
   while (!parser.is_header_done()) {
-    Problem problem = co_await parse_more(parser);
-    if (problem.is_gone || problem.status != 0) co_return problem;
+    RequestProblem problem = co_await parse_more(parser);
+    if (problem) co_return problem;
   }
-  RequestProblem problem = problem_of_head(parser.get(), context_.limits);
-  co_return Problem{.status = problem.status, .message = std::move(problem.message)};
+  co_return problem_of_head(parser.get(), context_.limits);
 }
 
-asio::awaitable<HttpConnection::Problem> HttpConnection::read_body(Parser& parser,
-                                                                   ReceivedBody& received) {
+/// Fills in what the head says, also for the report.
+RequestProblem HttpConnection::copy_head(const Parser& parser, HttpRequest& request) {
+  const http::request_header<>& head = parser.get();
+  completion_.method = std::string(head.method_string());
+  request.method = completion_.method == "HEAD" ? "GET" : completion_.method;
+  try {
+    request.path = parse_request_target(head.target());
+  } catch (const Error& error) {
+    return {.status = 400, .message = error.what()};
+  }
+  completion_.target = std::string(head.target());
+  completion_.path = request.path;
+  for (const auto& field : head)  // before the body, after which there may be trailers
+    request.headers.emplace_back(field.name_string(), field.value());
+  return {};
+}
+
+asio::awaitable<RequestProblem> HttpConnection::read_body(Parser& parser, ReceivedBody& received) {
   const bool is_awaited = parser.get().count(http::field::expect) > 0 &&
                           parser.get().version() == kHttp11 && buffer_.size() == 0;
   if (is_awaited && !parser.is_done()) {
     const bool is_written = co_await write("HTTP/1.1 100 Continue\r\n\r\n");
-    if (!is_written) co_return Problem{.is_gone = true};
+    if (!is_written) co_return RequestProblem{.is_gone = true};
     set_deadline(context_.limits.request);
   }
   parser.eager(true);
   while (!parser.is_done()) {
-    Problem problem = co_await parse_more(parser);
-    if (problem.is_gone || problem.status != 0) co_return problem;
+    RequestProblem problem = co_await parse_more(parser);
+    if (problem) co_return problem;
     const size_t size = parser.get().body().size();
     received.resize(size);
     // Small requests are served even if others fill the memory.
     if (size > context_.limits.small_body_bytes &&
         *context_.body_bytes > context_.limits.all_bodies_bytes)
-      co_return Problem{.status = 503, .message = "too many large requests at once"};
+      co_return RequestProblem{.status = 503, .message = "too many large requests at once"};
   }
-  co_return Problem{};
+  co_return RequestProblem{};
 }
 
 /// Gives the parser what has been read or, if that is not enough, reads more.
-asio::awaitable<HttpConnection::Problem> HttpConnection::parse_more(Parser& parser) {
+asio::awaitable<RequestProblem> HttpConnection::parse_more(Parser& parser) {
   error_code error = http::error::need_more;
   if (buffer_.size() > 0) buffer_.consume(parser.put(buffer_.cdata(), error));
-  if (!error) co_return Problem{};
+  if (!error) co_return RequestProblem{};
   if (error == http::error::need_more && buffer_.size() > context_.limits.header_bytes)
     error = http::error::header_limit;  // of the last chunk
-  if (error != http::error::need_more) {
-    RequestProblem problem = problem_of_error(error, context_.limits);
-    co_return Problem{.status = problem.status, .message = std::move(problem.message)};
-  }
+  if (error != http::error::need_more) co_return problem_of_error(error, context_.limits);
   const bool is_read = co_await read_more();
-  if (is_late_) co_return Problem{.status = 408, .message = "the request was not sent in time"};
-  co_return Problem{.is_gone = !is_read};
+  if (is_late_)
+    co_return RequestProblem{.status = 408, .message = "the request was not sent in time"};
+  co_return RequestProblem{.is_gone = !is_read};
 }
 
 /// Answers a request that did not reach the handler, and ends the connection.
-asio::awaitable<bool> HttpConnection::answer_problem(const Problem& problem) {
+asio::awaitable<bool> HttpConnection::answer_problem(const RequestProblem& problem) {
   HttpResponse response =
       problem.response ? *problem.response : context_.refusal(problem.status, problem.message);
   if (problem.status == 503) response.headers.emplace_back("retry-after", "1");

@@ -2,7 +2,6 @@
 
 #include <chrono>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,6 +9,7 @@
 #include "serve/http/connection_context.h"
 #include "serve/http/http_exchange.h"
 #include "serve/http/reply_queue.h"
+#include "serve/http/request_problem.h"
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
@@ -46,26 +46,20 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
  private:
   using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
 
-  /// Why there is no request. If neither is set, there is a request.
-  struct Problem {
-    bool is_gone = false;  ///< the client
-    int status = 0;        ///< to answer with
-    std::string message = {};
-    std::optional<HttpResponse> response = {};  ///< the whole answer
-  };
-
   boost::asio::awaitable<bool> wait_for_request();
   boost::asio::awaitable<bool> serve_request();
-  boost::asio::awaitable<Problem> read_head(Parser& parser);
-  boost::asio::awaitable<Problem> read_body(Parser& parser, ReceivedBody& received);
-  boost::asio::awaitable<Problem> parse_more(Parser& parser);
-  boost::asio::awaitable<bool> answer_problem(const Problem& problem);
+  boost::asio::awaitable<bool> answer_request(Parser& parser, HttpRequest& request);
+  boost::asio::awaitable<RequestProblem> read_head(Parser& parser);
+  boost::asio::awaitable<RequestProblem> read_body(Parser& parser, ReceivedBody& received);
+  boost::asio::awaitable<RequestProblem> parse_more(Parser& parser);
+  boost::asio::awaitable<bool> answer_problem(const RequestProblem& problem);
   boost::asio::awaitable<bool> send_reply();
   boost::asio::awaitable<bool> read_more();
   boost::asio::awaitable<bool> write(std::string_view bytes);
   boost::asio::awaitable<void> linger();
   boost::asio::awaitable<void> woken();
 
+  RequestProblem copy_head(const Parser& parser, HttpRequest& request);
   void call_handler(HttpRequest request);
   void on_reply_changed();
   void report(bool is_complete);

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -15,10 +14,9 @@ namespace dalle {
 struct HttpRequest {
   /// "GET". A HEAD request arrives as GET, and the server does not send the body of its reply.
   std::string method = {};
-  /// Percent-decoded, without the query: "/v1/models". The path and the query are UTF-8 without
-  /// control characters. The path may contain "..": it is only a text, not the name of a file.
+  /// Percent-decoded, without the query: "/v1/models". UTF-8 without control characters. May
+  /// contain "..": it is only a text, not the name of a file.
   std::string path = {};
-  std::map<std::string, std::string> query = {};  ///< of repeated names, the first
   std::vector<std::pair<std::string, std::string>> headers = {};
   std::string body = {};
   std::string client = {};  ///< address of the peer
@@ -29,6 +27,9 @@ struct HttpRequest {
   /// The first header of this name, ignoring case; empty if there is none.
   std::string_view header(std::string_view name) const;
 };
+
+/// An id that nobody can guess: 128 random bits of the operating system, in hexadecimal digits.
+std::string random_id();
 
 struct HttpResponse {
   int status = 200;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cstddef>
 #include <exception>
 #include <set>
@@ -55,7 +54,6 @@ class HttpServer::Implementation {
   ~Implementation() { stop(std::chrono::seconds(0)); }
 
   uint16_t port() const { return port_; }
-  size_t connections() const { return connection_count_; }
 
   void stop(std::chrono::milliseconds grace) {
     if (!threads_.front().joinable()) return;
@@ -162,7 +160,7 @@ class HttpServer::Implementation {
   asio::steady_timer pause_{acceptor_.get_executor()};
   ConnectionContext context_;
   std::set<std::shared_ptr<HttpConnection>> connections_;  // also those being refused
-  std::atomic<size_t> connection_count_ = 0;               // without them
+  size_t connection_count_ = 0;                            // without them
   uint16_t port_ = 0;
   std::array<std::thread, kServerThreads> threads_;
 };
@@ -175,10 +173,6 @@ HttpServer::~HttpServer() = default;
 
 uint16_t HttpServer::port() const {
   return implementation_->port();
-}
-
-size_t HttpServer::connections() const {
-  return implementation_->connections();
 }
 
 void HttpServer::stop(std::chrono::milliseconds grace) {

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <chrono>
-#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -34,7 +33,6 @@ class HttpServer {
   HttpServer& operator=(const HttpServer&) = delete;
 
   uint16_t port() const;
-  size_t connections() const;
 
   /// From now on, new requests are answered with status 503. Waits until the replies in progress
   /// are complete, but at most for `grace`; then closes all connections and ends the threads.

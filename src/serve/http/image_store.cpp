@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "serve/http/random_id.h"
+#include "serve/http/http_exchange.h"
 
 namespace dalle {
 

@@ -1,6 +1,7 @@
 #include "serve/http/multipart.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "core/ascii.h"
@@ -150,15 +151,15 @@ FormPart parse_part(std::string_view text, MultipartLimits limits) {
     if (name != "content-type" && name != "content-disposition" &&
         name != "content-transfer-encoding")
       continue;
-    HeaderValue header = parse_header_value(line.substr(colon + 1));
-    if (name == "content-type") part.content_type = std::move(header.value);
+    const HeaderValue header = parse_header_value(line.substr(colon + 1));
     if (name == "content-transfer-encoding" && header.value != "7bit" && header.value != "8bit" &&
         header.value != "binary")
       throw Error("content-transfer-encoding: expected binary");
     if (name != "content-disposition") continue;
     if (has_name) throw Error("found content-disposition twice");
     if (header.value != "form-data") throw Error("content-disposition: expected form-data");
-    if (const std::string* filename = header.parameter("filename")) part.filename = *filename;
+    if (const std::string* filename = header.parameter("filename"))
+      check_text("filename", *filename);
     if (const std::string* field = header.parameter("name")) {
       part.name = *field;
       has_name = true;
@@ -166,7 +167,6 @@ FormPart parse_part(std::string_view text, MultipartLimits limits) {
   }
   if (!has_name) throw Error("found no name, expected content-disposition: form-data; name=...");
   check_text("name", part.name);
-  check_text("filename", part.filename.value_or(""));
   part.content = text;
   return part;
 }

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstddef>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,10 +9,8 @@ namespace dalle {
 
 /// One field of a form.
 struct FormPart {
-  std::string name;                          ///< UTF-8 without control characters
-  std::optional<std::string> filename = {};  ///< what a client calls it: not a path to open
-  std::string content_type = "text/plain";   ///< as the client says, without parameters, lower case
-  std::string_view content;                  ///< a view of the body
+  std::string name;          ///< UTF-8 without control characters
+  std::string_view content;  ///< a view of the body
 };
 
 struct MultipartLimits {

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <optional>
 #include <string>
 
+#include "serve/http/http_exchange.h"
 #include "serve/http/http_limits.h"
 
 #include <boost/beast/http/message.hpp>
@@ -9,10 +11,14 @@
 
 namespace dalle {
 
-/// Why a request is refused.
+/// Why the handler does not get a request. Converts to false if there is no problem.
 struct RequestProblem {
-  int status = 0;  ///< to answer with; 0: there is no problem
+  int status = 0;  ///< to answer with
   std::string message = {};
+  std::optional<HttpResponse> response = {};  ///< the whole answer
+  bool is_gone = false;                       ///< the client, so there is nothing to answer
+
+  explicit operator bool() const { return status != 0 || is_gone; }
 };
 
 /// What Beast's parser accepts, but this server does not.

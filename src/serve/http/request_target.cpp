@@ -1,7 +1,6 @@
 #include "serve/http/request_target.h"
 
 #include <algorithm>
-#include <utility>
 
 #include "core/ascii.h"
 #include "core/error.h"
@@ -43,24 +42,9 @@ std::string percent_decoded(std::string_view text) {
   return decoded;
 }
 
-std::map<std::string, std::string> parse_query(std::string_view text) {
-  std::string spaced(text);
-  std::ranges::replace(spaced, '+', ' ');
-  std::map<std::string, std::string> query;
-  for (std::string_view rest = spaced; !rest.empty();) {
-    const std::string_view field = rest.substr(0, rest.find('&'));
-    rest.remove_prefix(std::min(field.size() + 1, rest.size()));
-    const size_t equals = std::min(field.find('='), field.size());
-    const std::string_view value = field.substr(std::min(equals + 1, field.size()));
-    if (!field.empty())
-      query.emplace(percent_decoded(field.substr(0, equals)), percent_decoded(value));
-  }
-  return query;
-}
-
 }  // namespace
 
-RequestTarget parse_request_target(std::string_view target) {
+std::string parse_request_target(std::string_view target) {
   // Others must be percent-encoded. This also keeps them out of logs.
   if (std::ranges::any_of(target, [](char c) { return c <= 0x20 || c >= 0x7f || c == '#'; }))
     throw Error("request target: found a character that must be percent-encoded");
@@ -70,11 +54,12 @@ RequestTarget parse_request_target(std::string_view target) {
       if (!target.starts_with('/')) throw Error("request target: found no path after the host");
       break;
     }
-  if (target == "*") return {.path = "*", .query = {}};
+  if (target == "*") return "*";
   if (!target.starts_with('/')) throw Error("request target: expected a path that begins with /");
   const size_t question = std::min(target.find('?'), target.size());
-  return {.path = percent_decoded(target.substr(0, question)),
-          .query = parse_query(target.substr(std::min(question + 1, target.size())))};
+  std::string path = percent_decoded(target.substr(0, question));
+  (void)percent_decoded(target.substr(question));  // a proxy might read an invalid one differently
+  return path;
 }
 
 }  // namespace dalle

@@ -98,10 +98,8 @@ TEST(CropImage, UsesAsManyRandomNumbersForAnyImage) {
 }
 
 TEST(CropImage, CenterIsTheCentralSquare) {
-  SeedStream unused(1);
   constexpr double kStep = 1.0;
-  const Window wide =
-      window_of(crop_image(ruler(200, 128, kStep), 64, CropKind::kCenter, unused), kStep);
+  const Window wide = window_of(center_crop(ruler(200, 128, kStep), 64), kStep);
   EXPECT_NEAR(wide.left, 36, 1.1);
   EXPECT_NEAR(wide.right, 164, 1.1);
   EXPECT_NEAR(wide.top, 0, 1.1);
@@ -110,9 +108,8 @@ TEST(CropImage, CenterIsTheCentralSquare) {
 }
 
 TEST(CropImage, CenterOfASquareOfTheTargetSizeIsTheImageItself) {
-  SeedStream unused(1);
   const RgbImage image = gradient_image(32, 32);
-  EXPECT_EQ(crop_image(image, 32, CropKind::kCenter, unused), image);
+  EXPECT_EQ(center_crop(image, 32), image);
 }
 
 TEST(CropImage, AveragesAreas) {
@@ -120,8 +117,7 @@ TEST(CropImage, AveragesAreas) {
   for (int64_t y = 0; y < 64; ++y)
     for (int64_t i = 0; i < 64 * 3; ++i)
       stripes.pixels[y * 64 * 3 + i] = (i / 3) % 2 == 0 ? 100 : 200;
-  SeedStream unused(1);
-  const RgbImage small = crop_image(stripes, 32, CropKind::kCenter, unused);
+  const RgbImage small = center_crop(stripes, 32);
   EXPECT_THAT(small.pixels, testing::Each(150));
 }
 

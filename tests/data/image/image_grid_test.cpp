@@ -1,4 +1,4 @@
-#include "sample/image_grid.h"
+#include "data/image/image_grid.h"
 
 #include <vector>
 

@@ -2,17 +2,20 @@
 
 #include <cstdint>
 #include <optional>
-#include <string>
 
 #include "command_line.h"
 #include "sample/decode_config.h"
+#include "sample/sampling_config.h"
 
 namespace dalle {
+
+/// Adds the options that decide which images are generated.
+void add_sampling_options(CLI::App& app, SamplingOverrides& options);
 
 /// Command-line options for how images are generated, which does not change them on a CPU.
 struct DecodeOptions {
   std::optional<int64_t> batch_size;
-  std::string decode;
+  std::optional<DecodeMode> decode;
   std::optional<int64_t> window;
 };
 

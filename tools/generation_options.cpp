@@ -1,4 +1,4 @@
-#include "sampling_options.h"
+#include "generation_options.h"
 
 #include <string>
 #include <string_view>
@@ -7,7 +7,6 @@
 
 #include "core/fields.h"
 #include "core/strict_number.h"
-#include "sample/sampling_config.h"
 
 namespace dalle {
 namespace {
@@ -51,6 +50,28 @@ void add_sampling_options(CLI::App& app, SamplingOverrides& options) {
   app.add_option("--guidance-to", options.guidance_to,
                  "fraction of an image's tokens, 0 to 1, after which guidance ends")
       ->transform(range_of("guidance_to"));
+}
+
+void add_decode_options(CLI::App& app, DecodeOptions& options) {
+  app.add_option(
+         "--batch-size", options.batch_size,
+         "number of images generated at once; larger batches take more memory; on a CPU, the "
+         "images do not depend on it; default: 32, or fewer for models with a large KV cache")
+      ->transform(whole_number(1, 4096));
+  add_enum_option<DecodeMode>(
+      app, "--decode", options.decode,
+      "sequential, parallel (guess tokens ahead and keep the correct ones) or auto; does not "
+      "change the images; default: the model's config");
+  app.add_option(
+         "--window", options.window,
+         "maximum number of tokens of an image to compute in one pass; default: the model's config")
+      ->transform(whole_number(1, 1024));
+}
+
+DecodeConfig override_decoding(DecodeConfig decode, const DecodeOptions& options) {
+  decode.decode = options.decode.value_or(decode.decode);
+  decode.window = options.window.value_or(decode.window);
+  return decode;
 }
 
 }  // namespace dalle
