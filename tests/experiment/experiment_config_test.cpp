@@ -39,7 +39,7 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         Conflict{"data: {image_size: 100}",
                  "x.yaml:1:20: data.image_size: found 100, expected a multiple of 8, the "
-                 "downsampling factor of a dVAE with 4 groups"},
+                 "downsampling factor (dvae.model.groups is 4)"},
         Conflict{"dvae: {model: {hidden: 66}}",
                  "x.yaml:1:24: dvae.model.hidden: found 66, expected a multiple of 4"},
         Conflict{"dvae: {model: {post_gain: 0}}",
@@ -245,8 +245,7 @@ TEST(ExperimentConfig, NamesEveryKeyWhenItsLastLetterIsDoubled) {
     const std::string typo = path + path.back();
     EXPECT_THAT(
         problems_of("data: {kind: shapes}", {typo + "=1"}),
-        ElementsAre("--set " + typo + "=1: " + typo +
-                    ": unknown key; the nearest is " + path));
+        ElementsAre("--set " + typo + "=1: " + typo + ": unknown key; the nearest is " + path));
   });
 }
 

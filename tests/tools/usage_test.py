@@ -161,7 +161,7 @@ class UsageTest(ToolCase):
                                   preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
                                   env={**os.environ, "OMP_NUM_THREADS": "1"})
 
-        wide = ("--set", "dvae.model.hidden=65536")  # one of the tensors takes 36 GiB
+        wide = ("--set", "dvae.model.hidden=32768")  # one of the tensors takes 9 GiB
         result = run_in_6_gb("dalle-train", "--config", TINY, *wide, "--run-dir", self.fresh("run"))
         self.assert_fails(result, 1, "out of memory: lower micro_batch_size")
         model = self.checkpoint_with(lambda config: re.sub(r"(?m)^(    width:) .*$", r"\1 65536", config))
