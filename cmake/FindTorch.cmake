@@ -34,8 +34,9 @@ endif()
 set(Torch_CUDA FALSE)
 if(NOT DALLE_CUDA STREQUAL "OFF")
   find_package(CUDAToolkit 13 QUIET)
-  find_path(nccl_include nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
-  if(CUDAToolkit_FOUND AND nccl_include AND EXISTS ${TORCH_ROOT}/lib/libtorch_cuda.so)
+  find_path(Torch_NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+  mark_as_advanced(Torch_NCCL_INCLUDE_DIR)
+  if(CUDAToolkit_FOUND AND Torch_NCCL_INCLUDE_DIR AND EXISTS ${TORCH_ROOT}/lib/libtorch_cuda.so)
     set(Torch_CUDA TRUE)
   elseif(DALLE_CUDA STREQUAL "ON")
     message(FATAL_ERROR "DALLE_CUDA=ON needs a CUDA 13 toolkit, nccl.h and ${TORCH_ROOT}/lib/libtorch_cuda.so")
@@ -63,7 +64,7 @@ target_link_libraries(torch INTERFACE "-Wl,--push-state,--no-as-needed" ${OPENMP
 # Without it, at::parallel_for in our sources runs on one thread. Only for compiling: the runtime is the one above.
 target_compile_options(torch INTERFACE $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-fopenmp>)
 if(Torch_CUDA)
-  target_include_directories(torch SYSTEM INTERFACE ${CUDAToolkit_INCLUDE_DIRS} ${nccl_include})
+  target_include_directories(torch SYSTEM INTERFACE ${CUDAToolkit_INCLUDE_DIRS} ${Torch_NCCL_INCLUDE_DIR})
   # No symbol of libtorch_cuda is referenced, so without --no-as-needed the linker would drop it.
   target_link_libraries(torch INTERFACE "-Wl,--push-state,--no-as-needed" ${TORCH_ROOT}/lib/libtorch_cuda.so
     ${TORCH_ROOT}/lib/libc10_cuda.so "-Wl,--pop-state" CUDA::cudart)

@@ -40,9 +40,9 @@ struct TrainResult {
 /// return because an NCCL collective hangs, this process exits with status 3.
 ///
 /// While it runs, the first SIGINT, SIGTERM, SIGUSR1 or SIGHUP saves and stops the training, and a
-/// second one (except SIGHUP) ends the process at once. Before the first step there is nothing to
-/// save, and the first signal ends the process at once. The previous handlers are restored on
-/// return.
+/// second one (except SIGHUP), at least a second later, ends the process at once. Before the first
+/// step there is nothing to save, and the first signal ends the process at once. The previous
+/// handlers are restored on return.
 ///
 /// It changes these settings of the process for good: LibTorch's number of threads (this rank's
 /// share of the CPUs that the process may use, or one with `distributed.bitwise`; OMP_NUM_THREADS

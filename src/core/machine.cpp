@@ -87,7 +87,7 @@ std::string cpus_of_thread() {
   ::gethostname(host.data(), host.size() - 1);
   std::string text = host.data();
   cpu_set_t mask;
-  if (sched_getaffinity(0, sizeof mask, &mask) == 0)
+  if (usable_cpus() == cpus_in_affinity_mask() && sched_getaffinity(0, sizeof mask, &mask) == 0)
     for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
       if (CPU_ISSET(cpu, &mask)) text += ' ' + std::to_string(cpu);
   return text;

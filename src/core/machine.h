@@ -27,8 +27,8 @@ Processor this_processor();
 /// each other down.
 int64_t usable_cpus();
 
-/// Returns the calling thread's CPUs: the machine's name and its affinity mask as one text, equal
-/// for threads that share their CPUs.
+/// Returns the calling thread's CPUs as a text that is equal for threads that share them: the
+/// machine's name and, unless a quota is what limits them, the affinity mask.
 std::string cpus_of_thread();
 
 /// Returns how long the calling thread has been ready to run but had to wait for a CPU since it

@@ -47,8 +47,8 @@ void on_signal(int number) {
     if (now_ms() - requested_at_ms >= kOneRequestMs) ::_exit(128 + number);
     return;
   }
+  requested_at_ms = now_ms();  // first: a signal in another thread compares with it
   requested_signal = number;
-  requested_at_ms = now_ms();
 }
 
 }  // namespace

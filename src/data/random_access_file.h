@@ -23,7 +23,7 @@ class RandomAccessFile {
   void write(int64_t offset, const void* bytes, int64_t size);
 
   /// Extends the file to `size` bytes and reserves the disk space, so that a full disk is detected
-  /// now and not hours later.
+  /// now and not hours later. Does nothing on a file system that cannot reserve space.
   void allocate(int64_t size);
 
   /// Flushes all writes to disk.

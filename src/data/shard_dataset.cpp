@@ -88,12 +88,11 @@ ShardDataset::ShardDataset(const std::string& path, const std::filesystem::path&
     std::optional<ShardIndex> index = load_shard_index(shards_[i].path, index_cache);
     if (!index) {
       if (!is_indexing) log_info("data: indexing the shards in {}", path);
-      index = make_shard_index(shards_[i].path, index_cache);
-      if (!is_indexing && load_shard_index(shards_[i].path, index_cache))
-        index_shards(i + 1, index_cache);
-      else if (!is_indexing)
+      if (!is_indexing && !index_shards(i, index_cache))
         progress.emplace("data: indexing shards", std::ssize(shards_));
       is_indexing = true;
+      index = load_shard_index(shards_[i].path, index_cache);
+      if (!index) index = make_shard_index(shards_[i].path, index_cache);
     }
     if (progress) progress->update(static_cast<int64_t>(i) + 1);
     add_shard(i, *std::move(index));
@@ -103,15 +102,20 @@ ShardDataset::ShardDataset(const std::string& path, const std::filesystem::path&
 
 /// Stores the indices that are missing, from `begin` on. It starts at a random shard, so that the
 /// ranks of a training run, which all do this, share the work instead of each reading everything.
-void ShardDataset::index_shards(size_t begin, const std::filesystem::path& index_cache) const {
+/// @return  whether it could store them; it ends at the first that it could not
+bool ShardDataset::index_shards(size_t begin, const std::filesystem::path& index_cache) const {
   const size_t count = shards_.size() - begin;
   Progress progress("data: indexing shards", static_cast<int64_t>(count));
   const size_t first = std::random_device()();
   for (size_t i = 0; i < count; ++i) {
     const std::filesystem::path& shard = shards_[begin + (first + i) % count].path;
-    if (!load_shard_index(shard, index_cache)) make_shard_index(shard, index_cache);
+    if (!load_shard_index(shard, index_cache)) {
+      make_shard_index(shard, index_cache);
+      if (!load_shard_index(shard, index_cache)) return false;
+    }
     progress.update(static_cast<int64_t>(i) + 1);
   }
+  return true;
 }
 
 void ShardDataset::add_shard(size_t shard, ShardIndex index) {

@@ -50,7 +50,7 @@ class ShardDataset final : public Dataset {
   /// An open shard that has not changed since it was indexed.
   class Reader;
 
-  void index_shards(size_t begin, const std::filesystem::path& index_cache) const;
+  bool index_shards(size_t begin, const std::filesystem::path& index_cache) const;
   void add_shard(size_t shard, ShardIndex index);
   void warn_of_defects(size_t shard, int64_t begin) const;
   [[noreturn]] void fail_without_samples(const std::string& path) const;

@@ -164,8 +164,7 @@ std::string Heartbeat::store_is_gone() const {
   }
   return fmt::format(
       "rank 0, or the launcher that hosts the store, has exited or does not respond; rank 0 was "
-      "last at "
-      "{}, this rank at {}",
+      "last at {}, this rank at {}",
       parse_status(rank_zero_status).place, own_status().place);
 }
 

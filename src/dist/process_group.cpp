@@ -200,9 +200,6 @@ Work& Work::operator=(Work&&) noexcept = default;
 
 void Work::wait(bool on_host) {
   if (work_ == nullptr) return;
-  // What this rank's GPU still has to compute is not time spent waiting for others.
-  if (on_host && group_->device_.is_cuda())
-    c10::impl::VirtualGuardImpl(c10::kCUDA).getStream(group_->device_).synchronize();
   const auto began = Clock::now();
   const Waiting waiting(group_->heartbeat_.get(), name_);
   try {
@@ -236,6 +233,9 @@ Work ProcessGroup::begin(const char* name, std::vector<at::Tensor> tensors, cons
 }
 
 void ProcessGroup::run(const char* name, std::vector<at::Tensor> tensors, const Begin& begin) {
+  // What this rank's GPU still has to compute is not time spent waiting for others.
+  if (backend_ != nullptr && device_.is_cuda())
+    c10::impl::VirtualGuardImpl(c10::kCUDA).getStream(device_).synchronize();
   this->begin(name, std::move(tensors), begin).wait(/*on_host=*/true);
 }
 

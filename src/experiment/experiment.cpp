@@ -156,8 +156,8 @@ TrainOutcome train(TrainTask& task, Stage stage, const TrainConfig& train_config
   options.group->barrier();  // from here on no rank ends at once when it is asked to stop
   stop_relay.emplace(*options.group, stop, [&task] {
     log_info(
-        "{}: stop requested; saving after the current micro-batch (a second signal exits at once, "
-        "without saving)",
+        "{}: stop requested; saving after the current micro-batch (another signal, a second "
+        "later, exits at once, without saving)",
         task.stage());
   });
   const TrainOutcome outcome = trainer.run(stop);

@@ -26,8 +26,9 @@ bool is_started_at_a_terminal() {
   return ::isatty(STDIN_FILENO) != 0 && ::getpgrp() != ::getsid(0);
 }
 
-void limit_threads_per_rank(ProcessGroup& group, bool bitwise) {
-  const int64_t sharing = count_agreeing(group, cpus_of_thread());
+void limit_threads_per_rank(ProcessGroup& group, const RankInfo& info, bool bitwise) {
+  // Machines may have the same name, so no more than the launcher says.
+  const int64_t sharing = std::min(count_agreeing(group, cpus_of_thread()), info.local_world_size);
   if (environment_variable("OMP_NUM_THREADS")) return;
   const int64_t threads = bitwise ? 1 : at::get_num_threads() / sharing;
   if (threads < at::get_num_threads())
@@ -67,9 +68,10 @@ c10::Device device_of(const RankInfo& info, const std::string& name) {
   // Slurm (--gpus-per-task, --ntasks-per-gpu, --gpu-bind) and wrappers of mpirun can show each rank
   // only its own GPU, as the first one.
   const auto visible = environment_variable("CUDA_VISIBLE_DEVICES");
-  const bool is_bound = visible && visible->find(',') == std::string::npos &&
-                        (info.launcher == "Slurm" || info.launcher == "Open MPI");
-  if (gpus == 1 && (is_bound || environment_variable("SLURM_GPUS_PER_TASK"))) return device;
+  const bool is_bound = (visible && visible->find(',') == std::string::npos) ||
+                        environment_variable("SLURM_GPUS_PER_TASK");
+  if (gpus == 1 && is_bound && (info.launcher == "Slurm" || info.launcher == "Open MPI"))
+    return device;
   if (info.local_world_size > gpus)
     throw Error("device {}: {} ranks on this machine need one GPU each, found {}", name,
                 info.local_world_size, gpus);
@@ -89,7 +91,7 @@ ExperimentOptions join_ranks(const ExperimentConfig& config, const RankInfo& inf
       .timeout = std::chrono::seconds(config.distributed.timeout_s)};
   ExperimentOptions options;
   options.group = std::make_shared<ProcessGroup>(info, device, group_options);
-  limit_threads_per_rank(*options.group, config.distributed.bitwise);
+  limit_threads_per_rank(*options.group, info, config.distributed.bitwise);
   options.device = device;
   return options;
 }

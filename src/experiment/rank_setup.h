@@ -17,7 +17,9 @@ namespace dalle {
 RankInfo find_ranks(int64_t ranks_here);
 
 /// The device of this rank: "cuda" and "auto" give each rank of a machine its own GPU.
-/// @throws dalle::Error like find_device(), or if there are fewer GPUs than ranks here
+/// @throws dalle::Error like find_device(), or if there are fewer GPUs than ranks here, unless
+/// Slurm
+///         or mpirun shows each rank a single one
 c10::Device device_of(const RankInfo& info, const std::string& name);
 
 /// Prepares this process to train as one of the ranks and connects it to the others.

@@ -12,7 +12,7 @@ at::Tensor block_square_sums(const at::Tensor& flat) {
   const auto sums = at::empty({blocks.size(0)}, flat.options().dtype(at::kDouble));
   // In pieces, because a float64 reduction first copies its input to float64; in larger ones on a
   // GPU, where starting a kernel costs more. Each block has its own sum, so the bits are the same.
-  const int64_t at_once = flat.is_cuda() ? 64 * kNormBlocksAtOnce : kNormBlocksAtOnce;
+  const int64_t at_once = flat.is_cuda() ? 8 * kNormBlocksAtOnce : kNormBlocksAtOnce;
   const auto pieces = blocks.split(at_once), sums_of = sums.split(at_once);
   for (size_t i = 0; i < pieces.size(); ++i)
     sums_of[i].copy_(

@@ -19,7 +19,7 @@ at::Tensor bit_sums(const FlatParameters& parameters) {
   const torch::NoGradGuard no_grad;
   const auto bits = parameters.values().view(torch::kInt);
   // Values of which a copy is made at a time: few kernels on a GPU, and what fits in a CPU's cache.
-  const int64_t chunk = bits.is_cuda() ? 1 << 24 : 1 << 16;
+  const int64_t chunk = bits.is_cuda() ? 1 << 22 : 1 << 16;
   const auto options = bits.options().dtype(torch::kLong);
   const auto sums = torch::zeros({static_cast<int64_t>(parameters.slices().size())}, options);
   for (size_t n = 0; n < parameters.slices().size(); ++n) {

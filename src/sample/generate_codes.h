@@ -24,7 +24,7 @@ int64_t default_batch_size(const TransformerConfig& config, const SequenceLayout
 /// change the image. On the CPU, image i of a seed is the same, bit for bit, whatever else is
 /// generated, and for any batch size, decode mode and number of threads: see CpuDecoder. On other
 /// devices, the rounding of matrix products depends on the batch size, so image i may differ in
-/// some codes if the count or the batch size differs.
+/// some codes if the count, the other captions or the batch size differ.
 ///
 /// @throws dalle::Error if the model's logits are not finite
 GenerateStatistics generate_codes(DalleModel model, std::span<const CaptionImages> requests,

@@ -1,6 +1,7 @@
 #include "sample/stepwise_generation.h"
 
 #include <algorithm>
+#include <mutex>
 #include <span>
 #include <vector>
 
@@ -93,16 +94,25 @@ void keep_first(DecodeState& state, int64_t count) {
 }
 
 /// Keeps cuDNN from computing attention: it prepares each number of keys anew, which takes longer
-/// than many tokens.
+/// than many tokens. The setting is the process's, so it is restored once no thread needs it.
 class WithoutCudnnAttention {
  public:
-  WithoutCudnnAttention() { at::globalContext().setSDPUseCuDNN(false); }
-  ~WithoutCudnnAttention() { at::globalContext().setSDPUseCuDNN(former_); }
+  WithoutCudnnAttention() {
+    const std::lock_guard lock(mutex_);
+    if (users_++ == 0) former_ = at::globalContext().userEnabledCuDNNSDP();
+    at::globalContext().setSDPUseCuDNN(false);
+  }
+  ~WithoutCudnnAttention() {
+    const std::lock_guard lock(mutex_);
+    if (--users_ == 0) at::globalContext().setSDPUseCuDNN(former_);
+  }
   WithoutCudnnAttention(const WithoutCudnnAttention&) = delete;
   WithoutCudnnAttention& operator=(const WithoutCudnnAttention&) = delete;
 
  private:
-  bool former_ = at::globalContext().userEnabledCuDNNSDP();
+  static inline std::mutex mutex_;
+  static inline int users_ = 0;
+  static inline bool former_ = true;
 };
 
 /// @return  rows that were evaluated

@@ -267,7 +267,7 @@ struct DalleTrainConfig : TrainConfig {
   static void fields(Self& self, Visitor&& visit) {
     TrainConfig::fields(self, visit);
     visit("sample_every", self.sample_every,
-          {.help = "updates between grids of sample images", .min = 1, .may_change = true});
+          {.help = "steps between grids of sample images", .min = 1, .may_change = true});
     visit("caption_dropout", self.caption_dropout,
           {.help = "probability that a training sample's caption is replaced by padding, so that "
                    "the model also learns images without a caption, which sample.guidance needs; "

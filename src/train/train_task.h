@@ -26,7 +26,7 @@ namespace dalle {
 /// The facts about a stage that stay the same while it trains.
 struct StageTraits {
   std::string name = {};     ///< "dvae", "dalle": names the checkpoints' folder and the metrics
-  int64_t sample_every = 1;  ///< updates between two sets of sample images
+  int64_t sample_every = 1;  ///< steps between two sets of sample images
   std::string sample_every_key = {};  ///< the config key of this value, for messages
   std::string sample_name = {};       ///< what the sample images are called in files and reports
   double flops_per_sample = 0;        ///< useful FLOPs of training, forward and backward

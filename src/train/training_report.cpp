@@ -140,9 +140,9 @@ void TrainingReport::log_evaluation(int64_t step, const std::vector<Metric>& met
 
 void TrainingReport::show(int64_t step, const RgbImage& grid) {
   if (!group_.is_rank_zero()) return;
+  const std::string png = encode_image(grid, ImageFormat::kPng);
+  log_->image(step, sample_name_, {.file = png, .width = grid.width, .height = grid.height});
   try {
-    const std::string png = encode_image(grid, ImageFormat::kPng);
-    log_->image(step, sample_name_, {.file = png, .width = grid.width, .height = grid.height});
     write_file_atomically(samples_ / fmt::format("{}-{:08d}.png", sample_name_, step), png);
   } catch (const Error& error) {  // no reason to lose the updates since the last checkpoint
     log_warning("step {}: sample images cannot be written: {}", step, error.what());

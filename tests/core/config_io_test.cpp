@@ -226,8 +226,7 @@ TEST(ConfigIo, CutsLongValuesInMessages) {
 
 TEST(ConfigIo, KeepsMessagesOnOneLine) {
   EXPECT_THAT(problems_of("\"a\\nb\": 1"), ElementsAre(HasSubstr("x.yaml:1:1: a b: unknown key")));
-  EXPECT_THAT(problems_of("", {"a\nb=1"}),
-              ElementsAre(HasSubstr("--set a b=1: a b: unknown key")));
+  EXPECT_THAT(problems_of("", {"a\nb=1"}), ElementsAre(HasSubstr("--set a b=1: a b: unknown key")));
   EXPECT_THAT(problems_of("flag: \"a\\nb\""),
               ElementsAre("x.yaml:1:7: flag: found the text \"a b\", expected true or false "
                           "without quotes"));

@@ -83,6 +83,9 @@ TEST(RankInfo, UsesTheStoreOfTorchrunsAgent) {
   const RankInfo info = rank_info_of(variables);
   EXPECT_TRUE(info.store_is_served);
   EXPECT_EQ(info.store_prefix, "/worker/attempt_2");
+  variables[kStoreSocketVariable] =
+      "3";  // ranks that a process of torchrun started have a store of their own
+  EXPECT_EQ(rank_info_of(variables).store_prefix, "");
 }
 
 TEST(RankInfo, ReadsKubernetesVariablesWithoutLocalOnes) {

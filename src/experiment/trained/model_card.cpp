@@ -94,20 +94,23 @@ std::vector<CardNumber> training_numbers(const Measured& lines) {
 std::vector<CardNumber> evaluation_numbers(const TrainedDalle& dalle, const RunPaths& run) {
   const ordered_json evaluation = read_results(run.evaluation());
   if (evaluation.is_null()) return {};
-  if (evaluation.at("model").value("manifest", "") != dalle.hash) {
+  if (evaluation.at("model").value("manifest", ordered_json()) != dalle.hash) {
     log_warning("{}: measures a different checkpoint, so the model card omits it",
                 run.evaluation().string());
     return {};
   }
+  const auto is_number = [](const ordered_json& metric, const char* key) {
+    return metric.contains(key) && metric.at(key).is_number();
+  };
   std::vector<CardNumber> numbers;
   for (const auto& [suite, metrics] : evaluation.at("suites").items())
     for (const auto& [name, metric] : metrics.items()) {
       const auto known = describe_number(suite, name);
-      if (!known || !metric.is_object() || !metric.contains("value")) continue;
+      if (!known || !metric.is_object() || !is_number(metric, "value")) continue;
       const double value = metric.at("value");
       numbers.push_back({suite, name, suite + ", " + known->label, value,
                          format_value(value, known->unit),
-                         metric.contains("low")
+                         is_number(metric, "low") && is_number(metric, "high")
                              ? format_interval(metric.at("low"), metric.at("high"), known->unit)
                              : ""});
     }
