@@ -93,26 +93,25 @@ void keep_first(DecodeState& state, int64_t count) {
   }
 }
 
+std::mutex g_cudnn_mutex;
+int g_without_cudnn = 0;  // how many objects of the following class exist
+bool g_former_cudnn = true;
+
 /// Keeps cuDNN from computing attention: it prepares each number of keys anew, which takes longer
 /// than many tokens. The setting is the process's, so it is restored once no thread needs it.
 class WithoutCudnnAttention {
  public:
   WithoutCudnnAttention() {
-    const std::lock_guard lock(mutex_);
-    if (users_++ == 0) former_ = at::globalContext().userEnabledCuDNNSDP();
+    const std::lock_guard lock(g_cudnn_mutex);
+    if (g_without_cudnn++ == 0) g_former_cudnn = at::globalContext().userEnabledCuDNNSDP();
     at::globalContext().setSDPUseCuDNN(false);
   }
   ~WithoutCudnnAttention() {
-    const std::lock_guard lock(mutex_);
-    if (--users_ == 0) at::globalContext().setSDPUseCuDNN(former_);
+    const std::lock_guard lock(g_cudnn_mutex);
+    if (--g_without_cudnn == 0) at::globalContext().setSDPUseCuDNN(g_former_cudnn);
   }
   WithoutCudnnAttention(const WithoutCudnnAttention&) = delete;
   WithoutCudnnAttention& operator=(const WithoutCudnnAttention&) = delete;
-
- private:
-  static inline std::mutex mutex_;
-  static inline int users_ = 0;
-  static inline bool former_ = true;
 };
 
 /// @return  rows that were evaluated

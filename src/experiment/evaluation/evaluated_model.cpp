@@ -48,12 +48,14 @@ EvaluatedModel load_evaluated_model(const fs::path& path, c10::Device device) {
             .dalle = std::nullopt};
   }
   TrainedDalle dalle = load_trained_dalle(path, device, Precision::kFloat32);
-  return {.checkpoint = dalle.checkpoint,
-          .hash = dalle.hash,
-          .step = dalle.step,
-          .config = dalle.config,
-          .vae = dalle.vae,
-          .dalle = std::move(dalle)};
+  EvaluatedModel model{.checkpoint = dalle.checkpoint,
+                       .hash = dalle.hash,
+                       .step = dalle.step,
+                       .config = dalle.config,
+                       .vae = dalle.vae,
+                       .dalle = std::nullopt};
+  model.dalle = std::move(dalle);
+  return model;
 }
 
 ExperimentConfig config_of_evaluated_model(const fs::path& path) {
