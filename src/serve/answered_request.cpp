@@ -12,11 +12,8 @@ namespace {
 /// Requests that wait for a worker thread; more are answered with status 503.
 constexpr int64_t kMostWaitingRequests = 64;
 
-}  // namespace
-
 void answer_on_worker(ApiContext& context, HttpRequest request,
-                      const std::shared_ptr<HttpReply>& reply,
-                      std::function<void(const HttpRequest&, const AnsweredRequest&)> work) {
+                      const std::shared_ptr<HttpReply>& reply, const WorkerHandler& handler) {
   const auto client = std::make_shared<ClientPresence>();
   reply->on_disconnect([client] { client->leave(); });
   if (++context.waiting_requests > kMostWaitingRequests) {
@@ -25,11 +22,20 @@ void answer_on_worker(ApiContext& context, HttpRequest request,
   }
   const auto tasks = std::make_shared<WorkerQueue>(context.workers);
   AnsweredRequest answered{.id = request.id, .tasks = tasks, .client = client};
-  tasks->post([&context, reply, answered = std::move(answered), request = std::move(request),
-               work = std::move(work)] {
-    --context.waiting_requests;
-    if (answered.client->has_left()) return;
-    answer_errors(answered.id, *reply, [&] { work(request, answered); });
+  tasks->post(
+      [&context, reply, answered = std::move(answered), request = std::move(request), handler] {
+        --context.waiting_requests;
+        if (answered.client->has_left()) return;
+        answer_errors(answered.id, *reply, [&] { handler(request, reply, answered); });
+      });
+}
+
+}  // namespace
+
+void add_worker_route(Routes& routes, ApiContext& context, const std::string& path,
+                      const WorkerHandler& handler) {
+  routes.add("POST", path, [&context, handler](HttpRequest request, const auto& reply) {
+    answer_on_worker(context, std::move(request), reply, handler);
   });
 }
 

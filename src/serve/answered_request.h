@@ -7,6 +7,7 @@
 #include "serve/http/client_presence.h"
 #include "serve/http/http_exchange.h"
 #include "serve/http/worker_queue.h"
+#include "serve/routes.h"
 
 namespace dalle {
 
@@ -19,11 +20,13 @@ struct AnsweredRequest {
   std::shared_ptr<ClientPresence> client;  ///< who waits for the answer
 };
 
-/// Runs `work` in a task of a worker thread, unless the client has left by then, and answers what
-/// it throws.
-/// @throws ApiError with status 503 if too many requests wait for a worker
-void answer_on_worker(ApiContext& context, HttpRequest request,
-                      const std::shared_ptr<HttpReply>& reply,
-                      std::function<void(const HttpRequest&, const AnsweredRequest&)> work);
+using WorkerHandler = std::function<void(const HttpRequest&, const std::shared_ptr<HttpReply>&,
+                                         const AnsweredRequest&)>;
+
+/// Adds a route for POST whose handler runs in a task of a worker thread, unless the client has
+/// left by then. What it throws is answered; so are requests with status 503 if too many wait for a
+/// worker.
+void add_worker_route(Routes& routes, ApiContext& context, const std::string& path,
+                      const WorkerHandler& handler);
 
 }  // namespace dalle

@@ -60,12 +60,11 @@ void send_stored_image(const ApiContext& context, const HttpRequest& request, Ht
 
 void add_image_routes(Routes& routes, ApiContext& context) {
   const auto add = [&](const char* path, ImageEndpoint endpoint) {
-    routes.add("POST", path, [&context, endpoint](HttpRequest request, const auto& reply) {
-      answer_on_worker(context, std::move(request), reply,
-                       [&context, endpoint, reply](const HttpRequest& asked, const auto& answered) {
-                         generate_images_for(context, endpoint, asked, reply, answered);
-                       });
-    });
+    add_worker_route(
+        routes, context, path,
+        [&context, endpoint](const auto& request, const auto& reply, const auto& answered) {
+          generate_images_for(context, endpoint, request, reply, answered);
+        });
   };
   add("/v1/images/generations", ImageEndpoint::kGenerations);
   add("/v1/images/edits", ImageEndpoint::kEdits);

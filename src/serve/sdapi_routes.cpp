@@ -219,12 +219,11 @@ Json progress_of(const ApiContext& context) {
 
 void add_sdapi_routes(Routes& routes, ApiContext& context) {
   const auto add = [&](const char* path, SdapiEndpoint endpoint) {
-    routes.add("POST", path, [&context, endpoint](HttpRequest request, const auto& reply) {
-      answer_on_worker(context, std::move(request), reply,
-                       [&context, endpoint, reply](const HttpRequest& asked, const auto& answered) {
-                         generate_sdapi_images(context, endpoint, asked, reply, answered);
-                       });
-    });
+    add_worker_route(
+        routes, context, path,
+        [&context, endpoint](const auto& request, const auto& reply, const auto& answered) {
+          generate_sdapi_images(context, endpoint, request, reply, answered);
+        });
   };
   add("/sdapi/v1/txt2img", SdapiEndpoint::kTextToImage);
   add("/sdapi/v1/img2img", SdapiEndpoint::kImageToImage);
@@ -232,13 +231,11 @@ void add_sdapi_routes(Routes& routes, ApiContext& context) {
     const std::string title = context.model_of(context.sdapi_model()).id;
     reply->send(json_response({{"sd_model_checkpoint", title}, {"samples_format", "png"}}));
   });
-  routes.add("POST", "/sdapi/v1/options", [&context](HttpRequest request, const auto& reply) {
-    answer_on_worker(context, std::move(request), reply,
-                     [&context, reply](const HttpRequest& asked, const auto&) {
-                       choose_sdapi_model(context, asked);
-                       reply->send(json_response(nullptr));
-                     });
-  });
+  add_worker_route(routes, context, "/sdapi/v1/options",
+                   [&context](const auto& request, const auto& reply, const auto&) {
+                     choose_sdapi_model(context, request);
+                     reply->send(json_response(nullptr));
+                   });
   routes.add("GET", "/sdapi/v1/sd-models", [&context](const HttpRequest&, const auto& reply) {
     reply->send(json_response(models_list(context)));
   });
