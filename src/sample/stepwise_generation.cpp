@@ -57,8 +57,9 @@ class ImageBatch {
   }
 
   /// Samples the free codes of a position.
-  /// @param logits  [count, V]; with guidance [2 count, V], the unconditional ones last
-  void sample(const SamplingConfig& sampling, int64_t position, const at::Tensor& logits) {
+  /// @param samplers  one per thread
+  /// @param logits    [count, V]; with guidance [2 count, V], the unconditional ones last
+  void sample(std::span<TokenSampler> samplers, int64_t position, const at::Tensor& logits) {
     const at::Tensor on_cpu = logits.cpu().contiguous();
     const auto classes = static_cast<size_t>(on_cpu.size(1));
     const auto row_of = [&](int64_t row) {
@@ -66,7 +67,7 @@ class ImageBatch {
     };
     auto codes = codes_.accessor<int64_t, 2>();
     at::parallel_for(0, count(), /*grain_size=*/1, [&](int64_t begin, int64_t end) {
-      TokenSampler sampler(sampling);
+      TokenSampler& sampler = samplers[static_cast<size_t>(at::get_thread_num())];
       for (int64_t row = begin; row < end; ++row) {
         if (codes[row][position] != kFreeCode) continue;
         std::span<const float> of_row = row_of(row);
@@ -121,6 +122,8 @@ int64_t generate(DalleModel& model, const SamplingConfig& sampling, ImageBatch& 
   const GuidedPositions guided = guided_positions(sampling, length);
   const at::Device device = device_of(*model);
   const int64_t count = batch.count();
+  std::vector<TokenSampler> samplers(static_cast<size_t>(at::get_num_threads()),
+                                     TokenSampler(sampling));
   DecodeState state = model->prefill(batch.captions(guided.end > 0).to(device));
   auto previous =
       torch::zeros({guided.end > 0 ? 2 * count : count}, at::device(device).dtype(at::kLong));
@@ -132,7 +135,7 @@ int64_t generate(DalleModel& model, const SamplingConfig& sampling, ImageBatch& 
     }
     const at::Tensor logits = model->decode_step(state, previous);  // [rows, V]
     if (batch.is_free(position))
-      batch.sample(sampling, position,
+      batch.sample(samplers, position,
                    guided.contains(position) ? logits : logits.narrow(0, 0, count));
     previous = batch.codes().select(1, position).to(device);
     if (position < guided.end) previous = previous.repeat({2});
