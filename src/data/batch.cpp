@@ -44,6 +44,11 @@ Batch Batch::slice(int64_t begin, int64_t end) const {
           .texts = {texts.begin() + begin, texts.begin() + end}};
 }
 
+void Batch::pin() {
+  for (at::Tensor* tensor : {&images, &codes, &captions})
+    if (tensor->defined()) *tensor = tensor->pin_memory();
+}
+
 at::Tensor pad_caption(const std::vector<int64_t>& tokens, int64_t length) {
   at::Tensor caption = at::full({length}, kPadToken, at::kLong);
   const auto kept = std::min(static_cast<int64_t>(tokens.size()), length);

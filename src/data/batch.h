@@ -32,6 +32,9 @@ struct Batch {
 
   /// Returns the samples [begin, end), which share this batch's memory.
   Batch slice(int64_t begin, int64_t end) const;
+
+  /// Moves the tensors to pinned memory, which to_device() copies from without waiting for the GPU.
+  void pin();
 };
 
 /// Truncates a caption to `length` tokens or pads it with kPadToken.

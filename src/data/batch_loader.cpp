@@ -141,6 +141,7 @@ void BatchLoader::Implementation::finish(Slot& done, std::unique_lock<std::mutex
     lock.unlock();  // no other thread accesses the slot until it is ready
     try {
       done.batch = stack(done.samples);
+      if (options.pin_memory) done.batch.pin();
     } catch (...) {
       done.error = std::current_exception();
     }

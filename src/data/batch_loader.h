@@ -14,6 +14,7 @@ struct BatchLoaderOptions {
   int64_t first_position = 0;  ///< global position of the first sample
   int64_t workers = 2;         ///< threads that make samples
   int64_t prefetch = 4;        ///< batches prepared in advance
+  bool pin_memory = false;     ///< for batches that go to a GPU
   /// One past the last sample; the last batch may be smaller.
   int64_t end_position = std::numeric_limits<int64_t>::max();
 };

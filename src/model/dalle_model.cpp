@@ -13,6 +13,7 @@
 #include "nn/chunked_cross_entropy.h"
 #include "nn/recompute.h"
 #include "tensor/tensor_checks.h"
+#include "tensor/to_device.h"
 
 namespace dalle {
 namespace {
@@ -159,19 +160,21 @@ LossCounts DalleModelImpl::count_targets(const at::Tensor& captions) const {
 
 DalleLoss DalleModelImpl::loss(const at::Tensor& captions, const at::Tensor& codes,
                                const LossCounts& counts, uint64_t dropout_seed) {
-  const auto x = hidden_states(captions, codes, dropout_seed);  // [B, length, D]
+  const auto x = hidden_states(to_device(captions, codes.device()), codes,
+                               dropout_seed);  // [B, length, D]
   const auto parts = x.split_with_sizes({layout_.text_length, layout_.image_length()}, 1);
   const auto text_states = parts[0].flatten(0, 1);   // [B text_length, D]
   const auto image_states = parts[1].flatten(0, 1);  // [B image_length, D]
   const auto mean = [](const at::Tensor& sum, int64_t count) {
     return sum / static_cast<double>(std::max<int64_t>(count, 1));
   };
-  const auto text = mean(chunked_cross_entropy(text_states, text_head_->weight(),
-                                               text_targets(captions).flatten(), precision_),
-                         counts.text_tokens);
-  const auto image =
-      mean(chunked_cross_entropy(image_states, image_head_->weight(), codes.flatten(), precision_),
-           counts.image_tokens);
+  const auto text =
+      mean(chunked_cross_entropy(text_states, text_head_->weight(),
+                                 text_targets(captions).flatten(), TargetRows::kSome, precision_),
+           counts.text_tokens);
+  const auto image = mean(chunked_cross_entropy(image_states, image_head_->weight(),
+                                                codes.flatten(), TargetRows::kAll, precision_),
+                          counts.image_tokens);
   const double weight = config_.text_loss_weight;
   return {.total = weight * text + (1 - weight) * image,
           .text = text.detach(),

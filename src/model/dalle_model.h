@@ -53,6 +53,7 @@ class DalleModelImpl : public torch::nn::Module {
   LossCounts count_targets(const at::Tensor& captions) const;
 
   /// @param captions      [B, text_length - 1] int64 in [0, text vocabulary), padded with kPadToken
+  ///                      (on the model's device or on the host, which avoids waiting for a GPU)
   /// @param codes         [B, image_length] int64 in [0, image vocabulary), in raster order
   /// @param counts        of the global batch
   /// @param dropout_seed  determines the dropout masks; used only in training with dropout

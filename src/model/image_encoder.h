@@ -16,8 +16,9 @@ namespace dalle {
 /// pooling after all but the last group, and a 1x1 convolution to one logit per code, or to the
 /// input of another Bottleneck.
 ///
-/// The last convolution is float32 under every precision because the relaxation uses its output.
-/// Parameters have the released code's names.
+/// The last convolution has a float32 output under every precision because the relaxation uses it;
+/// under bfloat16 on CUDA, its weights are rounded, see Conv2dImpl. Parameters have the released
+/// code's names.
 ///
 /// Source: Ramesh et al. 2021, appendix A.1, and the released code
 class ImageEncoderImpl : public torch::nn::Module {

@@ -5,6 +5,7 @@
 #include <torch/types.h>
 
 #include "core/error.h"
+#include "nn/float_product.h"
 
 namespace dalle {
 
@@ -31,6 +32,11 @@ at::Tensor Conv2dImpl::forward(const at::Tensor& x, double output_scale) {
   const auto type = precision_ == Precision::kBfloat16 ? at::kBFloat16 : w_.scalar_type();
   const auto w = output_scale == 1.0 ? w_ : w_ * output_scale;
   const auto b = output_scale == 1.0 ? b_ : b_ * output_scale;
+  if (type == at::kFloat && w_.size(2) == 1 && has_float_product(x)) {
+    const auto pixels = x.permute({0, 2, 3, 1});                              // [B, H, W, in]
+    const auto y = float_linear(pixels.flatten(0, 2), w.flatten(1)).add_(b);  // [B H W, out]
+    return y.view({x.size(0), x.size(2), x.size(3), w.size(0)}).permute({0, 3, 1, 2});
+  }
   return at::conv2d(x.to(type), w.to(type), b.to(type), /*stride=*/1, /*padding=*/w_.size(2) / 2);
 }
 

@@ -17,7 +17,9 @@ namespace dalle {
 /// are zero until initialize() or until a checkpoint is loaded. Under Precision::kBfloat16, input,
 /// weight and bias are cast explicitly and gradients reach the float32 parameters through the
 /// casts. Under kFloat32 the convolution runs in the type of the parameters, so a module moved to
-/// float64 can serve as a reference.
+/// float64 can serve as a reference. The exception is a 1x1 convolution of a bfloat16 input on
+/// CUDA, behind layers with kBfloat16: its result is float32, but its weights are rounded, see
+/// float_linear().
 ///
 /// Source: Ramesh et al. 2021, released code
 class Conv2dImpl : public torch::nn::Module {

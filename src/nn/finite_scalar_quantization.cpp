@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "nn/vector_quantization.h"
+#include "tensor/to_device.h"
 
 namespace dalle {
 namespace {
@@ -11,7 +12,7 @@ namespace {
 /// A number per channel, as [d, 1, 1] on the device of `like`.
 at::Tensor per_channel(const std::vector<int64_t>& numbers, const at::Tensor& like,
                        at::ScalarType type) {
-  return torch::tensor(numbers, torch::kLong).to(like.device(), type).view({-1, 1, 1});
+  return to_device(torch::tensor(numbers, type), like.device()).view({-1, 1, 1});
 }
 
 /// The place value of each channel: the product of the levels before it.

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/seeds.h"
+#include "tensor/to_device.h"
 
 namespace dalle {
 namespace {
@@ -60,7 +61,8 @@ at::Tensor seeded_uniform_by_tensor_operations(std::span<const uint64_t> seeds, 
                                                at::Device device) {
   DALLE_CHECK(count >= 0);
   const std::vector<int64_t> signed_seeds(seeds.begin(), seeds.end());
-  const auto starts = torch::tensor(signed_seeds, torch::kLong).to(device).unsqueeze(1);  // [n, 1]
+  const auto starts =
+      to_device(torch::tensor(signed_seeds, torch::kLong), device).unsqueeze(1);  // [n, 1]
   const auto positions = torch::arange(1, (count + 1) / 2 + 1, at::device(device).dtype(at::kLong));
   const auto bits = mix_bits(starts + positions * static_cast<int64_t>(kStreamStep));  // [n, pairs]
   const auto halves =

@@ -32,7 +32,8 @@ std::unique_ptr<BatchLoader> make_loader(const TrainTask& task, const RankSlice&
       BatchLoaderOptions{.batch_size = part.size(),
                          .first_position = step * part.size(),
                          .workers = options.data_workers,
-                         .prefetch = options.prefetch});
+                         .prefetch = options.prefetch,
+                         .pin_memory = options.device.is_cuda()});
 }
 
 /// @throws dalle::Error if a checkpoint of the task was made with another tokenizer

@@ -27,6 +27,7 @@
 #include "tensor/flat_range.h"
 #include "tensor/precision.h"
 #include "tensor/seeded_uniform.h"
+#include "tensor/to_device.h"
 #include "test_device.h"
 
 namespace dalle {
@@ -46,6 +47,15 @@ TEST(NoiseTest, GumbelNoiseIsThatOfTheCpu) {
                  relative_error(gumbel_noise(kSeeds, {64, 16, 16}, test_device()),
                                 gumbel_noise(kSeeds, {64, 16, 16})),
                  1e-6);
+}
+
+TEST(UploadTest, KeepsWhatWasThereWhenTheHostsTensorIsReplacedAtOnce) {
+  constexpr int64_t kSize = 1 << 20;
+  std::vector<at::Tensor> found;
+  for (int64_t i = 0; i < 32; ++i)
+    found.push_back(to_device(torch::full({kSize}, i, torch::kLong), test_device()));
+  for (int64_t i = 0; i < 32; ++i)
+    EXPECT_TRUE(found[static_cast<size_t>(i)].eq(i).all().item<bool>()) << i;
 }
 
 class DecodingTest : public testing::TestWithParam<Precision> {};

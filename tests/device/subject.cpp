@@ -135,9 +135,10 @@ Subject dvae_subject(const ExperimentConfig& config, c10::Device device) {
 Subject transformer_subject(const ExperimentConfig& config, c10::Device device) {
   const DalleCost cost = estimate_dalle_cost(config, config.tokenizer.vocab_size);
   DalleModel model = make_transformer(config, device);
-  const auto [captions, codes] = random_sequences(config, cost.micro_batch_size, device);
+  // As in training, the captions are on the host.
+  const auto [captions, codes] = random_sequences(config, cost.micro_batch_size, at::kCPU);
   return {.module = model.ptr(),
-          .loss = [model, captions = captions, codes = codes,
+          .loss = [model, captions = captions, codes = codes.to(device),
                    counts = model->count_targets(
                        captions)]() mutable { return model->loss(captions, codes, counts).total; },
           .uses_muon = is_block_matrix,

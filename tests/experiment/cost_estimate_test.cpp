@@ -379,11 +379,11 @@ transformer
     optimizer moments                        91.59 GiB
     EMA of the weights                       45.79 GiB
     frozen dVAE                              372.4 MiB
-    activations, micro-batch 1024         19898.86 GiB
+    activations, micro-batch 1024         19899.23 GiB
     or sample images (between steps)         47.60 GiB
-    peak                                  20128.19 GiB
-    peak with recompute                    1819.12 GiB
-    peak without recompute                20128.19 GiB
+    peak                                  20128.57 GiB
+    peak with recompute                    1819.49 GiB
+    peak without recompute                20128.57 GiB
   host memory while saving                  183.18 GiB
   checkpoint                                183.18 GiB
 )");

@@ -29,7 +29,7 @@ TEST(ChunkedCrossEntropy, EqualsPlainCrossEntropyForAnyChunkSize) {
     problem.weight.mutable_grad().zero_();
 
     const auto chunked = chunked_cross_entropy(problem.states, problem.weight, problem.targets,
-                                               Precision::kFloat32, chunk);
+                                               TargetRows::kSome, Precision::kFloat32, chunk);
     (chunked * 0.7).backward();
     EXPECT_NEAR(chunked.item<double>(), plain.item<double>(), 1e-10) << chunk;
     EXPECT_TRUE(torch::allclose(problem.states.grad(), states_gradient, 1e-10, 1e-12)) << chunk;
@@ -41,7 +41,7 @@ TEST(ChunkedCrossEntropy, GradientMatchesFiniteDifferences) {
   torch::manual_seed(2);
   Problem problem;
   const auto loss = [&] {
-    return chunked_cross_entropy(problem.states, problem.weight, problem.targets,
+    return chunked_cross_entropy(problem.states, problem.weight, problem.targets, TargetRows::kSome,
                                  Precision::kFloat32, 5);
   };
   loss().backward();
@@ -64,7 +64,7 @@ TEST(ChunkedCrossEntropy, HasTheSameValueWithoutGradients) {
   torch::manual_seed(4);
   const Problem problem;
   const auto loss = [&] {
-    return chunked_cross_entropy(problem.states, problem.weight, problem.targets,
+    return chunked_cross_entropy(problem.states, problem.weight, problem.targets, TargetRows::kSome,
                                  Precision::kFloat32, 4);
   };
   const auto with_gradients = loss();
@@ -75,17 +75,37 @@ TEST(ChunkedCrossEntropy, HasTheSameValueWithoutGradients) {
 
 TEST(ChunkedCrossEntropy, IgnoresRowsWithoutTargets) {
   Problem problem;
-  const auto loss = chunked_cross_entropy(problem.states, problem.weight,
-                                          torch::full({13}, -1, torch::kLong), Precision::kFloat32);
+  const auto loss =
+      chunked_cross_entropy(problem.states, problem.weight, torch::full({13}, -1, torch::kLong),
+                            TargetRows::kSome, Precision::kFloat32);
   EXPECT_EQ(loss.item<double>(), 0.0);
   loss.backward();
   EXPECT_TRUE(problem.states.grad().eq(0).all().item<bool>());
   EXPECT_TRUE(problem.weight.grad().eq(0).all().item<bool>());
 }
 
+TEST(ChunkedCrossEntropy, HasTheSameBitsWhetherItSearchesForRowsOrIsToldThatAllHaveTargets) {
+  torch::manual_seed(5);
+  const auto targets = torch::randint(0, 9, {13}, torch::kLong);
+  for (const Precision precision : {Precision::kFloat32, Precision::kBfloat16}) {
+    const auto states = torch::randn({13, 6}).requires_grad_();
+    const auto weight = torch::randn({9, 6}).requires_grad_();
+    const auto loss_and_gradients = [&](TargetRows rows) {
+      const auto loss = chunked_cross_entropy(states, weight, targets, rows, precision, 4);
+      auto found = torch::autograd::grad({loss}, {states, weight});
+      found.push_back(loss);
+      return found;
+    };
+    const auto searched = loss_and_gradients(TargetRows::kSome);
+    const auto told = loss_and_gradients(TargetRows::kAll);
+    for (size_t i = 0; i < 3; ++i) EXPECT_TRUE(torch::equal(searched[i], told[i])) << i;
+  }
+}
+
 TEST(ChunkedCrossEntropy, OfUniformLogitsIsTheLogOfTheNumberOfClasses) {
   const auto loss = chunked_cross_entropy(torch::randn({10, 4}), torch::zeros({8192, 4}),
-                                          torch::arange(10, torch::kLong), Precision::kFloat32, 4);
+                                          torch::arange(10, torch::kLong), TargetRows::kAll,
+                                          Precision::kFloat32, 4);
   EXPECT_NEAR(loss.item<float>() / 10, std::log(8192.0), 1e-4);
 }
 
@@ -95,7 +115,7 @@ TEST(ChunkedCrossEntropy, InBfloat16HasTheValueOfFloat32AndGradientsCloseToIt) {
   const auto states = torch::randn({32, 16}).requires_grad_();
   const auto weight = (torch::randn({50, 16}) * 0.2).requires_grad_();
   const auto loss = [&](Precision precision) {
-    return chunked_cross_entropy(states, weight, targets, precision, 10);
+    return chunked_cross_entropy(states, weight, targets, TargetRows::kAll, precision, 10);
   };
   EXPECT_TRUE(torch::equal(loss(Precision::kBfloat16), loss(Precision::kFloat32)));
   const auto exact = torch::autograd::grad({loss(Precision::kFloat32)}, {states, weight});

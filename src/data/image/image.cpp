@@ -16,6 +16,7 @@
 #include "data/image/image_file.h"
 #include "data/image/jpeg_decoder.h"
 #include "data/image/png_decoder.h"
+#include "tensor/to_device.h"
 
 namespace dalle {
 namespace {
@@ -250,7 +251,7 @@ at::Tensor image_to_tensor(const RgbImage& image) {
 }
 
 at::Tensor unit_images(const at::Tensor& images, c10::Device device) {
-  return images.to(device).to(torch::kFloat32).div_(255);
+  return to_device(images, device).to(torch::kFloat32).div_(255);
 }
 
 RgbImage tensor_to_image(const at::Tensor& image) {

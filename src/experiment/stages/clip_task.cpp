@@ -17,6 +17,7 @@
 #include "eval/retrieval.h"
 #include "experiment/config/cost_estimate.h"
 #include "nn/contrastive_loss.h"
+#include "tensor/to_device.h"
 
 namespace dalle {
 namespace {
@@ -104,7 +105,7 @@ ClipTask::ClipTask(const ExperimentConfig& config, ExperimentData& data, const T
 
 ClipTask::Embeddings ClipTask::embed(const Batch& batch) {
   return {.images = model_->embed_images(unit_images(batch, device_)),
-          .captions = model_->embed_captions(batch.captions.to(device_))};
+          .captions = model_->embed_captions(to_device(batch.captions, device_))};
 }
 
 /// As many samples at once as the evaluations of other stages take.
@@ -129,7 +130,7 @@ at::Tensor ClipTask::caption_labels(const Batch& batch) const {
                                  tokens.size() * sizeof(int64_t));
     labels.push_back(static_cast<int64_t>(std::stoull(sha256(bytes).substr(0, 16), nullptr, 16)));
   }
-  return torch::tensor(labels, torch::kLong).to(device_);
+  return to_device(torch::tensor(labels, torch::kLong), device_);
 }
 
 TaskLoss ClipTask::loss(const Batch& micro_batch, const LossContext& context) {

@@ -9,6 +9,7 @@
 #include "core/seeds.h"
 #include "data/epoch_permutation.h"
 #include "nn/vector_quantization.h"
+#include "tensor/to_device.h"
 
 namespace dalle {
 
@@ -54,7 +55,7 @@ void CodebookUpdates::add_candidates(const BottleneckOutput& passed, int64_t pos
     sources.push_back(source);
   }
   const auto on_device = [&](const std::vector<int64_t>& indices) {
-    return torch::tensor(indices, torch::kLong).to(vectors.device());
+    return to_device(torch::tensor(indices, torch::kLong), vectors.device());
   };
   candidates_.index_copy_(0, on_device(places), vectors.index_select(0, on_device(sources)));
 }

@@ -19,6 +19,7 @@
 #include "experiment/config/cost_estimate.h"
 #include "sample/generate_images.h"
 #include "tensor/named_tensors.h"
+#include "tensor/to_device.h"
 
 namespace dalle {
 namespace {
@@ -141,7 +142,7 @@ bool DalleTask::cache_codes(const std::filesystem::path& path, ProcessGroup& gro
 
 /// [B, N] image tokens of a batch: read from the cache, or computed by the frozen dVAE.
 at::Tensor DalleTask::codes_of(const Batch& batch) {
-  if (batch.codes.defined()) return batch.codes.to(device_);
+  if (batch.codes.defined()) return to_device(batch.codes, device_);
   return image_tokens(vae_, batch, config_);
 }
 
@@ -153,8 +154,8 @@ TaskLoss DalleTask::loss(const Batch& micro_batch, const LossContext& context) {
   const uint64_t dropout_seed = derive_seed(
       static_cast<uint64_t>(config_.seed), SeedPurpose::kDropout,
       static_cast<uint64_t>(context.step), static_cast<uint64_t>(micro_batch.positions.front()));
-  const DalleLoss loss = model_->loss(micro_batch.captions.to(device_), codes_of(micro_batch),
-                                      context.counts, dropout_seed);
+  const DalleLoss loss =
+      model_->loss(micro_batch.captions, codes_of(micro_batch), context.counts, dropout_seed);
   return {.total = loss.total, .parts = {{"text", loss.text}, {"image", loss.image}}};
 }
 
@@ -163,7 +164,7 @@ std::optional<EvaluationPart> DalleTask::evaluate(int64_t, const RankShare& shar
   EvaluationPart part;
   const auto evaluate_batch = [&](int64_t number, const Batch& batch) {
     const LossCounts counts = model_->count_targets(batch.captions);
-    const DalleLoss loss = model_->loss(batch.captions.to(device_), codes_of(batch), counts);
+    const DalleLoss loss = model_->loss(batch.captions, codes_of(batch), counts);
     RunningMeans& means = part.batches[number];
     means.add("text", loss.text.item<double>(), counts.text_tokens);
     means.add("image", loss.image.item<double>(), counts.image_tokens);
