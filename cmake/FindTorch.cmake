@@ -6,6 +6,8 @@
 #   DALLE_CUDA      ON, OFF or AUTO
 #   Torch_CUDA      set: TRUE when the CUDA libraries are linked
 #   OPENMP_RUNTIME  set: the OpenMP library
+#   Torch_KERNELS, TRITON_ROOT
+#                   set: TRUE when Triton can compile the kernels of src/nn/kernels, and the folder that contains it
 get_property(type CACHE TORCH_ROOT PROPERTY TYPE) # UNINITIALIZED: from this command line
 if(NOT type STREQUAL "UNINITIALIZED" AND NOT "$ENV{TORCH_ROOT}" STREQUAL "")
   set(TORCH_ROOT $ENV{TORCH_ROOT})
@@ -40,6 +42,21 @@ if(NOT DALLE_CUDA STREQUAL "OFF")
     set(Torch_CUDA TRUE)
   elseif(DALLE_CUDA STREQUAL "ON")
     message(FATAL_ERROR "DALLE_CUDA=ON needs a CUDA 13 toolkit, nccl.h and ${TORCH_ROOT}/lib/libtorch_cuda.so")
+  endif()
+endif()
+
+# Triton compiles the kernels of src/nn/kernels. It is next to LibTorch, as in a site-packages folder.
+set(Torch_KERNELS FALSE)
+if(Torch_CUDA)
+  cmake_path(GET TORCH_ROOT PARENT_PATH TRITON_ROOT)
+  execute_process(COMMAND ${CMAKE_COMMAND} -E env PYTHONPATH=${TRITON_ROOT} python3 -B -c "import triton; print(triton.__version__)"
+    OUTPUT_VARIABLE triton_version ERROR_VARIABLE triton_error OUTPUT_STRIP_TRAILING_WHITESPACE)
+  if(triton_version MATCHES "^3\\.6\\.")
+    set(Torch_KERNELS TRUE)
+  else()
+    string(REGEX REPLACE ".*\n([^\n]+)\n*$" "\\1" triton_error "${triton_error}")
+    message(STATUS "No kernels for GPUs, so training on them is slower: expected Triton 3.6 in ${TRITON_ROOT}, found "
+      "${triton_version}${triton_error}. To install it: python3 -m pip install --no-deps --target ${TRITON_ROOT} triton==3.6.0")
   endif()
 endif()
 

@@ -42,16 +42,19 @@ EIGHT = {"train.batch_size": 8, "train.micro_batch_size": 1}
 PLAIN = settings(dvae=EIGHT, dalle=EIGHT)
 BITWISE = PLAIN + settings(distributed={"bitwise": "true"})
 
-# What is measured on a GPU: the name, the config, the stage, its precision and the samples of a step. Larger models are left
-# out because saving their checkpoints would take longer than the steps.
+# What is measured on a GPU: the name, the config, the stage, its precision and the samples of a step; the headline first.
+# Larger models are left out because saving their checkpoints would take longer than the steps. NO_KERNELS runs LibTorch's
+# operations instead of our kernels, for the ratio.
+NO_KERNELS = ", no kernels"
 BENCHMARKS = (
+    ("dalle-120m bfloat16", "dalle-120m", "dalle", "bfloat16", 32),
+    ("dalle-120m bfloat16" + NO_KERNELS, "dalle-120m", "dalle", "bfloat16", 32),
     ("dvae 64 px float32", "shapes-64", "dvae", "float32", 16),
     ("dvae 64 px bfloat16", "shapes-64", "dvae", "bfloat16", 16),
     ("dvae 256 px float32", "dalle-50m", "dvae", "float32", 32),
     ("dvae 256 px bfloat16", "dalle-50m", "dvae", "bfloat16", 32),
     ("dalle-50m float32", "dalle-50m", "dalle", "float32", 32),
     ("dalle-50m bfloat16", "dalle-50m", "dalle", "bfloat16", 32),
-    ("dalle-120m bfloat16", "dalle-120m", "dalle", "bfloat16", 32),
 )
 
 
@@ -233,15 +236,20 @@ def measure_speed(setup, report):
         if limit.left() < BENCHMARK_S:
             raise CheckSkipped("too little time is left for this block of checks")
         path, log = setup.work / f"{name}.json", setup.work / f"{name}.log"
+        without_kernels = name.endswith(NO_KERNELS)
         try:  # with temporary files that this script removes, even if it stops the program
             run([setup.binaries / "dalle-bench", *arguments, "--json", path], log, BENCHMARK_S,
-                env={**os.environ, "TMPDIR": str(setup.work)})
+                env={**os.environ, "TMPDIR": str(setup.work), **({"DALLE_GPU_KERNELS": "0"} if without_kernels else {})})
         except CheckFailed:
             if "out of memory" in log.read_text(errors="replace"):
                 raise CheckSkipped("does not fit into memory") from None
             raise
         results[name] = json.loads(path.read_text())["results"][-1]
-        return describe(results[name])
+        found = describe(results[name])
+        kernels = results.get(name[:-len(NO_KERNELS)])
+        if without_kernels and kernels:
+            found += f"; with kernels {results[name]['time']['step_ms'] / kernels['time']['step_ms']:.2f} times as fast"
+        return found
 
     for benchmark in benchmarks_of(setup.device):
         report.check(f"speed {benchmark[0]}", lambda: measure(*benchmark), success="measured")

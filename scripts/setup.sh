@@ -8,7 +8,7 @@
 #
 # Problems with the machine are reported before anything is downloaded. The script can be repeated: it skips what is already
 # complete, and an interrupted download keeps its finished wheels. With a CUDA 13 toolkit (nvcc on PATH or in
-# /usr/local/cuda), cuDNN 9 and NCCL 2, it also installs the CUDA libraries of LibTorch.
+# /usr/local/cuda), cuDNN 9 and NCCL 2, it also installs the CUDA libraries of LibTorch, and Triton, which compiles kernels for GPUs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -123,7 +123,7 @@ check_machine() {
     fi
   fi
   check_cmake
-  local needed_mb=6000 there_mb
+  local needed_mb=7000 there_mb
   if [ -n "${TORCH_ROOT:-}" ]; then
     check_torch_root
     needed_mb=2000
@@ -215,17 +215,19 @@ fetch_wheels() {  # fetch_wheels FOLDER GROUP...
   mkdir -p "$folder/unfinished"
   while read -r requirement; do
     printf '%s\n' "$requirement" >"$folder/requirement.txt"
+    local target=(--python-version 3.11 --implementation cp --abi cp311 --abi none
+      --platform manylinux_2_28_x86_64 --platform manylinux_2_25_x86_64 --platform manylinux_2_17_x86_64
+      --platform manylinux2014_x86_64)
+    if [[ $requirement = triton=* ]]; then target=(); fi  # the build runs it, with this machine's Python
     TMPDIR=$PWD/$folder/unfinished python3 -m pip download --progress-bar off --disable-pip-version-check --no-deps \
-      --require-hashes --only-binary=:all: --python-version 3.11 --implementation cp --abi cp311 --abi none \
-      --platform manylinux_2_28_x86_64 --platform manylinux_2_25_x86_64 --platform manylinux_2_17_x86_64 \
-      --platform manylinux2014_x86_64 -r "$folder/requirement.txt" -d "$folder" </dev/null || return
+      --require-hashes --only-binary=:all: "${target[@]}" -r "$folder/requirement.txt" -d "$folder" </dev/null || [[ $requirement = triton=* ]] || return
   done < <(awk -v groups=" $* " '/^# group: /{on = index(groups, " " $3 " ")} on && !/^#/' scripts/libtorch-requirements.txt)
 }
 
 unpack() {  # unpack WHEEL FOLDER
   local parts=('torch/include/*' 'torch/lib/*' 'nvidia/*')
   # The Python half, 99 MB, lets the tests import torch. It cannot load without the CUDA libraries.
-  [ "$kind" = cpu ] || parts+=('torch/*' 'torchgen/*')
+  [ "$kind" = cpu ] || parts+=('torch/*' 'torchgen/*' 'triton/*' 'triton-*/entry_points.txt')
   unzip -q -o "$1" "${parts[@]}" -d "$2" || [ $? -eq 11 ]  # 11: a pattern matched nothing
 }
 
@@ -238,7 +240,7 @@ install_libtorch() {
   mkdir -p $part
   printf '%s\n' "$stamp" >$part/.wanted
   local size=0.6
-  [ "$kind" = cpu ] || size=0.8
+  [ "$kind" = cpu ] || size=1.0
   say "LibTorch 2.11.0 ($kind${toolkit:+, toolkit $toolkit}): downloading about $size GB"
   with_progress $part fetch_wheels $part/wheels always $kind ||
     die "could not download LibTorch from PyPI (see above); is the network down or the disk full?"
@@ -246,7 +248,10 @@ install_libtorch() {
   for wheel in $part/wheels/*.whl; do
     with_progress "" unpack "$wheel" $part || die "could not unpack $wheel (see above)"
   done
-  [ "$kind" = cpu ] || link_toolkit $part "$toolkit"
+  if [ "$kind" = cuda ]; then
+    link_toolkit $part "$toolkit"
+    [ -d $part/triton ] || say "found no Triton for this Python, 3.10 to 3.14; building without kernels for GPUs"
+  fi
   [ -f $part/torch/lib/libtorch_cpu.so ] || die "the torch wheel contains no lib/libtorch_cpu.so"
   [ "$kind" = cuda ] || rm -f $part/torch/lib/libtorch_cuda*.so
   rm -rf $libtorch $part/wheels

@@ -8,12 +8,13 @@ scripts/build.sh
 
 # Independent readers of our file formats and a client of our server, used only by tests and therefore in a separate folder.
 readonly packages=build/test-packages
-if [ ! -f $packages/.complete ] || [ ! -d $packages/openai ]; then
+readonly wanted=(safetensors==0.8.0 tensorboard==2.21.0 openai==3.57.0 'numpy<2.4' typing_extensions)
+if [ "$(cat $packages/.complete 2>/dev/null)" != "${wanted[*]}" ]; then
   printf 'test: installing the PyPI packages safetensors, tensorboard and openai into %s\n' "$packages"
-  python3 -m pip install --quiet --disable-pip-version-check --no-warn-script-location --target $packages \
-    safetensors==0.8.0 tensorboard==2.21.0 openai==3.57.0 numpy typing_extensions || {
+  rm -rf $packages
+  python3 -m pip install --quiet --disable-pip-version-check --no-warn-script-location --target $packages "${wanted[@]}" || {
     printf 'test: error: could not install the PyPI packages that the tests need\n' >&2; exit 1; }
-  touch $packages/.complete
+  printf '%s\n' "${wanted[*]}" >$packages/.complete
 fi
 # LibTorch's folder is also Python's torch where setup.sh has unpacked that half of the wheel, or in TORCH_ROOT=.../torch of pip.
 torch=${TORCH_ROOT:-$PWD/third_party/libtorch/torch}

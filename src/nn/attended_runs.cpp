@@ -41,6 +41,7 @@ AttendedRuns::AttendedRuns(AttentionKind kind, const SequenceLayout& layout, int
     }
     first.push_back(runs.size());
     if (by_columns && runs.size() >= runs_.size()) continue;
+    by_columns_ = by_columns;
     cells_ = std::move(cells), runs_ = std::move(runs), first_ = std::move(first);
   }
 }

@@ -21,10 +21,14 @@ class AttendedRuns {
   /// The cell of an image position.
   int64_t cell(int64_t position) const { return cells_[static_cast<size_t>(position)]; }
 
+  /// Whether the order is column by column.
+  bool by_columns() const { return by_columns_; }
+
   /// The cells of the positions that a state attends to, including its own, in increasing order.
   std::span<const CellRun> runs(int64_t position) const;
 
  private:
+  bool by_columns_ = false;
   std::vector<int64_t> cells_;  // by position
   std::vector<CellRun> runs_;   // of all positions
   std::vector<size_t> first_;   // where each position's runs begin, and the end

@@ -35,6 +35,17 @@ std::shared_ptr<const AttentionTiles> AttentionPattern::tiles() {
   return tiles_;
 }
 
+std::shared_ptr<const BlockSparsePattern> AttentionPattern::blocks(const KernelRows& rows,
+                                                                   at::Device device) {
+  const std::lock_guard lock(mask_mutex_);
+  if (blocks_ == nullptr || blocks_->rows != rows || blocks_device_ != device) {
+    blocks_ =
+        std::make_shared<const BlockSparsePattern>(kind_, layout_, conv_kernel_, rows, device);
+    blocks_device_ = device;
+  }
+  return blocks_;
+}
+
 const at::Tensor& AttentionPattern::attended_positions(int64_t position, at::Device device) {
   const int64_t text = layout_.text_length;
   DALLE_CHECK(layout_.is_image(position) && position < layout_.length());

@@ -10,12 +10,13 @@
 #include "core/sequence_layout.h"
 #include "nn/attention_kind.h"
 #include "nn/attention_tiles.h"
+#include "nn/block_mask.h"
 
 namespace dalle {
 
 /// One attention kind on one layout, with what all layers of that kind share: the mask, its tiles
-/// and, during decoding, the positions that the current state attends to. All are computed on first
-/// use. Threads may share the mask and the tiles.
+/// or blocks and, during decoding, the positions that the current state attends to. All are
+/// computed on first use. Threads may share all but the positions.
 class AttentionPattern {
  public:
   /// @param conv_kernel  side of the convolutional window; odd; used only by kConv
@@ -33,6 +34,9 @@ class AttentionPattern {
   /// pairs is then about as fast. Shared, because a backward pass may outlive the model.
   std::shared_ptr<const AttentionTiles> tiles();
 
+  /// The mask as kernels with these rows on that device read it. Shared like the tiles.
+  std::shared_ptr<const BlockSparsePattern> blocks(const KernelRows& rows, at::Device device);
+
   /// The positions that the image state at `position` attends to: all text, then the image states
   /// of the pattern, in no particular order.
   /// @return  [n] int64 on `device`
@@ -47,6 +51,8 @@ class AttentionPattern {
   std::mutex mask_mutex_;
   std::shared_ptr<const AttentionTiles> tiles_;
   std::once_flag tiles_once_;
+  std::shared_ptr<const BlockSparsePattern> blocks_;
+  at::Device blocks_device_ = at::kCPU;
   at::Tensor attended_positions_;
   int64_t attending_position_ = -1;  // the one that attended_positions_ belongs to
 };

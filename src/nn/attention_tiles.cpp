@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "nn/attended_runs.h"
 #include "nn/attention_mask.h"
+#include "tensor/held_value.h"
 
 namespace dalle {
 namespace {
@@ -41,11 +42,7 @@ at::Tensor weights_of(const AttentionTile& tile, const at::Tensor& query, const 
       .softmax(2);
 }
 
-/// Keeps the tiles alive until the backward pass.
-struct TilesHolder : torch::CustomClassHolder {
-  explicit TilesHolder(std::shared_ptr<const AttentionTiles> held) : tiles(std::move(held)) {}
-  std::shared_ptr<const AttentionTiles> tiles;
-};
+using SharedTiles = std::shared_ptr<const AttentionTiles>;
 
 class TiledAttention : public torch::autograd::Function<TiledAttention> {
  public:
@@ -55,8 +52,7 @@ class TiledAttention : public torch::autograd::Function<TiledAttention> {
                             const at::Tensor& value) {
     const auto q = tiles->to_order(query), k = tiles->to_order(key), v = tiles->to_order(value);
     context->save_for_backward({q, k, v});
-    context->saved_data["tiles"] =
-        at::IValue::make_capsule(c10::make_intrusive<TilesHolder>(tiles));
+    context->saved_data["tiles"] = keep_value<SharedTiles>(tiles);
     auto out = torch::empty_like(q);
     for (const auto& tile : tiles->tiles()) {
       const auto weights = weights_of(tile, q.slice(1, tile.begin, tile.end), keys_of(tile, k));
@@ -66,8 +62,7 @@ class TiledAttention : public torch::autograd::Function<TiledAttention> {
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    const auto holder = context->saved_data["tiles"].toCapsule();
-    const auto& tiles = static_cast<const TilesHolder&>(*holder).tiles;
+    const auto& tiles = kept_value<SharedTiles>(context->saved_data["tiles"]);
     const auto saved = context->get_saved_variables();
     const auto &q = saved[0], &k = saved[1], &v = saved[2];
     const auto d_out = tiles->to_order(gradients[0]);

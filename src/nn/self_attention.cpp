@@ -4,6 +4,7 @@
 #include <torch/types.h>
 
 #include "core/error.h"
+#include "nn/gpu_kernels.h"
 
 namespace dalle {
 namespace {
@@ -34,12 +35,13 @@ void SelfAttentionImpl::initialize(at::Generator generator, double input_stddev,
   output_->initialize(generator, output_stddev);
 }
 
-SelfAttentionImpl::Heads SelfAttentionImpl::heads_of(const at::Tensor& x) {
-  const auto parts =
-      qkv_(x)
-          .view({x.size(0), x.size(1), 3, options_.heads, options_.width / options_.heads})
-          .permute({2, 0, 3, 1, 4})  // [3, B, heads, n, head width]
-          .unbind();  // its backward pass, unlike that of three selects, writes one gradient
+at::Tensor SelfAttentionImpl::project(const at::Tensor& x) {
+  return qkv_(x).view({x.size(0), x.size(1), 3, options_.heads, options_.width / options_.heads});
+}
+
+SelfAttentionImpl::Heads SelfAttentionImpl::heads_of(const at::Tensor& qkv) {
+  // The backward pass of unbind, unlike that of three selects, writes one gradient.
+  const auto parts = qkv.permute({2, 0, 3, 1, 4}).unbind();
   return {parts[0], parts[1], parts[2]};
 }
 
@@ -48,21 +50,26 @@ at::Tensor SelfAttentionImpl::merge(const at::Tensor& attended) {
 }
 
 at::Tensor SelfAttentionImpl::forward(const at::Tensor& x) {
-  const auto [query, key, value] = heads_of(x);
-  if (options_.pattern == nullptr) return merge(attend(query, key, value));
-  DALLE_CHECK(x.size(1) == options_.pattern->layout().length());
-  if (options_.pattern->kind() == AttentionKind::kDense)
+  const auto qkv = project(x);
+  const auto& pattern = options_.pattern;
+  const bool is_masked = pattern != nullptr && pattern->kind() != AttentionKind::kDense;
+  DALLE_CHECK(pattern == nullptr || x.size(1) == pattern->layout().length());
+  if (const auto* kernels = is_masked ? find_attention_kernels(qkv) : nullptr) {
+    const auto blocks = pattern->blocks(kernels->rows(), qkv.device());
+    return output_(block_sparse_attention(*kernels, blocks, qkv).flatten(2));
+  }
+  const auto [query, key, value] = heads_of(qkv);
+  if (!is_masked)
     return merge(at::scaled_dot_product_attention(query, key, value, {}, /*dropout_p=*/0.0,
-                                                  /*is_causal=*/true));
-  if (const auto tiles = query.is_cpu() ? options_.pattern->tiles() : nullptr)
+                                                  /*is_causal=*/pattern != nullptr));
+  if (const auto tiles = query.is_cpu() ? pattern->tiles() : nullptr)
     return merge(tiled_attention(tiles, query, key, value));
-  return merge(
-      at::scaled_dot_product_attention(query, key, value, options_.pattern->additive_mask(query)));
+  return merge(at::scaled_dot_product_attention(query, key, value, pattern->additive_mask(query)));
 }
 
 at::Tensor SelfAttentionImpl::forward_cached(const at::Tensor& x, int64_t first, KvCache& cache) {
   DALLE_CHECK(options_.pattern != nullptr);
-  const auto [query, key, value] = heads_of(x);
+  const auto [query, key, value] = heads_of(project(x));
   if (!cache.keys.defined()) {
     const std::vector<int64_t> sizes{x.size(0), options_.heads, options_.pattern->layout().length(),
                                      key.size(3)};

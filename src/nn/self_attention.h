@@ -57,7 +57,8 @@ class SelfAttentionImpl : public torch::nn::Module {
   struct Heads {
     at::Tensor query, key, value;  ///< [B, heads, n, head width]
   };
-  Heads heads_of(const at::Tensor& x);
+  at::Tensor project(const at::Tensor& x);  ///< [B, n, 3, heads, head width]
+  Heads heads_of(const at::Tensor& qkv);
   at::Tensor merge(const at::Tensor& attended);
 
   SelfAttentionOptions options_;

@@ -5,6 +5,7 @@
 #include <torch/types.h>
 
 #include "core/seeds.h"
+#include "nn/gpu_kernels.h"
 #include "tensor/seeded_uniform.h"
 
 namespace dalle {
@@ -21,6 +22,11 @@ void LayerNormImpl::initialize() {
 
 at::Tensor LayerNormImpl::forward(const at::Tensor& x) {
   return at::layer_norm(x, gain_.sizes(), gain_, bias_);
+}
+
+ResidualNorm LayerNormImpl::add_and_normalize(const at::Tensor& x, const at::Tensor& branch,
+                                              const NormKernels* kernels) {
+  return residual_norm({.x = x, .branch = branch, .gain = gain_, .bias = bias_}, kernels);
 }
 
 TransformerBlockImpl::TransformerBlockImpl(const TransformerBlockOptions& options)
@@ -45,9 +51,13 @@ void TransformerBlockImpl::initialize(at::Generator generator, const WeightInit&
 }
 
 at::Tensor TransformerBlockImpl::forward(const at::Tensor& x, uint64_t dropout_seed) {
-  const auto h =
-      x + drop(attention_(attention_norm_(x)).to(x.scalar_type()), mix_bits(dropout_seed + 1));
-  return h + drop(mlp(mlp_norm_(h)).to(x.scalar_type()), mix_bits(dropout_seed + 2));
+  const auto* const kernels = find_norm_kernels(x, options_.attention.precision);
+  const auto branch = [&](const at::Tensor& output, uint64_t number) {
+    return drop(output, x.scalar_type(), mix_bits(dropout_seed + number));
+  };
+  const auto in = attention_norm_->add_and_normalize(x, {}, kernels);
+  const auto h = mlp_norm_->add_and_normalize(in.total, branch(attention_(in.normed), 1), kernels);
+  return h.total + branch(mlp(h.normed), 2);
 }
 
 at::Tensor TransformerBlockImpl::forward_cached(const at::Tensor& x, int64_t first,
@@ -61,12 +71,13 @@ at::Tensor TransformerBlockImpl::mlp(const at::Tensor& x) {
   return fc_out_(activate(options_.activation, fc_in_(x)));
 }
 
-at::Tensor TransformerBlockImpl::drop(const at::Tensor& branch, uint64_t seed) const {
+at::Tensor TransformerBlockImpl::drop(const at::Tensor& branch, at::ScalarType type,
+                                      uint64_t seed) const {
   if (!is_training() || options_.dropout == 0) return branch;
   const std::array seeds{seed};
   const auto kept = seeded_uniform(seeds, branch.numel(), branch.device()).view(branch.sizes()) >=
                     options_.dropout;
-  return branch * kept / (1 - options_.dropout);
+  return branch.to(type) * kept / (1 - options_.dropout);
 }
 
 }  // namespace dalle

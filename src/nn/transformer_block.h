@@ -10,6 +10,7 @@
 
 #include "nn/activation.h"
 #include "nn/linear.h"
+#include "nn/residual_norm.h"
 #include "nn/self_attention.h"
 
 namespace dalle {
@@ -39,6 +40,11 @@ class LayerNormImpl : public torch::nn::Module {
 
   /// @param x  [..., width] in the parameters' type, which is also that of the statistics
   at::Tensor forward(const at::Tensor& x);
+
+  /// The normalization of x + branch, and that sum; see residual_norm().
+  /// @param branch  [..., width]; may be undefined
+  ResidualNorm add_and_normalize(const at::Tensor& x, const at::Tensor& branch,
+                                 const NormKernels* kernels);
 
  private:
   at::Tensor gain_;
@@ -77,7 +83,7 @@ class TransformerBlockImpl : public torch::nn::Module {
 
  private:
   at::Tensor mlp(const at::Tensor& x);
-  at::Tensor drop(const at::Tensor& branch, uint64_t seed) const;
+  at::Tensor drop(const at::Tensor& branch, at::ScalarType type, uint64_t seed) const;
 
   TransformerBlockOptions options_;
   LayerNorm attention_norm_ = nullptr;
