@@ -1,15 +1,12 @@
 #include "model/dalle_model.h"
 
 #include <cmath>
-#include <map>
-#include <memory>
 
 #include <torch/types.h>
 
 #include "core/error.h"
 #include "core/seeds.h"
 #include "nn/attention_mask.h"
-#include "nn/attention_pattern.h"
 #include "nn/chunked_cross_entropy.h"
 #include "nn/recompute.h"
 #include "tensor/tensor_checks.h"
@@ -56,10 +53,9 @@ DalleModelImpl::DalleModelImpl(const TransformerConfig& config, const SequenceLa
   start_of_image_ = embedding("start_of_image", {width});
   row_position_ = embedding("row_position", {layout.grid_height, width});
   column_position_ = embedding("column_position", {layout.grid_width, width});
-  std::map<AttentionKind, std::shared_ptr<AttentionPattern>> patterns;
   for (int64_t layer = 0; layer < config.depth; ++layer) {
     const AttentionKind kind = config.attention_of_layer(layer);
-    auto& pattern = patterns[kind];
+    auto& pattern = patterns_[kind];
     if (!pattern) pattern = std::make_shared<AttentionPattern>(kind, layout, config.conv_kernel);
     const TransformerBlockOptions options{.attention = {.width = width,
                                                         .heads = config.heads,
@@ -119,10 +115,14 @@ at::Tensor DalleModelImpl::embed_text(const at::Tensor& captions) const {
 /// Start-of-image, then all codes but the last, each with the position embedding of the code that
 /// its state predicts.
 at::Tensor DalleModelImpl::embed_image(const at::Tensor& codes) const {
-  const auto positions = (row_position_.unsqueeze(1) + column_position_).flatten(0, 1);  // [N, D]
   const auto start = start_of_image_.expand({codes.size(0), 1, config_.width});
   const auto tokens = at::embedding(image_embedding_, codes.slice(1, 0, -1));  // [B, N - 1, D]
-  return at::cat({start, tokens}, 1) + positions;                              // [B, N, D]
+  return at::cat({start, tokens}, 1) + image_positions();                      // [B, N, D]
+}
+
+/// The position embeddings of the image.
+at::Tensor DalleModelImpl::image_positions() const {
+  return (row_position_.unsqueeze(1) + column_position_).flatten(0, 1);  // [N, D]
 }
 
 at::Tensor DalleModelImpl::hidden_states(const at::Tensor& captions, const at::Tensor& codes,
@@ -183,25 +183,28 @@ DalleLoss DalleModelImpl::loss(const at::Tensor& captions, const at::Tensor& cod
 
 DecodeState DalleModelImpl::prefill(const at::Tensor& captions) {
   check_shape("captions", captions, layout_.max_caption_tokens());
-  DecodeState state{.layers = std::vector<KvCache>(blocks_.size())};
+  DecodeState state{.layers = std::vector<KvCache>(blocks_.size()),
+                    .position = torch::zeros({1}, captions.options())};
   auto x = embed_text(captions);
   for (size_t layer = 0; layer < blocks_.size(); ++layer)
-    x = blocks_[layer]->forward_cached(x, 0, state.layers[layer]);
-  state.next_position = layout_.text_length;
+    x = blocks_[layer]->prefill(x, state.layers[layer]);
   return state;
 }
 
 at::Tensor DalleModelImpl::decode_step(DecodeState& state, const at::Tensor& previous) {
-  const int64_t position = state.next_position++;
-  DALLE_CHECK(layout_.is_image(position) && position < layout_.length());
-  const auto position_embedding =
-      row_position_[layout_.row(position)] + column_position_[layout_.column(position)];  // [D]
-  const auto token = position == layout_.text_length
-                         ? start_of_image_.expand({previous.size(0), config_.width})
-                         : at::embedding(image_embedding_, previous);  // [B, D]
-  auto x = (token + position_embedding).unsqueeze(1);                  // [B, 1, D]
-  for (size_t layer = 0; layer < blocks_.size(); ++layer)
-    x = blocks_[layer]->forward_cached(x, position, state.layers[layer]);
+  const auto token = at::where(state.position.eq(0), start_of_image_,
+                               at::embedding(image_embedding_, previous));            // [B, D]
+  auto x = (token + image_positions().index_select(0, state.position)).unsqueeze(1);  // [B, 1, D]
+  const auto query_type =
+      precision_ == Precision::kBfloat16 ? at::kBFloat16 : image_embedding_.scalar_type();
+  std::map<AttentionKind, AttendedKeys> keys;
+  for (const auto& [kind, pattern] : patterns_)
+    keys[kind] = pattern->attended_keys(state.position, query_type);
+  for (int64_t layer = 0; layer < config_.depth; ++layer) {
+    const auto i = static_cast<size_t>(layer);
+    x = blocks_[i]->decode_step(x, keys.at(config_.attention_of_layer(layer)), state.layers[i]);
+  }
+  state.position.add_(1);
   return image_head_(norm_(x)).squeeze(1).to(at::kFloat);  // [B, V]
 }
 

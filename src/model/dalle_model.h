@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <memory>
 #include <vector>
 
 #include <ATen/core/Generator.h>
@@ -10,6 +12,7 @@
 
 #include "core/sequence_layout.h"
 #include "model/transformer_config.h"
+#include "nn/attention_pattern.h"
 #include "nn/linear.h"
 #include "nn/loss_counts.h"
 #include "nn/transformer_block.h"
@@ -24,10 +27,10 @@ struct DalleLoss {
   at::Tensor image;  ///< [] nats per image token
 };
 
-/// The state of decoding: the KV caches of all layers.
+/// The state of decoding, on the model's device: the KV caches of all layers.
 struct DecodeState {
   std::vector<KvCache> layers;
-  int64_t next_position = 0;  ///< of the next state in the sequence
+  at::Tensor position;  ///< [1] int64, of the next image token, from 0
 };
 
 /// The transformer that models a caption's tokens followed by an image's codes.
@@ -67,12 +70,15 @@ class DalleModelImpl : public torch::nn::Module {
                            uint64_t dropout_seed = 0);
 
   /// Starts decoding: computes the text states of the captions.
-  /// @param captions  as for loss()
+  /// @param captions  as for loss(), on the model's device
   /// @return          the state from which decode_step() predicts the first image token
   DecodeState prefill(const at::Tensor& captions);
 
-  /// The logits of the next image token.
-  /// @param previous  [B] int64, the previous image token; ignored in the first step
+  /// The logits of the next image token; must not be called after the last one. From the second
+  /// step of a model on, a step does the same work for all positions, on the same tensors of the
+  /// state, and never waits for the device, so a CUDA graph can record it.
+  /// @param previous  [B] int64 in [0, image vocabulary), the previous image token; ignored in the
+  ///                  first step
   /// @return          [B, image vocabulary] float32
   at::Tensor decode_step(DecodeState& state, const at::Tensor& previous);
 
@@ -84,6 +90,7 @@ class DalleModelImpl : public torch::nn::Module {
  private:
   at::Tensor embed_text(const at::Tensor& captions) const;
   at::Tensor embed_image(const at::Tensor& codes) const;
+  at::Tensor image_positions() const;
   at::Tensor text_targets(const at::Tensor& captions) const;
 
   TransformerConfig config_;
@@ -99,6 +106,7 @@ class DalleModelImpl : public torch::nn::Module {
   at::Tensor start_of_image_;   // [width]
   at::Tensor row_position_;     // [grid_height, width]
   at::Tensor column_position_;  // [grid_width, width]
+  std::map<AttentionKind, std::shared_ptr<AttentionPattern>> patterns_;
   std::vector<TransformerBlock> blocks_;
   LayerNorm norm_ = nullptr;
   Linear text_head_ = nullptr;

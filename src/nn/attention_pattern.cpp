@@ -4,17 +4,21 @@
 
 #include <torch/types.h>
 
-#include "core/error.h"
 #include "nn/attention_mask.h"
+#include "tensor/round_up.h"
 
 namespace dalle {
+namespace {
+
+constexpr int64_t kKeysMultiple = 16;  // for other counts, attention on GPUs pads its mask
+
+}  // namespace
 
 AttentionPattern::AttentionPattern(AttentionKind kind, const SequenceLayout& layout,
                                    int64_t conv_kernel)
-    : kind_(kind),
-      layout_(layout),
-      conv_kernel_(conv_kernel),
-      distances_(attended_distances(kind, layout, conv_kernel)) {}
+    : kind_(kind), layout_(layout), conv_kernel_(conv_kernel) {
+  attended_distances(kind, layout, conv_kernel);  // checks conv_kernel
+}
 
 at::Tensor AttentionPattern::additive_mask(const at::Tensor& like) {
   const std::lock_guard lock(mask_mutex_);
@@ -46,18 +50,27 @@ std::shared_ptr<const BlockSparsePattern> AttentionPattern::blocks(const KernelR
   return blocks_;
 }
 
-const at::Tensor& AttentionPattern::attended_positions(int64_t position, at::Device device) {
-  const int64_t text = layout_.text_length;
-  DALLE_CHECK(layout_.is_image(position) && position < layout_.length());
-  if (attending_position_ != position || attended_positions_.device() != device) {
-    std::vector<int64_t> attended;
-    for (int64_t key = 0; key < text; ++key) attended.push_back(key);
-    for (const int64_t distance : distances_)
-      if (position - distance >= text) attended.push_back(position - distance);
-    attended_positions_ = torch::tensor(attended, torch::kInt64).to(device);
-    attending_position_ = position;
+int64_t AttentionPattern::cache_cells() const {
+  return round_up(layout_.length(), kKeysMultiple);
+}
+
+AttendedKeys AttentionPattern::attended_keys(const at::Tensor& position, at::ScalarType mask_type) {
+  const std::lock_guard lock(mask_mutex_);
+  if (!key_mask_.defined() || key_mask_.device() != position.device() ||
+      key_mask_.scalar_type() != mask_type) {
+    const auto mask = at::constant_pad_nd(attention_mask(kind_, layout_, conv_kernel_),
+                                          {0, cache_cells() - layout_.length()})
+                          .slice(0, layout_.text_length);  // [image_length, cells]
+    const int64_t most = round_up(mask.sum(1).max().item<int64_t>(), kKeysMultiple);
+    const auto [is_key, cell] = mask.sort(/*stable=*/true, 1, /*descending=*/true);
+    const bool all = kind_ == AttentionKind::kDense;
+    if (!all) key_cells_ = cell.slice(1, 0, most).contiguous().to(position.device());
+    key_mask_ = to_additive(all ? mask : is_key.slice(1, 0, most), mask_type).to(position.device());
   }
-  return attended_positions_;
+  return {.cell = position + layout_.text_length,
+          .cells =
+              key_cells_.defined() ? key_cells_.index_select(0, position).squeeze(0) : at::Tensor(),
+          .mask = key_mask_.index_select(0, position)};
 }
 
 }  // namespace dalle

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "nn/gpu_kernels.h"
+#include "tensor/put_at.h"
 
 namespace dalle {
 namespace {
@@ -14,10 +15,6 @@ const SelfAttentionOptions& checked(const SelfAttentionOptions& options) {
     throw Error("attention heads: found {}, expected a divisor of the width {}", options.heads,
                 options.width);
   return options;
-}
-
-at::Tensor attend(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value) {
-  return at::scaled_dot_product_attention(query, key, value);
 }
 
 }  // namespace
@@ -67,31 +64,30 @@ at::Tensor SelfAttentionImpl::forward(const at::Tensor& x) {
   return merge(at::scaled_dot_product_attention(query, key, value, pattern->additive_mask(query)));
 }
 
-at::Tensor SelfAttentionImpl::forward_cached(const at::Tensor& x, int64_t first, KvCache& cache) {
+at::Tensor SelfAttentionImpl::prefill(const at::Tensor& x, KvCache& cache) {
   DALLE_CHECK(options_.pattern != nullptr);
+  DALLE_CHECK(x.size(1) == options_.pattern->layout().text_length);
   const auto [query, key, value] = heads_of(project(x));
-  if (!cache.keys.defined()) {
-    const std::vector<int64_t> sizes{x.size(0), options_.heads, options_.pattern->layout().length(),
-                                     key.size(3)};
-    cache.keys = torch::empty(sizes, key.options());
-    cache.values = torch::empty(sizes, value.options());
-  }
-  cache.keys.narrow(2, first, x.size(1)).copy_(key);
-  cache.values.narrow(2, first, x.size(1)).copy_(value);
+  const std::vector<int64_t> sizes{x.size(0), options_.heads, options_.pattern->cache_cells(),
+                                   key.size(3)};
+  cache = {.keys = torch::zeros(sizes, key.options()),  // a mask would not hide NaN
+           .values = torch::zeros(sizes, key.options())};
+  cache.keys.narrow(2, 0, x.size(1)).copy_(key);
+  cache.values.narrow(2, 0, x.size(1)).copy_(value);
+  return merge(at::scaled_dot_product_attention(query, key, value, {}, /*dropout_p=*/0.0,
+                                                /*is_causal=*/true));
+}
 
-  const int64_t text_length = options_.pattern->layout().text_length;
-  if (first == 0) {
-    DALLE_CHECK(x.size(1) == text_length);
-    return merge(at::scaled_dot_product_attention(query, key, value, {}, /*dropout_p=*/0.0,
-                                                  /*is_causal=*/true));
-  }
-  DALLE_CHECK(x.size(1) == 1 && first >= text_length);
-  if (options_.pattern->kind() == AttentionKind::kDense)
-    return merge(
-        attend(query, cache.keys.narrow(2, 0, first + 1), cache.values.narrow(2, 0, first + 1)));
-  const auto& attended = options_.pattern->attended_positions(first, x.device());
+at::Tensor SelfAttentionImpl::decode_step(const at::Tensor& x, const AttendedKeys& keys,
+                                          KvCache& cache) {
+  const auto [query, key, value] = heads_of(project(x));  // [B, heads, 1, head width]
+  put_at(cache.keys, 2, keys.cell, key);
+  put_at(cache.values, 2, keys.cell, value);
+  const auto read = [&](const at::Tensor& cells) {
+    return keys.cells.defined() ? cells.index_select(2, keys.cells) : cells;
+  };
   return merge(
-      attend(query, cache.keys.index_select(2, attended), cache.values.index_select(2, attended)));
+      at::scaled_dot_product_attention(query, read(cache.keys), read(cache.values), keys.mask));
 }
 
 }  // namespace dalle

@@ -24,7 +24,7 @@ struct SelfAttentionOptions {
 
 /// The keys and values of one layer during decoding.
 struct KvCache {
-  at::Tensor keys;    ///< [B, heads, length, head width]; filled up to the latest state
+  at::Tensor keys;    ///< [B, heads, cells, head width]; 0 after the latest state
   at::Tensor values;  ///< likewise
 };
 
@@ -45,13 +45,19 @@ class SelfAttentionImpl : public torch::nn::Module {
   /// @return   [B, length, width]
   at::Tensor forward(const at::Tensor& x);
 
-  /// forward() of states [first, first + n) of a sequence whose earlier states are in the cache.
-  /// Requires a pattern, and reads only the keys in it.
-  ///
-  /// @param x      [B, n, width]: all text states (first = 0) or one image state
-  /// @param cache  of the earlier states; allocated if empty
-  /// @return       [B, n, width]
-  at::Tensor forward_cached(const at::Tensor& x, int64_t first, KvCache& cache);
+  /// forward() of the text states, which starts decoding. Requires a pattern.
+  /// @param x      [B, text_length, width]
+  /// @param cache  allocated, and filled with their keys and values
+  /// @return       [B, text_length, width]
+  at::Tensor prefill(const at::Tensor& x, KvCache& cache);
+
+  /// forward() of the next image state, which reads only the keys that it attends to. No shape
+  /// depends on its position, and nothing waits for the device.
+  /// @param x      [B, 1, width]
+  /// @param keys   of the pattern, with a mask of the queries' type
+  /// @param cache  filled up to the state before; takes the state's key and value
+  /// @return       [B, 1, width]
+  at::Tensor decode_step(const at::Tensor& x, const AttendedKeys& keys, KvCache& cache);
 
  private:
   struct Heads {

@@ -60,10 +60,18 @@ at::Tensor TransformerBlockImpl::forward(const at::Tensor& x, uint64_t dropout_s
   return h.total + branch(mlp(h.normed), 2);
 }
 
-at::Tensor TransformerBlockImpl::forward_cached(const at::Tensor& x, int64_t first,
-                                                KvCache& cache) {
-  const auto h =
-      x + attention_->forward_cached(attention_norm_(x), first, cache).to(x.scalar_type());
+at::Tensor TransformerBlockImpl::prefill(const at::Tensor& x, KvCache& cache) {
+  return add_branches(x, attention_->prefill(attention_norm_(x), cache));
+}
+
+at::Tensor TransformerBlockImpl::decode_step(const at::Tensor& x, const AttendedKeys& keys,
+                                             KvCache& cache) {
+  return add_branches(x, attention_->decode_step(attention_norm_(x), keys, cache));
+}
+
+/// The output of a block for its input and what its attention gave.
+at::Tensor TransformerBlockImpl::add_branches(const at::Tensor& x, const at::Tensor& attended) {
+  const auto h = x + attended.to(x.scalar_type());
   return h + mlp(mlp_norm_(h)).to(x.scalar_type());
 }
 

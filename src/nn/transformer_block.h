@@ -78,10 +78,14 @@ class TransformerBlockImpl : public torch::nn::Module {
   /// @param dropout_seed  determines the dropout masks; used only in training with dropout
   at::Tensor forward(const at::Tensor& x, uint64_t dropout_seed);
 
-  /// See SelfAttentionImpl::forward_cached(). Without dropout.
-  at::Tensor forward_cached(const at::Tensor& x, int64_t first, KvCache& cache);
+  /// See SelfAttentionImpl::prefill(). Without dropout.
+  at::Tensor prefill(const at::Tensor& x, KvCache& cache);
+
+  /// See SelfAttentionImpl::decode_step(). Without dropout.
+  at::Tensor decode_step(const at::Tensor& x, const AttendedKeys& keys, KvCache& cache);
 
  private:
+  at::Tensor add_branches(const at::Tensor& x, const at::Tensor& attended);
   at::Tensor mlp(const at::Tensor& x);
   at::Tensor drop(const at::Tensor& branch, at::ScalarType type, uint64_t seed) const;
 

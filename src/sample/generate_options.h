@@ -23,8 +23,8 @@ struct GenerateOptions {
 /// @param codes    [grid_height, grid_width] int64 on the CPU
 using CodesDone = std::function<void(size_t request, int64_t image, const at::Tensor& codes)>;
 
-/// Called after each pass with the number of image tokens known so far and in total. It may throw
-/// to stop.
+/// Called after each pass, on devices other than the CPU after at most 32 of them, with the number
+/// of image tokens known so far and in total. It may throw to stop.
 using GenerateProgress = std::function<void(int64_t done, int64_t total)>;
 
 /// Statistics of a generation, for benchmarks.

@@ -23,6 +23,8 @@
 #include "optim/optimizer.h"
 #include "sample/caption_images.h"
 #include "sample/generate_codes.h"
+#include "sample/sample_tokens.h"
+#include "sample/token_sampler.h"
 #include "subject.h"
 #include "tensor/flat_range.h"
 #include "tensor/precision.h"
@@ -113,20 +115,52 @@ TEST_P(OptimizerTest, ChangesWeightsAsOnTheCpu) {
                  fmt::format(", largest in {} with {:.1e}", worst.name, worst.error));
 }
 
+TEST(SampledTokensTest, AreThoseOfTheSamplerForTheSameLogits) {
+  constexpr int64_t kRows = 64, kTokens = 8192;
+  at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(6);
+  const at::Tensor plain = torch::randn({kRows, kTokens}, generator) * 3;
+  const at::Tensor uniform = torch::rand({kRows}, generator, at::kDouble);
+  for (const at::Tensor& logits : {plain, (plain * 2).round() / 2})  // the second with ties
+    for (const SamplingConfig& sampling :
+         {SamplingConfig{}, SamplingConfig{.temperature = 0}, SamplingConfig{.temperature = 0.3},
+          SamplingConfig{.top_k = 100}, SamplingConfig{.top_p = 0.9},
+          SamplingConfig{.top_k = 1000, .top_p = 0.95}}) {
+      const at::Tensor found =
+          sample_tokens(logits.to(test_device()), sampling, uniform.to(test_device())).cpu();
+      TokenSampler sampler(sampling);
+      for (int64_t row = 0; row < kRows; ++row)
+        EXPECT_EQ(found[row].item<int64_t>(),
+                  sampler.sample({logits[row].const_data_ptr<float>(), kTokens},
+                                 uniform[row].item<double>()))
+            << "temperature " << sampling.temperature << ", top_k " << sampling.top_k << ", top_p "
+            << sampling.top_p << ", row " << row;
+    }
+}
+
 TEST(SampledCodesTest, AreThoseOfTheCpu) {
   const ExperimentConfig config = small_experiment();
-  const auto codes_on = [&](c10::Device device) {
+  const auto codes_on = [&](c10::Device device, const SamplingConfig& sampling) {
     DalleModel model = make_transformer(config, device);
     perturb_weights(*model);
     return generate_codes(
-        model, {.caption = random_sequences(config, 1, at::kCPU).captions[0], .count = 12}, {},
-        {.seed = 7});
+        model, {.caption = random_sequences(config, 1, at::kCPU).captions[0], .count = 12},
+        sampling, {.seed = 7});
   };
-  const double share =
-      codes_on(test_device()).eq(codes_on(at::kCPU)).to(torch::kDouble).mean().item<double>();
-  RecordProperty("share", fmt::format("{:.4f}", share));
-  // Rounding may change a code, and with it those that follow in the same image.
-  EXPECT_GE(share, test_device().is_cpu() ? 1.0 : 0.98) << "of the codes equal the CPU's";
+  for (const auto& [name, sampling] :
+       {std::pair("share", SamplingConfig{}), std::pair("guided_share", SamplingConfig{.top_k = 50,
+                                                                        .top_p = 0.9,
+                                                                        .guidance = 2,
+                                                                        .guidance_from = 0.2,
+                                                                        .guidance_to = 0.6})}) {
+    const double share = codes_on(test_device(), sampling)
+                             .eq(codes_on(at::kCPU, sampling))
+                             .to(torch::kDouble)
+                             .mean()
+                             .item<double>();
+    RecordProperty(name, fmt::format("{:.4f}", share));
+    // Rounding may change a code, and with it those that follow in the same image.
+    EXPECT_GE(share, test_device().is_cpu() ? 1.0 : 0.98) << "of the codes equal the CPU's";
+  }
 }
 
 }  // namespace

@@ -1,6 +1,5 @@
 #include "nn/attention_pattern.h"
 
-#include <algorithm>
 #include <limits>
 #include <string>
 #include <vector>
@@ -41,16 +40,25 @@ TEST_P(AttentionPatternTest, ComputesItsMaskOnlyOnce) {
   EXPECT_FALSE(pattern_.additive_mask(like).requires_grad());
 }
 
-TEST_P(AttentionPatternTest, AttendedPositionsAreThoseInTheRowOfTheMask) {
-  for (int64_t position = kLayout.text_length; position < kLayout.length(); ++position) {
-    const auto attended = std::get<0>(pattern_.attended_positions(position, at::kCPU).sort());
-    EXPECT_TRUE(torch::equal(attended, mask_[position].nonzero().squeeze(1))) << position;
-    EXPECT_TRUE(  // as in the next layer
-        torch::equal(std::get<0>(pattern_.attended_positions(position, at::kCPU).sort()),
-                     attended));
-  }
-  const auto first = std::get<0>(pattern_.attended_positions(kLayout.text_length, at::kCPU).sort());
-  EXPECT_TRUE(torch::equal(first, torch::arange(7)));  // back to the first, as in the next sequence
+TEST_P(AttentionPatternTest, AttendedKeysAreThoseInTheRowOfTheMask) {
+  const int64_t cells = pattern_.cache_cells();
+  EXPECT_GE(cells, kLayout.length());
+  for (const auto type : {at::kFloat, at::kBFloat16})
+    for (int64_t i = 0; i < kLayout.image_length(); ++i) {
+      const AttendedKeys keys = pattern_.attended_keys(torch::tensor({i}), type);
+      const int64_t state = kLayout.text_length + i;
+      EXPECT_TRUE(torch::equal(keys.cell, torch::tensor({state})));
+      EXPECT_EQ(keys.cells.defined(), GetParam() != AttentionKind::kDense);
+      const auto of_keys = keys.cells.defined() ? keys.cells : torch::arange(cells);
+      EXPECT_EQ(keys.mask.scalar_type(), type);
+      EXPECT_EQ(keys.mask.sizes(), at::IntArrayRef({1, of_keys.size(0)}));
+      EXPECT_EQ(of_keys.size(0) % 16, 0);
+      EXPECT_LT(of_keys.max().item<int64_t>(), cells);
+      const auto is_key = keys.mask[0].eq(0);
+      EXPECT_TRUE(torch::equal(of_keys.masked_select(is_key), mask_[state].nonzero().squeeze(1)))
+          << i;
+      EXPECT_TRUE(torch::equal(keys.mask[0].isneginf(), is_key.logical_not()));
+    }
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, AttentionPatternTest,

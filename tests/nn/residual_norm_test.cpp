@@ -11,7 +11,7 @@
 namespace dalle {
 namespace {
 
-constexpr int64_t kWidth = 48;
+constexpr int64_t kNormWidth = 48;
 
 /// What the kernels compute, by LibTorch's operations. `gradient_scale` other than 1 makes it
 /// wrong.
@@ -50,14 +50,14 @@ std::vector<at::Tensor> results_of(const NormKernels* kernels, bool with_branch)
   const auto leaf = [](at::IntArrayRef sizes, at::ScalarType type = at::kFloat) {
     return torch::randn(sizes).to(type).requires_grad_();
   };
-  std::vector<at::Tensor> inputs{leaf({2, 7, kWidth}), leaf({kWidth}), leaf({kWidth})};
-  if (with_branch) inputs.push_back(leaf({2, 7, kWidth}, at::kBFloat16));
+  std::vector<at::Tensor> inputs{leaf({2, 7, kNormWidth}), leaf({kNormWidth}), leaf({kNormWidth})};
+  if (with_branch) inputs.push_back(leaf({2, 7, kNormWidth}, at::kBFloat16));
   const auto out = residual_norm({.x = inputs[0],
                                   .branch = with_branch ? inputs[3] : at::Tensor(),
                                   .gain = inputs[1],
                                   .bias = inputs[2]},
                                  kernels);
-  const auto direction = torch::randn({2, 7, kWidth}), other = torch::randn({2, 7, kWidth});
+  const auto direction = torch::randn({2, 7, kNormWidth}), other = torch::randn({2, 7, kNormWidth});
   std::vector<at::Tensor> results{out.total, out.normed};
   const auto gradients = torch::autograd::grad({out.total, out.normed}, inputs,
                                                {direction, other.to(out.normed.scalar_type())});
@@ -80,20 +80,20 @@ TEST(ResidualNorm, WithKernelsGivesTheResultsAndGradientsOfLibTorch) {
 }
 
 TEST(ResidualNorm, WithoutKernelsIsTheSumAndItsNormalization) {
-  const auto x = torch::randn({3, kWidth}), branch = torch::randn({3, kWidth});
-  const auto gain = torch::randn({kWidth}), bias = torch::randn({kWidth});
+  const auto x = torch::randn({3, kNormWidth}), branch = torch::randn({3, kNormWidth});
+  const auto gain = torch::randn({kNormWidth}), bias = torch::randn({kNormWidth});
   const auto out = residual_norm({.x = x, .branch = branch, .gain = gain, .bias = bias}, nullptr);
   EXPECT_TRUE(torch::equal(out.total, x + branch));
-  EXPECT_TRUE(torch::equal(out.normed, at::layer_norm(x + branch, {kWidth}, gain, bias)));
+  EXPECT_TRUE(torch::equal(out.normed, at::layer_norm(x + branch, {kNormWidth}, gain, bias)));
 }
 
 TEST(ResidualNorm, WithKernelsTakesTensorsThatAreNotContiguous) {
   const PlainKernels kernels;
   torch::manual_seed(2);
-  const auto x = torch::randn({kWidth, 5}).t().requires_grad_();
-  const auto branch = torch::randn({kWidth, 5}).t();
-  const auto gain = torch::ones({kWidth}), bias = torch::zeros({kWidth});
-  const auto direction = torch::randn({kWidth, 5}).t();
+  const auto x = torch::randn({kNormWidth, 5}).t().requires_grad_();
+  const auto branch = torch::randn({kNormWidth, 5}).t();
+  const auto gain = torch::ones({kNormWidth}), bias = torch::zeros({kNormWidth});
+  const auto direction = torch::randn({kNormWidth, 5}).t();
   const auto gradient_of = [&](const at::Tensor& input) {
     const auto out =
         residual_norm({.x = input, .branch = branch, .gain = gain, .bias = bias}, &kernels);
@@ -106,9 +106,9 @@ TEST(ResidualNorm, WithKernelsTakesTensorsThatAreNotContiguous) {
 TEST(ResidualNorm, WithKernelsCanBeRecomputedAndRunWithoutGradients) {
   const PlainKernels kernels;
   torch::manual_seed(3);
-  const auto x = torch::randn({4, kWidth}).requires_grad_();
-  const auto gain = torch::ones({kWidth}).requires_grad_();
-  const auto bias = torch::zeros({kWidth}).requires_grad_();
+  const auto x = torch::randn({4, kNormWidth}).requires_grad_();
+  const auto gain = torch::ones({kNormWidth}).requires_grad_();
+  const auto bias = torch::zeros({kNormWidth}).requires_grad_();
   const auto layer = [&](const at::Tensor& input) {
     const auto out =
         residual_norm({.x = input, .branch = {}, .gain = gain, .bias = bias}, &kernels);
@@ -126,8 +126,8 @@ TEST(ResidualNorm, WithKernelsCanBeRecomputedAndRunWithoutGradients) {
 }
 
 TEST(ResidualNorm, RejectsKernelsThatDisagreeWithLibTorch) {
-  EXPECT_TRUE(agrees_with_layer_norm(PlainKernels(), kWidth, at::kCPU));
-  EXPECT_FALSE(agrees_with_layer_norm(PlainKernels(1.1), kWidth, at::kCPU));
+  EXPECT_TRUE(agrees_with_layer_norm(PlainKernels(), kNormWidth, at::kCPU));
+  EXPECT_FALSE(agrees_with_layer_norm(PlainKernels(1.1), kNormWidth, at::kCPU));
 }
 
 }  // namespace

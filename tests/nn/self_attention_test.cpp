@@ -101,21 +101,28 @@ TEST_P(SelfAttentionTest, StatesDependOnlyOnTheirPattern) {
   }
 }
 
+/// The states of a sequence, those of the image one at a time.
+at::Tensor decode(SelfAttention& attention, AttentionPattern& pattern, const at::Tensor& x) {
+  const SequenceLayout& layout = pattern.layout();
+  KvCache cache;
+  std::vector<at::Tensor> states{attention->prefill(x.slice(1, 0, layout.text_length), cache)};
+  // What is not filled yet must not matter.
+  for (at::Tensor* tensor : {&cache.keys, &cache.values})
+    tensor->slice(2, layout.text_length).fill_(100);
+  for (int64_t i = 0; i < layout.image_length(); ++i)
+    states.push_back(
+        attention->decode_step(x.narrow(1, layout.text_length + i, 1),
+                               pattern.attended_keys(torch::tensor({i}), x.scalar_type()), cache));
+  return torch::cat(states, 1);
+}
+
 TEST_P(SelfAttentionTest, CachedEqualsUncached) {
   auto attention = small_attention(GetParam());
+  AttentionPattern pattern(GetParam(), kLayout, 3);
   const torch::NoGradGuard no_grad;
   for (const int64_t batch : {1, 3}) {
     const auto x = torch::randn({batch, kLayout.length(), 12}, torch::kDouble);
-    const auto full = attention(x);
-    KvCache cache;
-    const auto text = attention->forward_cached(x.slice(1, 0, kLayout.text_length), 0, cache);
-    EXPECT_TRUE(torch::allclose(text, full.slice(1, 0, kLayout.text_length), 1e-10, 1e-12));
-    for (int64_t position = kLayout.text_length; position < kLayout.length(); ++position) {
-      const auto state =
-          attention->forward_cached(x.slice(1, position, position + 1), position, cache);
-      EXPECT_TRUE(torch::allclose(state, full.slice(1, position, position + 1), 1e-10, 1e-12))
-          << position;
-    }
+    EXPECT_TRUE(torch::allclose(decode(attention, pattern, x), attention(x), 1e-10, 1e-12));
   }
 }
 
@@ -169,14 +176,7 @@ TEST_P(TiledSelfAttentionTest, EqualsMaskedAttention) {
 TEST_P(TiledSelfAttentionTest, CachedEqualsUncached) {
   const torch::NoGradGuard no_grad;
   const auto x = torch::randn({2, kLong.length(), 12}, torch::kDouble);
-  const auto full = attention_(x);
-  KvCache cache;
-  attention_->forward_cached(x.slice(1, 0, kLong.text_length), 0, cache);
-  for (int64_t position = kLong.text_length; position < kLong.length(); ++position)
-    EXPECT_TRUE(torch::allclose(
-        attention_->forward_cached(x.slice(1, position, position + 1), position, cache),
-        full.slice(1, position, position + 1), 1e-10, 1e-12))
-        << position;
+  EXPECT_TRUE(torch::allclose(decode(attention_, *pattern_, x), attention_(x), 1e-10, 1e-12));
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, TiledSelfAttentionTest, testing::ValuesIn(kinds_with_tiles()),

@@ -11,7 +11,6 @@
 #include "sample/generate_codes.h"
 #include "sample/image_noise.h"
 #include "sample/small_dalle.h"
-#include "sample/stepwise_generation.h"
 #include "sample/token_sampler.h"
 
 namespace dalle::guidance_test {  // test sources are joined, and others use the same names
@@ -134,33 +133,6 @@ TEST(Guidance, CoversThePositionsInItsPartOfTheImage) {
   EXPECT_EQ(guided(0.25, 0.5), (std::vector<int64_t>{2, 3}));
   EXPECT_EQ(guided(0.26, 0.51), (std::vector<int64_t>{3, 4}));
   EXPECT_EQ(guided(0.26, 0.27), (std::vector<int64_t>{}));
-}
-
-TEST(StepwiseGeneration, GivesTheCodesOfTheCpuDecoder) {
-  auto model = small_model();
-  const std::vector<CaptionImages> requests{{.caption = caption(), .count = 5},
-                                            {.caption = caption(4), .first_image = 3, .count = 2}};
-  for (const SamplingConfig& sampling : {SamplingConfig{}, SamplingConfig{.guidance = 2},
-                                         SamplingConfig{.guidance = 2, .guidance_to = 0.5},
-                                         SamplingConfig{.guidance = 2, .guidance_from = 0.5}}) {
-    const torch::NoGradGuard no_grad;
-    int64_t images = 0, progress = 0;
-    const GenerateStatistics statistics = generate_stepwise(
-        model, requests, sampling, {.seed = 8}, /*images=*/3,
-        [&](size_t request, int64_t image, const at::Tensor& codes) {
-          ++images;
-          const at::Tensor expected =
-              generate_codes(model, {.caption = requests[request].caption, .first_image = image},
-                             sampling, {.seed = 8});
-          EXPECT_TRUE(torch::equal(codes, expected[0])) << sampling.guidance << ", " << image;
-        },
-        [&](int64_t codes) { progress += codes; });
-    EXPECT_EQ(images, 7);
-    EXPECT_EQ(progress, 7 * kLength);
-    EXPECT_EQ(statistics.codes, 7 * kLength);
-    const GuidedPositions guided = guided_positions(sampling, kLength);
-    EXPECT_EQ(statistics.rows, 7 * (kLength + guided.end));
-  }
 }
 
 TEST(DefaultBatchSize, HalvesWhereGuidanceDoublesTheCaches) {
