@@ -7,9 +7,9 @@ namespace dalle {
 /// Whether the device of `x` multiplies matrices of its type into a float32 result: LibTorch does
 /// so for bfloat16 on CUDA.
 ///
-/// A float32 head after bfloat16 layers needs it there: according to its data sheet, an H200 multiplies
-/// float32 at a fifteenth of the rate of bfloat16. TF32 would keep three more bits of the weights,
-/// but LibTorch has one switch for the whole process, other threads included.
+/// A float32 head after bfloat16 layers needs it there: according to its data sheet, an H200
+/// multiplies float32 at a fifteenth of the rate of bfloat16. TF32 would keep three more bits of
+/// the weights, but LibTorch has one switch for the whole process, other threads included.
 bool has_float_product(const at::Tensor& x);
 
 /// x weightᵀ from operands in bfloat16, without rounding the result to bfloat16. Differentiable
