@@ -7,7 +7,7 @@
 #   Torch_CUDA      set: TRUE when the CUDA libraries are linked
 #   OPENMP_RUNTIME  set: the OpenMP library
 #   Torch_KERNELS, TRITON_ROOT
-#                   set: TRUE when Triton can compile the kernels of src/nn/kernels, and the folder that contains it
+#                   set: TRUE when Triton can compile the kernels of src/nn/gpu/kernels, and the folder that contains it
 get_property(type CACHE TORCH_ROOT PROPERTY TYPE) # UNINITIALIZED: from this command line
 if(NOT type STREQUAL "UNINITIALIZED" AND NOT "$ENV{TORCH_ROOT}" STREQUAL "")
   set(TORCH_ROOT $ENV{TORCH_ROOT})
@@ -45,7 +45,7 @@ if(NOT DALLE_CUDA STREQUAL "OFF")
   endif()
 endif()
 
-# Triton compiles the kernels of src/nn/kernels. It is next to LibTorch, as in a site-packages folder.
+# Triton compiles the kernels of src/nn/gpu/kernels. It is next to LibTorch, as in a site-packages folder.
 set(Torch_KERNELS FALSE)
 if(Torch_CUDA)
   cmake_path(GET TORCH_ROOT PARENT_PATH TRITON_ROOT)

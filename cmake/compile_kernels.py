@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compiles the Triton kernels of src/nn/kernels ahead of time, without a GPU, into C++ sources that contain the machine code.
+"""Compiles the Triton kernels of src/nn/gpu/kernels ahead of time, without a GPU, into C++ sources that contain the machine code.
 
     compile_kernels.py OUTPUT_FOLDER
 
@@ -21,7 +21,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-SOURCES = pathlib.Path(__file__).resolve().parent.parent / 'src/nn/kernels'
+SOURCES = pathlib.Path(__file__).resolve().parent.parent / 'src/nn/gpu/kernels'
 sys.path.insert(0, str(SOURCES))
 import attention  # noqa: E402
 import residual_norm  # noqa: E402
@@ -136,7 +136,7 @@ def structs():
             names[first:end] = [f'mask.{name}' for name in names[first:end]]
         title = ''.join(word.capitalize() for word in kernel.__name__.split('_')) + 'Arguments'
         result.append(struct_of(title, members + [f'void* {name} = nullptr' for name in SCRATCH], names + list(SCRATCH),
-                                f'In the order of {kernel.__name__}() in src/nn/kernels.'))
+                                f'In the order of {kernel.__name__}() in src/nn/gpu/kernels.'))
     return '\n\n'.join([struct_of('MaskArguments', mask, [], 'What all attention kernels take.'), *result])
 
 

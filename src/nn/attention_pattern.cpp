@@ -4,6 +4,7 @@
 
 #include <torch/types.h>
 
+#include "nn/attention_blocks.h"
 #include "nn/attention_mask.h"
 #include "tensor/round_up.h"
 
@@ -43,8 +44,8 @@ std::shared_ptr<const BlockSparsePattern> AttentionPattern::blocks(const KernelR
                                                                    at::Device device) {
   const std::lock_guard lock(mask_mutex_);
   if (blocks_ == nullptr || blocks_->rows != rows || blocks_device_ != device) {
-    blocks_ =
-        std::make_shared<const BlockSparsePattern>(kind_, layout_, conv_kernel_, rows, device);
+    blocks_ = std::make_shared<const BlockSparsePattern>(
+        block_sparse_pattern(kind_, layout_, conv_kernel_, rows, device));
     blocks_device_ = device;
   }
   return blocks_;

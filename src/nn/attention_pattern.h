@@ -9,7 +9,7 @@
 #include "core/sequence_layout.h"
 #include "nn/attention_kind.h"
 #include "nn/attention_tiles.h"
-#include "nn/block_mask.h"
+#include "nn/gpu/block_mask.h"
 
 namespace dalle {
 

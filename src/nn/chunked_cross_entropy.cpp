@@ -4,7 +4,7 @@
 #include <torch/types.h>
 
 #include "core/error.h"
-#include "nn/float_product.h"
+#include "nn/gpu/float_product.h"
 #include "tensor/to_device.h"
 
 namespace dalle {

@@ -5,7 +5,7 @@
 #include <torch/types.h>
 
 #include "core/error.h"
-#include "nn/float_product.h"
+#include "nn/gpu/float_product.h"
 
 namespace dalle {
 

@@ -12,8 +12,9 @@
 #include <fmt/format.h>
 
 #include "core/log.h"
-#include "nn/cuda_attention_kernels.h"
-#include "nn/cuda_norm_kernels.h"
+#include "nn/attention_blocks.h"
+#include "nn/gpu/cuda_attention_kernels.h"
+#include "nn/gpu/cuda_norm_kernels.h"
 
 namespace dalle {
 namespace {

@@ -2,8 +2,8 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "nn/block_sparse_attention.h"
-#include "nn/residual_norm.h"
+#include "nn/gpu/block_sparse_attention.h"
+#include "nn/gpu/residual_norm.h"
 #include "tensor/precision.h"
 
 namespace dalle {

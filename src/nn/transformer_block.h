@@ -9,8 +9,8 @@
 #include <torch/nn/pimpl.h>
 
 #include "nn/activation.h"
+#include "nn/gpu/residual_norm.h"
 #include "nn/linear.h"
-#include "nn/residual_norm.h"
 #include "nn/self_attention.h"
 
 namespace dalle {

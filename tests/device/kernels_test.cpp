@@ -10,8 +10,8 @@
 
 #include "core/fields.h"
 #include "nn/attention_pattern.h"
+#include "nn/gpu/kernel_agreement.h"
 #include "nn/gpu_kernels.h"
-#include "nn/kernel_agreement.h"
 #include "test_device.h"
 
 namespace dalle {
@@ -80,8 +80,8 @@ TEST_F(KernelsTest, OfAttentionGiveTheSameBitsEveryTime) {
                        .requires_grad_();
   const AttentionKernels* kernels = find_attention_kernels(qkv);
   ASSERT_NE(kernels, nullptr);
-  const auto pattern = std::make_shared<const BlockSparsePattern>(AttentionKind::kConv, layout, 11,
-                                                                  kernels->rows(), test_device());
+  const auto pattern =
+      AttentionPattern(AttentionKind::kConv, layout).blocks(kernels->rows(), test_device());
   const auto gradient = [&] {
     const auto out = block_sparse_attention(*kernels, pattern, qkv);
     return torch::autograd::grad({out}, {qkv}, {torch::ones_like(out)})[0];

@@ -5,7 +5,7 @@
 #include <ATen/core/Tensor.h>
 #include <torch/types.h>
 
-#include "nn/block_mask.h"
+#include "nn/gpu/block_mask.h"
 
 namespace dalle {
 

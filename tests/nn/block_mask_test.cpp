@@ -1,4 +1,4 @@
-#include "nn/block_mask.h"
+#include "nn/gpu/block_mask.h"
 
 #include <string>
 #include <tuple>
@@ -10,6 +10,7 @@
 #include "core/fields.h"
 #include "enum_values.h"
 #include "nn/attended_runs.h"
+#include "nn/attention_blocks.h"
 #include "nn/attention_mask.h"
 
 namespace dalle {
@@ -53,7 +54,7 @@ class BlockSparsePatternTest
 
 TEST_P(BlockSparsePatternTest, HasThePairsOfTheMask) {
   const auto& [kind, layout] = GetParam();
-  const BlockSparsePattern pattern(kind, layout, kWindow, kRows, at::kCPU);
+  const BlockSparsePattern pattern = block_sparse_pattern(kind, layout, kWindow, kRows, at::kCPU);
   const auto positions = positions_of(pattern);
   const auto mask = attention_mask(kind, layout, kWindow)
                         .index_select(0, positions)
@@ -70,7 +71,7 @@ TEST_P(BlockSparsePatternTest, HasThePairsOfTheMask) {
 
 TEST_P(BlockSparsePatternTest, IsInTheOrderOfAttendedRuns) {
   const auto& [kind, layout] = GetParam();
-  const BlockSparsePattern pattern(kind, layout, kWindow, kRows, at::kCPU);
+  const BlockSparsePattern pattern = block_sparse_pattern(kind, layout, kWindow, kRows, at::kCPU);
   const AttendedRuns runs(kind, layout, kWindow);
   const auto positions = positions_of(pattern);
   for (int64_t position = 0; position < layout.image_length(); ++position) {
@@ -89,7 +90,8 @@ INSTANTIATE_TEST_SUITE_P(Layouts, BlockSparsePatternTest,
 
 TEST(BlockSparsePattern, OfThePaperComputesLessThanFourTenthsOfAllPairs) {
   for (const auto kind : {AttentionKind::kRow, AttentionKind::kColumn, AttentionKind::kConv}) {
-    const BlockSparsePattern pattern(kind, kPaperLayout, 11, KernelRows{128, 128, 128}, at::kCPU);
+    const BlockSparsePattern pattern =
+        block_sparse_pattern(kind, kPaperLayout, 11, KernelRows{128, 128, 128}, at::kCPU);
     const int64_t blocks = pattern.forward.full.numel() + pattern.forward.partial.numel();
     EXPECT_LT(static_cast<double>(blocks * 128 * 64), 0.4 * 1280 * 1280) << to_string(kind);
   }

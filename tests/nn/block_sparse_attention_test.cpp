@@ -1,4 +1,4 @@
-#include "nn/block_sparse_attention.h"
+#include "nn/gpu/block_sparse_attention.h"
 
 #include <cmath>
 #include <limits>
@@ -14,6 +14,7 @@
 #include "block_mask_pairs.h"
 #include "core/fields.h"
 #include "enum_values.h"
+#include "nn/attention_blocks.h"
 #include "nn/attention_mask.h"
 #include "nn/attention_pattern.h"
 #include "nn/gpu_kernels.h"

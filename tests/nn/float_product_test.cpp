@@ -1,4 +1,4 @@
-#include "nn/float_product.h"
+#include "nn/gpu/float_product.h"
 
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>

@@ -1,4 +1,4 @@
-#include "nn/residual_norm.h"
+#include "nn/gpu/residual_norm.h"
 
 #include <vector>
 

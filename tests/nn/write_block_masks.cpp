@@ -9,8 +9,9 @@
 #include <torch/types.h>
 
 #include "core/fields.h"
+#include "nn/attention_blocks.h"
 #include "nn/attention_mask.h"
-#include "nn/block_mask.h"
+#include "nn/gpu/block_mask.h"
 #include "tensor/named_tensors.h"
 
 namespace dalle {
@@ -25,7 +26,7 @@ struct Example {
 
 void write(const Example& example, const std::filesystem::path& folder) {
   const auto& [kind, layout, conv_kernel, rows] = example;
-  const BlockSparsePattern pattern(
+  const BlockSparsePattern pattern = block_sparse_pattern(
       kind, layout, conv_kernel, {.forward = rows, .backward_queries = rows, .backward_keys = rows},
       at::kCPU);
   NamedTensors tensors;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the kernels of src/nn/kernels in Triton's interpreter, without a GPU, and compares them with the same in float64. Those
+"""Runs the kernels of src/nn/gpu/kernels in Triton's interpreter, without a GPU, and compares them with the same in float64. Those
 of attention get the block masks that the C++ code makes.
 
 Usage: gpu_kernels_test.py PATH_OF_write_block_masks. Exits with 77 (skipped) if the packages are missing.
@@ -12,7 +12,7 @@ import tempfile
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ["TRITON_INTERPRET"] = "1"  # before the kernels are imported
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "src/nn/kernels"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "src/nn/gpu/kernels"))
 
 try:
     import numpy

@@ -5,7 +5,7 @@
 
 #include <c10/core/Device.h>
 
-#include "nn/residual_norm.h"
+#include "nn/gpu/residual_norm.h"
 
 namespace dalle {
 

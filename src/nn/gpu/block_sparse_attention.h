@@ -4,7 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "nn/block_mask.h"
+#include "nn/gpu/block_mask.h"
 
 namespace dalle {
 
@@ -40,10 +40,5 @@ class AttentionKernels {
 at::Tensor block_sparse_attention(const AttentionKernels& kernels,
                                   const std::shared_ptr<const BlockSparsePattern>& pattern,
                                   const at::Tensor& qkv);
-
-/// Whether results and gradients of the kernels agree with masked attention in float32, on a few
-/// random numbers of the given type.
-bool agrees_with_mask(const AttentionKernels& kernels, int64_t head_width,
-                      const at::TensorOptions& options);
 
 }  // namespace dalle

@@ -1,4 +1,4 @@
-#include "nn/float_product.h"
+#include "nn/gpu/float_product.h"
 
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/types.h>

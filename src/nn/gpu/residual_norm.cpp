@@ -1,4 +1,4 @@
-#include "nn/residual_norm.h"
+#include "nn/gpu/residual_norm.h"
 
 #include <optional>
 #include <vector>
@@ -8,7 +8,7 @@
 #include <torch/types.h>
 
 #include "core/error.h"
-#include "nn/kernel_agreement.h"
+#include "nn/gpu/kernel_agreement.h"
 #include "tensor/held_value.h"
 
 namespace dalle {

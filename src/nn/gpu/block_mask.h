@@ -3,15 +3,11 @@
 #include <cstdint>
 
 #include <ATen/core/Tensor.h>
-#include <c10/core/Device.h>
-
-#include "core/sequence_layout.h"
-#include "nn/attention_kind.h"
 
 namespace dalle {
 
 /// Which pairs of an attention mask a kernel computes, in the form that the kernels of
-/// src/nn/kernels/attention.py read. Rows are taken in blocks, and columns in blocks of 64.
+/// src/nn/gpu/kernels/attention.py read. Rows are taken in blocks, and columns in blocks of 64.
 struct BlockMask {
   at::Tensor ranges;   ///< [row blocks, 4] int32: begin and end in `full`, then in `partial`
   at::Tensor full;     ///< int32: column blocks all of whose pairs are attended to
@@ -34,13 +30,8 @@ struct KernelRows {
 };
 
 /// An attention mask for block-sparse kernels. Its rows and columns are places: text first, then
-/// the image states in raster order or, for patterns that read columns, column by column, as in
-/// AttendedRuns.
+/// the image states in raster order or column by column.
 struct BlockSparsePattern {
-  /// @throws dalle::Error if conv_kernel is even or not positive
-  BlockSparsePattern(AttentionKind kind, const SequenceLayout& layout, int64_t conv_kernel,
-                     const KernelRows& kernel_rows, c10::Device device);
-
   int64_t length;
   int64_t text_length;
   /// The image state at place text_length + c is at position text_length + c % period * stride + c

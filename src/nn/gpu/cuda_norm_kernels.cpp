@@ -1,4 +1,4 @@
-#include "nn/cuda_norm_kernels.h"
+#include "nn/gpu/cuda_norm_kernels.h"
 
 #include <optional>
 #include <string>
@@ -7,7 +7,7 @@
 #include <fmt/format.h>
 #include <torch/types.h>
 
-#include "nn/cuda_kernel.h"
+#include "nn/gpu/cuda_kernel.h"
 
 namespace dalle {
 namespace {

@@ -5,7 +5,7 @@
 
 #include <c10/core/Device.h>
 
-#include "nn/block_sparse_attention.h"
+#include "nn/gpu/block_sparse_attention.h"
 
 namespace dalle {
 

@@ -1,4 +1,4 @@
-#include "nn/cuda_attention_kernels.h"
+#include "nn/gpu/cuda_attention_kernels.h"
 
 #include <cmath>
 
@@ -6,7 +6,7 @@
 #include <fmt/format.h>
 #include <torch/types.h>
 
-#include "nn/cuda_kernel.h"
+#include "nn/gpu/cuda_kernel.h"
 #include "tensor/round_up.h"
 
 namespace dalle {

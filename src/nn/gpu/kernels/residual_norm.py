@@ -9,7 +9,7 @@ Shapes, all contiguous:
 
 width is a multiple of 16, and BLOCK a power of two that is at least width. With BRANCH = False there is no branch: total is x
 itself and is not written, and neither is d_branch. norm_backward() runs as any number of programs. cmake/compile_kernels.py
-compiles the kernels ahead of time; src/nn/cuda_norm_kernels.cpp launches them.
+compiles the kernels ahead of time; src/nn/gpu/cuda_norm_kernels.cpp launches them.
 """
 import triton
 import triton.language as tl

@@ -1,4 +1,4 @@
-#include "nn/cuda_kernel.h"
+#include "nn/gpu/cuda_kernel.h"
 
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>

@@ -8,7 +8,7 @@
 #include <c10/core/Device.h>
 #include <cuda_runtime_api.h>
 
-#include "nn/compiled_kernels.h"  // from cmake/compile_kernels.py
+#include "nn/gpu/compiled_kernels.h"  // from cmake/compile_kernels.py
 
 namespace dalle {
 

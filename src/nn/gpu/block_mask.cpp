@@ -1,10 +1,8 @@
-#include "nn/block_mask.h"
+#include "nn/gpu/block_mask.h"
 
 #include <torch/types.h>
 
 #include "core/error.h"
-#include "nn/attended_runs.h"
-#include "nn/attention_mask.h"
 #include "tensor/round_up.h"
 
 namespace dalle {
@@ -12,13 +10,6 @@ namespace {
 
 constexpr int64_t kColumns = 64;  // of a block
 constexpr int64_t kWord = 32;     // bits
-
-BlockMask on_device(const BlockMask& mask, c10::Device device) {
-  return {.ranges = mask.ranges.to(device),
-          .full = mask.full.to(device),
-          .partial = mask.partial.to(device),
-          .masks = mask.masks.to(device)};
-}
 
 /// The begin and the end of each row block's entries in a list of the blocks that `blocks` marks.
 at::Tensor ranges_of(const at::Tensor& blocks) {
@@ -53,24 +44,6 @@ BlockMask make_block_mask(const at::Tensor& mask, int64_t rows) {
           .full = columns_of(full).to(torch::kInt),
           .partial = columns_of(partial).to(torch::kInt),
           .masks = words.transpose(1, 2).to(torch::kInt).contiguous()};
-}
-
-BlockSparsePattern::BlockSparsePattern(AttentionKind kind, const SequenceLayout& layout,
-                                       int64_t conv_kernel, const KernelRows& kernel_rows,
-                                       c10::Device device)
-    : length(layout.length()), text_length(layout.text_length), rows(kernel_rows) {
-  const bool by_columns = AttendedRuns(kind, layout, conv_kernel).by_columns();
-  period = by_columns ? layout.grid_height : layout.image_length();
-  stride = by_columns ? layout.grid_width : 1;
-  const auto cells = torch::arange(layout.image_length());
-  const auto image = cells % period * stride + at::floor_divide(cells, period);
-  const auto positions = torch::cat({torch::arange(text_length), text_length + image});
-  const auto mask = attention_mask(kind, layout, conv_kernel)
-                        .index_select(0, positions)
-                        .index_select(1, positions);
-  forward = on_device(make_block_mask(mask, rows.forward), device);
-  backward_queries = on_device(make_block_mask(mask, rows.backward_queries), device);
-  backward_keys = on_device(make_block_mask(mask.t(), rows.backward_keys), device);
 }
 
 }  // namespace dalle

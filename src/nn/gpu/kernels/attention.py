@@ -15,7 +15,7 @@ Shapes, all contiguous:
 
 Rows are queries in forward() and backward_queries(), and keys in backward_keys(). No sum depends on the order in which
 programs run, so results are reproducible. cmake/compile_kernels.py compiles the kernels ahead of time;
-src/nn/cuda_attention_kernels.cpp launches them with one program for each block of rows of each head of each sequence.
+src/nn/gpu/cuda_attention_kernels.cpp launches them with one program for each block of rows of each head of each sequence.
 """
 import triton
 import triton.language as tl
