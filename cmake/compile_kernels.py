@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Compiles the Triton kernels of src/nn/gpu/kernels ahead of time, without a GPU, into C++ sources that contain the machine code.
+"""Compiles the Triton kernels of src/nn/gpu/kernels ahead of time, without a GPU, into C++ sources that contain the machine
+code.
 
     compile_kernels.py OUTPUT_FOLDER
 
@@ -36,15 +37,16 @@ ATTENTION = {
     attention.backward_keys: {32: (128, 8, 2), 64: (128, 8, 2), 128: (64, 8, 2), (64, 80): (64, 8, 2),
                               (128, 80): (64, 8, 1), (128, 100): (64, 8, 1)},
 }
+NORM = (residual_norm.norm_forward, residual_norm.norm_backward)
 NORM_BLOCKS = {512: 4, 1024: 4, 2048: 8, 4096: 16}  # warps
-TYPES = {'float*': ('lse', 'delta', 'x', 'total', 'd_total', 'd_x', 'mean', 'rstd', 'gain', 'bias', 'd_gain', 'd_bias'),
-         'bfloat16*': ('qkv', 'out', 'd_out', 'd_qkv', 'branch', 'normed', 'd_normed', 'd_branch'),
-         'int32*': ('ranges', 'full', 'partial', 'masks'),
-         'float': ('scale', 'epsilon'),
-         'int32': ('length', 'text', 'period', 'stride', 'heads', 'rows', 'width')}
-TRITON_TYPES = {'float*': '*fp32', 'bfloat16*': '*bf16', 'int32*': '*i32', 'float': 'fp32', 'int32': 'i32'}
-PTX_TYPES = {'float*': 'u64', 'bfloat16*': 'u64', 'int32*': 'u64', 'float': 'f32', 'int32': 'u32'}
-CPP_TYPES = {'float*': 'void*', 'bfloat16*': 'void*', 'int32*': 'void*', 'float': 'float', 'int32': 'int32_t'}
+# Triton's types of the arguments.
+TYPES = {'*fp32': ('lse', 'delta', 'x', 'total', 'd_total', 'd_x', 'mean', 'rstd', 'gain', 'bias', 'd_gain', 'd_bias'),
+         '*bf16': ('qkv', 'out', 'd_out', 'd_qkv', 'branch', 'normed', 'd_normed', 'd_branch'),
+         '*i32': ('ranges', 'full', 'partial', 'masks'),
+         'fp32': ('scale', 'epsilon'),
+         'i32': ('length', 'text', 'period', 'stride', 'heads', 'rows', 'width')}
+PTX_TYPES = {'*': 'u64', 'f': 'f32', 'i': 'u32'}  # by the first letter of Triton's
+CPP_TYPES = {'*': 'void*', 'f': 'float', 'i': 'int32_t'}
 SCRATCH = ('global_scratch', 'profile_scratch')  # Triton appends two pointers, which these kernels do not use
 MASK = ('ranges', 'scale')  # the first and the last of the arguments that all attention kernels have
 
@@ -70,7 +72,7 @@ def variants():
             for architecture in ARCHITECTURES:
                 rows, warps, stages = by_width.get((width, architecture), by_width[width])
                 yield Variant(kernel, {'ROWS': rows, 'WIDTH': width}, warps, stages, architecture)
-    for kernel in (residual_norm.norm_forward, residual_norm.norm_backward):
+    for kernel in NORM:
         for block, warps in NORM_BLOCKS.items():
             for branch in (False, True):
                 for architecture in ARCHITECTURES:
@@ -85,7 +87,7 @@ def arguments(kernel):
 
 def compile_variant(variant):
     types = dict(arguments(variant.kernel))
-    signature = {name: TRITON_TYPES[types[name]] if name in types else 'constexpr' for name in variant.kernel.arg_names}
+    signature = {name: types.get(name, 'constexpr') for name in variant.kernel.arg_names}
     aligned = {(i,): [['tt.divisibility', 16]] for i, (name, kind) in enumerate(signature.items())
                if kind.startswith('*') or name == 'width'}
     source = ASTSource(fn=variant.kernel, signature=signature, constexprs=variant.constants, attrs=aligned)
@@ -93,7 +95,7 @@ def compile_variant(variant):
                               options={'num_warps': variant.warps, 'num_stages': variant.stages})
     metadata = compiled.metadata
     found = re.findall(rf'\.param \.([a-z]\w+)\b[^\n]* {metadata.name}_param_\d+', compiled.asm['ptx'])
-    expected = [PTX_TYPES[kind] for kind in types.values()] + ['u64'] * len(SCRATCH)
+    expected = [PTX_TYPES[kind[0]] for kind in types.values()] + ['u64'] * len(SCRATCH)
     if found != expected:
         raise SystemExit(f'{variant.name}: the compiled kernel takes {found}, expected {expected}')
     if metadata.global_scratch_size or metadata.profile_scratch_size or metadata.num_ctas != 1:
@@ -124,8 +126,8 @@ def struct_of(title, members, addresses, comment):
 def structs():
     """MaskArguments, which all attention kernels take, and the arguments of each kernel."""
     result, mask = [], None
-    for kernel in (*ATTENTION, residual_norm.norm_forward, residual_norm.norm_backward):
-        members = [f'{CPP_TYPES[kind]} {name}' for name, kind in arguments(kernel)]
+    for kernel in (*ATTENTION, *NORM):
+        members = [f'{CPP_TYPES[kind[0]]} {name}' for name, kind in arguments(kernel)]
         names = [name for name, _ in arguments(kernel)]
         if kernel in ATTENTION:
             first, end = names.index(MASK[0]), names.index(MASK[1]) + 1

@@ -8,7 +8,8 @@
 #
 # Problems with the machine are reported before anything is downloaded. The script can be repeated: it skips what is already
 # complete, and an interrupted download keeps its finished wheels. With a CUDA 13 toolkit (nvcc on PATH or in
-# /usr/local/cuda), cuDNN 9 and NCCL 2, it also installs the CUDA libraries of LibTorch, and Triton, which compiles kernels for GPUs.
+# /usr/local/cuda), cuDNN 9 and NCCL 2, it also installs the CUDA libraries of LibTorch, and Triton, which
+# compiles kernels for GPUs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -220,7 +221,8 @@ fetch_wheels() {  # fetch_wheels FOLDER GROUP...
       --platform manylinux2014_x86_64)
     if [[ $requirement = triton=* ]]; then target=(); fi  # the build runs it, with this machine's Python
     TMPDIR=$PWD/$folder/unfinished python3 -m pip download --progress-bar off --disable-pip-version-check --no-deps \
-      --require-hashes --only-binary=:all: "${target[@]}" -r "$folder/requirement.txt" -d "$folder" </dev/null || [[ $requirement = triton=* ]] || return
+      --require-hashes --only-binary=:all: "${target[@]}" -r "$folder/requirement.txt" -d "$folder" </dev/null ||
+      [[ $requirement = triton=* ]] || return
   done < <(awk -v groups=" $* " '/^# group: /{on = index(groups, " " $3 " ")} on && !/^#/' scripts/libtorch-requirements.txt)
 }
 

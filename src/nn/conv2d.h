@@ -18,7 +18,7 @@ namespace dalle {
 /// weight and bias are cast explicitly and gradients reach the float32 parameters through the
 /// casts. Under kFloat32 the convolution runs in the type of the parameters, so a module moved to
 /// float64 can serve as a reference. The exception is a 1x1 convolution of a bfloat16 input on
-/// CUDA, behind layers with kBfloat16: its result is float32, but its weights are rounded, see
+/// CUDA, after layers with kBfloat16: its result is float32, but its weights are rounded, see
 /// float_linear().
 ///
 /// Source: Ramesh et al. 2021, released code

@@ -15,6 +15,7 @@
 #include "nn/attention_blocks.h"
 #include "nn/gpu/cuda_attention_kernels.h"
 #include "nn/gpu/cuda_norm_kernels.h"
+#include "tensor/torch_error.h"
 
 namespace dalle {
 namespace {
@@ -55,7 +56,7 @@ class KernelCache {
       }
     } catch (const c10::Error& error) {
       log_warning("{}: could not use the compiled kernels: {}; using LibTorch's operations", where,
-                  error.what_without_backtrace());
+                  error_text(error));
     }
     return found->second.get();
   }

@@ -109,8 +109,8 @@ void add_step(const ExperimentConfig& config, const DalleModelCost& model_cost,
   const int64_t stream = tokens * model.width * kFloatBytes;
   const int64_t larger_head = std::max(model_cost.text_head, model_cost.image_head);
   // Two chunks of logits in float32 (values and gradients; those of a CPU are smaller), the stream
-  // before the heads, and the gradients of both heads' weights, which the loss computes,
-  // with a product of one.
+  // before the heads, and the gradients of both heads' weights, which the loss computes, with
+  // a product of one.
   const int64_t chunk = std::min(tokens, kGpuLossChunk);
   const int64_t heads = 2 * chunk * (larger_head / model.width) * kFloatBytes + 2 * stream +
                         (model_cost.text_head + model_cost.image_head + larger_head) * kFloatBytes;

@@ -51,6 +51,15 @@ def attended(masks, tile, ROWS: tl.constexpr):
 
 
 @triton.jit
+def load(pointers, inside, PARTIAL: tl.constexpr):
+    """The values, or 0 outside. A full block has no place beyond the last one, so that nothing needs to be compared."""
+    if PARTIAL:
+        return tl.load(pointers, mask=inside, other=0.0)
+    else:
+        return tl.load(pointers)
+
+
+@triton.jit
 def attend(total, top, denominator, q, keys, values, token, tiles, first, end, masks, length, text, period, stride, scale,
            PARTIAL: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr):
     """Adds the blocks [first, end) of `tiles` to a softmax whose scores are relative to `top`, the largest so far."""
@@ -58,13 +67,9 @@ def attend(total, top, denominator, q, keys, values, token, tiles, first, end, m
     for tile in range(first, end):
         place = tl.load(tiles + tile) * COLUMNS + tl.arange(0, COLUMNS)
         at = position_of(place, text, period, stride) * token
-        if PARTIAL:
-            inside = place < length
-            k = tl.load(keys + at[None, :] + d[:, None], mask=inside[None, :], other=0.0)
-            v = tl.load(values + at[:, None] + d[None, :], mask=inside[:, None], other=0.0)
-        else:
-            k = tl.load(keys + at[None, :] + d[:, None])
-            v = tl.load(values + at[:, None] + d[None, :])
+        inside = place < length
+        k = load(keys + at[None, :] + d[:, None], inside[None, :], PARTIAL)
+        v = load(values + at[:, None] + d[None, :], inside[:, None], PARTIAL)
         scores = tl.dot(q, k, input_precision='ieee') * scale
         if PARTIAL:
             seen = attended(masks, tile, ROWS)
@@ -118,13 +123,9 @@ def add_to_d_q(d_q, q, d_out, lse, delta, keys, values, token, tiles, first, end
     for tile in range(first, end):
         place = tl.load(tiles + tile) * COLUMNS + tl.arange(0, COLUMNS)
         at = position_of(place, text, period, stride) * token
-        if PARTIAL:
-            inside = place < length
-            k = tl.load(keys + at[:, None] + d[None, :], mask=inside[:, None], other=0.0)
-            v = tl.load(values + at[None, :] + d[:, None], mask=inside[None, :], other=0.0)
-        else:
-            k = tl.load(keys + at[:, None] + d[None, :])
-            v = tl.load(values + at[None, :] + d[:, None])
+        inside = place < length
+        k = load(keys + at[:, None] + d[None, :], inside[:, None], PARTIAL)
+        v = load(values + at[None, :] + d[:, None], inside[None, :], PARTIAL)
         weights = tl.exp2(tl.dot(q, tl.trans(k), input_precision='ieee') * scale - lse[:, None])
         if PARTIAL:
             weights = tl.where(attended(masks, tile, ROWS), weights, 0.0)
@@ -172,17 +173,11 @@ def add_to_d_kv(d_k, d_v, k, v, queries, d_out, lse, delta, token, out_token, ti
     for tile in range(first, end):
         place = tl.load(tiles + tile) * COLUMNS + tl.arange(0, COLUMNS)
         position = position_of(place, text, period, stride)
-        if PARTIAL:
-            inside = place < length
-            q = tl.load(queries + position[None, :] * token + d[:, None], mask=inside[None, :], other=0.0)
-            g = tl.load(d_out + position[:, None] * out_token + d[None, :], mask=inside[:, None], other=0.0)
-            logs = tl.load(lse + position, mask=inside, other=0.0)
-            sums = tl.load(delta + position, mask=inside, other=0.0)
-        else:
-            q = tl.load(queries + position[None, :] * token + d[:, None])
-            g = tl.load(d_out + position[:, None] * out_token + d[None, :])
-            logs = tl.load(lse + position)
-            sums = tl.load(delta + position)
+        inside = place < length
+        q = load(queries + position[None, :] * token + d[:, None], inside[None, :], PARTIAL)
+        g = load(d_out + position[:, None] * out_token + d[None, :], inside[:, None], PARTIAL)
+        logs = load(lse + position, inside, PARTIAL)
+        sums = load(delta + position, inside, PARTIAL)
         weights = tl.exp2(tl.dot(k, q, input_precision='ieee') * scale - logs[None, :])
         if PARTIAL:
             weights = tl.where(attended(masks, tile, ROWS), weights, 0.0)
