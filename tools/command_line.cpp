@@ -109,7 +109,7 @@ CLI::Validator number(double min, double max) {
   return {check, limits_text(min, max)};
 }
 
-int run_tool(CLI::App& app, int argc, char** argv, const ToolText& text,
+void run_tool(CLI::App& app, int argc, char** argv, const ToolText& text,
              const std::function<int()>& body) {
   app.set_version_flag("--version", build_line());
   app.footer("Examples:\n" + text.examples);
@@ -120,13 +120,15 @@ int run_tool(CLI::App& app, int argc, char** argv, const ToolText& text,
   disable_malloc_trim();
   silence_torch_log();
   set_up_torch();
+  int status = 0;
   try {
     open_standard_streams();
-    return finish_output(parse_and_run(app, argc, argv, body));
+    status = finish_output(parse_and_run(app, argc, argv, body));
   } catch (const std::exception& error) {
     log_error("{}", error_line(error, text.memory_advice));
-    return exit_status_of(error);
+    status = exit_status_of(error);
   }
+  std::quick_exit(status);
 }
 
 int run_rank(ProcessGroup& group, std::string_view memory_advice,

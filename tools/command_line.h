@@ -34,9 +34,10 @@ struct ToolText {
 /// line on standard error and status 1, wrong usage one line and status 2. If standard output
 /// cannot be written, the status is 1, or that of SIGPIPE if its reader has closed it.
 ///
-/// Ignores SIGPIPE and ensures that descriptors 0, 1 and 2 are open.
-int run_tool(CLI::App& app, int argc, char** argv, const ToolText& text,
-             const std::function<int()>& body);
+/// Ignores SIGPIPE and ensures that descriptors 0, 1 and 2 are open. Exits without destroying static
+/// objects: LibTorch alone needs as much time for that as for a short caption.
+[[noreturn]] void run_tool(CLI::App& app, int argc, char** argv, const ToolText& text,
+                           const std::function<int()>& body);
 
 /// Runs a rank's part of the work. If it fails, the other ranks are told why.
 /// @param memory_advice  see ToolText

@@ -29,7 +29,7 @@ int main(int argc, char** argv) {
           "  dalle-bench decode --model runs/shapes-demo --images 1,16 --windows 1,8,16,32\n"
           "  dalle-bench serve --model runs/shapes-demo --clients 32\n",
       .memory_advice = "lower micro_batch_size or --ranks"};
-  return run_tool(app, argc, argv, text, [&] {
+  run_tool(app, argc, argv, text, [&] {
     if (app.got_subcommand("decode")) return bench_decoding();
     return app.got_subcommand("serve") ? bench_serving() : bench_training();
   });

@@ -181,5 +181,5 @@ int main(int argc, char** argv) {
           "--extractor models/other-clip\n"
           "  dalle-eval --model runs/photos --ranks 4\n",
       .memory_advice = kMemoryAdvice};
-  return dalle::run_tool(app, argc, argv, text, [&] { return evaluate(arguments, argv); });
+  dalle::run_tool(app, argc, argv, text, [&] { return evaluate(arguments, argv); });
 }

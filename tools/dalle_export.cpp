@@ -83,5 +83,5 @@ int main(int argc, char** argv) {
           "  dalle-export --model runs/shapes-demo --out export/shapes-demo\n"
           "  dalle-export --model runs/x/checkpoints/dalle/best --format hf --out export/x\n",
       .memory_advice = "close other programs"};
-  return dalle::run_tool(app, argc, argv, text, [&] { return export_model(arguments); });
+  dalle::run_tool(app, argc, argv, text, [&] { return export_model(arguments); });
 }

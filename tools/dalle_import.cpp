@@ -94,7 +94,6 @@ int main(int argc, char** argv) {
           "  dalle-import clip clip-vit-base-patch32/pytorch_model.bin --out models/clip\n"
           "  dalle-sample \"a red apple\" --best-of 64 --count 4 --reranker models/clip\n",
       .memory_advice = "close other programs"};
-  return dalle::run_tool(app, argc, argv, text, [&] {
-    return of_clip->parsed() ? import_clip(clip) : import_dvae(arguments);
-  });
+  dalle::run_tool(app, argc, argv, text,
+                  [&] { return of_clip->parsed() ? import_clip(clip) : import_dvae(arguments); });
 }

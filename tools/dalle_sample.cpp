@@ -243,5 +243,5 @@ int main(int argc, char** argv) {
       .memory_advice =
           "lower --batch-size (with --grid, also use fewer images), use a smaller model, or "
           "close other programs"};
-  return dalle::run_tool(app, argc, marked.data(), text, [&] { return sample(arguments); });
+  dalle::run_tool(app, argc, marked.data(), text, [&] { return sample(arguments); });
 }

@@ -186,5 +186,5 @@ int main(int argc, char** argv) {
           "  dalle-serve --model runs/x --model runs/y --port 9000\n"
           "  DALLE_API_KEY=... dalle-serve --model runs/x --host 0.0.0.0\n",
       .memory_advice = "lower --batch-size, use a smaller model, or close other programs"};
-  return dalle::run_tool(app, argc, argv, text, [&] { return serve(options); });
+  dalle::run_tool(app, argc, argv, text, [&] { return serve(options); });
 }

@@ -156,5 +156,5 @@ int main(int argc, char** argv) {
           "  dalle-train --config configs/images-64.yaml --set data.path=my-images --ranks 4\n"
           "  dalle-train --from runs/images-64 --set name=birds --set data.path=my-birds\n",
       .memory_advice = kMemoryAdvice};
-  return dalle::run_tool(app, argc, argv, text, [&] { return train(arguments, argv); });
+  dalle::run_tool(app, argc, argv, text, [&] { return train(arguments, argv); });
 }
