@@ -12,6 +12,7 @@
 
 #include "core/ascii.h"
 #include "core/error.h"
+#include "data/image/area_resize.h"
 #include "data/image/exif.h"
 #include "data/image/image_file.h"
 #include "data/image/jpeg_decoder.h"
@@ -222,14 +223,12 @@ RgbImage crop_image(const RgbImage& image, int64_t size, CropKind kind, SeedStre
   const auto left = static_cast<int>(square_offset(image.width - square, kind, random));
   const auto side = static_cast<int>(scaled_side(square, size, kind, random));
   const auto extent = static_cast<int>(square);
-  cv::Mat scaled;
-  cv::resize(view(image)(cv::Rect(left, top, extent, extent)), scaled, cv::Size(side, side), 0, 0,
-             cv::INTER_AREA);
   const auto target = static_cast<int>(size);
   const bool is_random = kind != CropKind::kCenter;
   const auto y = is_random ? static_cast<int>(uniform_integer(random, 0, side - target)) : 0;
   const auto x = is_random ? static_cast<int>(uniform_integer(random, 0, side - target)) : 0;
-  cv::Mat cropped = scaled(cv::Rect(x, y, target, target));
+  cv::Mat cropped = resize_area(view(image)(cv::Rect(left, top, extent, extent)),
+                                cv::Size(side, side), cv::Rect(x, y, target, target));
   if (kind == CropKind::kDvae && random.below(2) == 1) {
     cv::Mat mirrored;
     cv::flip(cropped, mirrored, /*flipCode=*/1);
@@ -244,10 +243,13 @@ RgbImage center_crop(const RgbImage& image, int64_t size) {
 }
 
 at::Tensor image_to_tensor(const RgbImage& image) {
-  const cv::Mat pixels = view(image);
-  return torch::from_blob(pixels.data, {image.height, image.width, 3}, torch::kUInt8)
-      .permute({2, 0, 1})
-      .clone(at::MemoryFormat::Contiguous);  // [3, H, W]
+  at::Tensor tensor = torch::empty({3, image.height, image.width}, torch::kUInt8);
+  std::vector<cv::Mat> planes;
+  for (int64_t channel = 0; channel < 3; ++channel)
+    planes.emplace_back(static_cast<int>(image.height), static_cast<int>(image.width), CV_8UC1,
+                        tensor[channel].data_ptr());
+  cv::split(view(image), planes);  // into the tensor, as the sizes are right
+  return tensor;
 }
 
 at::Tensor unit_images(const at::Tensor& images, c10::Device device) {
