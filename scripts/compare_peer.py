@@ -9,11 +9,14 @@ A training step is that of the transformer, with AdamW. This project's includes 
 dVAE; the other program gets codes, and its feed-forward layers are gated, which gives it a quarter more parameters. The
 smaller vocabulary of this project's captions makes it a few percent faster. The other program's attention is dense, because training
 with its sparse patterns fails with current versions of Torch; this project's is the paper's. Sampling is without the dVAE.
+Loading is one thread that reads JPEG files of 500 x 375 pixels, crops them at random and makes tensors of 256 x 256. The
+other program uses Pillow, with the operations of torchvision's RandomResizedCrop and ToTensor; one case replaces it by OpenCV.
 """
 import argparse
 import json
 import os
 import pathlib
+import shutil
 import statistics
 import subprocess
 import sys
@@ -25,7 +28,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PEER = ROOT / "build/peer"
 PACKAGES = ["dalle-pytorch==1.6.6", "axial-positional-embedding==0.3.12", "einops==0.8.2", "g-mlp-pytorch==0.1.5",
             "rotary-embedding-torch==0.9.1", "packaging", "pillow", "requests", "certifi", "charset-normalizer", "idna", "tqdm",
-            "urllib3", "numpy"]
+            "urllib3", "numpy", "opencv-python-headless==4.12.0.88"]
 
 SMALL = {"width": 256, "depth": 4, "heads": 4, "text": 64, "words": 1024, "grid": 16, "codes": 512}
 LARGE = {"width": 512, "depth": 8, "heads": 8, "text": 256, "words": 16384, "grid": 32, "codes": 8192}
@@ -39,7 +42,10 @@ CASES = {
     "train-large-1-bf16": ("train", LARGE, 1, "bfloat16"),
     "sample-small-1": ("sample", SMALL, 1, "float32"),
     "sample-small-16": ("sample", SMALL, 16, "float32"),
+    "load-pillow": ("load", None, 256, None),
+    "load-opencv": ("load", None, 256, None),
 }
+PHOTOS = PEER / "photos"
 
 
 # The other program, in a process of its own.
@@ -67,12 +73,77 @@ def peer_model(size):
                  shift_tokens=False, loss_img_weight=7)
 
 
+def seconds_of(work):
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def write_photos(count):
+    """Writes JPEG files with as much detail as photos: about 75 KB each."""
+    import numpy
+    from PIL import Image
+    PHOTOS.mkdir(exist_ok=True)
+    for number in range(count):
+        random = numpy.random.default_rng(number)
+        image = sum(numpy.asarray(Image.fromarray(random.integers(0, 256, (375 // scale + 1, 500 // scale + 1, 3), numpy.uint8))
+                                  .resize((500, 375), Image.BICUBIC), numpy.float32) * share
+                    for scale, share in ((64, 0.5), (16, 0.25), (4, 0.15), (1, 0.1)))
+        Image.fromarray(image.astype(numpy.uint8)).save(PHOTOS / f"{number:03}.jpg", quality=90)
+
+
+def loading_seconds(case):
+    """The seconds in which one thread loads all photos, which the first pass has brought into the page cache."""
+    import random
+    import cv2
+    import numpy
+    import torch
+    from PIL import Image
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    chance = random.Random(0)
+
+    def square(width, height):
+        """RandomResizedCrop(256, scale=(0.75, 1), ratio=(1, 1)); the whole short side if no such square fits."""
+        side = round((width * height * chance.uniform(0.75, 1)) ** 0.5)
+        if side > min(width, height):
+            side = min(width, height)
+            return (width - side) // 2, (height - side) // 2, side
+        return chance.randint(0, width - side), chance.randint(0, height - side), side
+
+    def with_pillow(path):
+        image = Image.open(path).convert("RGB")
+        x, y, side = square(*image.size)
+        pixels = numpy.asarray(image.crop((x, y, x + side, y + side)).resize((256, 256), Image.BILINEAR))
+        return torch.from_numpy(pixels.transpose(2, 0, 1).copy()).to(torch.float32).div(255)
+
+    def with_opencv(path):
+        image = cv2.imread(str(path))
+        x, y, side = square(image.shape[1], image.shape[0])
+        pixels = cv2.cvtColor(cv2.resize(image[y:y + side, x:x + side], (256, 256), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB)
+        return torch.from_numpy(pixels.transpose(2, 0, 1).copy()).to(torch.float32).div(255)
+
+    if len(list(PHOTOS.glob("*.jpg"))) < CASES[case][2]:
+        write_photos(CASES[case][2])
+    load = with_opencv if case == "load-opencv" else with_pillow
+    paths = sorted(PHOTOS.iterdir())
+
+    def load_all():
+        for path in paths:
+            load(path)
+
+    load_all()
+    return seconds_of(load_all)
+
+
 def peer_seconds(case):
     """The seconds of a step or a batch of images, after one that is not counted."""
     import torch
     torch.manual_seed(0)
-    torch.set_num_threads(os.cpu_count())
     what, size, count, _ = CASES[case]
+    if what == "load":
+        return loading_seconds(case)
+    torch.set_num_threads(os.cpu_count())
     model = peer_model(size)
     text = torch.randint(1, size["words"], (count, size["text"]))
     codes = torch.randint(0, size["codes"], (count, size["grid"] ** 2))
@@ -88,11 +159,6 @@ def peer_seconds(case):
     def sample():
         with torch.no_grad():
             model.generate_images(text, filter_thres=0.9, use_cache=True)
-
-    def seconds_of(work):
-        begin = time.perf_counter()
-        work()
-        return time.perf_counter() - begin
 
     if what == "sample":
         model.eval()
@@ -123,22 +189,31 @@ def config_of(case):
                                                                  for word in ("--set", f"{key}={value}")]
 
 
-def run_own(case):
-    what, size, count, _ = CASES[case]
-    options = (["train", "--ranks", "1", "--device", "cpu", "--steps", "8" if size is LARGE else "20"] if what == "train" else
-               ["decode", "--images", str(count), "--windows", "1", "--repeat", "1"])
+def own_results(*options):
     with tempfile.TemporaryDirectory() as folder:
         report = pathlib.Path(folder) / "report.json"
-        subprocess.run([ROOT / "build/release/bin/dalle-bench", *options, *config_of(case), "--json", report], check=True,
-                       capture_output=True, text=True)
-        results = json.loads(report.read_text())["results"]
+        subprocess.run([ROOT / "build/release/bin/dalle-bench", *options, "--json", report], check=True, capture_output=True, text=True)
+        return json.loads(report.read_text())["results"]
+
+
+def run_own(case):
+    what, size, count, _ = CASES[case]
+    if what == "load":
+        return count / own_results("data", "--config", ROOT / "configs/dalle-50m.yaml", "--set", f"data.path={PHOTOS}", "--set",
+                                   "data.kind=folder", "--workers", "1", "--images", str(4 * count), "--repeat", "1")[0]["images_per_s"]
+    options = (["train", "--ranks", "1", "--device", "cpu", "--steps", "8" if size is LARGE else "20"] if what == "train" else
+               ["decode", "--images", str(count), "--windows", "1", "--repeat", "1"])
+    results = own_results(*options, *config_of(case))
     if what == "train":
         return results[0]["time"]["step_ms"] / 1e3
     return next(result for result in results if result["decode"] == "auto")["ms_per_image"] * count / 1e3
 
 
-def tokens_of(case):
+def items_of(case):
+    """The tokens, or images to load, that a time is for."""
     what, size, count, _ = CASES[case]
+    if what == "load":
+        return count
     return count * (size["grid"] ** 2 + (size["text"] if what == "train" else 0))
 
 
@@ -146,7 +221,7 @@ def compare(case, repeat):
     pairs = [(run_peer(case), run_own(case)) for _ in range(repeat)]
     peer, own = (statistics.median(column) for column in zip(*pairs))
     ratios = sorted(a / b for a, b in pairs)
-    print(f"{case:<20} {1e3 * peer:>10.1f} {1e3 * own:>9.1f} {tokens_of(case) / own:>9.0f} {statistics.median(ratios):>7.1f}x "
+    print(f"{case:<20} {1e3 * peer:>10.1f} {1e3 * own:>9.1f} {items_of(case) / own:>9.0f} {statistics.median(ratios):>7.1f}x "
           f"({ratios[0]:.1f} to {ratios[-1]:.1f})", flush=True)
     return {"case": case, "peer_s": [pair[0] for pair in pairs], "own_s": [pair[1] for pair in pairs]}
 
@@ -163,9 +238,10 @@ def main():
         return
     if unknown := set(arguments.cases) - set(CASES):
         parser.error(f"found the case {unknown.pop()}, expected {', '.join(CASES)}")
-    if not (PEER / "dalle_pytorch").exists():
+    if not (PEER / "cv2").exists():
+        shutil.rmtree(PEER, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", PEER, *PACKAGES], check=True)
-    print(f"{'case':<20} {'peer ms':>10} {'dalle ms':>9} {'tok/s':>9} {'ratio':>8} (lowest to highest)")
+    print(f"{'case':<20} {'peer ms':>10} {'dalle ms':>9} {'per s':>9} {'ratio':>8} (lowest to highest)")
     results = [compare(case, arguments.repeat) for case in arguments.cases or CASES]
     if arguments.json:
         pathlib.Path(arguments.json).write_text(json.dumps(results, indent=1) + "\n")

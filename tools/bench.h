@@ -18,6 +18,10 @@ using Benchmark = std::function<int()>;
 /// The benchmark throws a dalle::Error if a training fails.
 Benchmark add_bench_train(CLI::App& app);
 
+/// Measures how fast threads read, decode and crop the training images of an experiment.
+/// The benchmark throws a dalle::Error if too many images are invalid.
+Benchmark add_bench_data(CLI::App& app);
+
 /// Measures how fast a device generates image tokens, on the CPU with sequential, parallel and
 /// automatic decoding in turn. The benchmark throws a dalle::Error if the modes generate different
 /// codes.

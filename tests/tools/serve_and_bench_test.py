@@ -14,7 +14,7 @@ import sys
 import time
 
 import png
-from tool_case import BIN, REPOSITORY, TINY, ToolCase, main, run
+from tool_case import BIN, REPOSITORY, TINY, ToolCase, main, on_images, run
 
 
 class ServeAndBenchTest(ToolCase):
@@ -120,6 +120,23 @@ class ServeAndBenchTest(ToolCase):
         self.assertEqual(len(result.stdout.splitlines()), 4)
         self.assert_fails(run("dalle-bench", "train", "--config", self.work / "none.yaml"), 1, "none.yaml")
         self.assert_fails(run("dalle-bench", "train"), 2, "--config")
+
+    def test_the_benchmark_of_data_reports_each_number_of_workers(self):
+        folder, numbers = self.fresh("images"), self.work / "bench.json"
+        folder.mkdir()
+        for number in range(8):
+            (folder / f"{number}.png").write_bytes(png.png(40, 32, bytes(3 * 40 * 32)))
+        images = ("data", "--config", TINY, *on_images(folder), "--images", 20, "--repeat", 2)
+        result = run("dalle-bench", *images, "--workers", "1,3", "--json", numbers)
+        self.assert_succeeds(result)
+        self.assertEqual(len(result.stdout.splitlines()), 4)
+        report = json.loads(numbers.read_text())
+        self.assertEqual([line["workers"] for line in report["results"]], [1, 3])
+        self.assertTrue(all(line["images_per_s"] > 0 for line in report["results"]))
+        for image in sorted(folder.iterdir())[:4]:
+            image.write_bytes(b"no image")
+        self.assert_fails(run("dalle-bench", *images), 1, "data.max_invalid_fraction")
+        self.assert_fails(run("dalle-bench", "data"), 2, "--config")
 
     def test_the_benchmark_of_decoding_counts_passes(self):
         numbers = self.work / "bench.json"
