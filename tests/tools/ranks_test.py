@@ -64,9 +64,9 @@ class RanksTest(ToolCase):
         self.assertEqual(metrics(folder), metrics(whole))
 
     def test_exact_training_has_one_sha256_on_any_number_of_ranks(self):
-        """Weights, average and moments after 200 steps; also when the world changes half way."""
-        exact = ("--set", "distributed.bitwise=true", "--set", "dalle.train.sample_every=100",
-                 *settings(batch_size=8, micro_batch_size=1, eval_every=100, save_every=100))
+        """Weights, average and moments after 60 steps; also when the world changes half way."""
+        exact = ("--set", "distributed.bitwise=true", "--set", "dalle.train.sample_every=30",
+                 *settings(batch_size=8, micro_batch_size=1, eval_every=30, save_every=30))
 
         def train_exactly(name, ranks, dvae_steps, dalle_steps=0, shard="false"):
             folder = self.work / f"exact-{name}"
@@ -76,14 +76,14 @@ class RanksTest(ToolCase):
             self.assert_succeeds(result)
             return folder
 
-        one = train_exactly("one", 1, 200, 200)
+        one = train_exactly("one", 1, 60, 60)
         for ranks, shard in ((2, "false"), (4, "true"), (8, "false")):
-            folder = train_exactly(f"{ranks}-ranks", ranks, 200, shard=shard)
+            folder = train_exactly(f"{ranks}-ranks", ranks, 60, shard=shard)
             self.assertEqual(state_hashes(folder, ["dvae"]), state_hashes(one, ["dvae"]), f"{ranks} ranks")
             self.assertEqual(metrics(folder, ["dvae"]), metrics(one, ["dvae"]), f"{ranks} ranks")
-        train_exactly("changing", 1, 100)
-        train_exactly("changing", 2, 200, 100, shard="true")
-        changing = train_exactly("changing", 4, 200, 200)
+        train_exactly("changing", 1, 30)
+        train_exactly("changing", 2, 60, 30, shard="true")
+        changing = train_exactly("changing", 4, 60, 60)
         self.assertEqual(state_hashes(changing), state_hashes(one))
         self.assertEqual(metrics(changing), metrics(one))
 
