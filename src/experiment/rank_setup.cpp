@@ -84,7 +84,10 @@ ExperimentOptions join_ranks(const ExperimentConfig& config, const RankInfo& inf
   if (device.is_cuda()) {
     // Otherwise each rank would create a context on the first GPU, which takes memory there.
     c10::impl::VirtualGuardImpl(device.type()).setDevice(device);
-    if (config.distributed.bitwise) enable_deterministic_algorithms();
+    if (config.distributed.bitwise)
+      enable_deterministic_algorithms();
+    else
+      at::globalContext().setBenchmarkCuDNN(true);  // chooses the fastest kernel of each shape
   }
   const ProcessGroupOptions group_options{
       .backend = config.distributed.backend,
