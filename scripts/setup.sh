@@ -20,7 +20,7 @@ readonly libtorch=third_party/libtorch sentencepiece=third_party/sentencepiece
 packages=(
   g++ cmake ninja-build ccache lld pkg-config git ca-certificates python3 python3-pip unzip
   clang-format libfmt-dev libspdlog-dev libyaml-cpp-dev nlohmann-json3-dev libcli11-dev libssl-dev
-  libomp5 libarchive-dev libopencv-core-dev libopencv-imgproc-dev libopencv-imgcodecs-dev
+  libomp5 libarchive-dev libicu-dev libopencv-core-dev libopencv-imgproc-dev libopencv-imgcodecs-dev
   libjpeg-dev libpng-dev zlib1g-dev libgloo-dev libgtest-dev libgmock-dev)
 # Debian 12's libboost-dev is 1.74, in which coroutines do not compile.
 if grep -q '^VERSION_CODENAME=bookworm' /etc/os-release 2>/dev/null; then packages+=(libboost1.81-dev); else packages+=(libboost-dev); fi

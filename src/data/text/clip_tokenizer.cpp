@@ -157,7 +157,7 @@ std::vector<int64_t> ClipTokenizer::encode(std::string_view text) const {
 }
 
 void ClipTokenizer::encode_words(std::string_view text, std::vector<int64_t>& tokens) const {
-  const std::u32string lower = lower_case(composed(code_points(text)));
+  const std::u32string lower = composed_lower_case(text);
   for (std::u32string_view rest = lower; !rest.empty();) {
     const bool is_space = kind_of(rest.front()) == CharacterKind::kSpace;
     const size_t length = is_space ? 1 : word_length(rest);
