@@ -1,10 +1,5 @@
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <iostream>
 #include <memory>
@@ -19,6 +14,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/machine.h"
+#include "core/shell_word.h"
 #include "experiment/config/load_experiment.h"
 #include "experiment/config/stages.h"
 #include "metrics/metric_log.h"
@@ -105,21 +101,10 @@ ExperimentConfig weakly_scaled(ExperimentConfig config, const TrainArguments& ar
 
 /// Runs dalle-train, which is in the same folder as this program, to completion.
 void train(const std::vector<std::string>& options) {
-  std::vector<std::string> words = {
-      (fs::read_symlink("/proc/self/exe").parent_path() / "dalle-train").string()};
-  words.insert(words.end(), options.begin(), options.end());
-  std::vector<char*> arguments;
-  for (std::string& word : words) arguments.push_back(word.data());
-  arguments.push_back(nullptr);
-  const pid_t process = ::fork();
-  if (process == 0) {
-    ::execv(arguments[0], arguments.data());
-    std::_Exit(127);
-  }
-  int status = 0;
-  if (process < 0 || ::waitpid(process, &status, 0) != process)
-    throw Error("{}: cannot start: {}", words[0], std::strerror(errno));
-  if (status != 0) throw Error("{}: failed; see above", words[0]);
+  const fs::path program = fs::read_symlink("/proc/self/exe").parent_path() / "dalle-train";
+  std::string command = "exec " + shell_word(program.string());
+  for (const std::string& option : options) command += ' ' + shell_word(option);
+  if (std::system(command.c_str()) != 0) throw Error("{}: failed; see above", program.string());
 }
 
 /// The times in a stage's last log line.

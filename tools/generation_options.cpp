@@ -2,6 +2,7 @@
 
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 #include <fmt/format.h>
 
@@ -16,40 +17,33 @@ std::string check_top_p(const std::string& text) {
   return parse_number(text) == 0.0 ? fmt::format("found {}, expected more than 0", text) : "";
 }
 
-/// The range of a key under `sample`.
-CLI::Validator range_of(std::string_view name) {
+/// What is known of a key under `sample`.
+Field sampling_field(std::string_view name) {
   SamplingConfig config;
   Field found;
   SamplingConfig::fields(config, [&](std::string_view key, auto&, const Field& field) {
     if (key == name) found = field;
   });
-  return number(found.min, found.max);
+  return found;
 }
 
 }  // namespace
 
 void add_sampling_options(CLI::App& app, SamplingOverrides& options) {
-  app.add_option("--temperature", options.temperature,
-                 "divides the logits; 0 takes the most likely token; default: the model's config")
-      ->transform(range_of("temperature"));
-  app.add_option("--top-k", options.top_k, "sample from the k most likely tokens; 0: all")
-      ->transform(whole_number(0));
-  app.add_option("--top-p", options.top_p,
-                 "nucleus sampling: sample from the smallest set of most likely tokens whose total "
-                 "probability reaches p")
-      ->transform(range_of("top_p"))
-      ->check(check_top_p);
-  app.add_option("--guidance", options.guidance,
-                 "scale of classifier-free guidance: more than 1 follows the caption more closely, "
-                 "at up to twice the cost; 1: off; for models trained with "
-                 "dalle.train.caption_dropout")
-      ->transform(range_of("guidance"));
-  app.add_option("--guidance-from", options.guidance_from,
-                 "fraction of an image's tokens, 0 to 1, after which guidance begins")
-      ->transform(range_of("guidance_from"));
-  app.add_option("--guidance-to", options.guidance_to,
-                 "fraction of an image's tokens, 0 to 1, after which guidance ends")
-      ->transform(range_of("guidance_to"));
+  const auto add = [&](const std::string& option, std::string_view key, auto& value) {
+    const Field field = sampling_field(key);
+    return app
+        .add_option(option, value, fmt::format("{}; default: the model's config", field.help))
+        ->transform(std::is_same_v<decltype(value), std::optional<int64_t>&>
+                        ? whole_number(static_cast<int64_t>(field.min))
+                        : number(field.min, field.max));
+  };
+  add("--temperature", "temperature", options.temperature);
+  add("--top-k", "top_k", options.top_k);
+  add("--top-p", "top_p", options.top_p)->check(check_top_p);
+  add("--guidance", "guidance", options.guidance);
+  add("--guidance-from", "guidance_from", options.guidance_from);
+  add("--guidance-to", "guidance_to", options.guidance_to);
 }
 
 void add_decode_options(CLI::App& app, DecodeOptions& options) {

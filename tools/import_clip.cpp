@@ -3,6 +3,8 @@
 #include <optional>
 #include <string_view>
 
+#include <fmt/format.h>
+
 #include "checkpoint/checkpoint_files.h"
 #include "core/config/config_io.h"
 #include "core/error.h"
@@ -115,11 +117,9 @@ TokenizerFiles read_tokenizer(const ClipImport& options) {
   const fs::path merges = options.merges.empty() ? folder / kClipMergesFile : options.merges;
   TokenizerFiles files{
       .vocabulary = read_file(vocabulary), .merges = read_file(merges), .vocab_size = 0};
-  try {
-    files.vocab_size = ClipTokenizer(files.vocabulary, files.merges).vocab_size();
-  } catch (const Error& error) {
-    throw Error("{} and {}: {}", vocabulary.string(), merges.string(), error.what());
-  }
+  files.vocab_size =
+      prefix_errors(fmt::format("{} and {}", vocabulary.string(), merges.string()),
+                    [&] { return ClipTokenizer(files.vocabulary, files.merges).vocab_size(); });
   return files;
 }
 

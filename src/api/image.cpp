@@ -8,19 +8,9 @@
 namespace dalle {
 namespace {
 
-/// Calls `work` and prefixes its errors with the file's name.
-template <class Work>
-auto naming(const std::filesystem::path& path, const Work& work) {
-  try {
-    return work();
-  } catch (const Error& error) {
-    throw Error("{}: {}", path.string(), error.what());
-  }
-}
-
 RgbImage read_image(const std::filesystem::path& path) {
   const std::string bytes = read_file(path);  // its errors already name the file
-  return naming(path, [&] { return decode_image(bytes); });
+  return prefix_errors(path.string(), [&] { return decode_image(bytes); });
 }
 
 }  // namespace
@@ -32,7 +22,7 @@ at::Tensor load_image(const std::filesystem::path& path) {
 at::Tensor load_image(const std::filesystem::path& path, int64_t size) {
   if (size < 1) throw Error("{}: found size {}, expected at least 1", path.string(), size);
   const RgbImage image = read_image(path);
-  return naming(path, [&] { return image_to_tensor(center_crop(image, size)); });
+  return prefix_errors(path.string(), [&] { return image_to_tensor(center_crop(image, size)); });
 }
 
 void save_image(const at::Tensor& image, const std::filesystem::path& path) {
@@ -43,8 +33,8 @@ void save_image(const at::Tensor& image, const std::filesystem::path& path) {
       !(image.scalar_type() == at::kByte || image.is_floating_point()))
     throw Error("{}: found {}, expected uint8 or floating point [3, height, width]", path.string(),
                 describe_tensor(image));
-  const std::string bytes =
-      naming(path, [&] { return encode_image(tensor_to_image(image.detach().cpu()), *format); });
+  const std::string bytes = prefix_errors(
+      path.string(), [&] { return encode_image(tensor_to_image(image.detach().cpu()), *format); });
   write_file_atomically(path, bytes);
 }
 

@@ -9,6 +9,10 @@ namespace dalle {
 
 inline constexpr std::string_view kAsciiWhitespace = " \t\r\n\f\v";
 
+constexpr bool is_control_character(char c) {
+  return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
+}
+
 /// Returns `text` with its ASCII letters in lower case, whatever the locale; other bytes are
 /// unchanged.
 inline std::string lower_case(std::string_view text) {

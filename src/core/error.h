@@ -2,6 +2,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include <fmt/format.h>
@@ -20,6 +21,16 @@ struct detail::ErrorFormat {
 template <class... Args>
 Error::Error(typename detail::ErrorFormat<Args...>::Type format, Args&&... args)
     : std::runtime_error(fmt::format(format, std::forward<Args>(args)...)) {}
+
+/// Returns what `work` returns, and puts "PREFIX: " in front of the message of an Error.
+template <class Work>
+auto prefix_errors(std::string_view prefix, const Work& work) {
+  try {
+    return work();
+  } catch (const Error& error) {
+    throw Error("{}: {}", prefix, error.what());
+  }
+}
 
 [[noreturn]] void fail_check(const char* condition, const char* file, int line);
 

@@ -58,15 +58,9 @@ void check_path(const std::string& path, DatasetKind kind) {
 
 std::unique_ptr<Dataset> open_files(const DataConfig& config, const std::string& path) {
   check_path(path, config.kind);
-  switch (config.kind) {
-    case DatasetKind::kFolder:
-      return std::make_unique<FolderDataset>(path);
-    case DatasetKind::kShards:
-      return std::make_unique<ShardDataset>(path, config.index_cache);
-    case DatasetKind::kShapes:
-      break;  // not read from files
-  }
-  throw Error("data.kind: {} has no files", to_string(config.kind));
+  if (config.kind == DatasetKind::kFolder) return std::make_unique<FolderDataset>(path);
+  DALLE_CHECK(config.kind == DatasetKind::kShards);  // open_datasets() handles the rest
+  return std::make_unique<ShardDataset>(path, config.index_cache);
 }
 
 bool is_within(const fs::path& inner, const fs::path& outer) {

@@ -223,11 +223,7 @@ std::vector<std::string> FolderDataset::captions(int64_t index) const {
     file = folder_ / unusual->second;
   }
   const std::string text = read_file(file);
-  try {
-    return parse_captions(text);
-  } catch (const Error& error_in_text) {
-    throw Error("{}: {}", file.string(), error_in_text.what());
-  }
+  return prefix_errors(file.string(), [&] { return parse_captions(text); });
 }
 
 std::string FolderDataset::missing_caption(int64_t index) const {

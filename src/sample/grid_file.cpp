@@ -27,7 +27,7 @@ void GridFile::allocate(int64_t rows, int64_t columns, int64_t image_size) {
         "{}: {} captions x {} images need {} x {} pixels, more than the {} per side that {} files "
         "can hold; use fewer images or another format",
         path_.string(), rows, columns, size.width, size.height, longest_side(format_),
-        extension_of(format_));
+        to_string(format_));
   grid_.emplace(rows * columns, columns, image_size, image_size);
 }
 

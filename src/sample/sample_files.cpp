@@ -143,7 +143,7 @@ void SampleFiles::write(int64_t number, const RgbImage& image,
       description["best_of"] = score->rank->best_of;
     }
   }
-  const std::string name = fmt::format("{}-{:03d}.{}", stem_, number, extension_of(format_));
+  const std::string name = fmt::format("{}-{:03d}.{}", stem_, number, to_string(format_));
   write_file_atomically(folder_ / name, file_content(image, format_, description));
   description["file"] = name;
   entries_[name] = std::move(description);

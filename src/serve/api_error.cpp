@@ -1,7 +1,10 @@
 #include "serve/api_error.h"
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <string_view>
+#include <utility>
 
 #include "core/log.h"
 #include "serve/engine/generation_engine.h"
@@ -13,26 +16,15 @@ namespace {
 
 /// The name that programs look for, where the status has one.
 std::string_view code_of(const ApiError& error) {
-  switch (error.status) {
-    case 400:
-      return error.field.empty() ? "" : "invalid_value";
-    case 401:
-      return "invalid_api_key";
-    case 404:
-      return error.field == "model" ? "model_not_found" : "not_found";
-    case 405:
-      return "method_not_allowed";
-    case 413:
-      return "request_too_large";
-    case 415:
-      return "unsupported_media_type";
-    case 429:
-      return "rate_limit_exceeded";
-    case 503:
-      return "unavailable";
-    default:
-      return "";
-  }
+  static constexpr std::pair<int, std::string_view> kCodes[] = {
+      {400, "invalid_value"},       {401, "invalid_api_key"},   {404, "not_found"},
+      {405, "method_not_allowed"},  {413, "request_too_large"}, {415, "unsupported_media_type"},
+      {429, "rate_limit_exceeded"}, {503, "unavailable"}};
+  if (error.status == 400 && error.field.empty()) return "";
+  if (error.status == 404 && error.field == "model") return "model_not_found";
+  const auto found =
+      std::ranges::find(kCodes, error.status, &std::pair<int, std::string_view>::first);
+  return found == std::end(kCodes) ? "" : found->second;
 }
 
 std::string_view error_type(int status) {

@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include <ATen/core/Tensor.h>
+
 #include "core/error.h"
 #include "core/strict_number.h"
+#include "data/image/image.h"
 
 namespace dalle {
 namespace {
@@ -45,16 +48,8 @@ int64_t enlargement_for(const ImageSize& wanted, int64_t side, int64_t images) {
 RgbImage enlarge(const RgbImage& image, int64_t factor) {
   DALLE_CHECK(factor >= 1);
   if (factor == 1) return image;
-  RgbImage large{.width = image.width * factor, .height = image.height * factor, .pixels = {}};
-  large.pixels.reserve(large.width * large.height * 3);
-  for (int64_t y = 0; y < large.height; ++y) {
-    const uint8_t* const row = image.pixels.data() + y / factor * image.width * 3;
-    for (int64_t x = 0; x < large.width; ++x) {
-      const uint8_t* const pixel = row + x / factor * 3;
-      large.pixels.insert(large.pixels.end(), pixel, pixel + 3);
-    }
-  }
-  return large;
+  return tensor_to_image(
+      image_to_tensor(image).repeat_interleave(factor, 1).repeat_interleave(factor, 2));
 }
 
 }  // namespace dalle

@@ -15,7 +15,7 @@ namespace {
 
 /// "png", "jpeg" or "webp", as the API names them.
 std::string format_name(ImageFormat format) {
-  return format == ImageFormat::kJpeg ? "jpeg" : std::string(extension_of(format));
+  return format == ImageFormat::kJpeg ? "jpeg" : std::string(to_string(format));
 }
 
 int64_t count_text_tokens(const TrainedDalle& dalle, const std::string& caption) {

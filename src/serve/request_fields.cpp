@@ -128,21 +128,17 @@ void RequestFields::read_multipart(std::string_view content_type, std::string_vi
   }
 }
 
-const RequestField& RequestFields::known(std::string_view name, FieldKind kind) const {
+std::pair<const RequestField&, const nlohmann::json&> RequestFields::look_up(std::string_view name,
+                                                                             FieldKind kind) const {
+  static const nlohmann::json none;
   const auto field = std::ranges::find(known_, name, &RequestField::name);
   DALLE_CHECK(field != known_.end() && field->kind == kind);
-  return *field;
-}
-
-const nlohmann::json& RequestFields::value(std::string_view name) const {
-  static const nlohmann::json none;
   const auto found = values_.find(name);
-  return found == values_.end() ? none : *found;
+  return {*field, found == values_.end() ? none : *found};
 }
 
 std::optional<std::string> RequestFields::text(std::string_view name) const {
-  const RequestField& field = known(name, FieldKind::kText);
-  const nlohmann::json& found = value(name);
+  const auto [field, found] = look_up(name, FieldKind::kText);
   if (found.is_null()) return std::nullopt;
   if (!found.is_string()) refuse_field(name, shown(found), "text");
   const auto& words = found.get_ref<const std::string&>();
@@ -153,8 +149,7 @@ std::optional<std::string> RequestFields::text(std::string_view name) const {
 }
 
 std::optional<int64_t> RequestFields::integer(std::string_view name) const {
-  const RequestField& field = known(name, FieldKind::kInteger);
-  const nlohmann::json& found = value(name);
+  const auto [field, found] = look_up(name, FieldKind::kInteger);
   if (found.is_null()) return std::nullopt;
   const std::optional<int64_t> number =
       is_multipart_ ? parse_integer(found.get_ref<const std::string&>()) : integer_in(found);
@@ -164,8 +159,7 @@ std::optional<int64_t> RequestFields::integer(std::string_view name) const {
 }
 
 std::optional<double> RequestFields::number(std::string_view name) const {
-  const RequestField& field = known(name, FieldKind::kNumber);
-  const nlohmann::json& found = value(name);
+  const auto [field, found] = look_up(name, FieldKind::kNumber);
   if (found.is_null()) return std::nullopt;
   std::optional<double> number;
   if (is_multipart_) number = parse_number(found.get_ref<const std::string&>());
@@ -176,8 +170,7 @@ std::optional<double> RequestFields::number(std::string_view name) const {
 }
 
 std::optional<bool> RequestFields::flag(std::string_view name) const {
-  known(name, FieldKind::kFlag);
-  const nlohmann::json& found = value(name);
+  const nlohmann::json& found = look_up(name, FieldKind::kFlag).second;
   if (found.is_null()) return std::nullopt;
   if (found.is_boolean()) return found.get<bool>();
   if (is_multipart_ && (found == "true" || found == "false")) return found == "true";
@@ -185,8 +178,7 @@ std::optional<bool> RequestFields::flag(std::string_view name) const {
 }
 
 std::optional<std::string> RequestFields::choice(std::string_view name) const {
-  const RequestField& field = known(name, FieldKind::kChoice);
-  const nlohmann::json& found = value(name);
+  const auto [field, found] = look_up(name, FieldKind::kChoice);
   if (found.is_null()) return std::nullopt;
   if (found.is_string())
     for (const std::string& word : split_words(field.choices))
@@ -195,8 +187,7 @@ std::optional<std::string> RequestFields::choice(std::string_view name) const {
 }
 
 std::optional<PixelRectangle> RequestFields::rectangle(std::string_view name) const {
-  known(name, FieldKind::kRectangle);
-  const nlohmann::json& found = value(name);
+  const nlohmann::json& found = look_up(name, FieldKind::kRectangle).second;
   if (found.is_null()) return std::nullopt;
   if (found.is_string()) {
     if (const auto area = parse_rectangle(found.get_ref<const std::string&>())) return area;
@@ -209,21 +200,19 @@ std::optional<PixelRectangle> RequestFields::rectangle(std::string_view name) co
 }
 
 std::optional<std::string> RequestFields::file(std::string_view name) const {
-  known(name, FieldKind::kFile);
-  if (const auto found = files_.find(name); found != files_.end()) {
-    if (found->second.size() > 1)
-      refuse_field(name, fmt::format("{} files", found->second.size()), "one");
-    return given(found->second.front());
+  const nlohmann::json& found = look_up(name, FieldKind::kFile).second;
+  if (const auto sent = files_.find(name); sent != files_.end()) {
+    if (sent->second.size() > 1)
+      refuse_field(name, fmt::format("{} files", sent->second.size()), "one");
+    return given(sent->second.front());
   }
-  const nlohmann::json& found = value(name);
   if (found.is_null()) return std::nullopt;
   return given(file_in(name, found));
 }
 
 std::vector<std::string> RequestFields::files(std::string_view name) const {
-  known(name, FieldKind::kFiles);
-  if (const auto found = files_.find(name); found != files_.end()) return found->second;
-  const nlohmann::json& found = value(name);
+  const nlohmann::json& found = look_up(name, FieldKind::kFiles).second;
+  if (const auto sent = files_.find(name); sent != files_.end()) return sent->second;
   if (found.is_null()) return {};
   if (!found.is_array()) return {file_in(name, found)};
   std::vector<std::string> files;
@@ -232,8 +221,7 @@ std::vector<std::string> RequestFields::files(std::string_view name) const {
 }
 
 std::optional<nlohmann::json> RequestFields::object(std::string_view name) const {
-  known(name, FieldKind::kObject);
-  const nlohmann::json& found = value(name);
+  const nlohmann::json& found = look_up(name, FieldKind::kObject).second;
   if (found.is_null()) return std::nullopt;
   if (!found.is_object()) refuse_field(name, shown(found), "an object");
   return found;

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "sample/pixel_rectangle.h"
@@ -64,9 +65,10 @@ class RequestFields {
   std::optional<nlohmann::json> object(std::string_view name) const;
 
  private:
-  const RequestField& known(std::string_view name, FieldKind kind) const;
-  /// Null if the field is not given. In multipart/form-data, always text.
-  const nlohmann::json& value(std::string_view name) const;
+  /// A field that is known, and its value: null if it is not given; in multipart/form-data, always
+  /// text.
+  std::pair<const RequestField&, const nlohmann::json&> look_up(std::string_view name,
+                                                                FieldKind kind) const;
   void read_json(std::string_view body);
   void read_multipart(std::string_view content_type, std::string_view body);
 

@@ -5,26 +5,16 @@
 
 #include <fmt/format.h>
 
+#include "serve/api_error.h"
+
+#include <nlohmann/json.hpp>
+
 namespace dalle {
 namespace {
 
 void begin_metric(std::string& text, std::string_view name, std::string_view type,
                   std::string_view help) {
   fmt::format_to(std::back_inserter(text), "# HELP {} {}\n# TYPE {} {}\n", name, help, name, type);
-}
-
-/// A text between the quotes of a label.
-std::string label_value(std::string_view text) {
-  std::string escaped;
-  for (const char c : text) {
-    if (c == '\n') {
-      escaped += "\\n";
-      continue;
-    }
-    if (c == '\\' || c == '"') escaped += '\\';
-    escaped += c;
-  }
-  return escaped;
 }
 
 /// A number that an engine reports of itself.
@@ -84,8 +74,8 @@ std::string RequestMetrics::text(std::span<const ServedModel> models) const {
     begin_metric(text, "dalle_request_seconds", "summary",
                  "Request durations by method, route and status.");
     for (const auto& [key, durations] : requests_) {
-      const std::string labels = fmt::format("method=\"{}\",route=\"{}\",status=\"{}\"", key.method,
-                                             label_value(key.route), key.status);
+      const std::string labels = fmt::format("method=\"{}\",route={},status=\"{}\"", key.method,
+                                             json_text(key.route), key.status);
       fmt::format_to(out, "dalle_request_seconds_sum{{{}}} {}\n", labels, durations.seconds);
       fmt::format_to(out, "dalle_request_seconds_count{{{}}} {}\n", labels, durations.count);
     }
@@ -102,7 +92,7 @@ std::string RequestMetrics::text(std::span<const ServedModel> models) const {
   for (const EngineMetric& metric : kEngineMetrics) {
     begin_metric(text, metric.name, metric.type, metric.help);
     for (const ServedModel& model : models)
-      fmt::format_to(out, "{}{{model=\"{}\"}} {}\n", metric.name, label_value(model.id),
+      fmt::format_to(out, "{}{{model={}}} {}\n", metric.name, json_text(model.id),
                      model.engine->status().*metric.member);
   }
   return text;

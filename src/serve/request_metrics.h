@@ -1,12 +1,11 @@
 #pragma once
 
-#include <array>
+#include <compare>
 #include <cstdint>
 #include <map>
 #include <mutex>
 #include <span>
 #include <string>
-#include <tuple>
 
 #include "serve/engine/engine_request.h"
 #include "serve/engine/generation_engine.h"
@@ -36,9 +35,7 @@ class RequestMetrics {
     std::string method, route;
     int status;
 
-    bool operator<(const RouteKey& other) const {
-      return std::tie(method, route, status) < std::tie(other.method, other.route, other.status);
-    }
+    auto operator<=>(const RouteKey&) const = default;
   };
   struct Durations {
     int64_t count = 0;

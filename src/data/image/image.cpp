@@ -80,9 +80,9 @@ cv::Mat decode_with_opencv(std::string_view bytes, const ImageFile& file) {
   try {  // IMREAD_COLOR would drop the alpha channel and reveal transparent pixels
     decoded = cv::imdecode(encoded, cv::IMREAD_UNCHANGED);
   } catch (const cv::Exception& error) {
-    throw Error("{} image: corrupt: {}", image_kind_name(file.kind), error.err);
+    throw Error("{} image: corrupt: {}", to_string(file.kind), error.err);
   }
-  if (decoded.empty()) throw Error("{} image: corrupt or truncated", image_kind_name(file.kind));
+  if (decoded.empty()) throw Error("{} image: corrupt or truncated", to_string(file.kind));
   if (file.kind == ImageFileKind::kBmp && decoded.channels() == 4 && has_zero_alpha(decoded))
     cv::cvtColor(decoded, decoded, cv::COLOR_BGRA2BGR);
   return decoded;
@@ -99,7 +99,7 @@ RgbImage decode_inspected(std::string_view bytes, const ImageFile& file, uint8_t
       return flattened<uint16_t>(decoded, background);
     default:
       throw Error("{} image: unsupported channel type, expected 8 or 16 bits",
-                  image_kind_name(file.kind));
+                  to_string(file.kind));
   }
 }
 
@@ -154,41 +154,20 @@ RgbImage decode_image(std::string_view bytes, uint8_t background) {
     RgbImage image = decode_inspected(bytes, file, background);
     return upright(std::move(image), exif_orientation(file.exif));
   } catch (const std::bad_alloc&) {
-    throw Error("{} image: not enough memory for {} x {} pixels", image_kind_name(file.kind),
-                file.width, file.height);
+    throw Error("{} image: not enough memory for {} x {} pixels", to_string(file.kind), file.width,
+                file.height);
   }
 }
 
 std::optional<ImageFormat> find_image_format(std::string_view name) {
   const std::string lower = lower_case(name);
-  if (lower == "png") return ImageFormat::kPng;
-  if (lower == "jpg" || lower == "jpeg") return ImageFormat::kJpeg;
-  if (lower == "webp") return ImageFormat::kWebp;
-  return std::nullopt;
-}
-
-std::string_view extension_of(ImageFormat format) {
-  switch (format) {
-    case ImageFormat::kPng:
-      return "png";
-    case ImageFormat::kJpeg:
-      return "jpg";
-    case ImageFormat::kWebp:
-      return "webp";
-  }
-  throw Error("unknown image format {}", static_cast<int>(format));
+  return lower == "jpeg" ? ImageFormat::kJpeg : find_enum<ImageFormat>(lower);
 }
 
 int64_t longest_side(ImageFormat format) {
-  switch (format) {
-    case ImageFormat::kPng:
-      return 1'000'000;  // libpng's limit; the format's is 2^31 - 1
-    case ImageFormat::kJpeg:
-      return 65'500;  // libjpeg's limit; the format's is 65535
-    case ImageFormat::kWebp:
-      return 16'383;
-  }
-  throw Error("unknown image format {}", static_cast<int>(format));
+  // Of libpng (the format's is 2^31 - 1), libjpeg (the format's is 65535), and WebP.
+  constexpr int64_t kLongest[] = {1'000'000, 65'500, 16'383};
+  return kLongest[static_cast<size_t>(format)];
 }
 
 std::string encode_image(const RgbImage& image, ImageFormat format, int quality) {
@@ -196,7 +175,7 @@ std::string encode_image(const RgbImage& image, ImageFormat format, int quality)
   keep_opencv_single_threaded();
   cv::Mat bgr;
   cv::cvtColor(view(image), bgr, cv::COLOR_RGB2BGR);
-  const std::string suffix = fmt::format(".{}", extension_of(format));
+  const std::string suffix = fmt::format(".{}", to_string(format));
   std::vector<int> options;
   if (format == ImageFormat::kJpeg) options = {cv::IMWRITE_JPEG_QUALITY, quality};
   if (format == ImageFormat::kWebp) options = {cv::IMWRITE_WEBP_QUALITY, std::max(1, quality)};

@@ -1,14 +1,17 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>
 
+#include "core/fields.h"
 #include "core/seeds.h"
 #include "data/image/rgb_image.h"
 
@@ -23,11 +26,15 @@ RgbImage decode_image(std::string_view bytes, uint8_t background = 255);
 
 enum class ImageFormat { kPng, kJpeg, kWebp };
 
+/// The extensions of files.
+constexpr auto enum_names(ImageFormat) {
+  using enum ImageFormat;
+  return std::to_array<std::pair<ImageFormat, std::string_view>>(
+      {{kPng, "png"}, {kJpeg, "jpg"}, {kWebp, "webp"}});
+}
+
 /// Returns the format named png, jpg, jpeg or webp, ignoring case; nothing for other names.
 std::optional<ImageFormat> find_image_format(std::string_view name);
-
-/// "png", "jpg" or "webp".
-std::string_view extension_of(ImageFormat format);
 
 /// The longest side that the format supports, in pixels.
 int64_t longest_side(ImageFormat format);

@@ -36,11 +36,11 @@ class Fields {
 
   Error truncated() const {
     return Error("{} image: truncated: ends after {} bytes, in the middle of its data",
-                 image_kind_name(kind_), bytes_.size());
+                 to_string(kind_), bytes_.size());
   }
 
   Error corrupt(std::string_view what) const {
-    return Error("{} image: corrupt: {}", image_kind_name(kind_), what);
+    return Error("{} image: corrupt: {}", to_string(kind_), what);
   }
 
  private:
@@ -50,7 +50,7 @@ class Fields {
 };
 
 void require_plausible_size(const ImageFile& file) {
-  const std::string_view name = image_kind_name(file.kind);
+  const std::string_view name = to_string(file.kind);
   if (file.width == 0 || file.height == 0)
     throw Error("{} image: claims {} x {} pixels", name, file.width, file.height);
   if (file.width > kMaxImagePixels / file.height)
@@ -223,20 +223,6 @@ ImageFile inspect(std::string_view bytes) {
 }
 
 }  // namespace
-
-std::string_view image_kind_name(ImageFileKind kind) {
-  switch (kind) {
-    case ImageFileKind::kJpeg:
-      return "JPEG";
-    case ImageFileKind::kPng:
-      return "PNG";
-    case ImageFileKind::kWebp:
-      return "WebP";
-    case ImageFileKind::kBmp:
-      return "BMP";
-  }
-  throw Error("unknown image file kind {}", static_cast<int>(kind));
-}
 
 bool is_image_extension(std::string_view extension) {
   constexpr std::array<std::string_view, 6> kExtensions = {"jpg", "jpeg", "jfif",

@@ -1,14 +1,21 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string_view>
+#include <utility>
+
+#include "core/fields.h"
 
 namespace dalle {
 
 enum class ImageFileKind { kJpeg, kPng, kWebp, kBmp };
 
-/// "JPEG", "PNG", "WebP" or "BMP".
-std::string_view image_kind_name(ImageFileKind kind);
+constexpr auto enum_names(ImageFileKind) {
+  using enum ImageFileKind;
+  return std::to_array<std::pair<ImageFileKind, std::string_view>>(
+      {{kJpeg, "JPEG"}, {kPng, "PNG"}, {kWebp, "WebP"}, {kBmp, "BMP"}});
+}
 
 /// Whether `extension` (without a dot) is jpg, jpeg, jfif, png, webp or bmp, ignoring case.
 bool is_image_extension(std::string_view extension);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <numbers>
 #include <vector>
 
@@ -69,21 +70,9 @@ const std::vector<Point>& outline(ShapeKind shape) {
                                                  {-3 * arm, arm},
                                                  {-3 * arm, -arm},
                                                  {-arm, -arm}}};
-  switch (shape) {
-    case ShapeKind::kSquare:
-      return outlines[0];
-    case ShapeKind::kTriangle:
-      return outlines[1];
-    case ShapeKind::kDiamond:
-      return outlines[2];
-    case ShapeKind::kStar:
-      return outlines[3];
-    case ShapeKind::kCross:
-      return outlines[4];
-    default:
-      break;
-  }
-  throw Error("shape {} is not a polygon", to_string(shape));
+  const size_t index = static_cast<size_t>(shape) - static_cast<size_t>(ShapeKind::kSquare);
+  DALLE_CHECK(index < std::size(outlines));  // a polygon, in the order of the enum
+  return outlines[index];
 }
 
 /// A disk minus a smaller disk that is offset to the right, shifted so that the centroid is at the

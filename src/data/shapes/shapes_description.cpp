@@ -1,27 +1,21 @@
 #include "data/shapes/shapes_description.h"
 
+#include <algorithm>
 #include <array>
-#include <cctype>
 #include <string>
 #include <utility>
 
+#include "core/ascii.h"
 #include "core/error.h"
 
 namespace dalle {
 namespace {
 
 std::vector<std::string> words_of(std::string_view caption) {
-  std::vector<std::string> words(1);
-  for (const char byte : caption) {
-    const auto letter = static_cast<unsigned char>(byte);
-    if (std::isspace(letter) != 0 || byte == ',' || byte == '.') {
-      if (!words.back().empty()) words.emplace_back();
-    } else {
-      words.back() += static_cast<char>(std::tolower(letter));
-    }
-  }
-  if (words.back().empty()) words.pop_back();
-  return words;
+  std::string text = lower_case(caption);
+  std::ranges::replace_if(
+      text, [](char c) { return c == ',' || c == '.'; }, ' ');
+  return split_words(text);
 }
 
 /// Reads the words of a caption from left to right.

@@ -17,37 +17,14 @@ double coverage(double distance_in_pixels) {
 }  // namespace
 
 ShapeRgb rgb_of(ShapeColor color) {
-  switch (color) {
-    case ShapeColor::kRed:
-      return {230, 20, 20};
-    case ShapeColor::kOrange:
-      return {255, 140, 0};
-    case ShapeColor::kYellow:
-      return {255, 230, 0};
-    case ShapeColor::kGreen:
-      return {0, 170, 40};
-    case ShapeColor::kCyan:
-      return {0, 210, 220};
-    case ShapeColor::kBlue:
-      return {0, 60, 240};
-    case ShapeColor::kPurple:
-      return {150, 0, 210};
-    case ShapeColor::kPink:
-      return {255, 105, 190};
-  }
-  throw Error("unknown shape color {}", static_cast<int>(color));
+  constexpr ShapeRgb kRgb[] = {{230, 20, 20}, {255, 140, 0}, {255, 230, 0}, {0, 170, 40},
+                               {0, 210, 220}, {0, 60, 240},  {150, 0, 210}, {255, 105, 190}};
+  return kRgb[static_cast<size_t>(color)];
 }
 
 double gray_of(ShapeBackground background) {
-  switch (background) {
-    case ShapeBackground::kWhite:
-      return 255;
-    case ShapeBackground::kGrey:
-      return 128;
-    case ShapeBackground::kBlack:
-      return 0;
-  }
-  throw Error("unknown background {}", static_cast<int>(background));
+  constexpr double kGray[] = {255, 128, 0};
+  return kGray[static_cast<size_t>(background)];
 }
 
 double second_tone(ShapeTexture texture, double x, double y, double period) {

@@ -1,7 +1,7 @@
 #include "data/text/clip_tokenizer.h"
 
 #include <algorithm>
-#include <queue>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -85,25 +85,6 @@ size_t word_length(std::u32string_view text) {
   return static_cast<size_t>(std::ranges::find_if(text, ends) - text.begin());
 }
 
-/// A token of a word that is being merged.
-struct WordPart {
-  int64_t token;
-  size_t left, right;  ///< its neighbors, or kNoPart
-  bool is_gone = false;
-};
-
-constexpr size_t kNoPart = SIZE_MAX;
-
-struct PossibleMerge {
-  int64_t rank;
-  size_t left, right;  ///< parts
-  int64_t left_token, right_token, token;
-
-  bool operator<(const PossibleMerge& other) const {  // std::priority_queue returns the largest
-    return std::pair(rank, left) > std::pair(other.rank, other.left);
-  }
-};
-
 }  // namespace
 
 ClipTokenizer::ClipTokenizer(std::string_view vocabulary_json, std::string_view merge_lines) {
@@ -132,13 +113,8 @@ ClipTokenizer::ClipTokenizer(std::string_view vocabulary_json, std::string_view 
       if (!vocabulary.contains(token))
         throw Error("line {} of the merges: {:?} is not in the vocabulary", line, token);
     merges_.emplace(pair_key(vocabulary.at(left), vocabulary.at(right)),
-                    Merge{.rank = rank++, .token = vocabulary.at(left + right)});
+                    BpeMerge{-static_cast<double>(rank++), vocabulary.at(left + right)});
   }
-}
-
-const ClipTokenizer::Merge* ClipTokenizer::merge_of(int64_t left, int64_t right) const {
-  const auto found = merges_.find(pair_key(left, right));
-  return found == merges_.end() ? nullptr : &found->second;
 }
 
 std::vector<int64_t> ClipTokenizer::encode(std::string_view text) const {
@@ -167,38 +143,17 @@ void ClipTokenizer::encode_words(std::string_view text, std::vector<int64_t>& to
 }
 
 void ClipTokenizer::encode_word(std::string_view bytes, std::vector<int64_t>& tokens) const {
-  std::vector<WordPart> parts;
+  std::vector<BpeSymbol> symbols;
   for (size_t i = 0; i < bytes.size(); ++i) {
-    const bool is_last = i + 1 == bytes.size();
-    parts.push_back(
-        {.token = (is_last ? final_bytes_ : inner_bytes_)[static_cast<uint8_t>(bytes[i])],
-         .left = i == 0 ? kNoPart : i - 1,
-         .right = is_last ? kNoPart : i + 1});
+    const auto& tokens_of_bytes = i + 1 == bytes.size() ? final_bytes_ : inner_bytes_;
+    symbols.push_back({i, 1, tokens_of_bytes[static_cast<uint8_t>(bytes[i])]});
   }
-  std::priority_queue<PossibleMerge> possible;
-  const auto propose = [&](size_t left, size_t right) {
-    if (left == kNoPart || right == kNoPart) return;
-    const int64_t a = parts[left].token, b = parts[right].token;
-    if (const Merge* const merge = merge_of(a, b))
-      possible.push({merge->rank, left, right, a, b, merge->token});
+  const auto merge_of = [&](const BpeSymbol& left, const BpeSymbol& right) {
+    const auto found = merges_.find(pair_key(left.token, right.token));
+    return found == merges_.end() ? std::nullopt : std::optional(found->second);
   };
-  for (size_t right = 1; right < parts.size(); ++right) propose(right - 1, right);
-  while (!possible.empty()) {
-    const PossibleMerge best = possible.top();
-    possible.pop();
-    WordPart &left = parts[best.left], &right = parts[best.right];
-    const bool is_outdated = left.is_gone || right.is_gone || left.token != best.left_token ||
-                             right.token != best.right_token;
-    if (is_outdated) continue;
-    left.token = best.token;
-    left.right = right.right;
-    right.is_gone = true;
-    if (left.right != kNoPart) parts[left.right].left = best.left;
-    propose(left.left, best.left);
-    propose(best.left, left.right);
-  }
-  for (const WordPart& part : parts)
-    if (!part.is_gone) tokens.push_back(part.token);
+  merge_pairs(symbols, merge_of, [] { return false; });
+  for (const BpeSymbol& symbol : symbols) tokens.push_back(symbol.token);
 }
 
 }  // namespace dalle

@@ -6,6 +6,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "data/text/merge_pairs.h"
+
 namespace dalle {
 
 /// The byte-level BPE of the released CLIP models, in the files that transformers has of it.
@@ -38,18 +40,13 @@ class ClipTokenizer {
   std::vector<int64_t> encode(std::string_view text) const;
 
  private:
-  struct Merge {
-    int64_t rank = 0;   ///< lower ones come first
-    int64_t token = 0;  ///< of both together
-  };
-  const Merge* merge_of(int64_t left, int64_t right) const;
   void encode_words(std::string_view text, std::vector<int64_t>& tokens) const;
   void encode_word(std::string_view bytes, std::vector<int64_t>& tokens) const;
 
   int64_t vocab_size_ = 0;
-  std::array<int64_t, 256> inner_bytes_{};  ///< tokens of bytes
-  std::array<int64_t, 256> final_bytes_{};  ///< of those at the end of a word
-  std::unordered_map<uint64_t, Merge> merges_;
+  std::array<int64_t, 256> inner_bytes_{};         ///< tokens of bytes
+  std::array<int64_t, 256> final_bytes_{};         ///< of those at the end of a word
+  std::unordered_map<uint64_t, BpeMerge> merges_;  ///< of pairs; the first has the highest priority
 };
 
 }  // namespace dalle

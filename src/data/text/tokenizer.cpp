@@ -43,21 +43,6 @@ void check_ok(const sentencepiece::util::Status& status, std::string_view what) 
   if (!status.ok()) throw Error("{}: {}", what, reason(status));
 }
 
-/// Passes captions to sentencepiece.
-class CaptionList : public sentencepiece::SentenceIterator {
- public:
-  explicit CaptionList(const std::vector<std::string>& captions) : captions_(captions) {}
-
-  bool done() const override { return next_ == captions_.size(); }
-  void Next() override { ++next_; }
-  const std::string& value() const override { return captions_[next_]; }
-  sentencepiece::util::Status status() const override { return {}; }
-
- private:
-  const std::vector<std::string>& captions_;
-  size_t next_ = 0;
-};
-
 /// sentencepiece reserves U+2585 to mark rare characters and ignores captions that contain it.
 /// Replaces it by a space in training; encoding represents it by its three bytes.
 std::string without_reserved_mark(std::string_view caption) {
@@ -159,11 +144,7 @@ const std::string& Tokenizer::model() const {
 
 Tokenizer load_tokenizer(const std::filesystem::path& path) {
   std::string model = read_file(path);
-  try {
-    return Tokenizer(std::move(model));
-  } catch (const Error& error) {
-    throw Error("{}: {}", path.string(), error.what());
-  }
+  return prefix_errors(path.string(), [&] { return Tokenizer(std::move(model)); });
 }
 
 std::string train_tokenizer(const CaptionIterator& captions, const TokenizerConfig& config) {
@@ -183,12 +164,11 @@ std::string train_tokenizer(const CaptionIterator& captions, const TokenizerConf
       {"num_threads", "1"},
       {"minloglevel", "3"},  // errors are returned as a status
   };
-  CaptionList sentences(list);
   std::string model;
   if (list.end() ==
       std::find_if(list.begin(), list.end(), [](const auto& s) { return !s.empty(); }))
     fail_without_captions(list.size());
-  const auto status = sentencepiece::SentencePieceTrainer::Train(options, &sentences, &model);
+  const auto status = sentencepiece::SentencePieceTrainer::Train(options, list, &model);
   if (!status.ok()) {
     const std::string why = reason(status);
     int64_t needed = 0;

@@ -241,7 +241,7 @@ asio::awaitable<bool> HttpConnection::answer_problem(const RequestProblem& probl
 
 void HttpConnection::on_reply_changed() {
   // Also while send_reply() waits for a client that does not read.
-  if (queue_ && queue_->is_cut()) return disconnect();
+  if (queue_ && queue_->progress().is_cut) return disconnect();
   wake_.cancel();
 }
 
@@ -260,18 +260,18 @@ void HttpConnection::call_handler(HttpRequest request) {
 /// @return  whether another request may follow
 asio::awaitable<bool> HttpConnection::send_reply() {
   while (queue_) {
-    const bool is_complete = queue_->is_complete();  // before next(), which may get the last piece
+    // Before next(), which may get the last piece.
+    const ReplyQueue::Progress progress = queue_->progress();
     const bool is_gone = read_error_ || buffer_.size() > kMostPipelined;
-    if (queue_->is_cut() || (is_gone && !is_complete)) break;
+    if (progress.is_cut || (is_gone && !progress.is_complete)) break;
     const std::string bytes = queue_->next();
     start_read();
-    if (bytes.empty() && is_complete) {
-      const bool keeps_alive = queue_->keeps_alive();
+    if (bytes.empty() && progress.is_complete) {
       report(true);
       std::exchange(queue_, nullptr)->close();
       context_.end_reply();
-      if (!keeps_alive) co_await linger();
-      co_return keeps_alive;
+      if (!progress.keeps_alive) co_await linger();
+      co_return progress.keeps_alive;
     }
     if (bytes.empty()) {
       co_await woken();
@@ -287,8 +287,9 @@ asio::awaitable<bool> HttpConnection::send_reply() {
 
 void HttpConnection::report(bool is_complete) {
   if (queue_) {
-    completion_.status = queue_->status();
-    completion_.note = queue_->notes();
+    const ReplyQueue::Progress progress = queue_->progress();
+    completion_.status = progress.status;
+    completion_.note = progress.notes;
   }
   completion_.is_complete = is_complete;
   completion_.seconds = seconds_since(begin_);
@@ -306,7 +307,7 @@ void HttpConnection::start_read() {
         self->buffer_.commit(size);
         if (error && !self->read_error_) self->read_error_ = error;
         // Also while send_reply() waits for a client that does not read.
-        if (error && self->queue_ && !self->queue_->is_complete()) self->disconnect();
+        if (error && self->queue_ && !self->queue_->progress().is_complete) self->disconnect();
         self->wake_.cancel();
       });
 }

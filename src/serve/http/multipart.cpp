@@ -4,6 +4,8 @@
 #include <optional>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "core/ascii.h"
 #include "core/error.h"
 #include "core/utf8.h"
@@ -73,12 +75,8 @@ HeaderValue parse_header_value(std::string_view text) {
 }
 
 std::string boundary_of(std::string_view content_type) {
-  HeaderValue header;
-  try {
-    header = parse_header_value(content_type);
-  } catch (const Error& error) {
-    throw Error("content-type: {}", error.what());
-  }
+  const HeaderValue header =
+      prefix_errors("content-type", [&] { return parse_header_value(content_type); });
   if (header.value != "multipart/form-data")
     throw Error("content-type: expected multipart/form-data");
   const std::string* const boundary = header.parameter("boundary");
@@ -118,8 +116,7 @@ std::optional<Delimiter> find_delimiter(std::string_view body, const std::string
 
 void check_text(std::string_view what, const std::string& text) {
   if (first_invalid_utf8(text) < text.size()) throw Error("{}: expected UTF-8", what);
-  if (std::ranges::any_of(text,
-                          [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }))
+  if (std::ranges::any_of(text, is_control_character))
     throw Error("{}: found a control character", what);
 }
 
@@ -185,11 +182,9 @@ std::vector<FormPart> parse_multipart(std::string_view content_type, std::string
     const size_t begin = delimiter->end;
     delimiter = find_delimiter(body, boundary, begin);
     if (!delimiter) throw Error("multipart: part {} is truncated", number);
-    try {
-      parts.push_back(parse_part(body.substr(begin, delimiter->begin - begin), limits));
-    } catch (const Error& error) {
-      throw Error("multipart: part {}: {}", number, error.what());
-    }
+    const std::string_view part = body.substr(begin, delimiter->begin - begin);
+    parts.push_back(prefix_errors(fmt::format("multipart: part {}", number),
+                                  [&] { return parse_part(part, limits); }));
   }
   return parts;
 }

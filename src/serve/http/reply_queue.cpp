@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "core/ascii.h"
 #include "core/error.h"
 
 #include <boost/beast/http/status.hpp>
@@ -23,19 +24,11 @@ std::string http_date() {
 }
 
 bool is_header_value(std::string_view text) {
-  return std::ranges::none_of(text, [](char c) {
-    return (static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f;
-  });
-}
-
-bool is_header_name(std::string_view name) {
-  constexpr std::string_view kDigitsAndLetters =
-      "-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-  return !name.empty() && name.find_first_not_of(kDigitsAndLetters) == name.npos;
+  return std::ranges::none_of(text, [](char c) { return is_control_character(c) && c != '\t'; });
 }
 
 void append_header(std::string& head, std::string_view name, std::string_view value) {
-  DALLE_CHECK(is_header_name(name) && is_header_value(value));
+  DALLE_CHECK(is_header_value(value));
   head.append(name).append(": ").append(value).append("\r\n");
 }
 
@@ -68,7 +61,7 @@ std::string serialize_response(const HttpResponse& response, const ReplyFraming&
 ReplyQueue::ReplyQueue(ReplyFraming framing, size_t unsent_limit, std::function<void()> wake)
     : framing_(std::move(framing)), unsent_limit_(unsent_limit), wake_(std::move(wake)) {}
 
-void ReplyQueue::send(const HttpResponse& response) {
+void ReplyQueue::send(HttpResponse response) {
   std::function<void()> released;  // outlives the lock, because what it holds may use this queue
   const std::lock_guard lock(mutex_);
   if (is_dropped()) return;
@@ -78,7 +71,7 @@ void ReplyQueue::send(const HttpResponse& response) {
   released = finish();
 }
 
-void ReplyQueue::begin_stream(const HttpResponse& head) {
+void ReplyQueue::begin_stream(HttpResponse head) {
   const std::lock_guard lock(mutex_);
   if (is_dropped()) return;
   DALLE_CHECK(state_ == State::kEmpty && head.status >= 200 && head.status < 600);
@@ -93,7 +86,7 @@ void ReplyQueue::begin_stream(const HttpResponse& head) {
   wake_();
 }
 
-void ReplyQueue::write(std::string_view chunk) {
+void ReplyQueue::write(std::string chunk) {
   const std::lock_guard lock(mutex_);
   if (is_dropped()) return;
   DALLE_CHECK(state_ == State::kStreaming);
@@ -103,7 +96,7 @@ void ReplyQueue::write(std::string_view chunk) {
     pieces_.clear();
   } else {
     push(framing_.has_chunks ? fmt::format("{:x}\r\n{}\r\n", chunk.size(), chunk)
-                             : std::string(chunk));
+                             : std::move(chunk));
   }
   wake_();
 }
@@ -144,7 +137,7 @@ void ReplyQueue::on_disconnect(std::function<void()> closed) {
   closed();
 }
 
-void ReplyQueue::note(std::string_view text) {
+void ReplyQueue::note(std::string text) {
   const std::lock_guard lock(mutex_);
   notes_.append(notes_.empty() ? "" : ", ").append(text);
 }
@@ -159,29 +152,13 @@ std::string ReplyQueue::next() {
   return bytes;
 }
 
-bool ReplyQueue::is_complete() const {
+ReplyQueue::Progress ReplyQueue::progress() const {
   const std::lock_guard lock(mutex_);
-  return state_ == State::kComplete;
-}
-
-bool ReplyQueue::is_cut() const {
-  const std::lock_guard lock(mutex_);
-  return is_cut_;
-}
-
-bool ReplyQueue::keeps_alive() const {
-  const std::lock_guard lock(mutex_);
-  return framing_.keep_alive && !is_cut_;
-}
-
-int ReplyQueue::status() const {
-  const std::lock_guard lock(mutex_);
-  return status_;
-}
-
-std::string ReplyQueue::notes() const {
-  const std::lock_guard lock(mutex_);
-  return notes_;
+  return {.is_complete = state_ == State::kComplete,
+          .is_cut = is_cut_,
+          .keeps_alive = framing_.keep_alive && !is_cut_,
+          .status = status_,
+          .notes = notes_};
 }
 
 void ReplyQueue::close() {
@@ -207,33 +184,11 @@ std::function<void()> ReplyQueue::finish() {
   return std::exchange(disconnected_, nullptr);
 }
 
-namespace {
-
-/// Completes the queue when the handler has dropped it.
-class QueuedReply : public HttpReply {
- public:
-  QueuedReply(std::shared_ptr<ReplyQueue> queue, HttpResponse failure)
-      : queue_(std::move(queue)), failure_(std::move(failure)) {}
-  ~QueuedReply() override { queue_->abandon(failure_); }
-
-  void send(HttpResponse response) override { queue_->send(response); }
-  void begin_stream(HttpResponse head) override { queue_->begin_stream(head); }
-  void write(std::string chunk) override { queue_->write(chunk); }
-  void end() override { queue_->end(); }
-  void on_disconnect(std::function<void()> closed) override {
-    queue_->on_disconnect(std::move(closed));
-  }
-  void note(std::string text) override { queue_->note(text); }
-
- private:
-  std::shared_ptr<ReplyQueue> queue_;
-  HttpResponse failure_;
-};
-
-}  // namespace
-
 std::shared_ptr<HttpReply> make_reply(std::shared_ptr<ReplyQueue> queue, HttpResponse failure) {
-  return std::make_shared<QueuedReply>(std::move(queue), std::move(failure));
+  ReplyQueue* const reply = queue.get();
+  return {reply, [queue = std::move(queue), failure = std::move(failure)](HttpReply*) {
+            queue->abandon(failure);
+          }};
 }
 
 }  // namespace dalle

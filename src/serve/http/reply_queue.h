@@ -23,24 +23,23 @@ struct ReplyFraming {
 };
 
 /// The bytes of a status line, headers and body of a known size.
-/// Broken invariants are header names or values that would change the structure of the reply.
+/// Broken invariants are header values that would change the structure of the reply.
 std::string serialize_response(const HttpResponse& response, const ReplyFraming& framing);
 
 /// The bytes of one reply on their way from any thread to the connection, which takes them piece by
 /// piece on a thread of the server. Thread-safe.
-class ReplyQueue {
+class ReplyQueue : public HttpReply {
  public:
   /// @param wake  called when there is something new for the connection; must not block, nor call
   ///              back
   ReplyQueue(ReplyFraming framing, size_t unsent_limit, std::function<void()> wake);
 
-  // What HttpReply does.
-  void send(const HttpResponse& response);
-  void begin_stream(const HttpResponse& head);
-  void write(std::string_view chunk);
-  void end();
-  void on_disconnect(std::function<void()> closed);
-  void note(std::string_view text);
+  void send(HttpResponse response) override;
+  void begin_stream(HttpResponse head) override;
+  void write(std::string chunk) override;
+  void end() override;
+  void on_disconnect(std::function<void()> closed) override;
+  void note(std::string text) override;
 
   /// Completes the reply for a handler that does not: sends `failure` if it has sent nothing, else
   /// cuts the stream. What it still sends is dropped.
@@ -48,11 +47,15 @@ class ReplyQueue {
 
   /// The next bytes to send; nothing for now if it is empty. The previous ones count as sent.
   std::string next();
-  bool is_complete() const;  ///< everything has been queued
-  bool is_cut() const;  ///< the connection must be closed, because the reply will not be complete
-  bool keeps_alive() const;  ///< another request may follow when everything has been sent
-  int status() const;        ///< 0: none yet
-  std::string notes() const;
+
+  struct Progress {
+    bool is_complete;  ///< everything has been queued
+    bool is_cut;       ///< the connection must be closed, because the reply will not be complete
+    bool keeps_alive;  ///< another request may follow when everything has been sent
+    int status;        ///< 0: none yet
+    std::string notes;
+  };
+  Progress progress() const;
 
   /// The connection is gone. Calls what on_disconnect() has set if the reply is not complete;
   /// `wake` is not called any more.
@@ -81,7 +84,7 @@ class ReplyQueue {
   std::string notes_;
 };
 
-/// The reply that a handler gets.
+/// The queue as the reply that a handler gets: abandoned when the handler has dropped it.
 /// @param failure  sent if the handler never answers
 std::shared_ptr<HttpReply> make_reply(std::shared_ptr<ReplyQueue> queue, HttpResponse failure);
 

@@ -1,6 +1,9 @@
 #include "serve/http/request_target.h"
 
 #include <algorithm>
+#include <charconv>
+#include <cstdint>
+#include <system_error>
 
 #include "core/ascii.h"
 #include "core/error.h"
@@ -9,18 +12,6 @@
 namespace dalle {
 namespace {
 
-constexpr bool is_control_character(char c) {
-  return static_cast<unsigned char>(c) < 0x20 || c == 0x7f;
-}
-
-/// The value of a hexadecimal digit; -1 for other characters.
-constexpr int hex_digit_value(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
-
 std::string percent_decoded(std::string_view text) {
   std::string decoded;
   for (size_t i = 0; i < text.size(); ++i) {
@@ -28,11 +19,13 @@ std::string percent_decoded(std::string_view text) {
       decoded += text[i];
       continue;
     }
-    const int high = i + 1 < text.size() ? hex_digit_value(text[i + 1]) : -1;
-    const int low = i + 2 < text.size() ? hex_digit_value(text[i + 2]) : -1;
-    if (high < 0 || low < 0)
+    const std::string_view digits = text.substr(i + 1, 2);
+    uint8_t byte = 0;
+    const auto [end, error] =
+        std::from_chars(digits.data(), digits.data() + digits.size(), byte, 16);
+    if (error != std::errc() || end != text.data() + i + 3)
       throw Error("request target: found % without two hexadecimal digits after it");
-    decoded += static_cast<char>(high << 4 | low);
+    decoded += static_cast<char>(byte);
     i += 2;
   }
   if (std::ranges::any_of(decoded, is_control_character))

@@ -201,8 +201,8 @@ TEST(EncodeImage, HigherQualityTakesMoreBytesAndIsCloser) {
   for (const ImageFormat format : {ImageFormat::kJpeg, ImageFormat::kWebp}) {
     const std::string low = encode_image(smooth, format, 0);
     const std::string high = encode_image(smooth, format, 100);
-    EXPECT_LT(low.size(), high.size()) << extension_of(format);
-    EXPECT_GT(error(low), error(high)) << extension_of(format);
+    EXPECT_LT(low.size(), high.size()) << to_string(format);
+    EXPECT_GT(error(low), error(high)) << to_string(format);
   }
 }
 
@@ -224,9 +224,8 @@ TEST(EncodeImage, RejectsImagesTooLargeForTheFormat) {
 TEST(EncodeImage, SupportsSidesUpToTheLimitOfTheFormat) {
   for (const auto format : {ImageFormat::kPng, ImageFormat::kJpeg, ImageFormat::kWebp}) {
     const int64_t longest = longest_side(format);
-    EXPECT_NO_THROW(encode_image(gradient_image(longest, 1), format)) << extension_of(format);
-    EXPECT_THROW(encode_image(gradient_image(1, longest + 1), format), Error)
-        << extension_of(format);
+    EXPECT_NO_THROW(encode_image(gradient_image(longest, 1), format)) << to_string(format);
+    EXPECT_THROW(encode_image(gradient_image(1, longest + 1), format), Error) << to_string(format);
   }
 }
 
