@@ -9,7 +9,7 @@
 namespace dalle {
 
 // How far apart two sets of feature vectors are. Features are [N, D] floating. Functions of
-// features throw dalle::Error if there are too few of them, or if they are not finite.
+// features throw dalle::Error if they are not finite.
 
 /// The normal distribution with the mean and the covariance of a set.
 struct NormalFit {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 #include <numeric>
 
 namespace dalle {
@@ -16,15 +17,16 @@ StatedValues has_right_count(const ShapesMatch& match) {
   return {.right = match.count, .stated = 1};
 }
 
-constexpr size_t kAttributeKinds = 7;
+constexpr size_t kAttributeKinds = 1 + kStatedValues.size();
 
-/// Whether an image has all values of a kind right, for each kind: 1 or 0.
+/// Whether an image has all values of a kind right, for the count and each kind: 1 or 0.
 std::array<double, kAttributeKinds> kinds_right(const ShapesMatch& match) {
-  const auto all = [](const StatedValues& values) -> double {
-    return values.right == values.stated ? 1 : 0;
-  };
-  return {match.count ? 1.0 : 0.0, all(match.shape),      all(match.color),   all(match.size),
-          all(match.texture),      all(match.background), all(match.relation)};
+  std::array<double, kAttributeKinds> right = {match.count ? 1.0 : 0.0};
+  for (size_t kind = 1; kind < kAttributeKinds; ++kind) {
+    const StatedValues& values = match.*kStatedValues[kind - 1].second;
+    right[kind] = values.right == values.stated ? 1 : 0;
+  }
+  return right;
 }
 
 bool has_any(const std::vector<double>& sums) {
@@ -59,13 +61,8 @@ std::vector<std::pair<std::string_view, Interval>> JudgedImages::proportions() c
   };
   append("exact", is_exact);
   append("count", has_right_count);
-  append("shape", [](const ShapesMatch& match) { return match.shape; });
-  append("color", [](const ShapesMatch& match) { return match.color; });
-  append("size", [](const ShapesMatch& match) { return match.size; });
-  append("texture", [](const ShapesMatch& match) { return match.texture; });
-  append("background", [](const ShapesMatch& match) { return match.background; });
-  append("relation", [](const ShapesMatch& match) { return match.relation; });
-  append("atoms", [](const ShapesMatch& match) { return match.atoms(); });
+  for (const auto& [name, values] : kStatedValues) append(name, std::mem_fn(values));
+  append("atoms", std::mem_fn(&ShapesMatch::atoms));
   return result;
 }
 

@@ -10,7 +10,6 @@
 
 #include "core/error.h"
 #include "eval/gaussian_blur.h"
-#include "tensor/tensor_checks.h"
 
 namespace dalle {
 namespace {
@@ -20,13 +19,6 @@ constexpr double kWindowStd = 1.5;
 constexpr double kLuminanceConstant = 0.01 * 0.01;  // (K1 * range)^2
 constexpr double kContrastConstant = 0.03 * 0.03;   // (K2 * range)^2
 constexpr std::array<double, 5> kScaleWeights = {0.0448, 0.2856, 0.3001, 0.2363, 0.1333};
-
-void check_pair(const char* what, const at::Tensor& images, const at::Tensor& reconstructions) {
-  if (images.dim() != 4 || images.sizes() != reconstructions.sizes() ||
-      !images.is_floating_point() || !reconstructions.is_floating_point() || images.numel() == 0)
-    throw Error("{}: images are {} and reconstructions are {}, expected equal Float [B, C, H, W]",
-                what, describe_tensor(images), describe_tensor(reconstructions));
-}
 
 /// The two factors of SSIM in each window inside the image.
 struct SimilarityMaps {
@@ -54,19 +46,9 @@ at::Tensor channels_of(const at::Tensor& images) {
   return images.to(at::kDouble).flatten(0, 1).unsqueeze(1);
 }
 
-void check_sides(const char* what, const at::Tensor& images) {
-  if (images.size(2) < kWindow || images.size(3) < kWindow)
-    throw Error("{}: images are {}, expected sides of at least {}", what, describe_tensor(images),
-                kWindow);
-}
-
 }  // namespace
 
 at::Tensor code_counts(const at::Tensor& codes, int64_t vocab_size) {
-  if (codes.scalar_type() != at::kLong || codes.numel() == 0)
-    throw Error("code_counts: found {}, expected at least one code in Long [..., h, w]",
-                describe_tensor(codes));
-  check_code_range("code_counts", codes, vocab_size);
   return codes.flatten().bincount(/*weights=*/{}, vocab_size);
 }
 
@@ -78,7 +60,6 @@ CodebookHealth codebook_health(const at::Tensor& counts) {
 }
 
 at::Tensor position_code_counts(const at::Tensor& codes, int64_t vocab_size) {
-  code_counts(codes, vocab_size);             // checks them
   const auto at_position = codes.flatten(1);  // [B, h w]
   const int64_t positions = at_position.size(1);
   const auto offsets = torch::arange(positions, codes.options()) * vocab_size;
@@ -98,7 +79,7 @@ at::Tensor shift_right(const at::Tensor& images) {
 }
 
 at::Tensor psnr(const at::Tensor& images, const at::Tensor& reconstructions) {
-  check_pair("psnr", images, reconstructions);
+  DALLE_CHECK(images.sizes() == reconstructions.sizes());
   const auto error = images.to(at::kDouble) - reconstructions.to(at::kDouble);
   return error.square().mean({1, 2, 3}).log10().mul(-10.0);
 }
@@ -110,8 +91,7 @@ int64_t similarity_scales(int64_t side) {
 }
 
 Similarity structural_similarity(const at::Tensor& images, const at::Tensor& reconstructions) {
-  check_pair("structural_similarity", images, reconstructions);
-  check_sides("structural_similarity", images);
+  DALLE_CHECK(images.sizes() == reconstructions.sizes());
   const int64_t scales = similarity_scales(std::min(images.size(2), images.size(3)));
   const bool has_all_scales = scales == std::ssize(kScaleWeights);
   const double total =  // all five sum to 1.0001, and the usual MS-SSIM does not divide by that

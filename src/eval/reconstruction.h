@@ -17,7 +17,6 @@ struct CodebookHealth {
 /// @param codes       [..., h, w] int64 in [0, vocab_size), not empty
 /// @param vocab_size  number of codes K
 /// @return            [K] int64
-/// @throws dalle::Error if there are no codes, they are not int64 or lie outside [0, vocab_size)
 at::Tensor code_counts(const at::Tensor& codes, int64_t vocab_size);
 
 /// @param counts  [K] int64, not all zero: sums of code_counts()
@@ -27,7 +26,6 @@ CodebookHealth codebook_health(const at::Tensor& counts);
 ///
 /// @param codes  [B, h, w] int64 in [0, vocab_size), not empty
 /// @return       [h w, K] int64
-/// @throws dalle::Error as code_counts() does
 at::Tensor position_code_counts(const at::Tensor& codes, int64_t vocab_size);
 
 /// The entropy of the codes at each position of the grid.
@@ -49,7 +47,6 @@ inline constexpr double kFlawlessPsnr = 100;
 /// @param images           [B, C, H, W] floating in [0, 1]
 /// @param reconstructions  [B, C, H, W] floating in [0, 1]
 /// @return                 [B] float64, decibels; infinite if the two are equal
-/// @throws dalle::Error if the shapes differ or are not [B, C, H, W]
 at::Tensor psnr(const at::Tensor& images, const at::Tensor& reconstructions);
 
 /// How many of the five scales structural_similarity() uses for images whose shorter side has this
@@ -73,7 +70,6 @@ struct Similarity {
 ///
 /// @param images           [B, C, H, W] floating in [0, 1], H and W at least 11
 /// @param reconstructions  [B, C, H, W] floating in [0, 1]
-/// @throws dalle::Error if the shapes differ, are not [B, C, H, W], or H or W is below 11
 /// Source: Wang et al. 2004, "Image quality assessment: from error visibility to structural
 /// similarity"; Wang, Simoncelli and Bovik 2003, "Multi-scale structural similarity for image
 /// quality assessment"

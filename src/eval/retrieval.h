@@ -2,7 +2,6 @@
 
 #include <array>
 #include <cstdint>
-#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -10,15 +9,6 @@
 #include <ATen/core/Tensor.h>
 
 namespace dalle {
-
-/// For each k, the share of queries of which at least one of the k most similar candidates is a
-/// partner. A candidate that is not a partner and as similar as the best one ranks before it, so a
-/// model that considers everything equally similar, or whose similarities are NaN, finds nothing.
-///
-/// @param similarity  [N, N] of query i (row) and candidate j
-/// @param labels      [N] int64; query i and candidate j are partners if their labels are equal
-std::vector<double> retrieved_at(const at::Tensor& similarity, const at::Tensor& labels,
-                                 std::span<const int64_t> ks);
 
 /// Whether the candidate at `index` is more similar to the query than every candidate that is not
 /// in `as_good`. False if any similarity is NaN.
@@ -30,10 +20,13 @@ bool is_most_similar(const at::Tensor& similarity, int64_t index, const at::Tens
 /// The numbers of candidates among which a model should find a partner.
 inline constexpr std::array<int64_t, 3> kRetrievedAt = {1, 5, 10};
 
-/// retrieved_at() of both directions: image_to_text_at_1, _5, _10, text_to_image_at_1, ...
+/// For each such number k, the share of images of which at least one of the k most similar captions
+/// is a partner, and the reverse: image_to_text_at_1, _5, _10, text_to_image_at_1, ... A candidate
+/// that is not a partner and as similar as the best one ranks before it, so a model that considers
+/// everything equally similar, or whose similarities are NaN, finds nothing.
 ///
 /// @param similarity  [N, N] of image i (row) and caption j
-/// @param labels      as in retrieved_at()
+/// @param labels      [N] int64; image i and caption j are partners if their labels are equal
 std::vector<std::pair<std::string, double>> retrieval_shares(const at::Tensor& similarity,
                                                              const at::Tensor& labels);
 

@@ -174,10 +174,6 @@ ColorPlanes resize_bicubic(const RgbImage& image, int64_t side) {
   return result;
 }
 
-int64_t PixelMask::count() const {
-  return std::ranges::count(pixels, uint8_t{1});
-}
-
 PixelMask dilate(const PixelMask& mask) {
   return spread_value(mask, 1);
 }

@@ -29,7 +29,6 @@ struct PixelMask {
     return row >= 0 && row < height && column >= 0 && column < width &&
            pixels[static_cast<size_t>(row * width + column)] != 0;
   }
-  int64_t count() const;
 };
 
 /// Adds all pixels that have at least one of their eight neighbors in the mask.

@@ -363,10 +363,7 @@ DetectedObject judge_object(const ColorPlanes& image, const Region& region) {
 }  // namespace
 
 DetectedScene detect_shapes(const RgbImage& image) {
-  constexpr int64_t kSmallestSide = 16;
-  if (image.width != image.height || image.width < kSmallestSide)
-    throw Error("shapes judge: found an image of {} x {} pixels, expected a square of at least {}",
-                image.width, image.height, kSmallestSide);
+  DALLE_CHECK(image.width == image.height);
   const ColorPlanes planes = resize_bicubic(image, kSide);
   const std::array<float, 3> border = border_color(planes);
   DetectedScene scene{.objects = {}, .background = likeliest_background(border)};

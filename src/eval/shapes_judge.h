@@ -31,7 +31,6 @@ struct DetectedScene {
 /// docs/evaluation.md describes the steps and their accuracy on rendered scenes.
 ///
 /// @param image  square, of at least 16 pixels
-/// @throws dalle::Error if it is not
 DetectedScene detect_shapes(const RgbImage& image);
 
 /// The relation of an object to another: the one along the axis on which they are farther apart.

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <numeric>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "data/shapes/shape_outline.h"
@@ -38,63 +41,38 @@ bool relation_is_right(const ShapesDescription& description, const DetectedScene
              description.relations[i];
 }
 
-/// Tries all assignments of the largest detected objects and keeps the first of the best ones.
-class BestAssignment {
- public:
-  BestAssignment(const ShapesDescription& description, const DetectedScene& detected)
-      : description_(description),
-        detected_(detected),
-        is_used_(std::min(detected.objects.size(), kMostObjects), false),
-        current_(description.objects.size()) {
-    for (const DescribedObject& described : description.objects) {
-      std::vector<int>& row = right_.emplace_back();
-      for (const DetectedObject& object : detected.objects)
-        row.push_back(right_attributes(described, object));
+/// The first of the best assignments of the largest detected objects, of which it tries all.
+Assignment best_assignment(const ShapesDescription& description, const DetectedScene& detected) {
+  // Captions describe up to four; an image of noise may have a hundred.
+  constexpr size_t kMostObjects = 8;
+  // One attribute counts more than all relations together.
+  constexpr int kAttribute = 100;
+  const size_t described = description.objects.size();
+  const size_t found = std::min(detected.objects.size(), kMostObjects);
+  // The described objects get the first of a permutation of the detected ones; `found` is none.
+  std::vector<size_t> order(std::max(described, found), found);
+  const auto rest = order.begin() + static_cast<std::ptrdiff_t>(described);
+  std::iota(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(found), size_t{0});
+  Assignment best;
+  int best_score = -1;
+  do {
+    Assignment assignment(described);
+    int score = 0;
+    for (size_t i = 0; i < described; ++i) {
+      if (order[i] == found) continue;
+      assignment[i] = order[i];
+      score += kAttribute * right_attributes(description.objects[i], detected.objects[order[i]]);
     }
-    const size_t described = description.objects.size(), found = is_used_.size();
-    assign_from(0, 0, described - std::min(described, found));
-  }
-
-  const Assignment& best() const { return best_; }
-
- private:
-  /// Captions describe up to four; an image of noise may have a hundred.
-  static constexpr size_t kMostObjects = 8;
-
-  /// @param missing  how many described objects must still remain unassigned
-  void assign_from(size_t i, int right, size_t missing) {
-    // One attribute counts more than all relations together.
-    constexpr int kAttribute = 100;
-    if (i == current_.size()) {
-      int score = kAttribute * right;
-      for (size_t r = 0; r < description_.relations.size(); ++r)
-        score += relation_is_right(description_, detected_, current_, r);
-      if (score > best_score_) {
-        best_score_ = score;
-        best_ = current_;
-      }
-      return;
+    for (size_t r = 0; r < description.relations.size(); ++r)
+      score += relation_is_right(description, detected, assignment, r);
+    if (score > best_score) {
+      best_score = score;
+      best = std::move(assignment);
     }
-    for (size_t j = 0; j < is_used_.size(); ++j) {
-      if (is_used_[j]) continue;
-      is_used_[j] = true;
-      current_[i] = j;
-      assign_from(i + 1, right + right_[i][j], missing);
-      is_used_[j] = false;
-    }
-    if (missing == 0) return;
-    current_[i].reset();
-    assign_from(i + 1, right, missing - 1);
-  }
-
-  const ShapesDescription& description_;
-  const DetectedScene& detected_;
-  std::vector<std::vector<int>> right_;  // [described][detected]: number of correct attributes
-  std::vector<bool> is_used_;
-  Assignment current_;
-  Assignment best_;
-  int best_score_ = -1;
-};
+    std::reverse(rest, order.end());  // skips the permutations that differ only in the rest
+  } while (std::ranges::next_permutation(order).found);
+  return best;
+}
 
 /// Whether an object that should not have the value of an attribute has it.
 template <class Stated, class Seen>
@@ -159,8 +137,7 @@ bool is_same(const DetectedObject& a, const DetectedObject& b) {
 
 StatedValues ShapesMatch::atoms() const {
   StatedValues all{.right = count, .stated = 1};
-  for (const StatedValues& values : {shape, color, size, texture, background, relation})
-    all += values;
+  for (const auto& [name, values] : kStatedValues) all += this->*values;
   return all;
 }
 
@@ -168,8 +145,7 @@ ShapesMatch match_shapes(const ShapesDescription& given, const DetectedScene& de
   const ShapesDescription description = completed(given, detected);
   const auto described = static_cast<int64_t>(description.objects.size());
   const auto found = static_cast<int64_t>(detected.objects.size());
-  const BestAssignment search(description, detected);
-  const Assignment& assignment = search.best();
+  const Assignment assignment = best_assignment(description, detected);
   ShapesMatch match;
   match.count = described == found;
   match.errors.missing_objects = std::max<int64_t>(described - found, 0);

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string_view>
+#include <utility>
 
 #include "data/shapes/shapes_description.h"
 #include "eval/shapes_judge.h"
@@ -48,6 +50,16 @@ struct ShapesMatch {
   /// All stated values and the number of objects: the atoms of GenEval 2.
   StatedValues atoms() const;
 };
+
+/// The kinds of stated values, by their names in results.
+inline constexpr auto kStatedValues =
+    std::to_array<std::pair<std::string_view, StatedValues ShapesMatch::*>>(
+        {{"shape", &ShapesMatch::shape},
+         {"color", &ShapesMatch::color},
+         {"size", &ShapesMatch::size},
+         {"texture", &ShapesMatch::texture},
+         {"background", &ShapesMatch::background},
+         {"relation", &ShapesMatch::relation}});
 
 /// Compares what the judge sees with a description. Assigns a detected object to each described one
 /// so that as many attributes as possible are correct and, among those assignments, as many

@@ -1,9 +1,9 @@
 #include "experiment/stop_relay.h"
 
 #include <chrono>
-#include <condition_variable>
 #include <cstdlib>
-#include <mutex>
+#include <optional>
+#include <thread>
 #include <utility>
 
 #include "core/log.h"
@@ -17,25 +17,17 @@ using namespace std::chrono_literals;
 
 /// How long it takes at most to write a stop to the store, and for the others to read it there.
 constexpr auto kPassedOnWithin = 3s;
-
-void wait_for_stop(const std::stop_token& destroyed, const std::function<bool()>& is_wanted,
-                   const std::function<void()>& react) {
-  std::mutex mutex;
-  std::condition_variable_any changed;
-  std::unique_lock lock(mutex);
-  while (!destroyed.stop_requested()) {
-    if (is_wanted()) return react();
-    changed.wait_for(lock, destroyed, 50ms, [] { return false; });
-  }
-}
+constexpr auto kCheckEvery = 50ms;
 
 }  // namespace
 
 StopRelay::StopRelay(const ProcessGroup& group, const StopSignal& stop, std::function<void()> react)
-    : thread_([&group, &stop, react = std::move(react)](const std::stop_token& destroyed) {
-        wait_for_stop(
-            destroyed, [&] { return StopCondition(stop, group).requested(); }, react);
-      }) {}
+    : alarm_(std::make_unique<Alarm>(
+          kCheckEvery, [&group, &stop, react = std::move(react)]() -> std::optional<Alarm::Time> {
+            if (!StopCondition(stop, group).requested()) return kCheckEvery;
+            react();
+            return std::nullopt;
+          })) {}
 
 StopAnnouncer::StopAnnouncer(ProcessGroup& group, const StopSignal& stop) : group_(group) {
   group_.watch_for_stop([&stop] { return stop.requested(); });
@@ -55,7 +47,7 @@ void end_process(const ProcessGroup& group, const StopSignal& stop) {
     // Rank 0 hosts the store, from which the others read it.
     while (std::chrono::steady_clock::now() < until &&
            (group.is_rank_zero() || !group.stop_requested()))
-      std::this_thread::sleep_for(50ms);
+      std::this_thread::sleep_for(kCheckEvery);
   }
   std::_Exit(128 + StopCondition(stop, group).signal());
 }

@@ -1,10 +1,11 @@
 #pragma once
 
 #include <functional>
-#include <thread>
+#include <memory>
 
 #include "core/stop_signal.h"
 #include "dist/process_group.h"
+#include "dist/rendezvous.h"
 
 namespace dalle {
 
@@ -16,7 +17,7 @@ class StopRelay {
   StopRelay(const ProcessGroup& group, const StopSignal& stop, std::function<void()> react);
 
  private:
-  std::jthread thread_;  ///< its destructor ends it
+  std::unique_ptr<Alarm> alarm_;
 };
 
 /// Lets the other ranks know, until destroyed, of a stop that this rank is asked for.

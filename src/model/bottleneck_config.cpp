@@ -1,6 +1,7 @@
 #include "model/bottleneck_config.h"
 
 #include <limits>
+#include <map>
 
 #include "core/config/config_io.h"
 
@@ -13,26 +14,16 @@ void require_defaults(const VqConfig& vq, BottleneckKind bottleneck, const Confi
 }
 
 std::vector<int64_t> default_fsq_levels(int64_t vocab_size) {
-  switch (vocab_size) {
-    case 64:
-      return {8, 8};
-    case 256:
-      return {16, 16};
-    case 512:
-      return {8, 8, 8};
-    case 1024:
-      return {16, 8, 8};
-    case 4096:
-      return {8, 8, 8, 8};
-    case 8192:
-      return {16, 8, 8, 8};
-    case 16384:
-      return {16, 16, 8, 8};
-    case 65536:
-      return {16, 8, 8, 8, 8};
-    default:
-      return {};
-  }
+  static const std::map<int64_t, std::vector<int64_t>> levels = {{64, {8, 8}},
+                                                                 {256, {16, 16}},
+                                                                 {512, {8, 8, 8}},
+                                                                 {1024, {16, 8, 8}},
+                                                                 {4096, {8, 8, 8, 8}},
+                                                                 {8192, {16, 8, 8, 8}},
+                                                                 {16384, {16, 16, 8, 8}},
+                                                                 {65536, {16, 8, 8, 8, 8}}};
+  const auto found = levels.find(vocab_size);
+  return found == levels.end() ? std::vector<int64_t>() : found->second;
 }
 
 int64_t product_of(const std::vector<int64_t>& levels) {

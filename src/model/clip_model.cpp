@@ -10,7 +10,6 @@
 #include "core/sequence_layout.h"
 #include "nn/attention_pattern.h"
 #include "nn/recompute.h"
-#include "tensor/tensor_checks.h"
 
 namespace dalle {
 namespace {
@@ -46,9 +45,7 @@ void initialize_blocks(std::vector<TransformerBlock>& blocks, const at::Generato
 ClipModelImpl::ClipModelImpl(const ClipConfig& config, int64_t image_size, int64_t text_vocab_size,
                              Precision precision)
     : config_(config), image_size_(image_size), text_vocab_size_(text_vocab_size) {
-  if (image_size < 1 || image_size % config.patch_size != 0)
-    throw Error("clip.model.patch_size: found {}, expected a divisor of the image size {}",
-                config.patch_size, image_size);
+  DALLE_CHECK(image_size % config.patch_size == 0);
   const int64_t image_width = config.image_width, text_width = config.text_width;
   const auto linear = [&](const char* name, int64_t in, int64_t out, Precision of_linear) {
     return register_module(name, Linear(in, out, /*with_bias=*/false, of_linear));
@@ -125,10 +122,7 @@ at::Tensor ClipModelImpl::run_blocks(std::vector<TransformerBlock>& blocks, at::
 }
 
 at::Tensor ClipModelImpl::embed_images(const at::Tensor& images) {
-  if (images.dim() != 4 || images.size(1) != 3 || images.size(2) != image_size_ ||
-      images.size(3) != image_size_)
-    throw Error("images: found {}, expected floating point [B, 3, {}, {}]", describe_tensor(images),
-                image_size_, image_size_);
+  DALLE_CHECK(images.sizes().slice(1) == at::IntArrayRef({3, image_size_, image_size_}));
   const auto pixels = (images - per_channel(kMeans, images)) / per_channel(kDeviations, images);
   const auto patches = at::pixel_unshuffle(pixels, config_.patch_size)  // [B, 3 P P, h, w]
                            .flatten(2)
@@ -140,10 +134,7 @@ at::Tensor ClipModelImpl::embed_images(const at::Tensor& images) {
 }
 
 at::Tensor ClipModelImpl::embed_captions(const at::Tensor& captions) {
-  if (captions.dim() != 2 || captions.size(1) != config_.max_caption_tokens() ||
-      captions.scalar_type() != at::kLong)
-    throw Error("captions: found {}, expected Long [B, {}]", describe_tensor(captions),
-                config_.max_caption_tokens());
+  DALLE_CHECK(captions.size(1) == config_.max_caption_tokens());
   const int64_t start_token = text_vocab_size_, end_token = text_vocab_size_ + 1;
   const auto pads = captions.eq(kPadToken);
   const auto end = pads.logical_not().sum(1, /*keepdim=*/true) + 1;  // [B, 1]

@@ -27,7 +27,6 @@ namespace dalle {
 /// Source: Radford et al. 2021, section 2.4, and the released code where the paper is silent
 class ClipModelImpl : public torch::nn::Module {
  public:
-  /// @throws dalle::Error if the patch size does not divide the image size
   ClipModelImpl(const ClipConfig& config, int64_t image_size, int64_t text_vocab_size,
                 Precision precision = Precision::kFloat32);
 

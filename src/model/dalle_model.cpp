@@ -9,7 +9,6 @@
 #include "nn/attention_mask.h"
 #include "nn/chunked_cross_entropy.h"
 #include "nn/recompute.h"
-#include "tensor/tensor_checks.h"
 #include "tensor/to_device.h"
 
 namespace dalle {
@@ -18,29 +17,17 @@ namespace {
 /// Losses and sampling need float32 logits, whatever the precision of the rest.
 constexpr Precision kLogitPrecision = Precision::kFloat32;
 
-const TransformerConfig& checked(const TransformerConfig& config) {
-  if (config.depth < 1)
-    throw Error("dalle.model.depth: found {}, expected at least 1", config.depth);
-  if (config.attention.empty())
-    throw Error("dalle.model.attention: found an empty list, expected at least one kind");
-  return config;
-}
-
-void check_shape(const char* what, const at::Tensor& tensor, int64_t length) {
-  if (tensor.dim() != 2 || tensor.size(1) != length || tensor.scalar_type() != at::kLong)
-    throw Error("{}: found {}, expected Long [B, {}]", what, describe_tensor(tensor), length);
-}
-
 }  // namespace
 
 DalleModelImpl::DalleModelImpl(const TransformerConfig& config, const SequenceLayout& layout,
                                int64_t text_vocab_size, int64_t image_vocab_size,
                                Precision precision)
-    : config_(checked(config)),
+    : config_(config),
       layout_(layout),
       text_vocab_size_(text_vocab_size),
       image_vocab_size_(image_vocab_size),
       precision_(precision) {
+  DALLE_CHECK(!config.attention.empty());
   const int64_t width = config.width;
   const auto embedding = [&](const char* name, std::vector<int64_t> sizes) {
     return register_parameter(name, torch::zeros(sizes));
@@ -127,8 +114,8 @@ at::Tensor DalleModelImpl::image_positions() const {
 
 at::Tensor DalleModelImpl::hidden_states(const at::Tensor& captions, const at::Tensor& codes,
                                          uint64_t dropout_seed) {
-  check_shape("captions", captions, layout_.max_caption_tokens());
-  check_shape("codes", codes, layout_.image_length());
+  DALLE_CHECK(captions.size(1) == layout_.max_caption_tokens());
+  DALLE_CHECK(codes.size(1) == layout_.image_length());
   auto x = at::cat({embed_text(captions), embed_image(codes)}, 1);  // [B, length, D]
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {
     const uint64_t seed = mix_bits(dropout_seed + layer);
@@ -182,7 +169,7 @@ DalleLoss DalleModelImpl::loss(const at::Tensor& captions, const at::Tensor& cod
 }
 
 DecodeState DalleModelImpl::prefill(const at::Tensor& captions) {
-  check_shape("captions", captions, layout_.max_caption_tokens());
+  DALLE_CHECK(captions.size(1) == layout_.max_caption_tokens());
   DecodeState state{.layers = std::vector<KvCache>(blocks_.size()),
                     .position = torch::zeros({1}, captions.options())};
   auto x = embed_text(captions);

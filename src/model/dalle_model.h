@@ -44,7 +44,6 @@ struct DecodeState {
 /// Source: Ramesh et al. 2021, section 2.2, appendix B and figures 10 and 11
 class DalleModelImpl : public torch::nn::Module {
  public:
-  /// @throws dalle::Error if heads does not divide the width or the attention list is empty
   DalleModelImpl(const TransformerConfig& config, const SequenceLayout& layout,
                  int64_t text_vocab_size, int64_t image_vocab_size,
                  Precision precision = Precision::kFloat32);
@@ -60,7 +59,6 @@ class DalleModelImpl : public torch::nn::Module {
   /// @param codes         [B, image_length] int64 in [0, image vocabulary), in raster order
   /// @param counts        of the global batch
   /// @param dropout_seed  determines the dropout masks; used only in training with dropout
-  /// @throws dalle::Error if a shape is wrong
   DalleLoss loss(const at::Tensor& captions, const at::Tensor& codes, const LossCounts& counts,
                  uint64_t dropout_seed = 0);
 

@@ -4,7 +4,6 @@
 #include <optional>
 #include <utility>
 
-#include <fmt/ranges.h>
 #include <torch/types.h>
 
 #include "core/error.h"
@@ -14,22 +13,6 @@
 
 namespace dalle {
 namespace {
-
-const DiscreteVaeConfig& checked(const DiscreteVaeConfig& config) {
-  if (config.groups < 1 || config.blocks_per_group < 1 || config.vocab_size < 2 ||
-      config.codebook_width < 1)
-    throw Error(
-        "dvae.model: found groups {}, blocks_per_group {}, vocab_size {}, codebook_width {}, "
-        "expected at least 1, 1, 2, 1",
-        config.groups, config.blocks_per_group, config.vocab_size, config.codebook_width);
-  if (config.hidden < 4 || config.hidden % 4 != 0)
-    throw Error("dvae.model.hidden: found {}, expected a positive multiple of 4", config.hidden);
-  if (config.bottleneck == BottleneckKind::kFsq && product_of(config.levels()) != config.vocab_size)
-    throw Error(
-        "dvae.model.fsq_levels: found [{}], expected numbers whose product is vocab_size, {}",
-        fmt::join(config.levels(), ", "), config.vocab_size);
-  return config;
-}
 
 at::Tensor image_of(const PixelDistribution& predicted) {
   return unmap_pixels(predicted.mean.sigmoid()).contiguous();
@@ -49,16 +32,18 @@ void append_block(std::vector<ConvolutionShape>& list, int64_t in, int64_t out, 
 }  // namespace
 
 DiscreteVaeImpl::DiscreteVaeImpl(const DiscreteVaeConfig& config, Precision precision)
-    : config_(checked(config)),
+    : config_(config),
       encoder_(register_module("encoder", ImageEncoder(config, precision))),
       decoder_(register_module("decoder", ImageDecoder(config, precision))),
-      bottleneck_(make_bottleneck(config, decoder_->input())) {}
+      bottleneck_(make_bottleneck(config, decoder_->input())) {
+  DALLE_CHECK(config.hidden % 4 == 0);
+  DALLE_CHECK(!is(BottleneckKind::kFsq) || product_of(config.levels()) == config.vocab_size);
+}
 
 void DiscreteVaeImpl::initialize(at::Generator generator) {
   encoder_->initialize(generator);
-  decoder_->initialize(generator, config_.bottleneck == BottleneckKind::kFsq
-                                      ? std::nullopt
-                                      : config_.codebook_init_std);
+  decoder_->initialize(generator,
+                       is(BottleneckKind::kFsq) ? std::nullopt : config_.codebook_init_std);
   bottleneck_->initialize();
 }
 
@@ -83,14 +68,8 @@ at::Tensor DiscreteVaeImpl::features(const at::Tensor& images) {
 at::Tensor DiscreteVaeImpl::sample_codes(const at::Tensor& images,
                                          std::span<const uint64_t> seeds) {
   const torch::NoGradGuard no_grad;
-  if (!has_posterior())
-    throw Error("sample_codes: the bottleneck {} has no posterior to sample from, expected gumbel",
-                to_string(config_.bottleneck));
-  const auto plain = logits(images);
-  if (static_cast<int64_t>(seeds.size()) != plain.size(0))
-    throw Error("sample_codes: found {} seeds for {} images, expected one per image", seeds.size(),
-                plain.size(0));
-  return bottleneck_->codes(plain + noise(seeds, images.size(2), images.size(3)));
+  DALLE_CHECK(static_cast<int64_t>(seeds.size()) == images.size(0));
+  return bottleneck_->codes(logits(images) + noise(seeds, images.size(2), images.size(3)));
 }
 
 at::Tensor DiscreteVaeImpl::decode(const at::Tensor& codes) {
@@ -101,35 +80,15 @@ at::Tensor DiscreteVaeImpl::decode(const at::Tensor& codes) {
   return image_of(decoder_(bottleneck_->embed(codes)));
 }
 
-at::Tensor DiscreteVaeImpl::decode_soft(const at::Tensor& weights) {
-  const torch::NoGradGuard no_grad;
-  if (config_.bottleneck == BottleneckKind::kFsq)
-    throw Error("decode_soft: the bottleneck fsq has no embeddings to mix, expected gumbel or vq");
-  if (weights.dim() != 4 || weights.size(1) != config_.vocab_size || !weights.is_floating_point())
-    throw Error("code weights: found {}, expected Float [B, {}, h, w]", describe_tensor(weights),
-                config_.vocab_size);
-  return image_of(decoder_(decoder_->input()->forward(weights)));
-}
-
 at::Tensor DiscreteVaeImpl::noise(std::span<const uint64_t> seeds, int64_t height,
                                   int64_t width) const {
-  if (!has_posterior()) return {};
+  if (!is(BottleneckKind::kGumbel)) return {};
   return gumbel_noise(seeds,
                       {config_.vocab_size, config_.grid_size(height), config_.grid_size(width)},
                       codebook().device());
 }
 
-DvaeLoss DiscreteVaeImpl::loss(const at::Tensor& images, const at::Tensor& noise,
-                               double temperature, double kl_weight) {
-  return training_loss(images,
-                       {.noise = noise, .temperature = temperature, .kl_weight = kl_weight});
-}
-
-DvaeLoss DiscreteVaeImpl::straight_through_loss(const at::Tensor& images, double kl_weight) {
-  return training_loss(images, {.kl_weight = kl_weight});
-}
-
-DvaeLoss DiscreteVaeImpl::training_loss(const at::Tensor& images, const Relaxation& relaxation) {
+DvaeLoss DiscreteVaeImpl::loss(const at::Tensor& images, const Relaxation& relaxation) {
   const auto pixels = mapped_pixels(images);
   const auto latents = this->latents(pixels);  // [B, L, h, w]
   BottleneckOutput passed = bottleneck_->pass(latents, relaxation);
@@ -138,19 +97,17 @@ DvaeLoss DiscreteVaeImpl::training_loss(const at::Tensor& images, const Relaxati
   return loss;
 }
 
-DvaeEvaluation DiscreteVaeImpl::evaluate(const at::Tensor& images, const at::Tensor& noise,
-                                         double temperature, double kl_weight) {
+DvaeEvaluation DiscreteVaeImpl::evaluate(const at::Tensor& images, const Relaxation& relaxation) {
   const torch::NoGradGuard no_grad;
   const auto pixels = mapped_pixels(images);
   const auto latents = this->latents(pixels);      // [B, L, h, w]
   const auto codes = bottleneck_->codes(latents);  // [B, h, w]
   const PixelDistribution predicted = decoder_(bottleneck_->embed(codes));
-  DvaeEvaluation evaluation{
-      .codes = codes,
-      .loss = loss_of(predicted, pixels, latents, codes, {.kl_weight = kl_weight}),
-      .hard_images = image_of(predicted)};
-  if (has_posterior())
-    evaluation.soft_images = decode_soft(gumbel_softmax(latents, noise, temperature));
+  DvaeEvaluation evaluation{.codes = codes,
+                            .loss = loss_of(predicted, pixels, latents, codes, relaxation),
+                            .hard_images = image_of(predicted)};
+  if (is(BottleneckKind::kGumbel))
+    evaluation.soft_images = image_of(decoder_(bottleneck_->pass(latents, relaxation).embeddings));
   return evaluation;
 }
 

@@ -33,7 +33,7 @@ struct DvaeEvaluation {
   at::Tensor codes;        ///< [B, h, w] int64: encode()
   DvaeLoss loss;           ///< the training loss, but with these codes in place of the relaxation
   at::Tensor hard_images;  ///< [B, 3, H, W] float32 in [0, 1]: decode() of the codes
-  /// `gumbel`: [B, 3, H, W] float32 in [0, 1]: decode_soft() of the relaxation
+  /// `gumbel`: [B, 3, H, W] float32 in [0, 1]: decoded from the relaxation
   at::Tensor soft_images = {};
 };
 
@@ -53,8 +53,6 @@ struct DvaeEvaluation {
 /// Source: Ramesh et al. 2021, section 2.1 and appendix A
 class DiscreteVaeImpl : public torch::nn::Module {
  public:
-  /// @throws dalle::Error if config.hidden is not a multiple of 4, a size is not positive, or the
-  ///         levels of `fsq` do not make vocab_size codes
   explicit DiscreteVaeImpl(const DiscreteVaeConfig& config,
                            Precision precision = Precision::kFloat32);
 
@@ -85,13 +83,11 @@ class DiscreteVaeImpl : public torch::nn::Module {
   at::Tensor features(const at::Tensor& images);
 
   /// Samples a code at each position from the posterior, without gradient: argmax(logits + Gumbel
-  /// noise), which is an exact sample.
+  /// noise), which is an exact sample. Only for `gumbel`: the others have no posterior.
   ///
   /// @param images  as for logits()
   /// @param seeds   one per image, which alone determines the sampling of its codes
   /// @return        [B, h, w] int64 in [0, K)
-  /// @throws dalle::Error if there is not one seed per image, or for bottlenecks other than
-  ///         `gumbel`, which have no posterior
   at::Tensor sample_codes(const at::Tensor& images, std::span<const uint64_t> seeds);
 
   /// The image of each grid of codes, without gradient: the sigmoid of the mean, unmapped. The
@@ -102,14 +98,6 @@ class DiscreteVaeImpl : public torch::nn::Module {
   /// @throws dalle::Error if the codes have the wrong type or shape or are outside [0, K)
   at::Tensor decode(const at::Tensor& codes);
 
-  /// decode() of a weighting of the codes at each position, such as a relaxation; not for `fsq`,
-  /// which has no embeddings to mix.
-  ///
-  /// @param weights  [B, K, h, w], summing to 1 over K
-  /// @return         [B, 3, H, W] float32 in [0, 1]
-  /// @throws dalle::Error if the weights have the wrong type or shape
-  at::Tensor decode_soft(const at::Tensor& weights);
-
   /// Noise for loss() on images of height x width pixels; a pure function of the seeds.
   ///
   /// @return  [B, K, h, w] float32 on the device of the parameters; undefined for bottlenecks other
@@ -117,30 +105,24 @@ class DiscreteVaeImpl : public torch::nn::Module {
   at::Tensor noise(std::span<const uint64_t> seeds, int64_t height, int64_t width) const;
 
   /// The training loss, the paper's per-dimension loss:
-  /// total = reconstruction + kl_weight * kl * (h w) / (3 H W). Bottlenecks other than `gumbel`
-  /// read neither noise, temperature nor KL weight, and have their own terms.
+  /// total = reconstruction + kl_weight * kl * (h w) / (3 H W). Bottlenecks other than `gumbel` do
+  /// not read the relaxation and have their own terms.
   ///
-  /// @param images       as for logits()
-  /// @param noise        [B, K, h, w] from noise()
-  /// @param temperature  of the relaxation, above 0
-  /// @param kl_weight    beta
+  /// Without noise, the decoder trains on the inputs that decode() gives it, which are the most
+  /// likely codes, and the encoder gets the gradient of the posterior (the straight-through
+  /// estimator).
+  ///
+  /// @param images      as for logits()
+  /// @param relaxation  its noise is from noise()
   /// @throws dalle::Error if a shape or the temperature is wrong
   /// Source: Ramesh et al. 2021, section 2.1 and appendix A.2
-  DvaeLoss loss(const at::Tensor& images, const at::Tensor& noise, double temperature,
-                double kl_weight);
-
-  /// loss() with the most likely codes instead of the relaxation: the decoder trains on the inputs
-  /// that decode() gives it, and the encoder gets the gradient of the posterior (the
-  /// straight-through estimator). The same as loss() for other bottlenecks, which have no
-  /// relaxation.
-  DvaeLoss straight_through_loss(const at::Tensor& images, double kl_weight);
+  DvaeLoss loss(const at::Tensor& images, const Relaxation& relaxation);
 
   /// Encodes the images once and decodes them twice: from the likeliest codes and from the
   /// relaxation. Without gradient.
   ///
-  /// @param images, noise, temperature, kl_weight  as for loss()
-  DvaeEvaluation evaluate(const at::Tensor& images, const at::Tensor& noise, double temperature,
-                          double kl_weight);
+  /// @param images, relaxation  as for loss()
+  DvaeEvaluation evaluate(const at::Tensor& images, const Relaxation& relaxation);
 
   const DiscreteVaeConfig& config() const { return config_; }
 
@@ -150,12 +132,11 @@ class DiscreteVaeImpl : public torch::nn::Module {
 
  private:
   at::Tensor latents(const at::Tensor& pixels);
-  DvaeLoss training_loss(const at::Tensor& images, const Relaxation& relaxation);
   DvaeLoss loss_of(const PixelDistribution& predicted, const at::Tensor& pixels,
                    const at::Tensor& latents, const at::Tensor& codes,
                    const Relaxation& relaxation) const;
   at::Tensor mapped_pixels(const at::Tensor& images) const;
-  bool has_posterior() const { return config_.bottleneck == BottleneckKind::kGumbel; }
+  bool is(BottleneckKind kind) const { return config_.bottleneck == kind; }
 
   DiscreteVaeConfig config_;
   ImageEncoder encoder_ = nullptr;

@@ -1,5 +1,9 @@
 #include "report/html.h"
 
+#include <algorithm>
+#include <array>
+#include <utility>
+
 #include <fmt/format.h>
 
 #include "core/base64.h"
@@ -77,26 +81,16 @@ std::string class_attribute(std::string_view css_class) {
 }  // namespace
 
 std::string html_text(std::string_view text) {
+  using Entity = std::pair<char, std::string_view>;
+  static constexpr auto kEntities = std::to_array<Entity>(
+      {{'&', "&amp;"}, {'<', "&lt;"}, {'>', "&gt;"}, {'"', "&quot;"}, {'\'', "&#39;"}});
   std::string html;
-  for (const char letter : text) switch (letter) {
-      case '&':
-        html += "&amp;";
-        break;
-      case '<':
-        html += "&lt;";
-        break;
-      case '>':
-        html += "&gt;";
-        break;
-      case '"':
-        html += "&quot;";
-        break;
-      case '\'':
-        html += "&#39;";
-        break;
-      default:
-        html += letter;
-    }
+  for (const char letter : text)
+    if (const auto found = std::ranges::find(kEntities, letter, &Entity::first);
+        found != kEntities.end())
+      html += found->second;
+    else
+      html += letter;
   return html;
 }
 

@@ -121,15 +121,15 @@ Subject dvae_subject(const ExperimentConfig& config, c10::Device device) {
   const auto images = random_images(config, cost.micro_batch_size).to(device);
   std::vector<uint64_t> seeds(static_cast<size_t>(cost.micro_batch_size));
   std::iota(seeds.begin(), seeds.end(), 100);
-  return {
-      .module = vae.ptr(),
-      .loss =
-          [=]() mutable {
-            return vae->loss(images, vae->noise(seeds, size, size), kTemperature, kKlWeight).total;
-          },
-      .uses_muon = is_residual_kernel,
-      .train = config.dvae.train,
-      .memory = cost.memory};
+  return {.module = vae.ptr(),
+          .loss =
+              [=]() mutable {
+                return vae->loss(images, {vae->noise(seeds, size, size), kTemperature, kKlWeight})
+                    .total;
+              },
+          .uses_muon = is_residual_kernel,
+          .train = config.dvae.train,
+          .memory = cost.memory};
 }
 
 Subject transformer_subject(const ExperimentConfig& config, c10::Device device) {

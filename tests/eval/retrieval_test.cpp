@@ -10,30 +10,45 @@ namespace dalle {
 namespace {
 
 using testing::DoubleEq;
-using testing::ElementsAre;
+using testing::Pointwise;
 
-constexpr int64_t kKs[] = {1, 2, 3};
+/// Of 12 images and captions: caption i is the one that is i-th most similar to every image.
+at::Tensor falling() {
+  return torch::arange(12, at::kDouble).neg().expand({12, 12});
+}
+
+void expect_shares(const at::Tensor& similarity, const at::Tensor& labels,
+                   const std::vector<double>& expected) {
+  std::vector<double> found;
+  for (const auto& [name, share] : retrieval_shares(similarity, labels)) found.push_back(share);
+  EXPECT_THAT(found, Pointwise(DoubleEq(), expected));
+}
 
 TEST(Retrieval, CountsQueriesWhosePartnerIsAmongTheFirst) {
-  // The partner of the first query comes first, of the second second, of the third third.
-  const auto similarity = torch::tensor({{.9, .1, .2}, {.5, .4, .3}, {.8, .7, .6}});
-  EXPECT_THAT(retrieved_at(similarity, torch::arange(3), kKs),
-              ElementsAre(DoubleEq(1. / 3), DoubleEq(2. / 3), 1));
+  // The partner of the first image comes first, of the second second, and so on.
+  const auto labels = torch::arange(12);
+  const auto shares = retrieval_shares(falling(), labels);
+  EXPECT_EQ(shares.front().first, "image_to_text_at_1");
+  EXPECT_EQ(shares.back().first, "text_to_image_at_10");
+  // All images are equally similar to a caption.
+  expect_shares(falling(), labels, {1. / 12, 5. / 12, 10. / 12, 0, 0, 0});
+  expect_shares(falling().t(), labels, {0, 0, 0, 1. / 12, 5. / 12, 10. / 12});
 }
 
 TEST(Retrieval, IsSatisfiedWithAnyPartner) {
-  const auto similarity = torch::tensor({{.1, .2, .9}, {.2, .9, .1}, {.1, .9, .2}});
-  EXPECT_THAT(retrieved_at(similarity, torch::tensor({5, 6, 5}), kKs),
-              ElementsAre(DoubleEq(2. / 3), 1, 1));
+  // The last image also has the caption of the first.
+  auto labels = torch::arange(12);
+  labels[11] = 0;
+  expect_shares(falling(), labels, {2. / 12, 6. / 12, 11. / 12, 0, 0, 0});
 }
 
 TEST(Retrieval, FindsNothingWhereAllIsEquallySimilar) {
-  EXPECT_THAT(retrieved_at(torch::ones({4, 4}), torch::arange(4), kKs), ElementsAre(0, 0, 0));
+  expect_shares(torch::ones({12, 12}), torch::arange(12), {0, 0, 0, 0, 0, 0});
 }
 
 TEST(Retrieval, FindsNothingWhereSimilaritiesAreNotNumbers) {
-  const auto similarity = torch::full({4, 4}, std::numeric_limits<double>::quiet_NaN());
-  EXPECT_THAT(retrieved_at(similarity, torch::arange(4), kKs), ElementsAre(0, 0, 0));
+  expect_shares(torch::full({12, 12}, std::numeric_limits<double>::quiet_NaN()), torch::arange(12),
+                {0, 0, 0, 0, 0, 0});
 }
 
 TEST(Retrieval, TheMostSimilarCandidateHasNoEqual) {

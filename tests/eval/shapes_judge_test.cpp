@@ -14,13 +14,10 @@
 #include "core/seeds.h"
 #include "data/shapes/describe_scene.h"
 #include "data/shapes/shapes_renderer.h"
-#include "error_of.h"
 #include "eval/shapes_match.h"
 
 namespace dalle {
 namespace {
-
-using testing::HasSubstr;
 
 constexpr std::array<int64_t, 3> kSides = {64, 128, 256};
 
@@ -273,14 +270,6 @@ TEST(ShapesJudgeTest, ObjectsThatResembleNothingHaveNoShape) {
   EXPECT_EQ(found.objects.front().color, ShapeColor::kRed);
   for (const auto& [shape, name] : enum_names(ShapeKind{}))
     EXPECT_FALSE(match_shapes(parse_shapes_caption(fmt::format("a {}", name)), found).exact);
-}
-
-TEST(ShapesJudgeTest, RejectsImagesThatAreNotSquare) {
-  RgbImage wide = flat_image(64, 255);
-  wide.height = 32;
-  EXPECT_THAT(error_of([&] { detect_shapes(wide); }),
-              HasSubstr("found an image of 64 x 32 pixels, expected a square of at least 16"));
-  EXPECT_THAT(error_of([] { detect_shapes(flat_image(8, 255)); }), HasSubstr("8 x 8 pixels"));
 }
 
 }  // namespace

@@ -187,7 +187,7 @@ TEST_P(BottleneckTrainingTest, IsATokenizerForTheTransformer) {
   options.with_caption = false;
   const SampleSource source(data.validation(), nullptr, data.skipped_validation(), options);
   const Batch batch = first_samples(source, 4);
-  const at::Tensor images = unit_images(batch, c10::kCPU);
+  const at::Tensor images = unit_images(batch.images, c10::kCPU);
   const at::Tensor codes = dalle.vae->encode(images);
   EXPECT_GE(codes.min().item<int64_t>(), 0);
   EXPECT_LT(codes.max().item<int64_t>(), kVocabSize);

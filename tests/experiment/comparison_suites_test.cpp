@@ -49,7 +49,7 @@ TEST_F(ComparisonSuitesTest, ImagesOfOneCaptionDifferAndAreGeneratedOnce) {
 
 /// Float [N, 3, 32, 32] in [0, 1] of the training images that the suites use, in their order.
 at::Tensor training_images(const EvaluationData& data, int64_t count) {
-  return data.training_batch(0, count).value().images.to(at::kFloat) / 255;
+  return data.batch(0, count, DataPart::kTraining).value().images.to(at::kFloat) / 255;
 }
 
 TEST_F(ComparisonSuitesTest, FrechetComparesGeneratedImagesWithValidationImages) {
@@ -59,7 +59,7 @@ TEST_F(ComparisonSuitesTest, FrechetComparesGeneratedImagesWithValidationImages)
   model.config.data.shapes.samples = 80;
   const EvaluationData data(model, /*limit=*/0);
   ImageGenerator generator(model, work_);
-  const auto found = evaluate_frechet(model, data, generator, std::nullopt, work_).numbers;
+  const auto found = evaluate_frechet(model, data, {.generator = generator}, work_).numbers;
   EXPECT_EQ(found.at("images"), 70);
   EXPECT_EQ(found.at("training_images"), 70);
 
@@ -115,7 +115,9 @@ TEST_F(ComparisonSuitesTest, AClipScoreIsTheMeanCosineOfImageAndCaption) {
                                    rows.push_back(of_caption(caption));
                                  return torch::stack(rows);
                                }};
-  const auto found = evaluate_frechet(model, data, generator, space, work_).numbers;
+  const auto found =
+      evaluate_frechet(model, data, {.generator = generator, .extractor = {.space = space}}, work_)
+          .numbers;
   const Batch batch = validation_batch(data);
   const at::Tensor generated = torch::stack(images_of(generator, batch.texts));
   const auto expected = [&](const at::Tensor& images) {
@@ -186,7 +188,7 @@ TEST_F(ComparisonSuitesTest, MemorizationComparesDistancesFromTrainingImages) {
   EvaluatedModel model = with_transformer();
   const EvaluationData data(model, /*limit=*/0);
   ImageGenerator generator(model, work_);
-  const SuiteResult result = evaluate_memorization(model, data, generator, std::nullopt, work_);
+  const SuiteResult result = evaluate_memorization(model, data, {.generator = generator}, work_);
   const ordered_json& found = result.numbers;
   EXPECT_EQ(found.at("images"), 10);
   EXPECT_EQ(found.at("training_images"), 20);
@@ -238,7 +240,7 @@ TEST_F(ComparisonSuitesTest, GeneratedImagesThatAreTrainingImagesAreFound) {
   model.config.data.validation_path = (folder_ / "validation").string();
   ImageGenerator generator(model, work_);
   const EvaluationData data(model, /*limit=*/0);
-  const auto found = evaluate_memorization(model, data, generator, std::nullopt, work_).numbers;
+  const auto found = evaluate_memorization(model, data, {.generator = generator}, work_).numbers;
   EXPECT_EQ(value_of(found.at("pixels_nearer")), 1);
   EXPECT_EQ(found.at("closest")[0].at("key"), "gray.png");
   EXPECT_FALSE(found.contains("pixels_other_captions")) << "there is one caption";
@@ -258,7 +260,7 @@ TEST_F(ComparisonSuitesTest, DiversityIsTheMeanDistanceWithinAndBetweenCaptions)
   EvaluatedModel model = with_transformer();
   const EvaluationData data(model, /*limit=*/0);
   ImageGenerator generator(model, work_);
-  const auto found = evaluate_memorization(model, data, generator, std::nullopt, work_).numbers;
+  const auto found = evaluate_memorization(model, data, {.generator = generator}, work_).numbers;
   const std::vector<std::string> texts = validation_batch(data).texts;
   const std::set<std::string> captions(texts.begin(), texts.end());
   EXPECT_EQ(found.at("captions_compared"), captions.size());

@@ -26,12 +26,12 @@ TEST_F(CompletionSuiteTest, CompletesTheUpperHalfOfTheCodes) {
   EvaluatedModel model = with_transformer();
   const EvaluationData data(model, /*limit=*/0);
   ImageGenerator generator(model, work_);
-  const SuiteResult result = evaluate_completion(model, data, generator, work_);
+  const SuiteResult result = evaluate_completion(model, data, {.generator = generator}, work_);
   EXPECT_EQ(result.numbers.at("images"), 10);
   ASSERT_EQ(result.numbers.at("examples").size(), 10U);
 
   const Batch batch = validation_batch(data);
-  const at::Tensor codes = vae_->encode(unit_images(batch, c10::kCPU))[0];  // [8, 8]
+  const at::Tensor codes = vae_->encode(unit_images(batch.images, c10::kCPU))[0];  // [8, 8]
   at::Tensor forced = codes.clone();
   forced.slice(0, 4).fill_(kFreeCode);
   const at::Tensor completed = generate_codes(
@@ -49,8 +49,8 @@ TEST_F(CompletionSuiteTest, ComparesWithImagesWithoutAPrompt) {
   EvaluatedModel model = with_transformer();
   const EvaluationData data(model, /*limit=*/0);
   ImageGenerator generator(model, work_);
-  const auto found = evaluate_completion(model, data, generator, work_).numbers;
-  const auto shapes = evaluate_shapes(model, data, generator, work_).numbers;
+  const auto found = evaluate_completion(model, data, {.generator = generator}, work_).numbers;
+  const auto shapes = evaluate_shapes(model, data, {.generator = generator}, work_).numbers;
   EXPECT_EQ(found.at("exact_without_prompt"), shapes.at("exact"));
   EXPECT_EQ(found.at("ceiling_exact"), shapes.at("ceiling_exact"));
   EXPECT_TRUE(found.contains("intact"));

@@ -140,7 +140,7 @@ TEST(CostEstimate, CountsTheTransformersParameters) {
   config.data.image_size = 64;  // an 8x8 grid
   config.dvae.model.vocab_size = 100;
   DalleCost cost = estimate_dalle_cost(config, 300);
-  EXPECT_EQ(cost.embedding_parameters, 64 * (300 + 100 + 16 + 16 + 1 + 1 + 8 + 8));
+  EXPECT_EQ(cost.embeddings, 64 * (300 + 100 + 16 + 16 + 1 + 1 + 8 + 8));
   EXPECT_EQ(cost.block_parameters, 2 * (2 * 64 + (64 * 192 + 192) + (64 * 64 + 64) + 2 * 64 +
                                         (64 * 256 + 256) + (256 * 64 + 64)));
   EXPECT_EQ(cost.head_parameters, 2 * 64 + 64 * 300 + 64 * 100);

@@ -84,6 +84,12 @@ class ModelEvaluationTest : public testing::Test {
                           alone, [] {});
   }
 
+  /// What one suite finds.
+  ordered_json numbers_of(Suite& suite, EvaluatedModel& model, const EvaluationData& data) {
+    ImageGenerator generator(model, work_);
+    return suite(model, data, {.generator = generator}, work_).numbers;
+  }
+
   /// All validation samples as one batch.
   static Batch validation_batch(const EvaluationData& data) {
     return data.batch(0, data.size()).value();

@@ -36,10 +36,10 @@ using testing::HasSubstr;
 TEST_F(ModelEvaluationTest, ReconstructionIsOfHardCodes) {
   EvaluatedModel model = dvae_alone();
   const EvaluationData data(model, /*limit=*/0);
-  const at::Tensor images = unit_images(validation_batch(data), c10::kCPU);
+  const at::Tensor images = unit_images(validation_batch(data).images, c10::kCPU);
   ASSERT_EQ(images.size(0), 10);
   const at::Tensor decoded = vae_->decode(vae_->encode(images));
-  const auto found = evaluate_reconstruction(model, data, work_).numbers;
+  const auto found = numbers_of(evaluate_reconstruction, model, data);
   EXPECT_NEAR(value_of(found.at("psnr")), psnr(images, decoded).mean().item<double>(), 1e-6);
   EXPECT_NEAR(value_of(found.at("psnr_worst")), psnr(images, decoded).min().item<double>(), 1e-6);
   EXPECT_NEAR(value_of(found.at("ssim")),
@@ -60,9 +60,9 @@ TEST_F(ModelEvaluationTest, CodesOfADvaeThatIgnoresItsInputNeverFlip) {
   const torch::NoGradGuard no_grad;
   EvaluatedModel model = dvae_alone();
   const EvaluationData data(model, 0);
-  EXPECT_GT(value_of(evaluate_codes(model, data, work_).at("flip_rate")), 0.0);
+  EXPECT_GT(value_of(numbers_of(evaluate_codes, model, data).at("flip_rate")), 0.0);
   for (at::Tensor& parameter : model.vae->parameters()) parameter.zero_();
-  const auto found = evaluate_codes(model, data, work_);
+  const auto found = numbers_of(evaluate_codes, model, data);
   EXPECT_EQ(value_of(found.at("flip_rate")), 0.0);
   EXPECT_DOUBLE_EQ(value_of(found.at("used_fraction")), 1.0 / 16);
   EXPECT_DOUBLE_EQ(value_of(found.at("perplexity")), 1.0);
@@ -75,11 +75,11 @@ TEST_F(ModelEvaluationTest, LikelihoodAgreesWithTheTrainingLoss) {
   EvaluatedModel model = with_transformer();
   const EvaluationData data(model, 0);
   const Batch batch = validation_batch(data);
-  const at::Tensor codes = vae_->encode(unit_images(batch, c10::kCPU)).flatten(1);
+  const at::Tensor codes = vae_->encode(unit_images(batch.images, c10::kCPU)).flatten(1);
   DalleModel& transformer = model.dalle->model;
   const DalleLoss loss =
       transformer->loss(batch.captions, codes, transformer->count_targets(batch.captions));
-  const auto found = evaluate_likelihood(model, data, work_);
+  const auto found = numbers_of(evaluate_likelihood, model, data);
   const double image_bits = loss.image.item<double>() / std::numbers::ln2;
   EXPECT_NEAR(value_of(found.at("text_bits_per_token")),
               loss.text.item<double>() / std::numbers::ln2, 1e-4);
@@ -92,7 +92,7 @@ TEST_F(ModelEvaluationTest, AUniformTransformerHasTheBitsOfItsVocabularies) {
   const torch::NoGradGuard no_grad;
   EvaluatedModel model = with_transformer();
   for (at::Tensor& parameter : model.dalle->model->parameters()) parameter.zero_();
-  const auto found = evaluate_likelihood(model, EvaluationData(model, 0), work_);
+  const auto found = numbers_of(evaluate_likelihood, model, EvaluationData(model, 0));
   EXPECT_NEAR(value_of(found.at("image_bits_per_token")), 4.0, 1e-6);
   EXPECT_EQ(value_of(found.at("image_top5")), 0.0) << "all tokens are equally likely";
   EXPECT_NEAR(value_of(found.at("bits_per_image")), 64 * 4.0, 1e-4);
@@ -106,7 +106,7 @@ TEST_F(ModelEvaluationTest, RankingAgreesWithTheTrainingLossOfEachCaption) {
   EvaluatedModel model = with_transformer();
   const EvaluationData data(model, 0);
   const Batch batch = validation_batch(data);
-  const at::Tensor codes = vae_->encode(unit_images(batch, c10::kCPU)).flatten(1);
+  const at::Tensor codes = vae_->encode(unit_images(batch.images, c10::kCPU)).flatten(1);
   DalleModel& transformer = model.dalle->model;
   for (at::Tensor& parameter : transformer->parameters())
     parameter.mul_(4);  // so that captions matter by more than the rounding of a loss
@@ -130,7 +130,7 @@ TEST_F(ModelEvaluationTest, RankingAgreesWithTheTrainingLossOfEachCaption) {
     reciprocal += rank.reciprocal / 10;
     candidates += static_cast<double>(others.size() + 1) / 10;
   }
-  const auto found = evaluate_ranking(model, data, work_);
+  const auto found = numbers_of(evaluate_ranking, model, data);
   EXPECT_EQ(found.at("images"), 10);
   EXPECT_NEAR(value_of(found.at("first")), first, 1e-9);
   EXPECT_NEAR(value_of(found.at("reciprocal_rank")), reciprocal, 1e-9);
@@ -146,7 +146,7 @@ TEST_F(ModelEvaluationTest, SwappedCaptionsAreComparedByTheTrainingLoss) {
   for (at::Tensor& parameter : transformer->parameters()) parameter.mul_(4);
   const EvaluationData data(model, 0);
   const Batch batch = validation_batch(data);
-  const at::Tensor codes = vae_->encode(unit_images(batch, c10::kCPU)).flatten(1);
+  const at::Tensor codes = vae_->encode(unit_images(batch.images, c10::kCPU)).flatten(1);
   double preferred = 0;
   for (int64_t i = 0; i < batch.size(); ++i) {
     const auto loss_of = [&](const std::string& caption) {
@@ -157,7 +157,7 @@ TEST_F(ModelEvaluationTest, SwappedCaptionsAreComparedByTheTrainingLoss) {
     const std::string& caption = batch.texts[static_cast<size_t>(i)];
     preferred += loss_of(caption) < loss_of(swap_shapes_attributes(caption).value()) ? 0.1 : 0;
   }
-  const auto found = evaluate_ranking(model, data, work_);
+  const auto found = numbers_of(evaluate_ranking, model, data);
   EXPECT_EQ(found.at("swapped_captions"), 10);
   EXPECT_NEAR(value_of(found.at("preferred_to_swapped")), preferred, 1e-9);
 }
@@ -168,7 +168,7 @@ TEST_F(ModelEvaluationTest, ATransformerThatIgnoresCaptionsRanksByChance) {
   model.config.data.shapes.min_objects = model.config.data.shapes.max_objects = 2;
   model.config.data.shapes.validation_samples = 40;
   for (at::Tensor& parameter : model.dalle->model->parameters()) parameter.zero_();
-  const auto found = evaluate_ranking(model, EvaluationData(model, 0), work_);
+  const auto found = numbers_of(evaluate_ranking, model, EvaluationData(model, 0));
   EXPECT_EQ(value_of(found.at("candidates")), 16);
   EXPECT_NEAR(value_of(found.at("first")), 1.0 / 16, 1e-12);
   EXPECT_NEAR(value_of(found.at("first_by_chance")), 1.0 / 16, 1e-12);
@@ -209,7 +209,7 @@ TEST_F(CaptionedImagesTest, RankingShufflesTheWordsOfOtherCaptions) {
   const torch::NoGradGuard no_grad;
   EvaluatedModel model = with_captions({"a red cat", "two dogs", "teapot", "a red cat"});
   for (at::Tensor& parameter : model.dalle->model->parameters()) parameter.zero_();
-  const auto found = evaluate_ranking(model, EvaluationData(model, 0), work_);
+  const auto found = numbers_of(evaluate_ranking, model, EvaluationData(model, 0));
   EXPECT_EQ(found.at("images"), 4);
   EXPECT_EQ(value_of(found.at("candidates")), 3) << "the same caption twice is one candidate";
   EXPECT_NEAR(value_of(found.at("first")), 1.0 / 3, 1e-12);
@@ -260,7 +260,7 @@ TEST_F(ModelEvaluationTest, TheImagesThatNumbersNameAreStored) {
 TEST_F(ModelEvaluationTest, LevelsAreJudgedWhereTheConfigHasSuchScenes) {
   EvaluatedModel model = with_transformer();
   model.config.data.shapes.hold_out = true;
-  const auto found = evaluate_levels(model, EvaluationData(model, /*limit=*/2), work_);
+  const auto found = numbers_of(evaluate_levels, model, EvaluationData(model, /*limit=*/2));
   for (const char* level : {"L0", "L1", "L2", "L7", "L8"}) {
     EXPECT_EQ(found.at(fmt::format("{}_images", level)), 2) << level;
     EXPECT_TRUE(found.contains(fmt::format("{}_exact", level))) << level;
@@ -284,9 +284,7 @@ TEST_F(ModelEvaluationTest, EveryNumberHasADefinitionForTheReport) {
 
 TEST_F(ModelEvaluationTest, ShapesJudgesAnImageForEachCaption) {
   EvaluatedModel model = with_transformer();
-  ImageGenerator generator(model, work_);
-  const auto found =
-      evaluate_shapes(model, EvaluationData(model, /*limit=*/2), generator, work_).numbers;
+  const auto found = numbers_of(evaluate_shapes, model, EvaluationData(model, /*limit=*/2));
   EXPECT_EQ(found.at("images"), 2);
   EXPECT_TRUE(found.contains("color"));
   EXPECT_TRUE(found.contains("ceiling_color"));

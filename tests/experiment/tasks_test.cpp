@@ -348,7 +348,7 @@ TEST_F(TasksTest, CachedCodesAreThoseThatTrainingWouldCompute) {
     for (int64_t first = 0; first < 80; first += micro_batch_size) {  // each image four times
       const Batch images = batch_of(fly, first, micro_batch_size);
       const Batch codes = batch_of(cached, first, micro_batch_size);
-      const auto made = vae()->encode(unit_images(images, c10::kCPU)).flatten(1);
+      const auto made = vae()->encode(unit_images(images.images, c10::kCPU)).flatten(1);
       ASSERT_TRUE(torch::equal(codes.codes, made)) << first << " by " << micro_batch_size;
       ASSERT_EQ(codes.texts, images.texts);
     }

@@ -6,17 +6,13 @@
 #include <string>
 #include <vector>
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
-#include "error_of.h"
 #include "model/discrete_vae.h"
 
 namespace dalle {
 namespace {
-
-using testing::HasSubstr;
 
 struct BottleneckCase {
   std::string name;
@@ -86,18 +82,18 @@ TEST_P(BottleneckTest, AssignsCodesThatDecodeToWhatTrainingDecodes) {
   EXPECT_GE(codes.min().item<int64_t>(), 0);
   EXPECT_LT(codes.max().item<int64_t>(), 64);
   EXPECT_GT(std::get<0>(at::_unique(codes)).numel(), 1);
-  const auto evaluation = vae_->evaluate(images, noise_of(vae_), 1, 0.5);
+  const auto evaluation = vae_->evaluate(images, {noise_of(vae_), 1, 0.5});
   EXPECT_TRUE(torch::equal(evaluation.codes, codes));
   EXPECT_TRUE(torch::equal(evaluation.hard_images, vae_->decode(codes)));
   EXPECT_EQ(evaluation.soft_images.defined(), is(BottleneckKind::kGumbel));
-  const auto training = vae_->straight_through_loss(images, 0.5);
+  const auto training = vae_->loss(images, {.kl_weight = 0.5});
   EXPECT_NEAR(training.total.item<double>(), evaluation.loss.total.item<double>(), 1e-12);
   EXPECT_NEAR(training.reconstruction.item<double>(), evaluation.loss.reconstruction.item<double>(),
               1e-12);
 }
 
 TEST_P(BottleneckTest, AddsItsTermsToTheReconstruction) {
-  const auto loss = vae_->loss(mosaic_images(), noise_of(vae_), 0.7, 2);
+  const auto loss = vae_->loss(mosaic_images(), {noise_of(vae_), 0.7, 2});
   double total = loss.reconstruction.item<double>();
   std::set<std::string> names;
   for (const LossTerm& term : loss.terms) {
@@ -115,7 +111,7 @@ TEST_P(BottleneckTest, AddsItsTermsToTheReconstruction) {
 }
 
 TEST_P(BottleneckTest, TrainsEncoderAndDecoder) {
-  vae_->loss(mosaic_images(), noise_of(vae_), 0.7, 2).total.backward();
+  vae_->loss(mosaic_images(), {noise_of(vae_), 0.7, 2}).total.backward();
   const bool has_fixed_codebook =
       is(BottleneckKind::kVq) && config_.vq.update == CodebookUpdate::kEma;
   for (const auto& parameter : vae_->named_parameters()) {
@@ -133,7 +129,7 @@ TEST_P(BottleneckTest, TrainsEncoderAndDecoder) {
 // there.
 TEST_P(BottleneckTest, TheDecodersGradientMatchesFiniteDifferences) {
   const auto images = mosaic_images();
-  const auto loss = [&] { return vae_->loss(images, noise_of(vae_), 0.7, 2).total; };
+  const auto loss = [&] { return vae_->loss(images, {noise_of(vae_), 0.7, 2}).total; };
   loss().backward();
   const torch::NoGradGuard no_grad;
   constexpr double kStep = 1e-6;
@@ -174,14 +170,6 @@ TEST_P(BottleneckTest, TheConvolutionsHoldAllParameters) {
   EXPECT_EQ(found, expected);
 }
 
-TEST_P(BottleneckTest, OnlyAPosteriorCanBeSampled) {
-  const auto sample = [&] { vae_->sample_codes(mosaic_images(), kNoiseSeeds); };
-  if (is(BottleneckKind::kGumbel))
-    EXPECT_NO_THROW(sample());
-  else
-    EXPECT_THAT(error_of(sample), HasSubstr("has no posterior to sample from, expected gumbel"));
-}
-
 INSTANTIATE_TEST_SUITE_P(
     Kinds, BottleneckTest,
     testing::Values(BottleneckCase{"gumbel", BottleneckKind::kGumbel},
@@ -211,7 +199,7 @@ TEST(GumbelBottleneck, LogitsCanBeNegativeSquaredDistances) {
 // their biases.
 TEST(VectorBottleneck, TheEncoderGetsTheDecodersGradientUnchanged) {
   DiscreteVae vae = model_with(config_with({"", BottleneckKind::kVq, {.commitment = 0}}));
-  vae->loss(mosaic_images(), {}, 1, 0).total.backward();
+  vae->loss(mosaic_images(), {}).total.backward();
   auto parameters = vae->named_parameters();
   EXPECT_TRUE(torch::allclose(parameters["encoder.blocks.output.conv.b"].grad(),
                               parameters["decoder.blocks.input.b"].grad(), 1e-9, 1e-15));
@@ -222,7 +210,7 @@ TEST(VectorBottleneck, TheLossesPullEncoderAndCodesTowardsEachOther) {
   const auto images = mosaic_images();
   const auto latents = vae->logits(images).detach();  // [B, D, h, w]
   const auto codes = vae->encode(images);
-  const auto loss = vae->loss(images, {}, 1, 0);
+  const auto loss = vae->loss(images, {});
   const at::Tensor codebook = vae->codebook().detach().flatten(1);  // [D, K]
   const auto chosen = codebook.t().index_select(0, codes.flatten()).view({2, 8, 8, 6});
   const auto squares = (latents.permute({0, 2, 3, 1}) - chosen).square().mean();
@@ -250,12 +238,9 @@ TEST(VectorBottleneck, UnitNormComparesAngles) {
   EXPECT_TRUE(torch::equal(vae->encode(images), cosines.argmax(1)));
 }
 
-TEST(ScalarBottleneck, NeedsLevelsThatMakeTheVocabulary) {
+TEST(ScalarBottleneck, LevelsNeedNotBePowersOfTwo) {
   DiscreteVaeConfig config = config_with({"", BottleneckKind::kFsq});
   config.fsq_levels = {8, 6, 5};
-  EXPECT_EQ(error_of([&] { DiscreteVae vae(config); }),
-            "dvae.model.fsq_levels: found [8, 6, 5], expected numbers whose product is vocab_size, "
-            "64");
   config.vocab_size = 240;
   EXPECT_EQ(DiscreteVae(config)->config().levels(), config.fsq_levels);
   for (const int64_t size : {64, 256, 512, 1024, 4096, 8192, 16384, 65536}) {

@@ -8,7 +8,6 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
-#include "core/error.h"
 #include "core/fields.h"
 #include "model/plain_dalle.h"
 
@@ -355,16 +354,6 @@ TEST(DalleModel, ComputesFloat32LogitsUnderBfloat16) {
   const auto logits = model->decode_step(state, torch::zeros({2}, torch::kLong));
   EXPECT_EQ(logits.scalar_type(), at::kFloat);
   EXPECT_FALSE(torch::equal(logits, logits.to(at::kBFloat16).to(at::kFloat)));
-}
-
-TEST(DalleModel, RejectsInputsOfTheWrongShape) {
-  auto model = small_model();
-  const Input input;
-  EXPECT_THROW(model->hidden_states(input.captions.slice(1, 1), input.codes), Error);
-  EXPECT_THROW(model->hidden_states(input.captions, input.codes.slice(1, 1)), Error);
-  TransformerConfig config = small_config();
-  config.attention.clear();
-  EXPECT_THROW(DalleModel(config, kLayout, kTextVocab, kImageVocab), Error);
 }
 
 }  // namespace

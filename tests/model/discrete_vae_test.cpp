@@ -12,7 +12,6 @@
 
 #include "core/error.h"
 #include "model/plain_discrete_vae.h"
-#include "nn/gumbel.h"
 
 namespace dalle {
 namespace {
@@ -77,7 +76,7 @@ TEST_P(DiscreteVaeShapesTest, EqualsThePlainImplementationForwardAndBackward) {
   const auto noise = vae->noise(first_seeds(2), height, width).to(at::kDouble);
 
   EXPECT_TRUE(torch::allclose(vae->logits(images), plain.logits(images), 1e-10, 1e-10));
-  const auto loss = vae->loss(images, noise, kTemperature, kKlWeight);
+  const auto loss = vae->loss(images, {noise, kTemperature, kKlWeight});
   const auto expected = plain.loss(images, noise, kTemperature, kKlWeight);
   EXPECT_NEAR(loss.total.item<double>(), expected.item<double>(), 1e-10);
 
@@ -103,7 +102,6 @@ TEST_P(DiscreteVaeShapesTest, DecodesCodesLikeTheirOneHotVectors) {
   ASSERT_EQ(images.sizes(), (Sizes{3, 3, height, width}));
   EXPECT_EQ(images.scalar_type(), at::kFloat);
   const auto hot = one_hot_maps(codes, config.vocab_size);
-  EXPECT_TRUE(torch::allclose(images, vae->decode_soft(hot), 1e-5, 1e-6));
   EXPECT_TRUE(torch::allclose(images, plain_copy(vae).image(hot), 1e-5, 1e-5));
 }
 
@@ -151,7 +149,7 @@ TEST(DiscreteVaeTest, GradientMatchesFiniteDifferences) {
   vae->to(at::kDouble);
   const auto images = random_images(1, 6, 6, at::kDouble);
   const auto noise = vae->noise(first_seeds(1), 6, 6).to(at::kDouble);
-  const auto total = [&] { return vae->loss(images, noise, kTemperature, kKlWeight).total; };
+  const auto total = [&] { return vae->loss(images, {noise, kTemperature, kKlWeight}).total; };
   total().backward();
   const torch::NoGradGuard no_grad;
   constexpr double kStep = 1e-6;
@@ -178,7 +176,8 @@ TEST(DiscreteVaeTest, WeightsTheKlPerDimensionLikeThePaper) {
   const torch::NoGradGuard no_grad;
   vae->named_parameters()["encoder.blocks.output.conv.b"][3] = 1000.0;
   const auto loss =
-      vae->evaluate(random_images(1, 256, 256), torch::zeros({1, 8192, 32, 32}), 1, kKlWeight).loss;
+      vae->evaluate(random_images(1, 256, 256), {torch::zeros({1, 8192, 32, 32}), 1, kKlWeight})
+          .loss;
   EXPECT_NEAR(loss.kl.item<double>(), 9.0109, 1e-4);
   EXPECT_NEAR((loss.total - loss.reconstruction).item<double>(), 0.3098, 1e-4);
   // Zero weights predict a mean of 0 and ln b = 0, whose likelihood for uniform pixels is known.
@@ -191,7 +190,7 @@ TEST(DiscreteVaeTest, MicroBatchesAverageToTheBatch) {
   const auto seeds = first_seeds(4);
   const auto loss_of = [&](int64_t begin, int64_t end) {
     const auto some = std::span(seeds).subspan(begin, end - begin);
-    return vae->loss(images.slice(0, begin, end), vae->noise(some, 8, 8), kTemperature, kKlWeight)
+    return vae->loss(images.slice(0, begin, end), {vae->noise(some, 8, 8), kTemperature, kKlWeight})
         .total.item<double>();
   };
   EXPECT_NEAR(loss_of(0, 4), (loss_of(0, 1) + 3 * loss_of(1, 4)) / 4, 1e-5);
@@ -202,26 +201,26 @@ TEST(DiscreteVaeTest, EvaluatesHardCodesWhichAreTheLimitOfTheRelaxation) {
   vae->to(at::kDouble);
   const auto images = random_images(2, 8, 8, at::kDouble);
   const auto no_noise = torch::zeros({2, 16, 4, 4}, at::kDouble);
-  const auto evaluation = vae->evaluate(images, no_noise, 1, kKlWeight);
+  const auto evaluation = vae->evaluate(images, {no_noise, 1, kKlWeight});
   const DvaeLoss& hard = evaluation.loss;
-  const auto relaxed = vae->loss(images, no_noise, 1e-9, kKlWeight);
+  const auto relaxed = vae->loss(images, {no_noise, 1e-9, kKlWeight});
   EXPECT_NEAR(hard.total.item<double>(), relaxed.total.item<double>(), 1e-6);
   EXPECT_NEAR(hard.kl.item<double>(), relaxed.kl.item<double>(), 1e-12);
   EXPECT_FALSE(hard.total.requires_grad());
   EXPECT_TRUE(torch::equal(evaluation.codes, vae->encode(images)));
   EXPECT_TRUE(torch::equal(evaluation.hard_images, vae->decode(evaluation.codes)));
-  EXPECT_TRUE(torch::equal(evaluation.soft_images,
-                           vae->decode_soft(gumbel_softmax(vae->logits(images), no_noise, 1))));
+  EXPECT_TRUE(torch::allclose(evaluation.soft_images,
+                              plain_copy(vae).image(vae->logits(images).softmax(1)), 1e-9, 1e-12));
 }
 
 TEST(DiscreteVaeTest, StraightThroughLossEqualsTheHardLossAndTrainsTheEncoder) {
   auto vae = random_model(kSmall);
   vae->to(at::kDouble);
   const auto images = random_images(2, 8, 8, at::kDouble);
-  const auto loss = vae->straight_through_loss(images, /*kl_weight=*/0);
+  const auto loss = vae->loss(images, {.kl_weight = 0});
   const auto hard_loss = [&] {
     const auto no_noise = torch::zeros({2, 16, 4, 4}, at::kDouble);
-    return vae->evaluate(images, no_noise, 1, /*kl_weight=*/0).loss.total.item<double>();
+    return vae->evaluate(images, {no_noise, 1, /*kl_weight=*/0}).loss.total.item<double>();
   };
   EXPECT_NEAR(loss.total.item<double>(), hard_loss(), 1e-12);
   loss.total.backward();
@@ -253,7 +252,7 @@ TEST(DiscreteVaeTest, LogScaleFloorLimitsTheScaleButNotTheMean) {
   }
   const auto images = random_images(1, 4, 4).to(at::kFloat);
   const auto noise = vae->noise(first_seeds(1), 4, 4);
-  const auto loss = vae->loss(images, noise, 1.0, 0.0);
+  const auto loss = vae->loss(images, {noise, 1.0, 0.0});
   const auto x = 0.8 * images + 0.1;
   const auto log_scale = torch::tensor({-1.0, -0.5, -1.0}).view({1, 3, 1, 1});
   const auto expected = ((x / (1 - x)).log().abs() / log_scale.exp() + log_scale + std::log(2.0) +
@@ -310,8 +309,8 @@ TEST(DiscreteVaeTest, Bfloat16StaysCloseToFloat32) {
   EXPECT_EQ(rounded->logits(images).scalar_type(), at::kFloat);
   EXPECT_TRUE(torch::allclose(rounded->logits(images), exact->logits(images), 0.05, 0.05));
   EXPECT_FALSE(torch::equal(rounded->logits(images), exact->logits(images)));
-  const auto exact_loss = exact->loss(images, noise, 1.0, kKlWeight);
-  const auto rounded_loss = rounded->loss(images, noise, 1.0, kKlWeight);
+  const auto exact_loss = exact->loss(images, {noise, 1.0, kKlWeight});
+  const auto rounded_loss = rounded->loss(images, {noise, 1.0, kKlWeight});
   EXPECT_NEAR(rounded_loss.total.item<double>(), exact_loss.total.item<double>(), 0.02);
   exact_loss.total.backward();
   rounded_loss.total.backward();
@@ -334,10 +333,12 @@ TEST(DiscreteVaeTest, KeepsTheConvolutionsNextToTheRelaxationInFloat32) {
   }
   EXPECT_EQ(vae->logits(random_images(1, 4, 4)).min().item<float>(), unrounded);
 
-  // If the decoder's first convolution were rounded, w + b would differ from the float32 sum.
+  // If the decoder's first convolution were rounded, w + b would differ from the float32 sum. The
+  // relaxation is a one-hot vector here.
   auto decoder = random_model(kSmall, Precision::kBfloat16);
-  const auto codes = decoder->encode(random_images(3, 8, 8));
-  EXPECT_TRUE(torch::equal(decoder->decode(codes), decoder->decode_soft(one_hot_maps(codes, 16))));
+  const auto evaluation =
+      decoder->evaluate(random_images(3, 8, 8), {torch::zeros({3, 16, 4, 4}), 1e-30, kKlWeight});
+  EXPECT_TRUE(torch::equal(evaluation.hard_images, evaluation.soft_images));
 }
 
 TEST(DiscreteVaeTest, RejectsImagesOfTheWrongTypeOrShape) {
@@ -366,29 +367,22 @@ TEST(DiscreteVaeTest, RejectsInvalidCodes) {
   EXPECT_THAT([&] { vae->decode(codes + 16); },
               ThrowsMessage<Error>(HasSubstr("from 16 to 16, expected values in [0, 16)")));
   EXPECT_THAT([&] { vae->decode(codes - 1); }, ThrowsMessage<Error>(HasSubstr("from -1 to -1")));
-  EXPECT_THAT(
-      [&] {
-        vae->decode_soft(torch::zeros({1, 15, 2, 2}));
-      },
-      ThrowsMessage<Error>(HasSubstr("expected Float [B, 16, h, w]")));
   EXPECT_EQ(vae->decode(torch::zeros({0, 2, 2}, at::kLong)).size(0), 0);
 }
 
-TEST(DiscreteVaeTest, RejectsInvalidNoiseTemperaturesAndSeeds) {
+TEST(DiscreteVaeTest, RejectsInvalidNoiseAndTemperatures) {
   DiscreteVae vae(kSmall);
   const auto images = torch::zeros({2, 3, 8, 8});
   EXPECT_THAT(
       [&] {
-        vae->loss(images, torch::zeros({1, 16, 4, 4}), 1.0, 1.0);
+        vae->loss(images, {torch::zeros({1, 16, 4, 4}), 1.0, 1.0});
       },
       ThrowsMessage<Error>(HasSubstr("noise is Float [1, 16, 4, 4]")));
   EXPECT_THAT(
       [&] {
-        vae->loss(images, torch::zeros({2, 16, 4, 4}), 0.0, 1.0);
+        vae->loss(images, {torch::zeros({2, 16, 4, 4}), 0.0, 1.0});
       },
       ThrowsMessage<Error>(HasSubstr("temperature is 0")));
-  EXPECT_THAT([&] { vae->sample_codes(images, first_seeds(3)); },
-              ThrowsMessage<Error>(HasSubstr("found 3 seeds for 2 images")));
 }
 
 }  // namespace

@@ -124,7 +124,7 @@ TEST_P(ParityTest, DvaeHasPyTorchsLogitsLossAndGradients) {
   const auto noise = fixture["noise"].to(GetParam().type);
   expect_close(vae->logits(images), fixture["logits"], "logits");
 
-  const DvaeLoss loss = vae->loss(images, noise, /*temperature=*/0.7, /*kl_weight=*/6.6);
+  const DvaeLoss loss = vae->loss(images, {noise, /*temperature=*/0.7, /*kl_weight=*/6.6});
   expect_near(loss.reconstruction, fixture.number("reconstruction"), "reconstruction");
   expect_near(loss.kl, fixture.number("kl"), "KL");
   expect_near(loss.total, fixture.number("loss"), "loss");

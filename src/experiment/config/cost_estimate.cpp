@@ -2,12 +2,11 @@
 
 #include <algorithm>
 #include <bit>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
 
-#include "model/clip_model.h"
-#include "model/dalle_model.h"
 #include "model/discrete_vae.h"
 #include "nn/chunked_cross_entropy.h"
 #include "parallel/gradient_reducer.h"
@@ -139,10 +138,7 @@ int64_t sampling_bytes(const ExperimentConfig& config, const DalleModelCost& cos
 }
 
 std::string count_text(int64_t count) {
-  std::string text = std::to_string(count);
-  for (auto place = static_cast<int64_t>(text.size()) - 3; place > 0; place -= 3)
-    text.insert(static_cast<size_t>(place), ",");
-  return text;
+  return fmt::format("{}", fmt::group_digits(count));
 }
 
 std::string flops_text(double flops) {
@@ -163,20 +159,20 @@ std::string row(std::string_view name, const std::string& value) {
 
 std::string memory_text(const MemoryEstimate& memory, int64_t micro_batch_size,
                         const std::string& alternatives = "") {
-  std::string text = row("memory: weights", bytes_text(memory.weights));
-  text += row("  gradients", bytes_text(memory.gradients));
-  text += row("  optimizer moments", bytes_text(memory.moments));
-  text += row("  EMA of the weights", bytes_text(memory.ema));
-  if (memory.partial_sums > 0)
-    text += row("  partial sums (bitwise)", bytes_text(memory.partial_sums));
-  if (memory.frozen_weights > 0) text += row("  frozen dVAE", bytes_text(memory.frozen_weights));
-  if (memory.compute_weights > 0)
-    text += row("  bfloat16 weights", bytes_text(memory.compute_weights));
-  text += row(fmt::format("  activations, micro-batch {}", micro_batch_size),
-              bytes_text(memory.activations));
-  if (memory.sent_copies > 0) text += row("  gradients in transit", bytes_text(memory.sent_copies));
-  if (memory.sampling > 0)
-    text += row("  or sample images (between steps)", bytes_text(memory.sampling));
+  const std::pair<std::string, int64_t> parts[] = {
+      {"memory: weights", memory.weights},
+      {"  gradients", memory.gradients},
+      {"  optimizer moments", memory.moments},
+      {"  EMA of the weights", memory.ema},
+      {"  partial sums (bitwise)", memory.partial_sums},
+      {"  frozen dVAE", memory.frozen_weights},
+      {"  bfloat16 weights", memory.compute_weights},
+      {fmt::format("  activations, micro-batch {}", micro_batch_size), memory.activations},
+      {"  gradients in transit", memory.sent_copies},
+      {"  or sample images (between steps)", memory.sampling}};
+  std::string text;
+  for (const auto& [name, bytes] : parts)
+    if (bytes > 0) text += row(name, bytes_text(bytes));
   text += row("  peak", bytes_text(memory.total())) + alternatives;
   text += row("host memory while saving", bytes_text(memory.saving));
   return text + row("checkpoint", bytes_text(memory.checkpoint()));
@@ -236,23 +232,20 @@ DalleCost estimate_dalle_cost(const ExperimentConfig& config, int64_t text_vocab
                               int64_t ranks) {
   const DvaeCost dvae = estimate_dvae_cost(config, ranks);
   const TransformerConfig& model = config.dalle.model;
-  const DalleModelCost model_cost =
-      dalle_model_cost(model, config.layout(), text_vocab_size, config.dvae.model.vocab_size);
-  DalleCost cost{.embedding_parameters = model_cost.embeddings,
-                 .block_parameters = model.depth * model_cost.block,
-                 .head_parameters = model_cost.norm + model_cost.text_head + model_cost.image_head,
-                 .attention_pairs = model_cost.attention_pairs,
-                 .forward_flops = model_cost.forward_flops,
-                 .training_flops = 3 * model_cost.forward_flops,
-                 .token_flops = config.dalle.cache_codes ? 0 : dvae.encoder_flops,
-                 .micro_batch_size = micro_batch_of(config.dalle.train, ranks)};
+  DalleCost cost{
+      dalle_model_cost(model, config.layout(), text_vocab_size, config.dvae.model.vocab_size)};
+  cost.block_parameters = model.depth * cost.block;
+  cost.head_parameters = cost.norm + cost.text_head + cost.image_head;
+  cost.training_flops = 3 * cost.forward_flops;
+  cost.token_flops = config.dalle.cache_codes ? 0 : dvae.encoder_flops;
+  cost.micro_batch_size = micro_batch_of(config.dalle.train, ranks);
   cost.memory =
       memory_of_parameters(cost.parameters(), config.dalle.train, config.distributed, ranks);
   cost.memory.frozen_weights = dvae.parameters() * kFloatBytes;
-  cost.memory.sampling = sampling_bytes(config, model_cost);
+  cost.memory.sampling = sampling_bytes(config, cost);
   cost.memory_with_recompute = cost.memory_without_recompute = cost.memory;
-  add_step(config, model_cost, cost.micro_batch_size, true, cost.memory_with_recompute);
-  add_step(config, model_cost, cost.micro_batch_size, false, cost.memory_without_recompute);
+  add_step(config, cost, cost.micro_batch_size, true, cost.memory_with_recompute);
+  add_step(config, cost, cost.micro_batch_size, false, cost.memory_without_recompute);
   cost.memory = model.recompute ? cost.memory_with_recompute : cost.memory_without_recompute;
   return cost;
 }
@@ -262,13 +255,9 @@ ClipCost estimate_clip_cost(const ExperimentConfig& config, int64_t text_vocab_s
   const ClipConfig& model = config.clip->model;
   const ClipTrainConfig& train = config.clip->train;
   const int64_t image_length = model.image_length(config.data.image_size);
-  const ClipModelCost model_cost = clip_model_cost(model, config.data.image_size, text_vocab_size);
-  ClipCost cost{.image_parameters = model_cost.image_parameters,
-                .text_parameters = model_cost.text_parameters,
-                .image_flops = model_cost.image_flops,
-                .text_flops = model_cost.text_flops,
-                .training_flops = 3 * (model_cost.image_flops + model_cost.text_flops),
-                .micro_batch_size = micro_batch_of(train, ranks)};
+  ClipCost cost{clip_model_cost(model, config.data.image_size, text_vocab_size)};
+  cost.training_flops = 3 * (cost.image_flops + cost.text_flops);
+  cost.micro_batch_size = micro_batch_of(train, ranks);
   cost.memory = memory_of_parameters(cost.parameters(), train, config.distributed, ranks);
   const int64_t value_bytes = bytes_of(train.precision);
   // Similarities of the global batch: plain and scaled, both softmaxes, the targets, and the
@@ -283,9 +272,9 @@ ClipCost estimate_clip_cost(const ExperimentConfig& config, int64_t text_vocab_s
                    cost.micro_batch_size * model.text_length, value_bytes, model.recompute);
   if (train.precision == Precision::kBfloat16)
     cost.memory.compute_weights =
-        value_bytes * (model.recompute ? std::max(model_cost.image_block, model_cost.text_block)
-                                       : model.image_depth * model_cost.image_block +
-                                             model.text_depth * model_cost.text_block);
+        value_bytes * (model.recompute ? std::max(cost.image_block, cost.text_block)
+                                       : model.image_depth * cost.image_block +
+                                             model.text_depth * cost.text_block);
   return cost;
 }
 
@@ -296,7 +285,7 @@ std::string to_text(const DvaeCost& cost) {
 
 std::string to_text(const DalleCost& cost) {
   std::string text = "transformer\n";
-  text += row("parameters: embeddings", count_text(cost.embedding_parameters));
+  text += row("parameters: embeddings", count_text(cost.embeddings));
   text += row("  blocks", count_text(cost.block_parameters));
   text += row("  heads", count_text(cost.head_parameters));
   text += row("  total", count_text(cost.parameters()));

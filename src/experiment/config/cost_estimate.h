@@ -5,6 +5,8 @@
 #include <string>
 
 #include "experiment/config/experiment_config.h"
+#include "model/clip_model.h"
+#include "model/dalle_model.h"
 
 namespace dalle {
 
@@ -59,12 +61,9 @@ struct DvaeCost {
 };
 
 /// Cost of the transformer, and of encoding the images that it trains on.
-struct DalleCost {
-  int64_t embedding_parameters = 0;  ///< of tokens, pads, positions, rows, columns, start vectors
-  int64_t block_parameters = 0;      ///< all layers
-  int64_t head_parameters = 0;       ///< last normalization and both heads
-  int64_t attention_pairs = 0;       ///< unmasked (query, key) of one head, summed over the layers
-  double forward_flops = 0;          ///< of one sequence
+struct DalleCost : DalleModelCost {
+  int64_t block_parameters = 0;  ///< all layers
+  int64_t head_parameters = 0;   ///< last normalization and both heads
   /// Forward and backward of one sequence. Only useful work: excludes recomputation and the
   /// encoding of images.
   double training_flops = 0;
@@ -74,20 +73,14 @@ struct DalleCost {
   MemoryEstimate memory_with_recompute = {};     ///< as if recompute were on
   MemoryEstimate memory_without_recompute = {};  ///< as if recompute were off
 
-  int64_t parameters() const { return embedding_parameters + block_parameters + head_parameters; }
+  int64_t parameters() const { return embeddings + block_parameters + head_parameters; }
 };
 
 /// Cost of the contrastive model.
-struct ClipCost {
-  int64_t image_parameters = 0;
-  int64_t text_parameters = 0;
-  double image_flops = 0;     ///< forward, of one image
-  double text_flops = 0;      ///< forward, of one caption
-  double training_flops = 0;  ///< forward and backward of both
+struct ClipCost : ClipModelCost {
+  double training_flops = 0;  ///< forward and backward of an image and its caption
   int64_t micro_batch_size = 0;
   MemoryEstimate memory = {};
-
-  int64_t parameters() const { return image_parameters + text_parameters + 1; }
 };
 
 /// What the stages of an experiment cost, from the shapes of the models: none is constructed, so

@@ -55,17 +55,11 @@ CheckpointContent read_dvae_checkpoint(std::span<const fs::path> checkpoints,
 }
 
 DvaeSource find_trained_dvae(const fs::path& given, DvaeCheckpoint which) {
-  const fs::path path = followed(given);
-  if (!fs::exists(path))
-    throw Error(
-        "{}: no such checkpoint or run (a run that was trained on it has a copy, and resumes with "
-        "--config RUN/config.yaml)",
-        path.string());
-  if (!fs::is_directory(path))
-    throw Error(
-        "{}: found a file, expected the folder of a run or of a checkpoint; dalle-import converts "
-        "the files of OpenAI's dVAE",
-        path.string());
+  const fs::path path = existing_folder(
+      given,
+      "checkpoint or run (a run that was trained on it has a copy, and resumes with --config "
+      "RUN/config.yaml)",
+      "; dalle-import converts the files of OpenAI's dVAE");
   const bool is_single = is_checkpoint(path);
   if (is_single) read_manifest(path);  // names a corrupt one, of which stage_of() says nothing
   if (const auto stage = is_single ? stage_of(path) : std::nullopt; stage && stage != Stage::kDvae)

@@ -27,6 +27,16 @@ fs::path followed(const fs::path& path) {
   return checkpoint;
 }
 
+fs::path existing_folder(const fs::path& path, std::string_view expected,
+                         std::string_view for_files) {
+  fs::path folder = followed(path);
+  if (!fs::exists(folder)) throw Error("{}: no such {}", folder.string(), expected);
+  if (!fs::is_directory(folder))
+    throw Error("{}: found a file, expected the folder of a run or of a checkpoint{}",
+                folder.string(), for_files);
+  return folder;
+}
+
 std::array<fs::path, 3> folders_of_stage(const fs::path& path, Stage stage) {
   return {RunPaths(path).checkpoints(to_string(stage)), path / to_string(stage), path};
 }

@@ -3,6 +3,7 @@
 #include <array>
 #include <filesystem>
 #include <optional>
+#include <string_view>
 
 #include <c10/core/Device.h>
 
@@ -16,6 +17,13 @@ namespace dalle {
 /// The checkpoint that a training's file `latest` or `best` names; other paths as they are.
 /// @throws dalle::Error if that checkpoint is not next to the file
 std::filesystem::path followed(const std::filesystem::path& path);
+
+/// followed(), of a path that must be the folder of a run or of a checkpoint.
+/// @param expected   completes "no such ..."
+/// @param for_files  is added to the error if it is a file
+/// @throws dalle::Error if it is not a folder
+std::filesystem::path existing_folder(const std::filesystem::path& path, std::string_view expected,
+                                      std::string_view for_files = "");
 
 /// Where the checkpoints of a stage are if `path` is a run, its folder of checkpoints, or the
 /// folder of the stage.

@@ -20,6 +20,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr std::string_view kSource =
+    "checkpoint or run (a run that was initialized from it has a copy; resume that run with "
+    "--config RUN/config.yaml)";
+
 WeightSource source_at(const fs::path& checkpoint, Stage stage) {
   const CheckpointContent content = read_checkpoint(checkpoint, {kConfigFile});
   const auto files = read_manifest(checkpoint).files;
@@ -30,19 +34,6 @@ WeightSource source_at(const fs::path& checkpoint, Stage stage) {
           .stage = stage,
           .tokenizer_hash = tokenizer == files.end() ? "" : tokenizer->second.sha256,
           .config = config_of(content)};
-}
-
-/// The checkpoint that is meant by a path; followed() has been applied to it.
-fs::path existing_folder(const fs::path& given) {
-  fs::path path = followed(given);
-  if (!fs::exists(path))
-    throw Error(
-        "{}: no such checkpoint or run (a run that was initialized from it has a copy; resume that "
-        "run with --config RUN/config.yaml)",
-        path.string());
-  if (!fs::is_directory(path))
-    throw Error("{}: found a file, expected the folder of a run or of a checkpoint", path.string());
-  return path;
 }
 
 /// The newest valid checkpoint of a finished stage at `path`; nothing if there is none of that
@@ -70,7 +61,7 @@ std::optional<WeightSource> checkpoint_itself(const fs::path& path) {
 
 /// The contrastive model that from.clip_checkpoint names; see find_weight_source().
 WeightSource find_clip_source(const fs::path& given) {
-  const fs::path path = existing_folder(given);
+  const fs::path path = existing_folder(given, kSource);
   if (auto found = checkpoint_itself(path)) {
     if (found->stage == Stage::kClip) return std::move(*found);
     throw Error("{}: a checkpoint of the {} stage, expected one of the clip stage", path.string(),
@@ -175,7 +166,7 @@ void take_clip(const WeightSource& clip, const std::optional<WeightSource>& sour
 }  // namespace
 
 WeightSource find_weight_source(const fs::path& given) {
-  const fs::path path = existing_folder(given);
+  const fs::path path = existing_folder(given, kSource);
   if (auto found = checkpoint_itself(path)) {
     if (found->stage != Stage::kClip) return std::move(*found);
     throw Error("{}: a checkpoint of the clip stage, expected one of the dalle or dvae stage",

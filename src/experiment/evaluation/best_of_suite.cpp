@@ -226,10 +226,10 @@ ordered_json best_of_numbers(std::span<const std::vector<JudgedCandidate>> image
   return numbers;
 }
 
-ordered_json evaluate_best_of(EvaluatedModel& model, const EvaluationData& data,
-                              const std::filesystem::path& contrastive,
-                              const std::optional<TrainedClip>& judge, ChunkedWork& work) {
-  TrainedClip clip = load_trained_clip(contrastive, device_of(*model.vae), Precision::kFloat32);
+SuiteResult evaluate_best_of(EvaluatedModel& model, const EvaluationData& data,
+                             const SuiteInputs& inputs, ChunkedWork& work) {
+  TrainedClip clip =
+      load_trained_clip(inputs.contrastive, device_of(*model.vae), Precision::kFloat32);
   require_readable(clip, model.config.data.image_size, model.checkpoint);
   ordered_json numbers{{"reranker", clip.hash}};
   std::vector<std::string> captions = add_retrieval(clip, embed(clip, data, work), numbers);
@@ -237,7 +237,8 @@ ordered_json evaluate_best_of(EvaluatedModel& model, const EvaluationData& data,
   const SuitePhase phase = phase_of("image tokens", clip.hash);
   const TrainedDalle& dalle = *model.dalle;
   std::optional<CaptionJudge> finder;
-  if (judge && judge->hash != clip.hash) finder.emplace(*judge, captions);
+  if (const auto& judge = inputs.extractor.clip; judge && judge->hash != clip.hash)
+    finder.emplace(*judge, captions);
   Judges judges{.clip = CaptionJudge(std::move(clip), captions),
                 .finder = std::move(finder),
                 .likelihood = dalle.config.dalle.train.caption_dropout > 0
@@ -245,7 +246,7 @@ ordered_json evaluate_best_of(EvaluatedModel& model, const EvaluationData& data,
                                   : nullptr,
                 .knows_scenes = model.config.data.kind == DatasetKind::kShapes};
   numbers.update(best_of_numbers(judge_candidates(model, judges, captions, phase, work)));
-  return numbers;
+  return {.numbers = std::move(numbers)};
 }
 
 }  // namespace dalle

@@ -36,7 +36,7 @@ Prompts prompts_of(EvaluatedModel& model, const EvaluationData& data, ChunkedWor
   const auto records = data.records(
       work, {kSuite, "prompts"},
       [&](const Batch& batch) -> ordered_json {
-        const at::Tensor codes = model.vae->encode(unit_images(batch, device));  // [B, h, w]
+        const at::Tensor codes = model.vae->encode(unit_images(batch.images, device));  // [B, h, w]
         return {{"captions", batch.texts}, {"codes", codes_record(codes)}};
       },
       kMaxCompletions);
@@ -96,7 +96,7 @@ int64_t count_intact(const EvaluatedModel& model, const Prompts& prompts,
 }  // namespace
 
 SuiteResult evaluate_completion(EvaluatedModel& model, const EvaluationData& data,
-                                ImageGenerator& generator, ChunkedWork& work) {
+                                const SuiteInputs& inputs, ChunkedWork& work) {
   const Prompts prompts = prompts_of(model, data, work);
   const std::vector<std::string>& captions = prompts.captions;
   const auto judge = [&](const std::vector<at::Tensor>& codes, const char* what) {
@@ -105,8 +105,8 @@ SuiteResult evaluate_completion(EvaluatedModel& model, const EvaluationData& dat
   const std::vector<at::Tensor> completions = complete(model, prompts, work);
   const std::vector<ShapesMatch> matches = judge(completions, "completed images");
   const JudgedImages completed = judged_images(captions, matches);
-  const JudgedImages alone =
-      judged_images(captions, judge(generator.codes(captions, kSuite), "images without a prompt"));
+  const JudgedImages alone = judged_images(
+      captions, judge(inputs.generator.codes(captions, kSuite), "images without a prompt"));
   const JudgedImages ceiling = judged_images(captions, judge(prompts.codes, "reconstructions"));
   const int64_t intact = count_intact(model, prompts, completions, work);
 

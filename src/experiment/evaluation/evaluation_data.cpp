@@ -77,14 +77,9 @@ bool EvaluationData::captions_differ() const {
   return false;
 }
 
-std::optional<Batch> EvaluationData::batch(int64_t begin, int64_t end) const {
+std::optional<Batch> EvaluationData::batch(int64_t begin, int64_t end, DataPart part) const {
   std::vector<int64_t> invalid;
-  return batch_of(*source_, begin, end, invalid);
-}
-
-std::optional<Batch> EvaluationData::training_batch(int64_t begin, int64_t end) const {
-  std::vector<int64_t> invalid;
-  return batch_of(*training_source_, begin, end, invalid);
+  return batch_of(source_of(part), begin, end, invalid);
 }
 
 std::string EvaluationData::training_key(int64_t position) const {
@@ -92,25 +87,16 @@ std::string EvaluationData::training_key(int64_t position) const {
 }
 
 std::vector<ordered_json> EvaluationData::records(ChunkedWork& work, const SuitePhase& phase,
-                                                  const FindRecord& find, int64_t limit) const {
-  return records_of(*source_, std::min(limit, size_), work, phase, find);
-}
-
-std::vector<ordered_json> EvaluationData::training_records(ChunkedWork& work,
-                                                           const SuitePhase& phase,
-                                                           const FindRecord& find,
-                                                           int64_t limit) const {
-  return records_of(*training_source_, std::min(limit, datasets_.train->size()), work, phase, find);
-}
-
-std::vector<ordered_json> EvaluationData::records_of(const SampleSource& source, int64_t count,
-                                                     ChunkedWork& work, const SuitePhase& phase,
-                                                     const FindRecord& find) const {
+                                                  const FindRecord& find, int64_t limit,
+                                                  DataPart part) const {
+  const SampleSource& source = source_of(part);
+  const int64_t count =
+      std::min(limit, part == DataPart::kTraining ? datasets_.train->size() : size_);
   const ChunkedPhase chunked = phase.in_chunks(count, batch_size_);
   std::vector<ordered_json> chunks = work.records(chunked, [&](const Chunk& chunk) {
     std::vector<int64_t> invalid;
-    const std::optional<Batch> batch = batch_of(source, chunk.begin, chunk.end, invalid);
-    return ordered_json{{"invalid", invalid}, {"found", batch ? find(*batch) : ordered_json()}};
+    const std::optional<Batch> valid = batch_of(source, chunk.begin, chunk.end, invalid);
+    return ordered_json{{"invalid", invalid}, {"found", valid ? find(*valid) : ordered_json()}};
   });
   std::vector<ordered_json> found;
   for (ordered_json& chunk : chunks) {

@@ -42,8 +42,11 @@ std::span<const T> items_of(const Chunk& chunk, const std::vector<T>& items) {
                                   static_cast<size_t>(chunk.end - chunk.begin));
 }
 
-/// The first validation samples of a model's config. With a transformer, those without a caption
-/// are invalid. Thread-safe.
+enum class DataPart { kValidation, kTraining };
+
+/// The first validation samples of a model's config, and its training samples, without captions, in
+/// the order that the config's seed selects. With a transformer, validation samples without a
+/// caption are invalid. Thread-safe.
 class EvaluationData {
  public:
   /// @param limit  how many samples to use; 0: all
@@ -53,7 +56,7 @@ class EvaluationData {
   /// Samples of another data set in place of the config's validation data.
   EvaluationData(const EvaluatedModel& model, int64_t limit, std::unique_ptr<Dataset> validation);
 
-  /// Including invalid samples.
+  /// Of the validation samples, including invalid ones.
   int64_t size() const { return size_; }
 
   /// Identifies the names, not the contents, of the validation samples.
@@ -68,10 +71,9 @@ class EvaluationData {
 
   /// The valid samples among those at positions [begin, end).
   /// @throws dalle::Error if too many samples of the data set are invalid
-  std::optional<Batch> batch(int64_t begin, int64_t end) const;
+  std::optional<Batch> batch(int64_t begin, int64_t end,
+                             DataPart part = DataPart::kValidation) const;
 
-  /// The same of the training data, without captions, in the order that the config's seed selects.
-  std::optional<Batch> training_batch(int64_t begin, int64_t end) const;
   std::string training_key(int64_t position) const;
 
   using FindRecord = std::function<nlohmann::ordered_json(const Batch&)>;
@@ -81,19 +83,16 @@ class EvaluationData {
   /// suffices. See ChunkedWork::records().
   /// @param limit  how many samples to use
   /// @throws dalle::Error if no sample is valid, or too many of the data set are not
-  std::vector<nlohmann::ordered_json> records(
-      ChunkedWork& work, const SuitePhase& phase, const FindRecord& find,
-      int64_t limit = std::numeric_limits<int64_t>::max()) const;
-
-  /// The same of training samples.
-  std::vector<nlohmann::ordered_json> training_records(ChunkedWork& work, const SuitePhase& phase,
-                                                       const FindRecord& find, int64_t limit) const;
+  std::vector<nlohmann::ordered_json> records(ChunkedWork& work, const SuitePhase& phase,
+                                              const FindRecord& find,
+                                              int64_t limit = std::numeric_limits<int64_t>::max(),
+                                              DataPart part = DataPart::kValidation) const;
 
  private:
   EvaluationData(const EvaluatedModel& model, int64_t limit, DatasetPair datasets);
-  std::vector<nlohmann::ordered_json> records_of(const SampleSource& source, int64_t count,
-                                                 ChunkedWork& work, const SuitePhase& phase,
-                                                 const FindRecord& find) const;
+  const SampleSource& source_of(DataPart part) const {
+    return part == DataPart::kTraining ? *training_source_ : *source_;
+  }
 
   int64_t size_ = 0;
   int64_t images_to_generate_ = 0;

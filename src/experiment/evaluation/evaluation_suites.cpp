@@ -43,7 +43,7 @@ void add_worst(SuiteResult& result, EvaluatedModel& model, const EvaluationData&
     const std::string stem = fmt::format("reconstruction-worst-{}", n + 1);
     const std::string original = stem + "-original.png", reconstructed = stem + ".png";
     const at::Tensor images =
-        unit_images(data.batch(position, position + 1).value(), device_of(*model.vae));
+        unit_images(data.batch(position, position + 1).value().images, device_of(*model.vae));
     list.push_back({{"image", position},
                     {"psnr", psnr[order[n]]},
                     {"original", original},
@@ -80,7 +80,7 @@ ordered_json number_of(const Interval& interval) {
 }
 
 SuiteResult evaluate_reconstruction(EvaluatedModel& model, const EvaluationData& data,
-                                    ChunkedWork& work) {
+                                    const SuiteInputs&, ChunkedWork& work) {
   const DvaeTrainConfig& train = model.config.dvae.train;
   // A checkpoint of the dalle stage does not record which step its dVAE is of.
   const double temperature = train.temperature.at(model.dalle ? train.steps : model.step);
@@ -88,10 +88,10 @@ SuiteResult evaluate_reconstruction(EvaluatedModel& model, const EvaluationData&
   const auto places = static_cast<double>(model.config.layout().image_length());
   const auto records =
       data.records(work, {"reconstruction", "images"}, [&](const Batch& batch) -> ordered_json {
-        const at::Tensor images = unit_images(batch, device_of(*model.vae));
+        const at::Tensor images = unit_images(batch.images, device_of(*model.vae));
         const DvaeEvaluation found =
-            model.vae->evaluate(images, gumbel_noise(model.vae, batch, model.config), temperature,
-                                /*kl_weight=*/1);
+            model.vae->evaluate(images, {gumbel_noise(model.vae, batch, model.config), temperature,
+                                         /*kl_weight=*/1});
         const auto psnr_of = [&](const at::Tensor& decoded) {
           return doubles_of(psnr(images, decoded).clamp_max(kFlawlessPsnr));
         };
@@ -139,11 +139,12 @@ SuiteResult evaluate_reconstruction(EvaluatedModel& model, const EvaluationData&
   return result;
 }
 
-ordered_json evaluate_codes(EvaluatedModel& model, const EvaluationData& data, ChunkedWork& work) {
+SuiteResult evaluate_codes(EvaluatedModel& model, const EvaluationData& data, const SuiteInputs&,
+                           ChunkedWork& work) {
   const int64_t vocab_size = model.config.dvae.model.vocab_size;
   const auto records =
       data.records(work, {"codes", "images"}, [&](const Batch& batch) -> ordered_json {
-        const at::Tensor images = unit_images(batch, device_of(*model.vae));
+        const at::Tensor images = unit_images(batch.images, device_of(*model.vae));
         const at::Tensor codes = model.vae->encode(images);  // [B, h, w]
         const at::Tensor shifted = model.vae->encode(shift_right(images));
         return {{"codes", codes_record(codes)},
@@ -160,15 +161,16 @@ ordered_json evaluate_codes(EvaluatedModel& model, const EvaluationData& data, C
   const CodebookHealth health = codebook_health(counts.sum(0));
   const at::Tensor entropy = position_entropy(counts) / std::numbers::ln2;  // [h w]
   const auto tokens = static_cast<double>(counts.sum().item<int64_t>());
-  return {{"images", flips.size()},
-          {"tokens_per_code", number_of(tokens / static_cast<double>(vocab_size))},
-          {"used_fraction", number_of(health.used_share)},
-          {"perplexity", number_of(health.perplexity)},
-          {"perplexity_over_codes", number_of(health.perplexity / static_cast<double>(vocab_size))},
-          {"flip_rate", number_of(clustered_proportion(flips, positions))},
-          {"entropy_bits", number_of(entropy.mean().item<double>())},
-          {"entropy_bits_by_position", doubles_of(entropy)},
-          {"counts_by_rank", counts_by_rank(counts.sum(0))}};
+  return {.numbers = {{"images", flips.size()},
+                      {"tokens_per_code", number_of(tokens / static_cast<double>(vocab_size))},
+                      {"used_fraction", number_of(health.used_share)},
+                      {"perplexity", number_of(health.perplexity)},
+                      {"perplexity_over_codes",
+                       number_of(health.perplexity / static_cast<double>(vocab_size))},
+                      {"flip_rate", number_of(clustered_proportion(flips, positions))},
+                      {"entropy_bits", number_of(entropy.mean().item<double>())},
+                      {"entropy_bits_by_position", doubles_of(entropy)},
+                      {"counts_by_rank", counts_by_rank(counts.sum(0))}}};
 }
 
 }  // namespace dalle

@@ -46,48 +46,46 @@ struct JudgedCandidate {
 /// @param images  64 of each caption, by number
 nlohmann::ordered_json best_of_numbers(std::span<const std::vector<JudgedCandidate>> images);
 
-// The suites. docs/evaluation.md defines their numbers. They are collectives of the ranks that
-// share `work`, and return the same on each. They throw what ChunkedWork::records() does.
+/// What the option --extractor names; empty without it.
+struct Extractor {
+  std::optional<FeatureSpace> space = {};  ///< a further space to compare images in
+  /// Whose space it is, and what finds the caption that fits a selected image best: nothing for a
+  /// TorchScript file.
+  std::optional<TrainedClip> clip = {};
+};
 
-SuiteResult evaluate_reconstruction(EvaluatedModel& model, const EvaluationData& data,
-                                    ChunkedWork& work);
-nlohmann::ordered_json evaluate_codes(EvaluatedModel& model, const EvaluationData& data,
-                                      ChunkedWork& work);
+/// What some suites take besides the model and its data.
+struct SuiteInputs {
+  ImageGenerator& generator;  ///< of images for captions of the validation data
+  Extractor extractor = {};
+  std::filesystem::path contrastive = {};  ///< for load_trained_clip(), of the suite best_of
+};
+
+/// A suite; docs/evaluation.md defines its numbers. A collective of the ranks that share `work`,
+/// which returns the same on each.
+/// @throws what ChunkedWork::records() does
+using Suite = SuiteResult(EvaluatedModel& model, const EvaluationData& data,
+                          const SuiteInputs& inputs, ChunkedWork& work);
+
+Suite evaluate_reconstruction, evaluate_codes;
 
 // These need model.dalle. Ranking also needs captions that differ, shapes, completion and levels
 // the data set shapes, and levels a training that held out combinations of attributes.
-// Suites that generate images for captions of the validation data share `generator`.
-nlohmann::ordered_json evaluate_likelihood(EvaluatedModel& model, const EvaluationData& data,
-                                           ChunkedWork& work);
-nlohmann::ordered_json evaluate_ranking(EvaluatedModel& model, const EvaluationData& data,
-                                        ChunkedWork& work);
-SuiteResult evaluate_shapes(EvaluatedModel& model, const EvaluationData& data,
-                            ImageGenerator& generator, ChunkedWork& work);
-SuiteResult evaluate_completion(EvaluatedModel& model, const EvaluationData& data,
-                                ImageGenerator& generator, ChunkedWork& work);
-/// @param contrastive  for load_trained_clip(); its hash is the entry `reranker`
-/// @param judge        finds the caption that fits a selected image best; nothing: `contrastive`
-nlohmann::ordered_json evaluate_best_of(EvaluatedModel& model, const EvaluationData& data,
-                                        const std::filesystem::path& contrastive,
-                                        const std::optional<TrainedClip>& judge, ChunkedWork& work);
+Suite evaluate_likelihood, evaluate_ranking, evaluate_shapes, evaluate_completion;
+/// The hash of the contrastive model is the entry `reranker`.
+Suite evaluate_best_of;
 /// As many scenes of each level as `data` has samples, at most 1,000. Levels for which the config
 /// allows no scenes, or whose captions are longer than the model reads, are left out.
-nlohmann::ordered_json evaluate_levels(EvaluatedModel& model, const EvaluationData& data,
-                                       ChunkedWork& work);
+Suite evaluate_levels;
 
-/// How many validation samples the suites frechet and memorization need at least.
+/// How many validation samples the suites frechet and memorization need at least. They throw
+/// dalle::Error if fewer validation images are valid.
 inline constexpr int64_t kMinComparedImages = 10;
 
 /// Distances of generated images from validation images.
-/// @param extractor  a further space to compare them in
-/// @throws dalle::Error if fewer than kMinComparedImages validation images are valid
-SuiteResult evaluate_frechet(EvaluatedModel& model, const EvaluationData& data,
-                             ImageGenerator& generator,
-                             const std::optional<FeatureSpace>& extractor, ChunkedWork& work);
+Suite evaluate_frechet;
 /// Whether generated images are nearer to training images than validation images are, and how much
-/// images of one caption differ. Arguments and errors as for evaluate_frechet().
-SuiteResult evaluate_memorization(EvaluatedModel& model, const EvaluationData& data,
-                                  ImageGenerator& generator,
-                                  const std::optional<FeatureSpace>& extractor, ChunkedWork& work);
+/// images of one caption differ.
+Suite evaluate_memorization;
 
 }  // namespace dalle

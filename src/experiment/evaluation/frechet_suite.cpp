@@ -140,7 +140,7 @@ FeatureSet features_of_reconstructions(EvaluatedModel& model, const EvaluationDa
   return joined_features(data.records(
       work, {"frechet", "reconstructions"},
       [&](const Batch& batch) -> ordered_json {
-        const at::Tensor codes = model.vae->encode(unit_images(batch, device));
+        const at::Tensor codes = model.vae->encode(unit_images(batch.images, device));
         const at::Tensor decoded = model.vae->decode(codes).mul(255).round().to(at::kByte);
         return {{"features", feature_record(features_of(kinds, decoded))}};
       },
@@ -152,24 +152,23 @@ FeatureSet features_of_training(const EvaluatedModel& model, const EvaluationDat
                                 const std::vector<FeatureKind>& kinds, int64_t count,
                                 ChunkedWork& work) {
   const c10::Device device = device_of(*model.vae);
-  return joined_features(data.training_records(
+  return joined_features(data.records(
       work, {"frechet", "training images"},
       [&](const Batch& batch) -> ordered_json {
         return {{"features", feature_record(features_of(kinds, batch.images.to(device)))}};
       },
-      count));
+      count, DataPart::kTraining));
 }
 
 }  // namespace
 
 SuiteResult evaluate_frechet(EvaluatedModel& model, const EvaluationData& data,
-                             ImageGenerator& generator,
-                             const std::optional<FeatureSpace>& extractor, ChunkedWork& work) {
+                             const SuiteInputs& inputs, ChunkedWork& work) {
   const c10::Device device = device_of(*model.vae);
   std::vector<FeatureSpace> spaces = {random_space(device), dvae_space(model.vae)};
-  if (extractor) spaces.push_back(*extractor);
+  if (inputs.extractor.space) spaces.push_back(*inputs.extractor.space);
   const std::vector<FeatureKind> kinds = feature_kinds(spaces, model.config.data.image_size);
-  ComparedImages compared = compare_images(model, data, generator, kinds, "frechet", work);
+  ComparedImages compared = compare_images(model, data, inputs.generator, kinds, "frechet", work);
   std::vector<at::Tensor> captions;  // by space
   for (const FeatureSpace& space : spaces)
     captions.push_back(embedded_captions(space, compared.captions, work));

@@ -63,7 +63,7 @@ void add_closest(SuiteResult& result, const std::string& space, const ordered_js
                                          {"training", training}});
     result.images[generated] = decode_image(model.vae, compared.codes[image]);
     result.images[training] =
-        tensor_to_image(data.training_batch(position, position + 1).value().images[0]);
+        tensor_to_image(data.batch(position, position + 1, DataPart::kTraining).value().images[0]);
   }
 }
 
@@ -114,21 +114,20 @@ ordered_json compare_in_space(const std::string& space, const MemorizationSets& 
 }  // namespace
 
 SuiteResult evaluate_memorization(EvaluatedModel& model, const EvaluationData& data,
-                                  ImageGenerator& generator,
-                                  const std::optional<FeatureSpace>& extractor, ChunkedWork& work) {
+                                  const SuiteInputs& inputs, ChunkedWork& work) {
   const c10::Device device = device_of(*model.vae);
   std::vector<FeatureKind> kinds = {{pixel_space()}, {dvae_space(model.vae)}};
-  if (extractor) kinds.push_back({*extractor});
+  if (inputs.extractor.space) kinds.push_back({*inputs.extractor.space});
   const ComparedImages compared =
-      compare_images(model, data, generator, kinds, "memorization", work);
-  const auto training = data.training_records(
+      compare_images(model, data, inputs.generator, kinds, "memorization", work);
+  const auto training = data.records(
       work, {"memorization", "training images"},
       [&](const Batch& batch) -> ordered_json {
         return {{"features", feature_record(features_of(kinds, batch.images.to(device)))},
                 {"positions", batch.positions}};
       },
-      kMaxTrainingImages);
-  const auto diverse = generator.codes(repeated_captions(compared.captions), "memorization");
+      kMaxTrainingImages, DataPart::kTraining);
+  const auto diverse = inputs.generator.codes(repeated_captions(compared.captions), "memorization");
   const MemorizationSets sets{
       .validation = compared.validation,
       .generated = compared.generated,

@@ -1,6 +1,7 @@
 #include "experiment/evaluation/model_evaluation.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <map>
 #include <set>
@@ -106,46 +107,22 @@ std::vector<EvaluationSuite> suites_to_run(const EvaluatedModel& model,
   return possible;
 }
 
-/// What the option --extractor names; empty without it.
-struct Extractor {
-  std::optional<FeatureSpace> space = {};
-  std::optional<TrainedClip> clip = {};  ///< whose space it is; nothing for a TorchScript file
-};
+constexpr auto kSuites = std::to_array<std::pair<EvaluationSuite, Suite*>>(
+    {{EvaluationSuite::kReconstruction, evaluate_reconstruction},
+     {EvaluationSuite::kCodes, evaluate_codes},
+     {EvaluationSuite::kLikelihood, evaluate_likelihood},
+     {EvaluationSuite::kRanking, evaluate_ranking},
+     {EvaluationSuite::kShapes, evaluate_shapes},
+     {EvaluationSuite::kCompletion, evaluate_completion},
+     {EvaluationSuite::kLevels, evaluate_levels},
+     {EvaluationSuite::kFrechet, evaluate_frechet},
+     {EvaluationSuite::kMemorization, evaluate_memorization},
+     {EvaluationSuite::kBestOf, evaluate_best_of}});
 
-/// What suites take besides the model and its data.
-struct SuiteInputs {
-  ImageGenerator& generator;
-  const Extractor& extractor;
-  const ModelEvaluationOptions& options;
-};
-
-SuiteResult run_suite(EvaluationSuite suite, EvaluatedModel& model, const EvaluationData& data,
-                      const SuiteInputs& inputs, ChunkedWork& work) {
-  const auto& [generator, extractor, options] = inputs;
-  switch (suite) {
-    case EvaluationSuite::kReconstruction:
-      return evaluate_reconstruction(model, data, work);
-    case EvaluationSuite::kCodes:
-      return {.numbers = evaluate_codes(model, data, work)};
-    case EvaluationSuite::kLikelihood:
-      return {.numbers = evaluate_likelihood(model, data, work)};
-    case EvaluationSuite::kRanking:
-      return {.numbers = evaluate_ranking(model, data, work)};
-    case EvaluationSuite::kShapes:
-      return evaluate_shapes(model, data, generator, work);
-    case EvaluationSuite::kCompletion:
-      return evaluate_completion(model, data, generator, work);
-    case EvaluationSuite::kLevels:
-      return {.numbers = evaluate_levels(model, data, work)};
-    case EvaluationSuite::kFrechet:
-      return evaluate_frechet(model, data, generator, extractor.space, work);
-    case EvaluationSuite::kMemorization:
-      return evaluate_memorization(model, data, generator, extractor.space, work);
-    case EvaluationSuite::kBestOf:
-      return {.numbers = evaluate_best_of(model, data, contrastive_model(model, options),
-                                          extractor.clip, work)};
-  }
-  throw Error("unknown suite {}", static_cast<int>(suite));
+Suite* function_of(EvaluationSuite suite) {
+  const auto found = std::ranges::find(kSuites, suite, &decltype(kSuites)::value_type::first);
+  DALLE_CHECK(found != kSuites.end());
+  return found->second;
 }
 
 ordered_json settings_of(const SamplingConfig& sampling) {
@@ -339,6 +316,10 @@ ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions&
   const ChunkStore store = open_store(suites, options, result["model"], group);
   ChunkedWork work(group, check_stop, device_of(*model.vae), store);
   ImageGenerator generator(model, work);
+  const SuiteInputs inputs{
+      .generator = generator,
+      .extractor = extractor,
+      .contrastive = model.dalle ? contrastive_model(model, options) : fs::path()};
   const auto will_generate = [&](EvaluationSuite suite) {
     return generates_images(suite) && !result["suites"].contains(std::string(to_string(suite)));
   };
@@ -354,7 +335,7 @@ ordered_json evaluate_model(EvaluatedModel& model, const ModelEvaluationOptions&
       log_info("skipping {}: {}", name, obstacle);
       continue;
     }
-    SuiteResult found = run_suite(suite, model, data, {generator, extractor, options}, work);
+    SuiteResult found = function_of(suite)(model, data, inputs, work);
     require_finite(name, found.numbers);
     result["suites"][name] = std::move(found.numbers);
     result["command"] = command_of(model, options, result["suites"]);

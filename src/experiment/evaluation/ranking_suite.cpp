@@ -177,8 +177,8 @@ ordered_json numbers_of(const Ranking& ranking, const std::string& reordering) {
 
 }  // namespace
 
-ordered_json evaluate_ranking(EvaluatedModel& model, const EvaluationData& data,
-                              ChunkedWork& work) {
+SuiteResult evaluate_ranking(EvaluatedModel& model, const EvaluationData& data, const SuiteInputs&,
+                             ChunkedWork& work) {
   const RankedCaptions captions = captions_to_rank(data, work);
   const auto records = data.records(
       work, {"ranking", "images"},
@@ -190,8 +190,8 @@ ordered_json evaluate_ranking(EvaluatedModel& model, const EvaluationData& data,
     log_warning(
         "ranking: the {} images have too few different captions to compare each with {} others",
         captions.size(), kOtherCaptions);
-  return numbers_of(ranking,
-                    model.config.data.kind == DatasetKind::kShapes ? "swapped" : "shuffled");
+  return {.numbers = numbers_of(
+              ranking, model.config.data.kind == DatasetKind::kShapes ? "swapped" : "shuffled")};
 }
 
 }  // namespace dalle

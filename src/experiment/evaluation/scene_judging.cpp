@@ -17,10 +17,9 @@ using nlohmann::ordered_json;
 /// Calls `use` with every number of a verdict, in one fixed order.
 template <class Match, class Use>
 void for_each_number(Match& match, Use&& use) {
-  for (auto* values : {&match.shape, &match.color, &match.size, &match.texture, &match.background,
-                       &match.relation}) {
-    use(values->right);
-    use(values->stated);
+  for (const auto& [name, values] : kStatedValues) {
+    use((match.*values).right);
+    use((match.*values).stated);
   }
   use(match.errors.missing_objects);
   use(match.errors.extra_objects);
@@ -37,15 +36,8 @@ std::vector<std::string> wrong_parts(const ShapesMatch& match) {
   };
   add_objects(match.errors.missing_objects, "missing");
   add_objects(match.errors.extra_objects, "too many");
-  const auto add_values = [&](const char* name, const StatedValues& values) {
-    if (values.right < values.stated) parts.emplace_back(name);
-  };
-  add_values("shape", match.shape);
-  add_values("color", match.color);
-  add_values("size", match.size);
-  add_values("texture", match.texture);
-  add_values("background", match.background);
-  add_values("relation", match.relation);
+  for (const auto& [name, values] : kStatedValues)
+    if ((match.*values).right < (match.*values).stated) parts.emplace_back(name);
   return parts;
 }
 

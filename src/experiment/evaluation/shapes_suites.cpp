@@ -100,11 +100,12 @@ bool can_read(const EvaluatedModel& model, const ShapesDataset& scenes, int64_t 
 }  // namespace
 
 SuiteResult evaluate_shapes(EvaluatedModel& model, const EvaluationData& data,
-                            ImageGenerator& generator, ChunkedWork& work) {
-  return judge_captions(model, data, generator, {"shapes", ""}, work);
+                            const SuiteInputs& inputs, ChunkedWork& work) {
+  return judge_captions(model, data, inputs.generator, {"shapes", ""}, work);
 }
 
-ordered_json evaluate_levels(EvaluatedModel& model, const EvaluationData& data, ChunkedWork& work) {
+SuiteResult evaluate_levels(EvaluatedModel& model, const EvaluationData& data, const SuiteInputs&,
+                            ChunkedWork& work) {
   const ExperimentConfig& config = model.config;
   const auto seed = static_cast<uint64_t>(config.seed);
   ordered_json numbers = ordered_json::object();
@@ -121,7 +122,7 @@ ordered_json evaluate_levels(EvaluatedModel& model, const EvaluationData& data, 
                                "joint_over_product", "ceiling_exact", "exact_over_ceiling"})
       if (found.contains(number)) numbers[std::string(name) + "_" + number] = found.at(number);
   }
-  return numbers;
+  return {.numbers = std::move(numbers)};
 }
 
 }  // namespace dalle

@@ -104,7 +104,7 @@ ClipTask::ClipTask(const ExperimentConfig& config, ExperimentData& data, const T
 }
 
 ClipTask::Embeddings ClipTask::embed(const Batch& batch) {
-  return {.images = model_->embed_images(unit_images(batch, device_)),
+  return {.images = model_->embed_images(unit_images(batch.images, device_)),
           .captions = model_->embed_captions(to_device(batch.captions, device_))};
 }
 

@@ -77,12 +77,12 @@ DvaeTask::DvaeTask(const ExperimentConfig& config, ExperimentData& data, c10::De
 /// Noise by global position: the same however the batch is split.
 TaskLoss DvaeTask::loss(const Batch& micro_batch, const LossContext& context) {
   const DvaeTrainConfig& train = config_.dvae.train;
-  const at::Tensor images = unit_images(micro_batch, device_);
-  const double kl_weight = train.kl_weight.at(context.step);
+  const at::Tensor images = unit_images(micro_batch.images, device_);
   const bool is_hard = train.hard_codes_from > 0 && context.step >= train.hard_codes_from;
-  const DvaeLoss loss = is_hard ? vae_->straight_through_loss(images, kl_weight)
-                                : vae_->loss(images, gumbel_noise(vae_, micro_batch, config_),
-                                             train.temperature.at(context.step), kl_weight);
+  const DvaeLoss loss = vae_->loss(
+      images, {.noise = is_hard ? at::Tensor() : gumbel_noise(vae_, micro_batch, config_),
+               .temperature = train.temperature.at(context.step),
+               .kl_weight = train.kl_weight.at(context.step)});
   if (codebook_updates_)
     codebook_updates_->add(loss.passed, micro_batch.positions.front(), context);
   const double share =
@@ -115,9 +115,9 @@ std::optional<EvaluationPart> DvaeTask::evaluate(int64_t step, const RankShare& 
   EvaluationPart part;
   at::Tensor counts = torch::zeros({vocab_size}, torch::kLong);
   const auto evaluate_batch = [&](int64_t number, const Batch& batch) {
-    const at::Tensor images = unit_images(batch, device_);  // [B, 3, S, S]
+    const at::Tensor images = unit_images(batch.images, device_);  // [B, 3, S, S]
     const DvaeEvaluation found =
-        vae_->evaluate(images, gumbel_noise(vae_, batch, config_), temperature, kl_weight);
+        vae_->evaluate(images, {gumbel_noise(vae_, batch, config_), temperature, kl_weight});
     RunningMeans& means = part.batches[number];
     means.add("loss", found.loss.total.item<double>(), batch.size());
     means.add("reconstruction", found.loss.reconstruction.item<double>(), batch.size());
@@ -172,7 +172,7 @@ ImageGroups DvaeTask::sample_images(int64_t, const RankShare& share) {
     share.check_stop();
     const int64_t begin = row * kShownPairsPerRow;
     const Batch part = batch.slice(begin, std::min(begin + kShownPairsPerRow, batch.size()));
-    const at::Tensor images = unit_images(part, device_);
+    const at::Tensor images = unit_images(part.images, device_);
     const at::Tensor reconstructions = vae_->decode(vae_->encode(images));
     for (int64_t i = 0; i < part.size(); ++i) {
       rows[row].push_back(tensor_to_image(images[i]));

@@ -152,10 +152,6 @@ Batch first_samples(const SampleSource& source, int64_t count) {
   return stack(samples);
 }
 
-at::Tensor unit_images(const Batch& batch, c10::Device device) {
-  return unit_images(batch.images, device);
-}
-
 at::Tensor gumbel_noise(DiscreteVae vae, const Batch& batch, const ExperimentConfig& config) {
   std::vector<uint64_t> seeds;
   for (const int64_t position : batch.positions)
@@ -166,7 +162,7 @@ at::Tensor gumbel_noise(DiscreteVae vae, const Batch& batch, const ExperimentCon
 
 at::Tensor image_tokens(DiscreteVae vae, const Batch& batch, const ExperimentConfig& config) {
   const torch::NoGradGuard no_grad;
-  const at::Tensor images = unit_images(batch, device_of(*vae));
+  const at::Tensor images = unit_images(batch.images, device_of(*vae));
   if (config.dalle.image_tokens == ImageTokens::kArgmax) return vae->encode(images).flatten(1);
   std::vector<uint64_t> seeds;
   for (const int64_t position : batch.positions)

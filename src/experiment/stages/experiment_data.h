@@ -77,9 +77,6 @@ bool for_each_evaluation_batch(const SampleSource& source, const TrainConfig& tr
 /// The first `count` samples of `source`, or all if there are fewer; none if none can be used.
 Batch first_samples(const SampleSource& source, int64_t count);
 
-/// [B, 3, S, S] float32 in [0, 1] on `device`
-at::Tensor unit_images(const Batch& batch, c10::Device device);
-
 /// The Gumbel noise of the samples of a batch, which the experiment's seed and their positions
 /// determine; see DiscreteVaeImpl::noise().
 at::Tensor gumbel_noise(DiscreteVae vae, const Batch& batch, const ExperimentConfig& config);

@@ -37,8 +37,7 @@ std::set<std::string> parts_in(const fs::path& checkpoint, std::set<std::string>
 
 /// @param parts  of the checkpoint to read
 CheckpointContent read_clip(const fs::path& given, const std::set<std::string>& parts) {
-  const fs::path path = followed(given);
-  if (!fs::exists(path)) throw Error("{}: no such reranker", path.string());
+  const fs::path path = existing_folder(given, "reranker");
   if (is_checkpoint(path)) {
     if (const auto stage = stage_of(path); stage && *stage != Stage::kClip)
       throw Error("{}: found a checkpoint of the {} stage, expected one of the clip stage",
@@ -53,25 +52,6 @@ CheckpointContent read_clip(const fs::path& given, const std::set<std::string>& 
       path.string());
 }
 
-/// What encodes captions, and how many tokens it has.
-struct CaptionEncoder {
-  std::function<std::vector<int64_t>(std::string_view)> encode;
-  int64_t vocab_size;
-};
-
-template <class AnyTokenizer>
-CaptionEncoder encoder_of(AnyTokenizer tokenizer) {
-  const auto shared = std::make_shared<const AnyTokenizer>(std::move(tokenizer));
-  return {.encode = [shared](std::string_view caption) { return shared->encode(caption); },
-          .vocab_size = shared->vocab_size()};
-}
-
-CaptionEncoder encoder_in(const CheckpointContent& content) {
-  const auto& files = content.files;
-  if (!files.contains(kClipVocabularyFile)) return encoder_of(Tokenizer(files.at(kTokenizerFile)));
-  return encoder_of(ClipTokenizer(files.at(kClipVocabularyFile), files.at(kClipMergesFile)));
-}
-
 }  // namespace
 
 std::string trained_clip_hash(const fs::path& path) {
@@ -84,7 +64,20 @@ TrainedClip load_trained_clip(const fs::path& path, c10::Device device,
   const ExperimentConfig config = config_of(content);
   if (!config.clip)
     throw Error("{}: its config has no clip section", (content.path / kConfigFile).string());
-  const auto [encode, vocab_size] = encoder_in(content);
+  const auto& files = content.files;
+  const bool is_imported = files.contains(kClipVocabularyFile);
+  std::function<std::vector<int64_t>(std::string_view)> encode;
+  int64_t vocab_size = 0;
+  const auto use = [&]<class T>(T tokenizer) {
+    vocab_size = tokenizer.vocab_size();
+    encode = [shared = std::make_shared<const T>(std::move(tokenizer))](std::string_view caption) {
+      return shared->encode(caption);
+    };
+  };
+  if (is_imported)
+    use(ClipTokenizer(files.at(kClipVocabularyFile), files.at(kClipMergesFile)));
+  else
+    use(Tokenizer(files.at(kTokenizerFile)));
   ClipModel model(config.clip->model, config.data.image_size, vocab_size,
                   precision.value_or(sampling_precision(config.clip->train.precision, device)));
   load_weights(*model, content.tensors.at(kEmaTensors),
@@ -95,8 +88,7 @@ TrainedClip load_trained_clip(const fs::path& path, c10::Device device,
           .step = content.step,
           .config = config,
           .encode = encode,
-          .scaling = content.files.contains(kClipVocabularyFile) ? ImageScaling::kBicubic
-                                                                 : ImageScaling::kArea,
+          .scaling = is_imported ? ImageScaling::kBicubic : ImageScaling::kArea,
           .model = model};
 }
 

@@ -25,10 +25,7 @@ namespace fs = std::filesystem;
 /// These parts of the checkpoint at `path`, or of the newest valid one in the run, in its folder of
 /// checkpoints or in the folder of the stage at `path`.
 CheckpointContent read_model(const fs::path& given, const std::set<std::string>& parts) {
-  const fs::path path = followed(given);
-  if (!fs::exists(path)) throw Error("{}: no such model", path.string());
-  if (!fs::is_directory(path))
-    throw Error("{}: expected a run folder or a checkpoint folder, found a file", path.string());
+  const fs::path path = existing_folder(given, "model");
   const bool is_single = is_checkpoint(path);
   const std::vector<fs::path> checkpoints = is_single ? std::vector{path} : checkpoints_in(path);
   const auto stage = checkpoints.empty() ? std::nullopt : stage_of(checkpoints.front());
