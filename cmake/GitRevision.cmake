@@ -11,10 +11,9 @@ if(revision STREQUAL "")
   set(revision unknown)
 endif()
 file(CONFIGURE OUTPUT ${OUTPUT} CONTENT [[
-#include "git_revision.h"
-
 namespace dalle {
 
+extern const char* const kGitRevision;
 const char* const kGitRevision = "@revision@";
 
 }  // namespace dalle

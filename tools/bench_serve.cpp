@@ -16,7 +16,8 @@
 #include "core/machine.h"
 #include "core/seconds.h"
 #include "experiment/trained/trained_dalle.h"
-#include "sample/generate_images.h"
+#include "sample/decode_image.h"
+#include "sample/generate_codes.h"
 #include "serve/engine/generation_engine.h"
 
 #include <nlohmann/json.hpp>

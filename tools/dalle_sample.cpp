@@ -24,7 +24,6 @@
 #include "prompt_options.h"
 #include "rerank_options.h"
 #include "sample/generate_codes.h"
-#include "sample/generate_images.h"
 #include "sample/grid_file.h"
 #include "sample/image_prompt.h"
 #include "sample/sample_files.h"

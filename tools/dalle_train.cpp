@@ -105,9 +105,9 @@ bool is_later_attempt() {
 }
 
 int train(const Arguments& arguments, char** argv) {
-  if (arguments.describe) return std::cout << describe_config<ExperimentConfig>(), 0;
+  if (arguments.describe) return std::cout << describe(config_schema<ExperimentConfig>()), 0;
   if (arguments.json_schema)
-    return std::cout << config_json_schema<ExperimentConfig>("dalle experiment"), 0;
+    return std::cout << json_schema(config_schema<ExperimentConfig>(), "dalle experiment"), 0;
   if (arguments.config.empty() && arguments.from.empty()) {
     log_error("--config or --from is required (--help lists the options)");
     return kExitUsage;

@@ -4,7 +4,7 @@
 
 #include "core/log.h"
 #include "rerank_options.h"
-#include "sample/generate_images.h"
+#include "sample/decode_image.h"
 
 namespace dalle {
 

@@ -17,7 +17,8 @@
 #include "experiment/trained/reranker.h"
 #include "experiment/trained/trained_dalle.h"
 #include "sample/best_candidates.h"
-#include "sample/generate_images.h"
+#include "sample/decode_image.h"
+#include "sample/generate_codes.h"
 #include "tensor/tensor_checks.h"
 
 namespace dalle {

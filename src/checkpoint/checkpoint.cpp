@@ -199,11 +199,6 @@ CheckpointStore::CheckpointStore(fs::path folder, int64_t keep_last, DiskObserve
   recover();
 }
 
-std::optional<CheckpointContent> CheckpointStore::load_newest(
-    const std::set<std::string>& later) const {
-  return read_newest_checkpoint(folder_, {}, later);
-}
-
 /// Undoes what a process left half done when it was killed.
 void CheckpointStore::recover() {
   for (const fs::path& entry : entries_of(folder_)) {

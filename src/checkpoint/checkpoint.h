@@ -113,9 +113,6 @@ class CheckpointStore {
   /// ones of later steps that a fallback to an earlier one left behind.
   void clean_up(int64_t saved_step);
 
-  /// read_newest_checkpoint() of this folder.
-  std::optional<CheckpointContent> load_newest(const std::set<std::string>& later = {}) const;
-
  private:
   void recover();
   std::filesystem::path path_of(int64_t step) const;

@@ -5,6 +5,8 @@
 #include <future>
 #include <utility>
 
+#include <c10/util/ScopeExit.h>
+
 #include "core/error.h"
 #include "core/log.h"
 
@@ -34,18 +36,6 @@ FileDigests files_in(const std::string& text, int64_t rank) {
     files[name] = {.size = digest.at(0).get<int64_t>(), .sha256 = digest.at(1).get<std::string>()};
   return files;
 }
-
-/// While it lives, the group knows that a checkpoint is being written.
-class Saving {
- public:
-  explicit Saving(ProcessGroup& group) : group_(group) { group_.set_saving(true); }
-  ~Saving() { group_.set_saving(false); }
-  Saving(const Saving&) = delete;
-  Saving& operator=(const Saving&) = delete;
-
- private:
-  ProcessGroup& group_;
-};
 
 }  // namespace
 
@@ -85,16 +75,15 @@ void CheckpointWriter::begin(CheckpointContent own, int64_t parts, std::optional
         rank > 0 && (others.empty() || others.back() != rank))
       others.push_back(rank);
   const std::string key = fmt::format("{}/{}", folder_.filename().string(), saves_++);
-  if (group_.is_rank_zero())
-    pending_ = std::async(std::launch::async, [this, own = std::move(own), others, score, key] {
-      const Saving saving(group_);
+  if (!group_.is_rank_zero() && std::ranges::find(others, group_.rank()) == others.end()) return;
+  pending_ = std::async(std::launch::async, [this, own = std::move(own), others, score, key] {
+    group_.set_saving(true);
+    const auto at_end = c10::make_scope_exit([&] { group_.set_saving(false); });
+    if (group_.is_rank_zero())
       save_with_others(own, others, score, key);
-    });
-  else if (std::ranges::find(others, group_.rank()) != others.end())
-    pending_ = std::async(std::launch::async, [this, own = std::move(own), key] {
-      const Saving saving(group_);
+    else
       save_for_rank_zero(own, key);
-    });
+  });
 }
 
 void CheckpointWriter::check() {

@@ -5,7 +5,6 @@
 #include <future>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -30,12 +29,6 @@ class CheckpointWriter {
   ~CheckpointWriter();
   CheckpointWriter(const CheckpointWriter&) = delete;
   CheckpointWriter& operator=(const CheckpointWriter&) = delete;
-
-  /// read_newest_checkpoint() of the folder; on rank 0 only.
-  /// @param later  see read_checkpoint()
-  std::optional<CheckpointContent> load_newest(const std::set<std::string>& later) const {
-    return store_->load_newest(later);
-  }
 
   /// Whether this rank is the one that writes part `part` of `parts` of equal size.
   bool writes(int64_t part, int64_t parts) const;

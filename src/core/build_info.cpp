@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 
-#include "core/git_revision.h"
-
 namespace dalle {
+
+/// Defined in a generated source (cmake/GitRevision.cmake), so that a new commit recompiles only
+/// that file.
+extern const char* const kGitRevision;
 
 BuildInfo build_info() {
   return {.version = DALLE_VERSION,

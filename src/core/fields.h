@@ -1,11 +1,13 @@
 #pragma once
 
+#include <array>
 #include <concepts>
 #include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -43,7 +45,15 @@ struct Field {
   bool may_differ_between_ranks = false;
 };
 
-/// An enum that YAML can name: `enum_names(E{})` lists (value, name) pairs.
+/// The names table of an enum whose values are 0, 1, 2, ...: (value, name) pairs. `names` lists the
+/// names of all values, in the enum's order.
+template <class E>
+constexpr auto names_in_order(const auto&... names) {
+  int next = 0;
+  return std::array{std::pair{static_cast<E>(next++), std::string_view(names)}...};
+}
+
+/// An enum that YAML can name: `enum_names(E{})` is its names table.
 template <class E>
 concept NamedEnum = std::is_enum_v<E> && requires {
   enum_names(E{});

@@ -63,6 +63,8 @@ std::string process_name() {
   }
 }
 
+}  // namespace
+
 class Sha256 {
  public:
   Sha256() : context_(EVP_MD_CTX_new(), EVP_MD_CTX_free) {
@@ -83,8 +85,6 @@ class Sha256 {
  private:
   std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context_;
 };
-
-}  // namespace
 
 std::string read_file(const fs::path& path, uint64_t begin) {
   std::error_code unknown;  // if the path is inaccessible, opening it fails below
@@ -177,39 +177,25 @@ FileDigest digest_of_file(const fs::path& path) {
   return {.size = size, .sha256 = digest.hex()};
 }
 
-struct FileWriter::Implementation {
-  fs::path path;
-  Descriptor file;
-  Sha256 digest;
-  int64_t size = 0;
-
-  explicit Implementation(const fs::path& target)
-      : path(target), file(target, O_WRONLY | O_CREAT | O_TRUNC) {}
-};
-
 FileWriter::FileWriter(const fs::path& path)
-    : implementation_(std::make_unique<Implementation>(path)) {
-  if (!implementation_->file.is_open())
-    throw Error("{}: cannot write: {}", path.string(), reason());
+    : path_(path), file_(path, O_WRONLY | O_CREAT | O_TRUNC), digest_(std::make_unique<Sha256>()) {
+  if (!file_.is_open()) throw Error("{}: cannot write: {}", path.string(), reason());
 }
 
 FileWriter::~FileWriter() = default;
 
 void FileWriter::write(std::string_view bytes) {
-  Implementation& self = *implementation_;
-  DALLE_CHECK(self.file.is_open());
-  if (!write_all(self.file.get(), bytes))
-    throw Error("{}: cannot write: {}", self.path.string(), reason());
-  self.digest.update(bytes.data(), bytes.size());
-  self.size += static_cast<int64_t>(bytes.size());
+  DALLE_CHECK(file_.is_open());
+  if (!write_all(file_.get(), bytes)) throw Error("{}: cannot write: {}", path_.string(), reason());
+  digest_->update(bytes.data(), bytes.size());
+  size_ += static_cast<int64_t>(bytes.size());
 }
 
 FileDigest FileWriter::finish() {
-  Implementation& self = *implementation_;
-  DALLE_CHECK(self.file.is_open());
-  if (::fsync(self.file.get()) != 0 || !self.file.close())
-    throw Error("{}: cannot write: {}", self.path.string(), reason());
-  return {.size = self.size, .sha256 = self.digest.hex()};
+  DALLE_CHECK(file_.is_open());
+  if (::fsync(file_.get()) != 0 || !file_.close())
+    throw Error("{}: cannot write: {}", path_.string(), reason());
+  return {.size = size_, .sha256 = digest_->hex()};
 }
 
 FileLock::FileLock(const fs::path& path) : file_(path, O_RDWR | O_CREAT) {

@@ -59,8 +59,6 @@ class FileWriter {
   /// @throws dalle::Error naming the path and the reason
   explicit FileWriter(const std::filesystem::path& path);
   ~FileWriter();
-  FileWriter(const FileWriter&) = delete;
-  FileWriter& operator=(const FileWriter&) = delete;
 
   /// @throws dalle::Error naming the path and the reason (disk full)
   void write(std::string_view bytes);
@@ -70,8 +68,10 @@ class FileWriter {
   FileDigest finish();
 
  private:
-  struct Implementation;
-  std::unique_ptr<Implementation> implementation_;
+  std::filesystem::path path_;
+  Descriptor file_;
+  std::unique_ptr<class Sha256> digest_;
+  int64_t size_ = 0;
 };
 
 /// An exclusive lock on a file, held until destruction. The kernel releases it if the process dies.

@@ -1,9 +1,6 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
-#include <string_view>
-#include <utility>
 
 #include "core/fields.h"
 
@@ -13,10 +10,7 @@ namespace dalle {
 enum class ScheduleShape { kConstant, kLinear, kHalfCosine, kQuarterCosine };
 
 constexpr auto enum_names(ScheduleShape) {
-  return std::array{std::pair{ScheduleShape::kConstant, std::string_view("constant")},
-                    std::pair{ScheduleShape::kLinear, std::string_view("linear")},
-                    std::pair{ScheduleShape::kHalfCosine, std::string_view("half_cosine")},
-                    std::pair{ScheduleShape::kQuarterCosine, std::string_view("quarter_cosine")}};
+  return names_in_order<ScheduleShape>("constant", "linear", "half_cosine", "quarter_cosine");
 }
 
 /// A value that changes with the step: temperature, KL weight or learning rate.

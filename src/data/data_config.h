@@ -1,10 +1,7 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <string>
-#include <string_view>
-#include <utility>
 
 #include "core/config/config_checks.h"
 #include "core/fields.h"
@@ -15,9 +12,7 @@ namespace dalle {
 enum class DatasetKind { kShapes, kFolder, kShards };
 
 constexpr auto enum_names(DatasetKind) {
-  return std::array{std::pair{DatasetKind::kShapes, std::string_view("shapes")},
-                    std::pair{DatasetKind::kFolder, std::string_view("folder")},
-                    std::pair{DatasetKind::kShards, std::string_view("shards")}};
+  return names_in_order<DatasetKind>("shapes", "folder", "shards");
 }
 
 /// The source of images and captions, and how they are read.

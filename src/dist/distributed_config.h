@@ -1,12 +1,10 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
-#include <string_view>
-#include <utility>
 
 #include "core/config/config_checks.h"
 #include "core/fields.h"
+#include "tensor/precision.h"
 
 namespace dalle {
 
@@ -14,17 +12,7 @@ namespace dalle {
 enum class CommunicationBackend { kAuto, kNccl, kGloo };
 
 constexpr auto enum_names(CommunicationBackend) {
-  return std::array{std::pair{CommunicationBackend::kAuto, std::string_view("auto")},
-                    std::pair{CommunicationBackend::kNccl, std::string_view("nccl")},
-                    std::pair{CommunicationBackend::kGloo, std::string_view("gloo")}};
-}
-
-/// The type in which gradients are sent and added up.
-enum class ReduceType { kFloat32, kBfloat16 };
-
-constexpr auto enum_names(ReduceType) {
-  return std::array{std::pair{ReduceType::kFloat32, std::string_view("float32")},
-                    std::pair{ReduceType::kBfloat16, std::string_view("bfloat16")}};
+  return names_in_order<CommunicationBackend>("auto", "nccl", "gloo");
 }
 
 /// How ranks train together.
@@ -32,7 +20,7 @@ struct DistributedConfig {
   CommunicationBackend backend = CommunicationBackend::kAuto;
   int64_t timeout_s = 600;
   double bucket_mb = 25;
-  ReduceType reduce_dtype = ReduceType::kFloat32;
+  Precision reduce_dtype = Precision::kFloat32;  ///< in which gradients are sent and added up
   bool shard_optimizer = false;
   bool bitwise = false;
   int64_t check_replicas_every = 100;
@@ -40,7 +28,7 @@ struct DistributedConfig {
   bool operator==(const DistributedConfig&) const = default;
 
   void validate(const ConfigChecks& checks) const {
-    checks.require(!bitwise || reduce_dtype == ReduceType::kFloat32, "reduce_dtype", {"bitwise"},
+    checks.require(!bitwise || reduce_dtype == Precision::kFloat32, "reduce_dtype", {"bitwise"},
                    "found {}, expected float32, since {} is true", to_string(reduce_dtype),
                    checks.path("bitwise"));
   }

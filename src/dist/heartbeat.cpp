@@ -144,7 +144,7 @@ RankStatus Heartbeat::own_status() const {
                       : is_limited(phase_)   ? Activity::kStepping
                                              : Activity::kWorking,
           .age = clock_.now() - progressed_,
-          .place = fmt::format("step {}, {}{}", step_, name_of(phase_),
+          .place = fmt::format("step {}, {}{}", step_, to_string(phase_),
                                collective_ == nullptr ? "" : fmt::format(" ({})", collective_))};
 }
 

@@ -4,31 +4,12 @@
 
 #include <fmt/ranges.h>
 
-#include "core/error.h"
 #include "dist/rank_info.h"
 
 namespace dalle {
 
 bool is_limited(Phase phase) {
   return phase == Phase::kLoading || phase == Phase::kComputing;
-}
-
-std::string_view name_of(Phase phase) {
-  switch (phase) {
-    case Phase::kPreparing:
-      return "preparing";
-    case Phase::kLoading:
-      return "loading data";
-    case Phase::kComputing:
-      return "computing";
-    case Phase::kEvaluating:
-      return "evaluating";
-    case Phase::kSampling:
-      return "generating samples";
-    case Phase::kSaving:
-      return "saving";
-  }
-  DALLE_CHECK(false);
 }
 
 std::string format_status(int64_t heartbeat, const RankStatus& status) {

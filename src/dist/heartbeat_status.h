@@ -4,8 +4,9 @@
 #include <cstdint>
 #include <map>
 #include <string>
-#include <string_view>
 #include <vector>
+
+#include "core/fields.h"
 
 namespace dalle {
 
@@ -13,10 +14,13 @@ namespace dalle {
 /// timeout; the other phases may take as long as they need.
 enum class Phase { kPreparing, kLoading, kComputing, kEvaluating, kSampling, kSaving };
 
-bool is_limited(Phase phase);
+/// For messages.
+constexpr auto enum_names(Phase) {
+  return names_in_order<Phase>("preparing", "loading data", "computing", "evaluating",
+                               "generating samples", "saving");
+}
 
-/// "computing", for messages.
-std::string_view name_of(Phase phase);
+bool is_limited(Phase phase);
 
 /// What occupies a rank; the values are those in the store.
 enum class Activity : char {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <c10/core/impl/VirtualGuardImpl.h>
+#include <c10/util/ScopeExit.h>
 
 #if __has_include(<gloo/rendezvous/store.h>)  // LibTorch has Gloo inside, but not its headers
 #define USE_C10D_GLOO
@@ -90,22 +91,6 @@ c10::intrusive_ptr<c10d::Backend> open_backend(const RankInfo& info,
       "ranks");
 #endif
 }
-
-/// Marks this rank as waiting for others, for as long as the object lives.
-class Waiting {
- public:
-  Waiting(Heartbeat* heartbeat, const char* collective) : heartbeat_(heartbeat) {
-    if (heartbeat_ != nullptr) heartbeat_->wait_begins(collective);
-  }
-  ~Waiting() {
-    if (heartbeat_ != nullptr) heartbeat_->wait_ends();
-  }
-  Waiting(const Waiting&) = delete;
-  Waiting& operator=(const Waiting&) = delete;
-
- private:
-  Heartbeat* heartbeat_;
-};
 
 }  // namespace
 
@@ -201,7 +186,11 @@ Work& Work::operator=(Work&&) noexcept = default;
 void Work::wait(bool on_host) {
   if (work_ == nullptr) return;
   const auto began = Clock::now();
-  const Waiting waiting(group_->heartbeat_.get(), name_);
+  Heartbeat* const heartbeat = group_->heartbeat_.get();
+  if (heartbeat != nullptr) heartbeat->wait_begins(name_);
+  const auto at_end = c10::make_scope_exit([&] {
+    if (heartbeat != nullptr) heartbeat->wait_ends();
+  });
   try {
     work_->wait();
   } catch (const c10::AcceleratorError&) {  // this rank's own GPU failed; no other rank is to blame

@@ -48,7 +48,8 @@ PreviousRun read_previous_run(const RunPaths& run) {
   for (const auto& [stage, name] : enum_names(Stage{}))
     if (has_started(run, stage)) previous.started.insert(stage);
   if (!previous.started.empty() && std::filesystem::exists(run.config()))
-    previous.config = load_config<ExperimentConfig>(run.config());
+    previous.config =
+        load_config_text<ExperimentConfig>(read_file(run.config()), run.config().string());
   return previous;
 }
 

@@ -1,9 +1,6 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
-#include <string_view>
-#include <utility>
 #include <vector>
 
 #include "core/config/config_checks.h"
@@ -15,25 +12,21 @@ namespace dalle {
 enum class BottleneckKind { kGumbel, kVq, kFsq };
 
 constexpr auto enum_names(BottleneckKind) {
-  return std::array{std::pair{BottleneckKind::kGumbel, std::string_view("gumbel")},
-                    std::pair{BottleneckKind::kVq, std::string_view("vq")},
-                    std::pair{BottleneckKind::kFsq, std::string_view("fsq")}};
+  return names_in_order<BottleneckKind>("gumbel", "vq", "fsq");
 }
 
 /// How `gumbel` computes logits from the encoder's output.
 enum class LogitKind { kLinear, kDistance };
 
 constexpr auto enum_names(LogitKind) {
-  return std::array{std::pair{LogitKind::kLinear, std::string_view("linear")},
-                    std::pair{LogitKind::kDistance, std::string_view("distance")}};
+  return names_in_order<LogitKind>("linear", "distance");
 }
 
 /// How the codebook of `vq` follows the encoder.
 enum class CodebookUpdate { kLoss, kEma };
 
 constexpr auto enum_names(CodebookUpdate) {
-  return std::array{std::pair{CodebookUpdate::kLoss, std::string_view("loss")},
-                    std::pair{CodebookUpdate::kEma, std::string_view("ema")}};
+  return names_in_order<CodebookUpdate>("loss", "ema");
 }
 
 /// Keys of `bottleneck: vq`. The defaults are those of the first VQ-VAE.

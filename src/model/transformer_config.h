@@ -1,10 +1,7 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
-#include <string_view>
-#include <utility>
 #include <vector>
 
 #include "core/config/config_checks.h"
@@ -17,9 +14,7 @@ namespace dalle {
 enum class TransformerInit { kSparseTransformer, kNormal002 };
 
 constexpr auto enum_names(TransformerInit) {
-  return std::array{
-      std::pair{TransformerInit::kSparseTransformer, std::string_view("sparse_transformer")},
-      std::pair{TransformerInit::kNormal002, std::string_view("normal_0.02")}};
+  return names_in_order<TransformerInit>("sparse_transformer", "normal_0.02");
 }
 
 /// The architecture of the transformer over text and image tokens. The vocabularies and the grid

@@ -1,10 +1,8 @@
 #pragma once
 
-#include <array>
-#include <string_view>
-#include <utility>
-
 #include <ATen/core/Tensor.h>
+
+#include "core/fields.h"
 
 namespace dalle {
 
@@ -12,8 +10,7 @@ namespace dalle {
 enum class Activation { kGelu, kQuickGelu };
 
 constexpr auto enum_names(Activation) {
-  return std::array{std::pair{Activation::kGelu, std::string_view("gelu")},
-                    std::pair{Activation::kQuickGelu, std::string_view("quick_gelu")}};
+  return names_in_order<Activation>("gelu", "quick_gelu");
 }
 
 at::Tensor activate(Activation activation, const at::Tensor& x);

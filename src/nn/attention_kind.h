@@ -1,8 +1,6 @@
 #pragma once
 
-#include <array>
-#include <string_view>
-#include <utility>
+#include "core/fields.h"
 
 namespace dalle {
 
@@ -11,10 +9,7 @@ namespace dalle {
 enum class AttentionKind { kDense, kRow, kColumn, kConv };
 
 constexpr auto enum_names(AttentionKind) {
-  return std::array{std::pair{AttentionKind::kDense, std::string_view("dense")},
-                    std::pair{AttentionKind::kRow, std::string_view("row")},
-                    std::pair{AttentionKind::kColumn, std::string_view("column")},
-                    std::pair{AttentionKind::kConv, std::string_view("conv")}};
+  return names_in_order<AttentionKind>("dense", "row", "column", "conv");
 }
 
 }  // namespace dalle

@@ -1,15 +1,13 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <functional>
 #include <string>
-#include <string_view>
-#include <utility>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
 
+#include "core/fields.h"
 #include "optim/adamw.h"
 #include "optim/flat_parameters.h"
 #include "tensor/flat_range.h"
@@ -22,8 +20,7 @@ namespace dalle {
 enum class OptimizerKind { kAdamW, kMuon };
 
 constexpr auto enum_names(OptimizerKind) {
-  return std::array{std::pair{OptimizerKind::kAdamW, std::string_view("adamw")},
-                    std::pair{OptimizerKind::kMuon, std::string_view("muon")}};
+  return names_in_order<OptimizerKind>("adamw", "muon");
 }
 
 /// The optimizer of a module's flat parameters, of either kind.

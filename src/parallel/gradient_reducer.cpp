@@ -14,6 +14,7 @@
 #include "core/seconds.h"
 #include "optim/gradient_norm.h"
 #include "parallel/tree_sum.h"
+#include "tensor/precision.h"
 #include "tensor/round_up.h"
 
 namespace dalle {
@@ -100,7 +101,7 @@ class OverlappedReducer : public GradientReducer {
   void send(size_t index) {
     const FlatRange& bucket = layout_.buckets()[index];
     const auto values = bucket.slice(gradients());
-    const bool is_bfloat16 = reduce_type_ == ReduceType::kBfloat16;
+    const bool is_bfloat16 = reduce_type_ == Precision::kBfloat16;
     if ((is_bfloat16 || sharded_) && sent_.size() == kMostInFlight) wait_for_room();
     const auto payload = is_bfloat16 ? values.to(torch::kBFloat16) : values;
     if (!sharded_)
@@ -131,7 +132,7 @@ class OverlappedReducer : public GradientReducer {
     sent_.pop_front();
   }
 
-  ReduceType reduce_type_;
+  Precision reduce_type_;
   std::vector<int64_t> parameters_of_;  ///< how many parameters lie in a bucket, wholly or partly
   std::vector<int64_t> missing_;  ///< of them, those whose gradient backward has not added yet
   bool armed_ = false;

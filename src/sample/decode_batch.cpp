@@ -19,18 +19,20 @@ constexpr int64_t kForcedRows = 64;
 /// In place of a token where the logits are not finite.
 constexpr int64_t kNoToken = -1;
 
+/// Sequential decoding is parallel decoding with a window of 1.
+constexpr DecodeConfig kSequentially{.decode = DecodeMode::kParallel, .window = 1};
+
+BatchOptions with_usable_window(BatchOptions options, int64_t image_length) {
+  options.decode.window = std::min(options.decode.window, image_length);
+  if (options.decode.decode == DecodeMode::kSequential) options.decode = kSequentially;
+  return options;
+}
+
 /// Rows of the largest pass without forced codes and guidance.
-int64_t most_guessing_rows(const BatchOptions& options, int64_t image_length) {
-  const int64_t window = std::min(options.decode.window, image_length);
-  switch (options.decode.decode) {
-    case DecodeMode::kSequential:
-      return options.images;
-    case DecodeMode::kParallel:
-      return options.images * window;
-    case DecodeMode::kAuto:
-      return std::max(options.images, window);
-  }
-  throw Error("unknown decode mode {}", static_cast<int>(options.decode.decode));
+int64_t most_guessing_rows(const BatchOptions& options) {
+  const int64_t window = options.decode.window;
+  return options.decode.decode == DecodeMode::kAuto ? std::max(options.images, window)
+                                                    : options.images * window;
 }
 
 /// The slots of the batch's captions and images, then that of the caption of padding, and those of
@@ -44,16 +46,15 @@ DecoderCapacity capacity_of(const BatchOptions& options, int64_t rows) {
 }  // namespace
 
 DecodeBatch::DecodeBatch(const DalleModel& model, const BatchOptions& options)
-    : options_(options),
-      most_rows_(most_guessing_rows(options, model->layout().image_length()) + kForcedRows),
+    : options_(with_usable_window(options, model->layout().image_length())),
+      most_rows_(most_guessing_rows(options_) + kForcedRows),
       decoder_(model, capacity_of(options, most_rows_)),
       captions_(static_cast<size_t>(options.images)),
       images_(static_cast<size_t>(options.images)) {
   statistics_.weight_bytes = decoder_.weight_bytes();
-  options_.decode.window = std::min(options_.decode.window, decoder_.layout().image_length());
-  DecodeMode& mode = options_.decode.decode;
-  if (mode == DecodeMode::kAuto && statistics_.weight_bytes <= options.decode.cached_bytes)
-    mode = DecodeMode::kSequential;
+  if (options_.decode.decode == DecodeMode::kAuto &&
+      statistics_.weight_bytes <= options.decode.cached_bytes)
+    options_.decode = kSequentially;
   rows_.reserve(static_cast<size_t>(most_rows_ * options.sequences));
 }
 
@@ -129,15 +130,9 @@ int64_t DecodeBatch::unknown_codes(int64_t id) const {
 /// The most positions of an image in a pass. With kAuto, the window is divided among the images in
 /// progress: a pass over many images is limited by arithmetic, so wrong guesses would cost time.
 int64_t DecodeBatch::largest_window() const {
-  switch (options_.decode.decode) {
-    case DecodeMode::kSequential:
-      return 1;
-    case DecodeMode::kParallel:
-      return options_.decode.window;
-    case DecodeMode::kAuto:
-      return std::max<int64_t>(1, options_.decode.window / active_);
-  }
-  throw Error("unknown decode mode {}", static_cast<int>(options_.decode.decode));
+  const int64_t window = options_.decode.window;
+  return options_.decode.decode == DecodeMode::kAuto ? std::max<int64_t>(1, window / active_)
+                                                     : window;
 }
 
 int64_t DecodeBatch::window_of(const ImageSlot& slot) const {

@@ -1,9 +1,6 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
-#include <string_view>
-#include <utility>
 
 #include "core/fields.h"
 
@@ -14,9 +11,7 @@ namespace dalle {
 enum class DecodeMode { kSequential, kParallel, kAuto };
 
 constexpr auto enum_names(DecodeMode) {
-  return std::array{std::pair{DecodeMode::kSequential, std::string_view("sequential")},
-                    std::pair{DecodeMode::kParallel, std::string_view("parallel")},
-                    std::pair{DecodeMode::kAuto, std::string_view("auto")}};
+  return names_in_order<DecodeMode>("sequential", "parallel", "auto");
 }
 
 /// How image tokens are computed. Affects only speed and memory, not the images.

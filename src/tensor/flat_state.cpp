@@ -30,6 +30,12 @@ void FlatState::assign(const at::Tensor& flat) {
   for (size_t i = 0; i < parts_.size(); ++i) parts_[i].copy_(ranges_[i].slice(flat));
 }
 
+void FlatState::lerp(const at::Tensor& flat, double weight) {
+  DALLE_CHECK(flat.numel() == flat_size_);
+  const torch::NoGradGuard no_grad;
+  for (size_t i = 0; i < parts_.size(); ++i) parts_[i].lerp_(ranges_[i].slice(flat), weight);
+}
+
 std::vector<at::Tensor> parts_of(const at::Tensor& flat, const std::vector<FlatRange>& ranges) {
   std::vector<at::Tensor> parts;
   for (const FlatRange& range : ranges) parts.push_back(range.slice(flat));

@@ -28,6 +28,11 @@ class FlatState {
   /// Copies the state from its ranges of a flat buffer [P].
   void assign(const at::Tensor& flat);
 
+  /// state += weight * (flat - state), which for a weight of 1 - decay is a step of an exponential
+  /// moving average.
+  /// @param flat  [P]
+  void lerp(const at::Tensor& flat, double weight);
+
  private:
   std::vector<FlatRange> ranges_;
   int64_t flat_size_;

@@ -1,8 +1,6 @@
 #pragma once
 
-#include <array>
-#include <string_view>
-#include <utility>
+#include "core/fields.h"
 
 namespace dalle {
 
@@ -11,8 +9,7 @@ namespace dalle {
 enum class Precision { kFloat32, kBfloat16 };
 
 constexpr auto enum_names(Precision) {
-  return std::array{std::pair{Precision::kFloat32, std::string_view("float32")},
-                    std::pair{Precision::kBfloat16, std::string_view("bfloat16")}};
+  return names_in_order<Precision>("float32", "bfloat16");
 }
 
 }  // namespace dalle

@@ -6,7 +6,6 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
-#include <functional>
 #include <limits>
 #include <set>
 #include <utility>
@@ -35,85 +34,57 @@ constexpr std::array<std::pair<std::string_view, int64_t>, 11> kElementSizes = {
                                                                                  {"I64", 8},
                                                                                  {"F64", 8}}};
 
-/// A parser callback that rejects what nlohmann's parser accepts: duplicate keys (the last would
-/// win) and nesting deeper than any valid header has, which would only cost memory. Also records
-/// the order of the top-level keys.
-class StrictParse {
- public:
-  explicit StrictParse(const std::string& source) : source_(source) {}
-
-  bool operator()(int depth, nlohmann::json::parse_event_t event, const nlohmann::json& parsed) {
-    switch (event) {
-      case nlohmann::json::parse_event_t::object_start:
-      case nlohmann::json::parse_event_t::array_start:
-        if (depth > 2) throw Error("{}: the header is nested more than three levels deep", source_);
-        keys_.resize(static_cast<size_t>(depth) + 1);
-        keys_.back().clear();
-        break;
-      case nlohmann::json::parse_event_t::key:
-        record_key(depth, parsed.get_ref<const std::string&>());
-        break;
-      default:
-        break;
+/// Parses a header, and rejects what nlohmann's parser accepts: duplicate keys (the last would win)
+/// and nesting deeper than any valid header has, which would only cost memory.
+/// @param names  gets the top-level keys, in their order
+nlohmann::json parse_strictly(const std::string& source, const std::string& text,
+                              std::vector<std::string>& names) {
+  using Event = nlohmann::json::parse_event_t;
+  std::vector<std::set<std::string>> keys;  // of the enclosing objects, outermost first
+  const auto check = [&](int depth, Event event, const nlohmann::json& parsed) {
+    if (event == Event::object_start || event == Event::array_start) {
+      if (depth > 2) throw Error("{}: the header is nested more than three levels deep", source);
+      keys.resize(static_cast<size_t>(depth) + 1);
+      keys.back().clear();
+    } else if (event == Event::key) {  // depth 1 is the top level
+      const auto& key = parsed.get_ref<const std::string&>();
+      if (!keys.at(static_cast<size_t>(depth) - 1).insert(key).second)
+        throw Error("{}: duplicate key {} in the header", source, parsed.dump());
+      if (depth == 1) names.push_back(key);
     }
     return true;
+  };
+  try {
+    return nlohmann::json::parse(text, check);
+  } catch (const nlohmann::json::parse_error& error) {
+    throw Error("{}: not a safetensors file: invalid JSON in its header, at byte {}", source,
+                kLengthSize + error.byte - 1);
+  } catch (const nlohmann::json::out_of_range&) {
+    throw Error("{}: a number in the header is out of range", source);
   }
+}
 
-  const std::vector<std::string>& names() const { return names_; }
+/// A member of the JSON object of one tensor; `who` names the file and the tensor in messages.
+const nlohmann::json& member_of(const std::string& who, const nlohmann::json& json,
+                                const char* key) {
+  const auto found = json.find(key);
+  if (found == json.end()) throw Error("{}: missing {}", who, key);
+  return *found;
+}
 
- private:
-  void record_key(int depth, const std::string& key) {  // depth 1 is the top level
-    if (!keys_.at(static_cast<size_t>(depth) - 1).insert(key).second)
-      throw Error("{}: duplicate key {} in the header", source_, nlohmann::json(key).dump());
-    if (depth == 1) names_.push_back(key);
+std::vector<int64_t> sizes_of(const std::string& who, const nlohmann::json& json, const char* key) {
+  const nlohmann::json& list = member_of(who, json, key);
+  if (!list.is_array()) throw Error("{}: {}: expected a list, found {}", who, key, list.dump());
+  std::vector<int64_t> sizes;
+  for (const nlohmann::json& value : list) {
+    constexpr uint64_t kLimit = std::numeric_limits<int64_t>::max();
+    if (!value.is_number_unsigned() || value.get<uint64_t>() > kLimit)
+      throw Error("{}: {}: expected integers from 0 to {}, found {}", who, key, kLimit,
+                  value.dump());
+    sizes.push_back(value.get<int64_t>());
   }
-
-  const std::string& source_;
-  std::vector<std::set<std::string>> keys_;  // of the enclosing objects, outermost first
-  std::vector<std::string> names_;
-};
-
-/// Reads the JSON object of one tensor; `who` names the file and the tensor in messages.
-class EntryParser {
- public:
-  EntryParser(std::string who, const nlohmann::json& json) : who_(std::move(who)), json_(json) {
-    if (!json.is_object()) throw Error("{}: expected an object, found {}", who_, json.type_name());
-    for (const auto& [key, value] : json.items())
-      if (key != "dtype" && key != "shape" && key != "data_offsets")
-        throw Error("{}: unknown key \"{}\"", who_, key);
-  }
-
-  std::string dtype() const {
-    const nlohmann::json& value = member("dtype");
-    if (!value.is_string())
-      throw Error("{}: dtype: expected a string, found {}", who_, value.dump());
-    return value.get<std::string>();
-  }
-
-  std::vector<int64_t> sizes(const char* key) const {
-    const nlohmann::json& list = member(key);
-    if (!list.is_array()) throw Error("{}: {}: expected a list, found {}", who_, key, list.dump());
-    std::vector<int64_t> sizes;
-    for (const nlohmann::json& value : list) {
-      constexpr uint64_t kLimit = std::numeric_limits<int64_t>::max();
-      if (!value.is_number_unsigned() || value.get<uint64_t>() > kLimit)
-        throw Error("{}: {}: expected integers from 0 to {}, found {}", who_, key, kLimit,
-                    value.dump());
-      sizes.push_back(value.get<int64_t>());
-    }
-    return sizes;
-  }
-
- private:
-  const nlohmann::json& member(const char* key) const {
-    const auto found = json_.find(key);
-    if (found == json_.end()) throw Error("{}: missing {}", who_, key);
-    return *found;
-  }
-
-  std::string who_;
-  const nlohmann::json& json_;
-};
+  return sizes;
+}
 
 /// The size of a tensor in bytes; nothing if it overflows, even when dimensions of size 0 are left
 /// out: libraries compute strides from the others.
@@ -133,9 +104,15 @@ SafetensorsEntry parse_entry(const std::string& source, const std::string& name,
     throw Error("{}: the name of a tensor contains a control character: {}", source,
                 nlohmann::json(name).dump());
   const std::string who = fmt::format("{}: tensor \"{}\"", source, name);
-  const EntryParser parser(who, json);
-  SafetensorsEntry entry{.name = name, .dtype = parser.dtype(), .shape = parser.sizes("shape")};
-  const std::vector<int64_t> offsets = parser.sizes("data_offsets");
+  if (!json.is_object()) throw Error("{}: expected an object, found {}", who, json.type_name());
+  for (const auto& [key, value] : json.items())
+    if (key != "dtype" && key != "shape" && key != "data_offsets")
+      throw Error("{}: unknown key \"{}\"", who, key);
+  const nlohmann::json& dtype = member_of(who, json, "dtype");
+  if (!dtype.is_string()) throw Error("{}: dtype: expected a string, found {}", who, dtype.dump());
+  SafetensorsEntry entry{
+      .name = name, .dtype = dtype.get<std::string>(), .shape = sizes_of(who, json, "shape")};
+  const std::vector<int64_t> offsets = sizes_of(who, json, "data_offsets");
   if (offsets.size() != 2)
     throw Error("{}: data_offsets: expected two numbers, found {}", who, offsets.size());
   entry.begin = offsets[0];
@@ -194,18 +171,10 @@ SafetensorsHeader parse_header(const std::string& source, const std::string& tex
   // nlohmann's parser takes a zero byte for the end of the text.
   if (!text.starts_with('{') || text.find('\0') != std::string::npos)
     throw Error("{}: not a safetensors file: its header is not a JSON object", source);
-  StrictParse strict(source);
-  nlohmann::json json;
-  try {
-    json = nlohmann::json::parse(text, std::ref(strict));
-  } catch (const nlohmann::json::parse_error& error) {
-    throw Error("{}: not a safetensors file: invalid JSON in its header, at byte {}", source,
-                kLengthSize + error.byte - 1);
-  } catch (const nlohmann::json::out_of_range&) {
-    throw Error("{}: a number in the header is out of range", source);
-  }
+  std::vector<std::string> names;
+  nlohmann::json json = parse_strictly(source, text, names);
   SafetensorsHeader header;
-  for (const std::string& name : strict.names()) {
+  for (const std::string& name : names) {
     if (name == kMetadata)
       header.metadata = parse_metadata(source, json[name]);
     else

@@ -11,23 +11,23 @@ double scheduled_learning_rate(const TrainConfig& config, int64_t step) {
   return config.learning_rate * config.decay.at(step - config.warmup_steps);
 }
 
-bool ReduceOnPlateau::observe(double loss) {
-  if (config_.patience == 0) return false;
-  const double needed = state_.best_loss - config_.threshold * std::abs(state_.best_loss);
-  if (!std::isfinite(state_.best_loss) || loss < needed) {
-    state_.best_loss = loss;
-    state_.bad_evals = 0;
+bool observe_loss(const PlateauConfig& config, PlateauState& state, double loss) {
+  if (config.patience == 0) return false;
+  const double needed = state.best_loss - config.threshold * std::abs(state.best_loss);
+  if (!std::isfinite(state.best_loss) || loss < needed) {
+    state.best_loss = loss;
+    state.bad_evals = 0;
     return false;
   }
-  if (++state_.bad_evals < config_.patience || state_.reductions == config_.max_reductions)
+  if (++state.bad_evals < config.patience || state.reductions == config.max_reductions)
     return false;
-  ++state_.reductions;
-  state_.bad_evals = 0;
+  ++state.reductions;
+  state.bad_evals = 0;
   return true;
 }
 
-double ReduceOnPlateau::factor() const {
-  return std::pow(config_.factor, static_cast<double>(state_.reductions));
+double plateau_factor(const PlateauConfig& config, const PlateauState& state) {
+  return std::pow(config.factor, static_cast<double>(state.reductions));
 }
 
 }  // namespace dalle

@@ -11,33 +11,21 @@ namespace dalle {
 /// then the decay.
 double scheduled_learning_rate(const TrainConfig& config, int64_t step);
 
-/// Reduces the learning rate when the training loss stops falling.
+/// What the reductions of the learning rate depend on: it is reduced when the training loss stops
+/// falling. A checkpoint holds all of it.
 /// Source: Ramesh et al. 2021, appendix B.2
-class ReduceOnPlateau {
- public:
-  /// All that a checkpoint needs to resume from here.
-  struct State {
-    double best_loss = std::numeric_limits<double>::infinity();
-    int64_t bad_evals = 0;  ///< observations since the best one
-    int64_t reductions = 0;
-  };
-
-  explicit ReduceOnPlateau(const PlateauConfig& config) : config_(config) {}
-  ReduceOnPlateau(const PlateauConfig& config, const State& state)
-      : config_(config), state_(state) {}
-
-  /// @param loss  mean training loss since the last call
-  /// @return      true if this observation led to a reduction
-  bool observe(double loss);
-
-  /// What the scheduled learning rate is multiplied by: factor^reductions.
-  double factor() const;
-
-  const State& state() const { return state_; }
-
- private:
-  PlateauConfig config_;
-  State state_;
+struct PlateauState {
+  double best_loss = std::numeric_limits<double>::infinity();
+  int64_t bad_evals = 0;  ///< observations since the best one
+  int64_t reductions = 0;
 };
+
+/// Updates the state with an observation.
+/// @param loss  mean training loss since the last call
+/// @return      true if this observation led to a reduction
+bool observe_loss(const PlateauConfig& config, PlateauState& state, double loss);
+
+/// What the scheduled learning rate is multiplied by: factor^reductions.
+double plateau_factor(const PlateauConfig& config, const PlateauState& state);
 
 }  // namespace dalle

@@ -70,10 +70,9 @@ Trainer::Trainer(TrainTask& task, const TrainConfig& config, const RunPaths& run
       bitwise_(options.distributed.bitwise),
       state_(task.module(), config, options.distributed, task.traits().uses_muon,
              task.traits().decays, *group_),
-      plateau_(config.plateau),
       checkpoints_(run.checkpoints(task.stage()), config.keep_last, *group_) {
   check_ranks(task.stage(), config, options.distributed, group_->world_size());
-  restore();
+  restore(run.checkpoints(task.stage()));
   report_ = std::make_unique<TrainingReport>(
       task.traits(), run, *group_, state_.device(),
       MetricPosition{.step = counters_.step, .lines = counters_.lines_of_step},
@@ -170,7 +169,8 @@ LossCounts Trainer::count_over_ranks(const Batch& batch) {
 }
 
 double Trainer::learning_rate(int64_t step) const {
-  return scheduled_learning_rate(config_, step) * plateau_.factor();
+  return scheduled_learning_rate(config_, step) *
+         plateau_factor(config_.plateau, counters_.plateau);
 }
 
 /// Adds up the losses over the ranks, which agree on whether the step counts and what follows it. A
@@ -249,12 +249,12 @@ void Trainer::evaluate(const StopCondition& stop) {
 /// Reduces the learning rate if the training loss has stalled since the last evaluations.
 void Trainer::reduce_on_plateau() {
   if (counters_.since_evaluation.empty()) return;  // every step since the last one was skipped
-  if (plateau_.observe(counters_.since_evaluation.mean("loss")))
+  const double loss = counters_.since_evaluation.mean("loss");
+  if (observe_loss(config_.plateau, counters_.plateau, loss))
     log_info(
         "step {}: the training loss has plateaued; learning rate reduced to {:.3g} times its "
         "scheduled value",
-        counters_.step, plateau_.factor());
-  counters_.plateau = plateau_.state();
+        counters_.step, plateau_factor(config_.plateau, counters_.plateau));
   counters_.since_evaluation.clear();
 }
 
@@ -288,11 +288,12 @@ void Trainer::save() {
 }
 
 /// Starts every rank with rank 0's state: that of its newest checkpoint, or the initial weights.
-void Trainer::restore() {
+void Trainer::restore(const std::filesystem::path& checkpoints) {
   std::optional<std::filesystem::path> path;
   const NamedTensors state = task_.state();
   if (group_->is_rank_zero()) {
-    if (const auto checkpoint = checkpoints_.load_newest(TrainingState::tensor_names())) {
+    if (const auto checkpoint =
+            read_newest_checkpoint(checkpoints, /*only=*/{}, TrainingState::tensor_names())) {
       check_tokenizer(task_, *checkpoint);
       counters_ = TrainingCounters::from_json(checkpoint->files.at(kTrainerFile),
                                               task_.stage() + " checkpoint");
@@ -304,7 +305,6 @@ void Trainer::restore() {
     }
   }
   counters_ = TrainingCounters::from_json(group_->broadcast(counters_.to_json()), task_.stage());
-  plateau_ = ReduceOnPlateau(config_.plateau, counters_.plateau);
   for (const auto& [name, tensor] : state) group_->broadcast(tensor);
   unsaved_ = !state_.restore(path, counters_.updates);
 }

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -70,7 +71,7 @@ class Trainer {
   int64_t step() const { return counters_.step; }
 
  private:
-  void restore();
+  void restore(const std::filesystem::path& checkpoints);
   void train_step(const StopCondition& stop);
   LossCounts count_over_ranks(const Batch& batch);
   double learning_rate(int64_t step) const;
@@ -94,7 +95,6 @@ class Trainer {
   bool bitwise_;
   TrainingState state_;
   TrainingCounters counters_;
-  ReduceOnPlateau plateau_;
   CheckpointWriter checkpoints_;
   bool unsaved_ = false;  ///< the state differs from the newest checkpoint's
   std::chrono::steady_clock::time_point saved_at_ = std::chrono::steady_clock::now();

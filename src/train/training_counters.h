@@ -16,7 +16,7 @@ struct TrainingCounters {
   int64_t step = 0;     ///< batches consumed, including those of skipped steps
   int64_t updates = 0;  ///< updates of the weights; the optimizer's bias correction depends on it
   int64_t skipped_in_row = 0;  ///< steps skipped since the last update
-  ReduceOnPlateau::State plateau;
+  PlateauState plateau;
   RunningMeans since_log;         ///< losses since the last line of the log
   RunningMeans since_evaluation;  ///< losses since the last evaluation
 

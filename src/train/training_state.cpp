@@ -32,7 +32,9 @@ TrainingState::TrainingState(torch::nn::Module& module, const TrainConfig& confi
       reducer_(make_gradient_reducer(parameters_, group, distributed)),
       optimizer_(parameters_, config.optimizer, adamw_options(config), uses_muon, reducer_->owned(),
                  decays),
-      ema_(parameters_.values(), reducer_->owned()) {}
+      ema_(parameters_.values(), reducer_->owned()) {
+  ema_.assign(parameters_.values().detach());
+}
 
 void TrainingState::update(double learning_rate, double gradient_norm,
                            const std::function<void()>& after_update) {
@@ -45,7 +47,7 @@ void TrainingState::update(double learning_rate, double gradient_norm,
   reducer_->all_gather_owned(parameters_.values());
   after_update();
   if (checks_owned_weights()) checksum_.set(parameters_);
-  if (updates() % config_.ema_every == 0) ema_.update(parameters_.values(), config_.ema_decay);
+  if (updates() % config_.ema_every == 0) ema_.lerp(parameters_.values(), 1 - config_.ema_decay);
 }
 
 std::string TrainingState::non_finite_tensor() const {
@@ -86,7 +88,7 @@ at::Tensor TrainingState::gathered(const std::vector<FlatState*>& states) {
 }
 
 FlatParameters::BoundValues TrainingState::bind_ema() {
-  return {parameters_, gathered({&ema_.state()})};
+  return {parameters_, gathered({&ema_})};
 }
 
 std::set<std::string> TrainingState::tensor_names() {
@@ -101,7 +103,7 @@ void TrainingState::save_into(CheckpointContent& content,
           flat.detach().to(torch::kCPU, flat.scalar_type(), /*non_blocking=*/false, /*copy=*/true));
   };
   add(0, kWeightsTensors, parameters_.values());
-  add(1, kEmaTensors, gathered({&ema_.state()}));
+  add(1, kEmaTensors, gathered({&ema_}));
   add(2, kFirstMomentTensors, gathered(optimizer_.first_moment()));
   add(3, kSecondMomentTensors, gathered(optimizer_.second_moment()));
 }
@@ -121,11 +123,11 @@ bool TrainingState::restore(const std::optional<std::filesystem::path>& checkpoi
   if (checks_owned_weights()) checksum_.set(parameters_);
   const bool is_resumed = group_.any(checkpoint.has_value());
   if (is_resumed) {
-    restore_states(kEmaTensors, {&ema_.state()});
+    restore_states(kEmaTensors, {&ema_});
     restore_states(kFirstMomentTensors, optimizer_.first_moment());
     restore_states(kSecondMomentTensors, optimizer_.second_moment());
   } else {
-    ema_.state().assign(parameters_.values());
+    ema_.assign(parameters_.values());
   }
   optimizer_.set_updates(updates);
   return is_resumed;

@@ -14,11 +14,11 @@
 #include "checkpoint/checkpoint.h"
 #include "dist/distributed_config.h"
 #include "dist/process_group.h"
-#include "optim/ema.h"
 #include "optim/flat_parameters.h"
 #include "optim/optimizer.h"
 #include "parallel/gradient_reducer.h"
 #include "parallel/replica_check.h"
+#include "tensor/flat_state.h"
 #include "train/train_config.h"
 
 namespace torch::nn {
@@ -106,7 +106,9 @@ class TrainingState {
   FlatParameters parameters_;
   std::unique_ptr<GradientReducer> reducer_;
   Optimizer optimizer_;
-  Ema ema_;
+  /// The exponential moving average (EMA) of the weights, for evaluation and sampling.
+  /// Source: Ramesh et al. 2021, appendices A.2 and B.2
+  FlatState ema_;
   WeightChecksum checksum_;
 };
 

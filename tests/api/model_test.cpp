@@ -15,7 +15,8 @@
 #include "data/image/image.h"
 #include "error_of.h"
 #include "experiment/trained/trained_dalle.h"
-#include "sample/generate_images.h"
+#include "sample/decode_image.h"
+#include "sample/generate_codes.h"
 
 namespace dalle {
 namespace {
@@ -52,10 +53,10 @@ TEST(Model, GeneratesTheImagesOfTheSampler) {
   const CaptionImages request{
       .caption = caption_tokens(dalle, "a red circle"), .first_image = 11, .count = 3};
   std::map<int64_t, at::Tensor> expected;
-  generate_images(dalle.model, dalle.vae, std::span(&request, 1), sampling, {.seed = 9},
-                  [&](size_t, int64_t image, const RgbImage& pixels) {
-                    expected[image] = image_to_tensor(pixels);
-                  });
+  generate_codes(dalle.model, std::span(&request, 1), sampling, {.seed = 9},
+                 [&](size_t, int64_t image, const at::Tensor& codes) {
+                   expected[image] = image_to_tensor(decode_image(dalle.vae, codes));
+                 });
   const at::Tensor images = model.generate(
       "a red circle",
       {.seed = 9, .first = 11, .count = 3, .temperature = 0.7, .top_k = 5, .top_p = 0.9});

@@ -23,10 +23,11 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 namespace fs = std::filesystem;
 
-/// Loads, and returns the step and what was written to standard error.
+/// Opens the store and loads, and returns the step and what was written to standard error.
 std::pair<int64_t, std::string> load_with_warnings(const fs::path& folder) {
   testing::internal::CaptureStderr();
-  const auto content = CheckpointStore(folder, 3).load_newest();
+  const CheckpointStore store(folder, 3);
+  const auto content = read_newest_checkpoint(folder);
   return {content ? content->step : -1, testing::internal::GetCapturedStderr()};
 }
 
@@ -45,7 +46,7 @@ TEST(CheckpointStore, FallsBackToTheNewestThatVerifiesAndSaysSo) {
 
   put(folder / "step-00000100" / "manifest.json", "{}");
   testing::internal::CaptureStderr();
-  EXPECT_THAT(error_of([&] { store.load_newest(); }),
+  EXPECT_THAT(error_of([&] { read_newest_checkpoint(folder.path()); }),
               HasSubstr("none of its 3 checkpoints can be used"));
   testing::internal::GetCapturedStderr();
 }
@@ -57,7 +58,7 @@ TEST(CheckpointStore, SavingAfterAFallbackRemovesCorruptLaterStepsAndReplacesThe
   put(folder / "step-00000200" / "weights.safetensors", "x");
   put(folder / "step-00000300" / "weights.safetensors", "x");
   store.save(content_of(200, 1));
-  EXPECT_TRUE(same(store.load_newest().value(), content_of(200, 1)));
+  EXPECT_TRUE(same(read_newest_checkpoint(folder.path()).value(), content_of(200, 1)));
   EXPECT_THAT(names_in(folder.path()), ElementsAre("latest", "step-00000100", "step-00000200"));
 }
 
@@ -130,10 +131,10 @@ TEST(CheckpointStore, DeathAtAnyMomentLeavesTheOldOrTheNewCheckpoint) {
       CheckpointStore(folder.path(), keep_last).save(old_one, 1.0);
       died = die_in_save(folder.path(), new_one, keep_last, stop);
       CheckpointStore again(folder.path(), keep_last);
-      const CheckpointContent loaded = again.load_newest().value();
+      const CheckpointContent loaded = read_newest_checkpoint(folder.path()).value();
       EXPECT_TRUE(same(loaded, new_one) || (died && same(loaded, old_one))) << name << stop;
       again.save(new_one, 0.5);  // and training continues, with nothing left behind
-      EXPECT_TRUE(same(again.load_newest().value(), new_one)) << name << stop;
+      EXPECT_TRUE(same(read_newest_checkpoint(folder.path()).value(), new_one)) << name << stop;
       for (const std::string& entry : names_in(folder.path()))
         EXPECT_FALSE(entry.ends_with(".part") || entry.ends_with(".old")) << entry;
     }
@@ -159,7 +160,7 @@ TEST(CheckpointStore, AFullDiskLeavesTheEarlierCheckpointsAndSaysWhatToDo) {
   });
   EXPECT_EQ(status, 0);
   EXPECT_THAT(names_in(folder.path()), ElementsAre("latest", "step-00000100"));
-  EXPECT_TRUE(same(store.load_newest().value(), content_of(100)));
+  EXPECT_TRUE(same(read_newest_checkpoint(folder.path()).value(), content_of(100)));
 }
 
 TEST(CheckpointStore, AReadOnlyFolderIsNamed) {
@@ -170,7 +171,7 @@ TEST(CheckpointStore, AReadOnlyFolderIsNamed) {
   const int status = exit_status_in_child([&] {
     become_nobody();
     CheckpointStore store(folder / "store", 1);
-    if (!same(store.load_newest().value(), content_of(100))) ::_exit(1);
+    if (!same(read_newest_checkpoint(folder / "store").value(), content_of(100))) ::_exit(1);
     const std::string message = error_of([&] { store.save(content_of(200)); });
     ::_exit(message.find("cannot create the directory: Permission denied") == std::string::npos);
   });

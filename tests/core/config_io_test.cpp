@@ -96,7 +96,8 @@ TEST(ConfigIo, LoadsFiles) {
   const TemporaryDirectory folder;
   std::ofstream(folder / "a.yaml") << "count: 4\n";
   const std::vector<std::string> overrides = {"ratio=1"};
-  const auto config = load_config<Everything>(folder / "a.yaml", overrides);
+  Everything config;
+  apply(read_config_file(config_schema<Everything>(), folder / "a.yaml", overrides), config);
   EXPECT_EQ(config.count, 4);
   EXPECT_EQ(config.ratio, 1);
 }
@@ -106,7 +107,7 @@ TEST(ConfigIo, NamesAFileThatCannotBeRead) {
   const std::vector<std::string> overrides = {"count=many"};
   const auto message_of = [&](const std::filesystem::path& path) -> std::string {
     try {
-      load_config<Everything>(path, overrides);
+      read_config_file(config_schema<Everything>(), path, overrides).throw_problems();
     } catch (const ConfigError& error) {
       return error.what();
     }

@@ -16,25 +16,25 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 TEST(ConfigSchema, DescribesEveryKey) {
-  const std::string text = describe_config<Everything>();
+  const std::string text = describe(config_schema<Everything>());
   for_each_key(config_schema<Everything>(), [&](const std::string& path, const ConfigKey& key) {
     EXPECT_THAT(text, HasSubstr(path + " "));
     EXPECT_THAT(text, HasSubstr("    " + key.help + "\n"));
   });
-  EXPECT_THAT(text, HasSubstr("train.steps    integer 1 to 1000000   default 100\n"
+  EXPECT_THAT(text, HasSubstr("train.steps    integer from 1 to 1000000       default 100\n"
                               "    number of steps\n"
                               "    paper: 430000 (B.2)\n"
-                              "train.rate     number 0 to 1          default 1.0e-8\n"));
-  EXPECT_THAT(text, HasSubstr("floor          number >= -1, or null  default null\n"));
-  EXPECT_THAT(text, HasSubstr("ratio          number <= 2.5          default 0.1\n"));
-  EXPECT_THAT(text, HasSubstr("dessert        name, or null          default null\n"
+                              "train.rate     number from 0 to 1              default 1.0e-8\n"));
+  EXPECT_THAT(text, HasSubstr("floor          number of at least -1, or null  default null\n"));
+  EXPECT_THAT(text, HasSubstr("ratio          number of at most 2.5           default 0.1\n"));
+  EXPECT_THAT(text, HasSubstr("dessert        name, or null                   default null\n"
                               "    a dessert\n"
                               "    one of: apple, sour_cherry\n"));
-  EXPECT_THAT(text, HasSubstr("basket         list: name             default []\n"
+  EXPECT_THAT(text, HasSubstr("basket         list: name                      default []\n"
                               "    fruits\n"
                               "    one of: apple, sour_cherry\n"));
-  EXPECT_THAT(text, HasSubstr("train.is_long  true or false          default true\n"));
-  EXPECT_THAT(text, HasSubstr("layer.name     text                   default plain\n"));
+  EXPECT_THAT(text, HasSubstr("train.is_long  true or false                   default true\n"));
+  EXPECT_THAT(text, HasSubstr("layer.name     text                            default plain\n"));
 }
 
 struct WithSection {
@@ -47,11 +47,11 @@ struct WithSection {
 };
 
 TEST(ConfigSchema, DescribesASectionThatMayBeLeftOut) {
-  EXPECT_THAT(describe_config<WithSection>(),
-              testing::StartsWith("extra        keys, or null  default null\n"
+  EXPECT_THAT(describe(config_schema<WithSection>()),
+              testing::StartsWith("extra        keys, or null          default null\n"
                                   "    one more layer; null: none\n"
-                                  "extra.width  integer >= 1   default 8\n"));
-  const auto schema = nlohmann::json::parse(config_json_schema<WithSection>("a test"));
+                                  "extra.width  integer of at least 1  default 8\n"));
+  const auto schema = nlohmann::json::parse(json_schema(config_schema<WithSection>(), "a test"));
   const auto& extra = schema["properties"]["extra"];
   EXPECT_EQ(extra["type"], nlohmann::json({"object", "null"}));
   ASSERT_TRUE(extra.contains("default"));
@@ -88,12 +88,12 @@ TEST(ConfigSchema, ReadsKeysUnderTheirFormerNames) {
             "x.yaml:2:1: updates: duplicate key; first defined on line 1 as steps");
   EXPECT_EQ(problem_of("updates: 3\nsteps: 3\n"),
             "x.yaml:2:1: steps: duplicate key; first defined on line 1 as updates");
-  EXPECT_THAT(describe_config<Renamed>(), HasSubstr("    formerly: updates\n"));
+  EXPECT_THAT(describe(config_schema<Renamed>()), HasSubstr("    formerly: updates\n"));
   EXPECT_THAT(keys_that_may_change(config_schema<Renamed>()), ElementsAre("steps"));
 }
 
 TEST(ConfigSchema, HasAJsonSchemaOfEveryKey) {
-  const auto schema = nlohmann::json::parse(config_json_schema<Everything>("a test"));
+  const auto schema = nlohmann::json::parse(json_schema(config_schema<Everything>(), "a test"));
   EXPECT_EQ(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
   EXPECT_EQ(schema["title"], "a test");
   EXPECT_EQ(schema["type"], "object");
@@ -120,7 +120,7 @@ TEST(ConfigSchema, HasAJsonSchemaOfEveryKey) {
 }
 
 TEST(ConfigSchema, AllowsFormerKeysInTheJsonSchema) {
-  const auto schema = nlohmann::json::parse(config_json_schema<Renamed>("a test"));
+  const auto schema = nlohmann::json::parse(json_schema(config_schema<Renamed>(), "a test"));
   const auto& keys = schema["properties"];
   EXPECT_EQ(keys.size(), 4u);
   for (const auto& [present, former] : {std::pair{"steps", "updates"}, {"layer", "block"}}) {

@@ -1,11 +1,8 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <string_view>
-#include <utility>
 #include <vector>
 
 #include "core/config/config_io.h"
@@ -14,8 +11,7 @@ namespace dalle {
 
 enum class Fruit { kApple, kSourCherry };
 constexpr auto enum_names(Fruit) {
-  return std::array{std::pair{Fruit::kApple, std::string_view("apple")},
-                    std::pair{Fruit::kSourCherry, std::string_view("sour_cherry")}};
+  return names_in_order<Fruit>("apple", "sour_cherry");
 }
 
 struct Layer {

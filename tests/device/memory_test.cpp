@@ -20,9 +20,9 @@
 #include "experiment/config/experiment_config.h"
 #include "experiment/config/load_experiment.h"
 #include "model/discrete_vae.h"
-#include "optim/ema.h"
 #include "subject.h"
 #include "tensor/flat_range.h"
+#include "tensor/flat_state.h"
 #include "test_device.h"
 
 namespace dalle {
@@ -91,11 +91,11 @@ TEST_P(MemoryTest, PeakIsNearTheEstimate) {
   const MemoryEstimate estimate = subject.memory;
   SubjectTraining training(std::move(subject));
   const at::Tensor& values = training.parameters().values();
-  Ema ema(values, all_of(values));
+  FlatState ema(values, all_of(values));
   const DiscreteVae frozen = estimate.frozen_weights > 0 ? make_dvae(config, device) : nullptr;
   for (int step = 0; step < 2; ++step) {
     training.step();
-    ema.update(values, config.dalle.train.ema_decay);
+    ema.lerp(values, 1 - config.dalle.train.ema_decay);
   }
   const double peak = gibibytes(bytes_in_use(device).peak - before);
   const double expected = gibibytes(estimate.training());

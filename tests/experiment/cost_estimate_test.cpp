@@ -278,7 +278,7 @@ TEST(CostEstimate, CountsTheCopiesInWhichGradientsTravel) {
     return estimate_dalle_cost(config, kTextVocab, ranks).memory.sent_copies;
   };
   EXPECT_EQ(copies(4), 0);  // in place
-  config.distributed.reduce_dtype = ReduceType::kBfloat16;
+  config.distributed.reduce_dtype = Precision::kBfloat16;
   EXPECT_EQ(copies(1), 0);
   EXPECT_EQ(copies(4), 8 * 12'500'000);
   config.distributed.shard_optimizer = true;

@@ -17,7 +17,8 @@
 #include "experiment/config/load_experiment.h"
 #include "experiment/experiment.h"
 #include "experiment/trained/trained_dalle.h"
-#include "sample/generate_images.h"
+#include "sample/decode_image.h"
+#include "sample/generate_codes.h"
 #include "temporary_directory.h"
 
 #include <nlohmann/json.hpp>
@@ -54,8 +55,10 @@ TEST(FormerVersion, ItsModelGeneratesImages) {
   EXPECT_EQ(dalle.config.dalle.train.ema_decay, 0.99);
   const CaptionImages request{.caption = caption_tokens(dalle, "a red circle"), .count = 2};
   std::vector<RgbImage> images;
-  generate_images(dalle.model, dalle.vae, std::span(&request, 1), {}, {.seed = 1},
-                  [&](size_t, int64_t, const RgbImage& image) { images.push_back(image); });
+  generate_codes(dalle.model, std::span(&request, 1), {}, {.seed = 1},
+                 [&](size_t, int64_t, const at::Tensor& codes) {
+                   images.push_back(decode_image(dalle.vae, codes));
+                 });
   ASSERT_EQ(images.size(), 2u);
   EXPECT_EQ(images[0].width, 32);
 }

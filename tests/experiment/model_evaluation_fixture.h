@@ -14,7 +14,7 @@
 #include "experiment/evaluation/image_generator.h"
 #include "experiment/evaluation/model_evaluation.h"
 #include "experiment/stages/experiment_data.h"
-#include "sample/generate_images.h"
+#include "sample/decode_image.h"
 #include "shapes_experiment.h"
 #include "temporary_directory.h"
 #include "train/chunked_work.h"

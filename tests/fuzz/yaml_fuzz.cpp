@@ -1,4 +1,3 @@
-#include <array>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,8 +12,7 @@ namespace {
 enum class Color { kRed, kDarkBlue };
 
 [[maybe_unused]] constexpr auto enum_names(Color) {
-  return std::array{std::pair{Color::kRed, std::string_view("red")},
-                    std::pair{Color::kDarkBlue, std::string_view("dark_blue")}};
+  return names_in_order<Color>("red", "dark_blue");
 }
 
 struct Inner {

@@ -125,7 +125,7 @@ TEST_P(GradientReducers, OfExactTrainingGiveTheSameBitsWhateverTheNumberOfRanks)
 
 TEST_P(GradientReducers, OfBfloat16AreRoundedToIt) {
   DistributedConfig config = this->config();
-  config.reduce_dtype = ReduceType::kBfloat16;
+  config.reduce_dtype = Precision::kBfloat16;
   const Reduced exact = reduce(2, this->config(), terms_).front();
   const Reduced rounded = reduce(2, config, terms_).front();
   EXPECT_TRUE(torch::equal(rounded.gradients, rounded.gradients.to(torch::kBFloat16)));

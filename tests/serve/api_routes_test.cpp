@@ -14,7 +14,8 @@
 
 #include "core/base64.h"
 #include "data/image/image.h"
-#include "sample/generate_images.h"
+#include "sample/decode_image.h"
+#include "sample/generate_codes.h"
 #include "serve/api_context.h"
 #include "serve/api_error.h"
 #include "serve/awaited_reply.h"
@@ -107,11 +108,12 @@ TEST_F(ApiRoutesTest, AnswersWithTheImagesOfTheSeed) {
   const nlohmann::json json = body_of(generate(R"({"prompt": "a red circle", "n": 2, "seed": 3})"));
   TrainedDalle dalle = small_trained_dalle();
   const CaptionImages images{.caption = caption_tokens(dalle, "a red circle"), .count = 2};
-  generate_images(dalle.model, dalle.vae, {&images, 1}, dalle.config.sample, {.seed = 3},
-                  [&](size_t, int64_t image, const RgbImage& pixels) {
-                    EXPECT_EQ(json["data"][image]["b64_json"],
-                              base64(encode_image(pixels, ImageFormat::kPng)));
-                  });
+  generate_codes(dalle.model, {&images, 1}, dalle.config.sample, {.seed = 3},
+                 [&](size_t, int64_t image, const at::Tensor& codes) {
+                   const RgbImage pixels = decode_image(dalle.vae, codes);
+                   EXPECT_EQ(json["data"][image]["b64_json"],
+                             base64(encode_image(pixels, ImageFormat::kPng)));
+                 });
 }
 
 TEST_F(ApiRoutesTest, NamesTheModelThatWasUsedAndNeverTheRequested) {

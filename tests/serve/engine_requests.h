@@ -15,7 +15,8 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
-#include "sample/generate_images.h"
+#include "sample/decode_image.h"
+#include "sample/generate_codes.h"
 #include "sample/image_prompt.h"
 #include "serve/engine/generation_engine.h"
 #include "serve/small_trained_dalle.h"
@@ -133,13 +134,14 @@ inline std::map<int64_t, RgbImage> expected_images(const TrainedDalle& dalle,
                                                    const GenerationRequest& request) {
   std::map<int64_t, RgbImage> images;
   const CaptionImages wanted = images_of(dalle, request, request.count);
-  generate_images(dalle.model, dalle.vae, std::span(&wanted, 1), request.sampling,
-                  {.seed = static_cast<uint64_t>(request.seed)},
-                  [&](size_t, int64_t image, const RgbImage& pixels) {
-                    images[image] = request.pasted_pixels.defined()
-                                        ? paste(request.original, request.pasted_pixels, pixels)
-                                        : pixels;
-                  });
+  generate_codes(dalle.model, std::span(&wanted, 1), request.sampling,
+                 {.seed = static_cast<uint64_t>(request.seed)},
+                 [&](size_t, int64_t image, const at::Tensor& codes) {
+                   const RgbImage pixels = decode_image(dalle.vae, codes);
+                   images[image] = request.pasted_pixels.defined()
+                                       ? paste(request.original, request.pasted_pixels, pixels)
+                                       : pixels;
+                 });
   return images;
 }
 

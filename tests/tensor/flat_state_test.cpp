@@ -20,5 +20,21 @@ TEST(FlatState, StartsAtZero) {
   EXPECT_TRUE(torch::equal(state.parts()[0], torch::zeros({4})));
 }
 
+TEST(FlatState, DoesNotShareTheMemoryOfWhatItCopies) {
+  const auto weights = torch::ones({3});
+  FlatState state(weights, all_of(weights));
+  state.assign(weights);
+  weights.fill_(5.0);
+  EXPECT_TRUE(torch::equal(state.parts()[0], torch::ones({3})));
+}
+
+TEST(FlatState, AveragesExponentially) {
+  FlatState state(torch::empty({4}), {{.begin = 1, .size = 3}});
+  state.assign(torch::ones({4}));
+  state.lerp(torch::zeros({4}), 1 - 0.9);
+  state.lerp(torch::zeros({4}), 1 - 0.5);
+  EXPECT_TRUE(torch::allclose(state.parts()[0], torch::full({3}, 0.45)));
+}
+
 }  // namespace
 }  // namespace dalle

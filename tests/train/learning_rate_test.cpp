@@ -30,36 +30,29 @@ TEST(LearningRate, CountsItsDecayFromTheEndOfTheWarmUp) {
 }
 
 TEST(ReduceOnPlateau, HalveFiveTimesAtMost) {
-  ReduceOnPlateau plateau({.patience = 2});
-  for (int i = 0; i < 100; ++i) plateau.observe(1.0);
-  EXPECT_EQ(plateau.state().reductions, 5);
-  EXPECT_DOUBLE_EQ(4.5e-4 * plateau.factor(), 1.40625e-5);  // appendix B.2
+  const PlateauConfig config{.patience = 2};
+  PlateauState state;
+  for (int i = 0; i < 100; ++i) observe_loss(config, state, 1.0);
+  EXPECT_EQ(state.reductions, 5);
+  EXPECT_DOUBLE_EQ(4.5e-4 * plateau_factor(config, state), 1.40625e-5);  // appendix B.2
 }
 
 TEST(ReduceOnPlateau, WaitForTheirPatience) {
-  ReduceOnPlateau plateau({.patience = 3});
-  EXPECT_FALSE(plateau.observe(1.0));
-  EXPECT_FALSE(plateau.observe(1.0));
-  EXPECT_FALSE(plateau.observe(1.0));
-  EXPECT_TRUE(plateau.observe(1.0));
+  PlateauState state;
+  for (int i = 0; i < 3; ++i) EXPECT_FALSE(observe_loss({.patience = 3}, state, 1.0));
+  EXPECT_TRUE(observe_loss({.patience = 3}, state, 1.0));
 }
 
 TEST(ReduceOnPlateau, NeverCutWhileTheLossFalls) {
-  ReduceOnPlateau plateau({.patience = 1});
-  for (double loss = 9.0; loss > 0.1; loss *= 0.99) EXPECT_FALSE(plateau.observe(loss));
-  EXPECT_DOUBLE_EQ(plateau.factor(), 1.0);
+  PlateauState state;
+  for (double loss = 9.0; loss > 0.1; loss *= 0.99)
+    EXPECT_FALSE(observe_loss({.patience = 1}, state, loss));
+  EXPECT_DOUBLE_EQ(plateau_factor({.patience = 1}, state), 1.0);
 }
 
 TEST(ReduceOnPlateau, ThatAreOffNeverCut) {
-  ReduceOnPlateau plateau({.patience = 0});
-  for (int i = 0; i < 100; ++i) EXPECT_FALSE(plateau.observe(1.0));
-}
-
-TEST(ReduceOnPlateau, GoOnFromTheirState) {
-  ReduceOnPlateau whole({.patience = 4}), first({.patience = 4});
-  for (int i = 0; i < 3; ++i) whole.observe(1.0), first.observe(1.0);
-  ReduceOnPlateau second({.patience = 4}, first.state());
-  for (int i = 0; i < 9; ++i) EXPECT_EQ(whole.observe(1.0), second.observe(1.0)) << i;
+  PlateauState state;
+  for (int i = 0; i < 100; ++i) EXPECT_FALSE(observe_loss({.patience = 0}, state, 1.0));
 }
 
 }  // namespace

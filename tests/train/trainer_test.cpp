@@ -160,7 +160,7 @@ TEST_F(TrainerTest, AFinishedRunThatIsExtendedEqualsALongerOneBitForBit) {
     train("extended", config);
   }
   const auto final_state = [&](const char* name) {
-    return CheckpointStore(RunPaths(folder_ / name).checkpoints("affine"), 2).load_newest().value();
+    return read_newest_checkpoint(RunPaths(folder_ / name).checkpoints("affine")).value();
   };
   const CheckpointContent expected = final_state("whole"), extended = final_state("extended");
   for (const char* file : {"weights", "ema", "first_moment", "second_moment"})
@@ -183,7 +183,7 @@ TEST_F(TrainerTest, EvaluatesWithAveragedWeights) {
   ASSERT_EQ(task.evaluated_weights.size(), 4u);
   EXPECT_FALSE(torch::equal(task.evaluated_weights.back(), outcome.weights.slice(0, 0, 4)));
   const RunFolder run(folder_ / "run");
-  const auto saved = CheckpointStore(run.checkpoints("affine"), 2).load_newest();
+  const auto saved = read_newest_checkpoint(run.checkpoints("affine"));
   for (const auto& [name, tensor] : saved->tensors.at("ema"))
     if (name == "weight") {
       EXPECT_TRUE(torch::equal(tensor, task.evaluated_weights.back()));
@@ -204,8 +204,8 @@ TEST_F(TrainerTest, ABadStepTouchesNothing) {
   const Outcome second = train("second", config, bad);
   EXPECT_TRUE(torch::equal(first.weights, second.weights));
   const RunFolder one(folder_ / "first"), two(folder_ / "second");
-  const auto saved_first = CheckpointStore(one.checkpoints("affine"), 2).load_newest();
-  const auto saved_second = CheckpointStore(two.checkpoints("affine"), 2).load_newest();
+  const auto saved_first = read_newest_checkpoint(one.checkpoints("affine"));
+  const auto saved_second = read_newest_checkpoint(two.checkpoints("affine"));
   for (const char* file : {"weights", "ema", "first_moment", "second_moment"})
     for (size_t i = 0; i < 2; ++i)
       EXPECT_TRUE(torch::equal(saved_first->tensors.at(file)[i].second,

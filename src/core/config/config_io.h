@@ -1,6 +1,5 @@
 #pragma once
 
-#include <filesystem>
 #include <span>
 #include <string>
 #include <string_view>
@@ -19,26 +18,17 @@ void apply(const ConfigReading& reading, T& config) {
   for (const ConfigValue& layer : reading.layers) assign_config_value(layer, config);
 }
 
-/// Loads a config struct from a YAML file; keys that it does not name keep their defaults.
+/// Loads a config struct from YAML; keys that it does not name keep their defaults.
 ///
 /// Reading is strict. Unknown and repeated keys, numbers such as 010 or 1_000, words such as `yes`
 /// for true, values out of range, unknown names of enums and merge keys are errors, and all errors
-/// of the file and of the overrides are reported together.
+/// of the text and of the overrides are reported together.
 ///
-/// @param overrides  `a.b.c=value` each, applied after the file; the right side is YAML, or
+/// @param source     the name of the file that the text is from, for messages
+/// @param overrides  `a.b.c=value` each, applied after the text; the right side is YAML, or
 ///                   literal text where the key holds text
-/// @throws ConfigError with one line per problem, `file:line:column: key: what was found, what was
-///         expected`; for an override, `--set a.b.c=value` replaces the file
-template <ConfigStruct T>
-T load_config(const std::filesystem::path& path, std::span<const std::string> overrides = {}) {
-  const ConfigReading reading = read_config_file(config_schema<T>(), path, overrides);
-  reading.throw_problems();
-  T config;
-  apply(reading, config);
-  return config;
-}
-
-/// Same, from text; `source` stands for the file's name in messages.
+/// @throws ConfigError with one line per problem, `source:line:column: key: what was found, what
+///         was expected`; for an override, `--set a.b.c=value` replaces the source
 template <ConfigStruct T>
 T load_config_text(const std::string& text, std::string_view source,
                    std::span<const std::string> overrides = {}) {
@@ -54,18 +44,6 @@ T load_config_text(const std::string& text, std::string_view source,
 template <ConfigStruct T>
 std::string dump_config(const T& config) {
   return dump_yaml(to_config_value(config));
-}
-
-/// Every key with its type, range, default, meaning and the paper's value, for people to read.
-template <ConfigStruct T>
-std::string describe_config() {
-  return describe(config_schema<T>());
-}
-
-/// JSON Schema (draft 2020-12) of the YAML, for editors.
-template <ConfigStruct T>
-std::string config_json_schema(std::string_view title = "config") {
-  return json_schema(config_schema<T>(), title);
 }
 
 /// A key whose value differs between two configs; the values as YAML on one line.

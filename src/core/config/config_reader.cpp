@@ -28,24 +28,11 @@ const ConfigKey* find_name(const ConfigSchema& schema, std::string_view name) {
 }
 
 std::string expected(const ConfigSchema& schema) {
-  const std::string_view or_null = schema.is_nullable ? " or null" : "";
-  switch (schema.type) {
-    case ConfigType::kBool:
-      return fmt::format("true or false{}", or_null);
-    case ConfigType::kInteger:
-      return fmt::format("an integer{}{}", range_phrase(schema.min, schema.max), or_null);
-    case ConfigType::kNumber:
-      return fmt::format("a number{}{}", range_phrase(schema.min, schema.max), or_null);
-    case ConfigType::kText:
-      return fmt::format("text{}", or_null);
-    case ConfigType::kChoice:
-      return fmt::format("one of {}{}", fmt::join(schema.choices, ", "), or_null);
-    case ConfigType::kList:
-      return fmt::format("a list in [brackets]{}", or_null);
-    case ConfigType::kStruct:
-      return fmt::format("a mapping{}", or_null);
-  }
-  throw Error("config type {} has no description", static_cast<int>(schema.type));
+  std::string text(words_of(schema.type).expected);
+  if (schema.is_number()) text += range_phrase(schema.min, schema.max);
+  if (schema.type == ConfigType::kChoice)
+    text += fmt::format("{}", fmt::join(schema.choices, ", "));
+  return text + (schema.is_nullable ? " or null" : "");
 }
 
 std::string found(const YamlNode& node) {
@@ -207,9 +194,7 @@ class Reader {
     const auto is_in_range = [&](double number) {
       return number >= schema.min && number <= schema.max;
     };
-    const bool is_number =
-        schema.type == ConfigType::kInteger || schema.type == ConfigType::kNumber;
-    if (node.is_quoted && (is_number || schema.type == ConfigType::kBool))
+    if (node.is_quoted && (schema.is_number() || schema.type == ConfigType::kBool))
       return refuse(schema, node, place, path, "without quotes");
     switch (schema.type) {
       case ConfigType::kBool:

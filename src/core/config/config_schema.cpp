@@ -1,9 +1,12 @@
 #include "core/config/config_schema.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+
+#include "core/number_range.h"
 
 #include <nlohmann/json.hpp>
 
@@ -12,40 +15,11 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-bool has_min(const ConfigSchema& schema) {
-  return schema.min > -std::numeric_limits<double>::infinity();
-}
-bool has_max(const ConfigSchema& schema) {
-  return schema.max < std::numeric_limits<double>::infinity();
-}
-
-std::string range_text(const ConfigSchema& schema) {
-  if (has_min(schema) && has_max(schema))
-    return fmt::format(" {:.15g} to {:.15g}", schema.min, schema.max);
-  if (has_min(schema)) return fmt::format(" >= {:.15g}", schema.min);
-  if (has_max(schema)) return fmt::format(" <= {:.15g}", schema.max);
-  return "";
-}
-
 std::string type_text(const ConfigSchema& schema) {
-  const std::string_view or_null = schema.is_nullable ? ", or null" : "";
-  switch (schema.type) {
-    case ConfigType::kBool:
-      return fmt::format("true or false{}", or_null);
-    case ConfigType::kInteger:
-      return fmt::format("integer{}{}", range_text(schema), or_null);
-    case ConfigType::kNumber:
-      return fmt::format("number{}{}", range_text(schema), or_null);
-    case ConfigType::kText:
-      return fmt::format("text{}", or_null);
-    case ConfigType::kChoice:
-      return fmt::format("name{}", or_null);
-    case ConfigType::kList:
-      return fmt::format("list: {}{}", type_text(schema.element.front()), or_null);
-    case ConfigType::kStruct:
-      return fmt::format("keys{}", or_null);
-  }
-  throw Error("config type {} has no description", static_cast<int>(schema.type));
+  std::string text(words_of(schema.type).described);
+  if (schema.is_number()) text += range_phrase(schema.min, schema.max);
+  if (schema.type == ConfigType::kList) text += type_text(schema.element.front());
+  return text + (schema.is_nullable ? ", or null" : "");
 }
 
 /// The names that a choice, or the items of a list of choices, may have.
@@ -80,30 +54,11 @@ Json limit_json(double limit) {
 }
 
 Json schema_json(const ConfigSchema& schema) {
-  static constexpr auto kTypes = [](ConfigType type) -> const char* {
-    switch (type) {
-      case ConfigType::kBool:
-        return "boolean";
-      case ConfigType::kInteger:
-        return "integer";
-      case ConfigType::kNumber:
-        return "number";
-      case ConfigType::kText:
-      case ConfigType::kChoice:
-        return "string";
-      case ConfigType::kList:
-        return "array";
-      case ConfigType::kStruct:
-        return "object";
-    }
-    throw Error("config type {} has no JSON type", static_cast<int>(type));
-  };
   Json json = Json::object();
-  const char* type = kTypes(schema.type);
+  const std::string_view type = words_of(schema.type).json;
   json["type"] = schema.is_nullable ? Json::array({type, "null"}) : Json(type);
-  const bool is_number = schema.type == ConfigType::kInteger || schema.type == ConfigType::kNumber;
-  if (is_number && has_min(schema)) json["minimum"] = limit_json(schema.min);
-  if (is_number && has_max(schema)) json["maximum"] = limit_json(schema.max);
+  if (schema.is_number() && std::isfinite(schema.min)) json["minimum"] = limit_json(schema.min);
+  if (schema.is_number() && std::isfinite(schema.max)) json["maximum"] = limit_json(schema.max);
   if (schema.type == ConfigType::kChoice) {
     json["enum"] = schema.choices;
     if (schema.is_nullable) json["enum"].push_back(nullptr);

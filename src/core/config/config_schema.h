@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <limits>
@@ -18,6 +19,25 @@ namespace dalle {
 
 enum class ConfigType { kBool, kInteger, kNumber, kText, kChoice, kList, kStruct };
 
+/// What values of a type are called. A number's range, the names of a choice and the items of a
+/// described list follow.
+struct ConfigTypeWords {
+  std::string_view described;  ///< by describe()
+  std::string_view expected;   ///< by messages
+  std::string_view json;       ///< by JSON Schema
+};
+
+constexpr ConfigTypeWords words_of(ConfigType type) {
+  constexpr std::array<ConfigTypeWords, 7> kWords = {{{"true or false", "true or false", "boolean"},
+                                                      {"integer", "an integer", "integer"},
+                                                      {"number", "a number", "number"},
+                                                      {"text", "text", "string"},
+                                                      {"name", "one of ", "string"},
+                                                      {"list: ", "a list in [brackets]", "array"},
+                                                      {"keys", "a mapping", "object"}}};
+  return kWords.at(static_cast<size_t>(type));
+}
+
 struct ConfigKey;
 
 /// What a value must look like: the run-time form of a config struct's fields() list, so that
@@ -31,6 +51,8 @@ struct ConfigSchema {
   std::vector<std::string> choices = {};   ///< kChoice: the enum's names, in its order
   std::vector<ConfigSchema> element = {};  ///< kList: one, what each item must look like
   std::vector<ConfigKey> keys;             ///< kStruct: in the order of fields()
+
+  bool is_number() const { return type == ConfigType::kInteger || type == ConfigType::kNumber; }
 };
 
 struct ConfigKey {

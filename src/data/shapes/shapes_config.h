@@ -1,10 +1,8 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -25,54 +23,24 @@ enum class ShapeBackground { kWhite, kGrey, kBlack };
 enum class ShapesSplit { kTrain, kL0, kL1, kL2, kL3, kL4, kL5, kL6, kL7, kL8 };
 
 constexpr auto enum_names(ShapeKind) {
-  using enum ShapeKind;
-  return std::to_array<std::pair<ShapeKind, std::string_view>>({{kCircle, "circle"},
-                                                                {kSquare, "square"},
-                                                                {kTriangle, "triangle"},
-                                                                {kDiamond, "diamond"},
-                                                                {kStar, "star"},
-                                                                {kCross, "cross"},
-                                                                {kRing, "ring"},
-                                                                {kCrescent, "crescent"}});
+  return names_in_order<ShapeKind>("circle", "square", "triangle", "diamond", "star", "cross",
+                                   "ring", "crescent");
 }
 constexpr auto enum_names(ShapeColor) {
-  using enum ShapeColor;
-  return std::to_array<std::pair<ShapeColor, std::string_view>>({{kRed, "red"},
-                                                                 {kOrange, "orange"},
-                                                                 {kYellow, "yellow"},
-                                                                 {kGreen, "green"},
-                                                                 {kCyan, "cyan"},
-                                                                 {kBlue, "blue"},
-                                                                 {kPurple, "purple"},
-                                                                 {kPink, "pink"}});
+  return names_in_order<ShapeColor>("red", "orange", "yellow", "green", "cyan", "blue", "purple",
+                                    "pink");
 }
 constexpr auto enum_names(ShapeSize) {
-  using enum ShapeSize;
-  return std::to_array<std::pair<ShapeSize, std::string_view>>(
-      {{kSmall, "small"}, {kLarge, "large"}});
+  return names_in_order<ShapeSize>("small", "large");
 }
 constexpr auto enum_names(ShapeTexture) {
-  using enum ShapeTexture;
-  return std::to_array<std::pair<ShapeTexture, std::string_view>>(
-      {{kSolid, "solid"}, {kStriped, "striped"}, {kDotted, "dotted"}, {kCheckered, "checkered"}});
+  return names_in_order<ShapeTexture>("solid", "striped", "dotted", "checkered");
 }
 constexpr auto enum_names(ShapeBackground) {
-  using enum ShapeBackground;
-  return std::to_array<std::pair<ShapeBackground, std::string_view>>(
-      {{kWhite, "white"}, {kGrey, "grey"}, {kBlack, "black"}});
+  return names_in_order<ShapeBackground>("white", "grey", "black");
 }
 constexpr auto enum_names(ShapesSplit) {
-  using enum ShapesSplit;
-  return std::to_array<std::pair<ShapesSplit, std::string_view>>({{kTrain, "train"},
-                                                                  {kL0, "L0"},
-                                                                  {kL1, "L1"},
-                                                                  {kL2, "L2"},
-                                                                  {kL3, "L3"},
-                                                                  {kL4, "L4"},
-                                                                  {kL5, "L5"},
-                                                                  {kL6, "L6"},
-                                                                  {kL7, "L7"},
-                                                                  {kL8, "L8"}});
+  return names_in_order<ShapesSplit>("train", "L0", "L1", "L2", "L3", "L4", "L5", "L6", "L7", "L8");
 }
 
 /// The values in use: all values of the enum if the config lists none.

@@ -1,11 +1,9 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
-#include <string_view>
-#include <utility>
 #include <vector>
 
+#include "core/fields.h"
 #include "data/shapes/shapes_config.h"
 
 namespace dalle {
@@ -26,9 +24,7 @@ struct ShapesObject {
 enum class ShapesRelation { kLeft, kRight, kAbove, kBelow };
 
 constexpr auto enum_names(ShapesRelation) {
-  using enum ShapesRelation;
-  return std::to_array<std::pair<ShapesRelation, std::string_view>>(
-      {{kLeft, "left"}, {kRight, "right"}, {kAbove, "above"}, {kBelow, "below"}});
+  return names_in_order<ShapesRelation>("left", "right", "above", "below");
 }
 
 struct ShapesScene {

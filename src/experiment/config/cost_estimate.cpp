@@ -12,6 +12,7 @@
 #include "parallel/gradient_reducer.h"
 #include "sample/generate_codes.h"
 #include "sample/guidance.h"
+#include "tensor/precision.h"
 #include "tensor/round_up.h"
 
 namespace dalle {
@@ -36,7 +37,7 @@ int64_t sent_copies(int64_t parameters, const DistributedConfig& distributed, in
   const auto bucket = std::min(
       parameters, static_cast<int64_t>(distributed.bucket_mb * 1e6) / kFloatBytes);  // values
   if (distributed.bitwise) return bucket * kFloatBytes;
-  const bool narrow = distributed.reduce_dtype == ReduceType::kBfloat16;
+  const bool narrow = distributed.reduce_dtype == Precision::kBfloat16;
   if (!narrow && !distributed.shard_optimizer) return 0;  // they are summed in place
   const int64_t sent = std::min(parameters, GradientReducer::kMostInFlight * bucket);
   const int64_t received = distributed.shard_optimizer ? sent / ranks : 0;

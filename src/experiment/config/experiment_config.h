@@ -1,10 +1,8 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -28,16 +26,14 @@ namespace dalle {
 enum class ImageTokens { kArgmax, kSample };
 
 constexpr auto enum_names(ImageTokens) {
-  return std::array{std::pair{ImageTokens::kArgmax, std::string_view("argmax")},
-                    std::pair{ImageTokens::kSample, std::string_view("sample")}};
+  return names_in_order<ImageTokens>("argmax", "sample");
 }
 
 /// Which checkpoint of the finished dVAE turns images into image tokens.
 enum class DvaeCheckpoint { kBest, kLast };
 
 constexpr auto enum_names(DvaeCheckpoint) {
-  return std::array{std::pair{DvaeCheckpoint::kBest, std::string_view("best")},
-                    std::pair{DvaeCheckpoint::kLast, std::string_view("last")}};
+  return names_in_order<DvaeCheckpoint>("best", "last");
 }
 
 /// Fine-tuning: the trained models whose weights a run begins with.

@@ -10,6 +10,7 @@
 #include "core/config/config_io.h"
 #include "core/config/config_reader.h"
 #include "core/error.h"
+#include "core/files.h"
 #include "core/log.h"
 #include "experiment/config/dvae_source.h"
 #include "experiment/config/weight_source.h"
@@ -94,7 +95,8 @@ std::string config_to_tune(const fs::path& path) {
   const fs::path of_run = RunPaths(path).config();
   const bool is_run = fs::exists(of_run) && !is_checkpoint(path);
   ExperimentConfig config =
-      is_run ? load_config<ExperimentConfig>(of_run) : find_weight_source(path).config;
+      is_run ? load_config_text<ExperimentConfig>(read_file(of_run), of_run.string())
+             : find_weight_source(path).config;
   config.name += "-tuned";
   config.from = {};
   config.dvae.checkpoint.clear();

@@ -1,10 +1,8 @@
 #pragma once
 
-#include <array>
 #include <filesystem>
 #include <optional>
 #include <string_view>
-#include <utility>
 
 #include "core/error.h"
 #include "core/fields.h"
@@ -17,10 +15,7 @@ namespace dalle {
 enum class Stage { kTokenizer = 0, kDvae = 1, kDalle = 2, kClip = 3 };
 
 constexpr auto enum_names(Stage) {
-  return std::array{std::pair{Stage::kTokenizer, std::string_view("tokenizer")},
-                    std::pair{Stage::kDvae, std::string_view("dvae")},
-                    std::pair{Stage::kDalle, std::string_view("dalle")},
-                    std::pair{Stage::kClip, std::string_view("clip")}};
+  return names_in_order<Stage>("tokenizer", "dvae", "dalle", "clip");
 }
 
 /// The stage with this name; none if the name is empty.

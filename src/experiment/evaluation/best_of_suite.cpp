@@ -15,7 +15,8 @@
 #include "experiment/evaluation/evaluation_suites.h"
 #include "experiment/trained/reranker.h"
 #include "experiment/trained/trained_clip.h"
-#include "sample/generate_images.h"
+#include "sample/caption_images.h"
+#include "sample/decode_image.h"
 #include "tensor/device_of.h"
 
 namespace dalle {

@@ -6,7 +6,7 @@
 
 #include "core/error.h"
 #include "data/image/image.h"
-#include "sample/generate_images.h"
+#include "sample/decode_image.h"
 #include "tensor/device_of.h"
 
 namespace dalle {

@@ -10,7 +10,8 @@
 #include "experiment/evaluation/evaluation_suites.h"
 #include "experiment/evaluation/scene_judging.h"
 #include "experiment/stages/experiment_data.h"
-#include "sample/generate_images.h"
+#include "sample/caption_images.h"
+#include "sample/decode_image.h"
 #include "sample/image_prompt.h"
 #include "tensor/device_of.h"
 

@@ -10,7 +10,7 @@
 #include "eval/feature_distances.h"
 #include "experiment/evaluation/compared_images.h"
 #include "experiment/evaluation/evaluation_suites.h"
-#include "sample/generate_images.h"
+#include "sample/decode_image.h"
 #include "tensor/device_of.h"
 
 namespace dalle {

@@ -1,13 +1,11 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <string>
-#include <string_view>
-#include <utility>
 #include <vector>
 
+#include "core/fields.h"
 #include "core/stop_signal.h"
 #include "dist/process_group.h"
 #include "experiment/evaluation/evaluated_model.h"
@@ -31,18 +29,9 @@ enum class EvaluationSuite {
 };
 
 constexpr auto enum_names(EvaluationSuite) {
-  using enum EvaluationSuite;
-  return std::to_array<std::pair<EvaluationSuite, std::string_view>>(
-      {{kReconstruction, "reconstruction"},
-       {kCodes, "codes"},
-       {kLikelihood, "likelihood"},
-       {kRanking, "ranking"},
-       {kShapes, "shapes"},
-       {kCompletion, "completion"},
-       {kLevels, "levels"},
-       {kFrechet, "frechet"},
-       {kMemorization, "memorization"},
-       {kBestOf, "best_of"}});
+  return names_in_order<EvaluationSuite>("reconstruction", "codes", "likelihood", "ranking",
+                                         "shapes", "completion", "levels", "frechet",
+                                         "memorization", "best_of");
 }
 
 struct ModelEvaluationOptions {

@@ -7,7 +7,7 @@
 
 #include "core/error.h"
 #include "experiment/stages/experiment_data.h"
-#include "sample/generate_images.h"
+#include "sample/decode_image.h"
 
 namespace dalle {
 namespace {

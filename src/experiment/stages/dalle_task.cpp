@@ -17,7 +17,8 @@
 #include "dist/agreement.h"
 #include "dist/stop_condition.h"
 #include "experiment/config/cost_estimate.h"
-#include "sample/generate_images.h"
+#include "sample/decode_image.h"
+#include "sample/generate_codes.h"
 #include "tensor/named_tensors.h"
 #include "tensor/to_device.h"
 
@@ -202,11 +203,11 @@ ImageGroups DalleTask::sample_images(int64_t, const RankShare& share) {
                         .count = config_.sample.count});
     groups[number].resize(static_cast<size_t>(config_.sample.count));
   }
-  generate_images(
-      model_, vae_, requests, config_.sample,
+  generate_codes(
+      model_, requests, config_.sample,
       {.seed = static_cast<uint64_t>(config_.seed), .decode = config_.sample},
-      [&](size_t request, int64_t image, const RgbImage& pixels) {
-        groups[numbers[request]][static_cast<size_t>(image)] = pixels;
+      [&](size_t request, int64_t image, const at::Tensor& codes) {
+        groups[numbers[request]][static_cast<size_t>(image)] = decode_image(vae_, codes);
       },
       [&](int64_t, int64_t) { share.check_stop(); });
   return groups;

@@ -1,15 +1,13 @@
 #pragma once
 
-#include <array>
 #include <filesystem>
 #include <memory>
 #include <string>
-#include <string_view>
-#include <utility>
 
 #include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>
 
+#include "core/fields.h"
 #include "data/image/rgb_image.h"
 #include "experiment/trained/trained_clip.h"
 #include "experiment/trained/trained_dalle.h"
@@ -27,8 +25,7 @@ namespace dalle {
 enum class RankBy { kClip, kLikelihood };
 
 constexpr auto enum_names(RankBy) {
-  return std::array{std::pair{RankBy::kClip, std::string_view("clip")},
-                    std::pair{RankBy::kLikelihood, std::string_view("likelihood")}};
+  return names_in_order<RankBy>("clip", "likelihood");
 }
 
 /// The score of an image with this caption.

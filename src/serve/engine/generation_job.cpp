@@ -6,7 +6,7 @@
 #include "core/error.h"
 #include "core/number_range.h"
 #include "core/seconds.h"
-#include "sample/generate_images.h"
+#include "sample/decode_image.h"
 #include "sample/image_prompt.h"
 
 namespace dalle {
