@@ -1,7 +1,6 @@
 #include "data/image/area_resize.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -81,12 +80,6 @@ void average_row(const uint8_t* pixels, const AxisTaps& columns, float* means) {
   }
 }
 
-/// Rounds to the nearest integer, ties to even. Adding 1.5 * 2^23 leaves the integer in the lowest
-/// bits of the sum.
-uint8_t rounded(float mean) {
-  return static_cast<uint8_t>(std::bit_cast<int32_t>(mean + 0x1.8p23f));
-}
-
 }  // namespace
 
 cv::Mat resize_area(const cv::Mat& image, cv::Size scaled, const cv::Rect& part) {
@@ -101,22 +94,24 @@ cv::Mat resize_area(const cv::Mat& image, cv::Size scaled, const cv::Rect& part)
   const AxisTaps rows = axis_taps(image.rows, scaled.height, part.y, part.height);
   cv::Mat result(part.height, part.width, CV_8UC3);
   const size_t row_bytes = static_cast<size_t>(image.cols) * kChannels;
-  const size_t values = static_cast<size_t>(part.width) * kChannels;
+  const int values = part.width * kChannels;
   std::vector<uint8_t> pixels(row_bytes + 1);
-  std::vector<float> means(values + 1), sums(values);
+  // Of all values and at least one more float.
+  std::vector<FourFloats> means(static_cast<size_t>(values) / 4 + 1), sums(means.size());
   int averaged = -1;
   for (int y = 0; y < part.height; ++y) {
-    std::ranges::fill(sums, 0.f);
+    std::ranges::fill(sums, FourFloats{0, 0, 0, 0});
     for (size_t i = rows.begin[y]; i < rows.begin[y + 1]; ++i) {
       const Tap& row = rows.taps[i];
       if (row.source != averaged) {
         std::memcpy(pixels.data(), image.ptr(row.source), row_bytes);
-        average_row(pixels.data(), columns, means.data());
+        average_row(pixels.data(), columns, reinterpret_cast<float*>(means.data()));
         averaged = row.source;
       }
-      for (size_t value = 0; value < values; ++value) sums[value] += row.weight * means[value];
+      for (size_t four = 0; four < sums.size(); ++four) sums[four] += row.weight * means[four];
     }
-    std::transform(sums.begin(), sums.end(), result.ptr(y), rounded);
+    cv::Mat rounded = result.row(y);
+    cv::Mat(1, part.width, CV_32FC3, sums.data()).convertTo(rounded, CV_8U);
   }
   return result;
 }
