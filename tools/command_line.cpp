@@ -110,7 +110,7 @@ CLI::Validator number(double min, double max) {
 }
 
 void run_tool(CLI::App& app, int argc, char** argv, const ToolText& text,
-             const std::function<int()>& body) {
+              const std::function<int()>& body) {
   app.set_version_flag("--version", build_line());
   app.footer("Examples:\n" + text.examples);
   for (CLI::App* command : app.get_subcommands({})) command->footer(app.get_footer());

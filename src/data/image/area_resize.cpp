@@ -6,9 +6,7 @@
 #include <cstring>
 #include <vector>
 
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
+#include <opencv2/core/hal/intrin.hpp>
 #include <opencv2/imgproc.hpp>
 
 #include "core/error.h"
@@ -56,16 +54,10 @@ AxisTaps axis_taps(int source, int target, int first, int count) {
 using FourFloats = float __attribute__((vector_size(16)));
 
 FourFloats to_floats(const uint8_t* bytes) {
-#ifdef __SSE2__
-  int32_t four = 0;
-  std::memcpy(&four, bytes, sizeof four);
-  const __m128i zero = _mm_setzero_si128();
-  const __m128i words = _mm_unpacklo_epi8(_mm_cvtsi32_si128(four), zero);
-  return _mm_cvtepi32_ps(_mm_unpacklo_epi16(words, zero));
-#else
-  return {static_cast<float>(bytes[0]), static_cast<float>(bytes[1]), static_cast<float>(bytes[2]),
-          static_cast<float>(bytes[3])};
-#endif
+  FourFloats floats;
+  cv::v_store(reinterpret_cast<float*>(&floats),
+              cv::v_cvt_f32(cv::v_reinterpret_as_s32(cv::v_load_expand_q(bytes))));
+  return floats;
 }
 
 /// @param pixels  a row and one more byte
