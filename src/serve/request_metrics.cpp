@@ -74,8 +74,9 @@ std::string RequestMetrics::text(std::span<const ServedModel> models) const {
     begin_metric(text, "dalle_request_seconds", "summary",
                  "Request durations by method, route and status.");
     for (const auto& [key, durations] : requests_) {
-      const std::string labels = fmt::format("method=\"{}\",route={},status=\"{}\"", key.method,
-                                             json_text(key.route), key.status);
+      const auto& [method, route, status] = key;
+      const std::string labels =
+          fmt::format("method=\"{}\",route={},status=\"{}\"", method, json_text(route), status);
       fmt::format_to(out, "dalle_request_seconds_sum{{{}}} {}\n", labels, durations.seconds);
       fmt::format_to(out, "dalle_request_seconds_count{{{}}} {}\n", labels, durations.count);
     }

@@ -1,11 +1,11 @@
 #pragma once
 
-#include <compare>
 #include <cstdint>
 #include <map>
 #include <mutex>
 #include <span>
 #include <string>
+#include <tuple>
 
 #include "serve/engine/engine_request.h"
 #include "serve/engine/generation_engine.h"
@@ -31,12 +31,7 @@ class RequestMetrics {
   std::string text(std::span<const ServedModel> models) const;
 
  private:
-  struct RouteKey {
-    std::string method, route;
-    int status;
-
-    auto operator<=>(const RouteKey&) const = default;
-  };
+  using RouteKey = std::tuple<std::string, std::string, int>;  ///< method, route, status
   struct Durations {
     int64_t count = 0;
     double seconds = 0;
