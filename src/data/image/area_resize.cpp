@@ -54,9 +54,11 @@ AxisTaps axis_taps(int source, int target, int first, int count) {
 using FourFloats = float __attribute__((vector_size(16)));
 
 FourFloats to_floats(const uint8_t* bytes) {
+  int32_t four = 0;  // aligned, as OpenCV expects
+  std::memcpy(&four, bytes, sizeof four);
+  const auto integers = cv::v_load_expand_q(reinterpret_cast<const uint8_t*>(&four));
   FourFloats floats;
-  cv::v_store(reinterpret_cast<float*>(&floats),
-              cv::v_cvt_f32(cv::v_reinterpret_as_s32(cv::v_load_expand_q(bytes))));
+  cv::v_store(reinterpret_cast<float*>(&floats), cv::v_cvt_f32(cv::v_reinterpret_as_s32(integers)));
   return floats;
 }
 
